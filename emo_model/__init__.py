@@ -1,0 +1,16 @@
+"""EMO, Emote Portrait Alive (arXiv 2402.17485): one portrait and a voice become a talking video.
+
+A reference net reads the portrait once; a face locator, the voice and a head speed steer a backbone that denoises
+one clip of frames at a time; the last frames of a clip (the motion frames) are read again for the next.
+
+Axis letters, used in every docstring:
+
+    B  batch                     H, W  height and width: pixels, or cells of a latent
+    F  frames of the video       n     motion frames in front of a clip
+    C  channels                  N     tokens of one frame, N = H * W
+    M  tokens of a context       L, D  layers and width of the audio encoder
+    K  audio or speed steps in the window around a frame, K = 2 m + 1
+
+Pixels are (B, C, F, H, W) or, for single pictures, (B, C, H, W), in [-1, 1]; latents are scaled to about unit variance
+(`inputs.vae` knows the factor); sound is mono at 16 kHz; names end in `_seconds`, `_frames` or `_degrees` where it matters.
+"""

@@ -1,0 +1,166 @@
+"""What a model is and how it is sampled: frozen values, and the presets. A checkpoint carries its `ModelConfig` as JSON.
+
+Defaults are the paper's (EMO, arXiv 2402.17485) or, where the paper is silent, SD 1.5's and AnimateDiff's; docs/differences.md
+lists each choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The built-in autoencoder: pixel (un)shuffle ends, so that no convolution runs at full resolution."""
+
+    patch: int = 4  # pixels folded into channels at either end
+    encoder_channels: tuple[int, ...] = (64, 128)  # per resolution, from the folded picture to the latent
+    decoder_channels: tuple[int, ...] = (192, 96)  # per resolution, from the latent to the folded picture
+    blocks: int = 2  # residual blocks per resolution
+
+
+@dataclass(frozen=True)
+class AudioEncoderConfig:
+    """The built-in audio encoder: a convolutional net on log-mel, trained to read the mouth from the voice."""
+
+    mel_bands: int = 80
+    width: int = 128
+    blocks: int = 6
+    mouth_tracks: int = 4  # what it was trained to predict: opening, width, closure, tuck
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that shapes the networks and the noise schedule of one model."""
+
+    name: str = "emo"
+    image_size: int = 512  # pixels, square
+    fps: float = 25.0  # EMO leaves open: the frame rate
+    # latents
+    vae_factor: int = 8  # pixels per latent cell, along each side
+    latent_channels: int = 4
+    latent_scale: float = 0.18215  # scaled latent = raw latent * latent_scale
+    latent_rgb: tuple[tuple[float, float, float], ...] = ()  # rows: one per latent channel, then the offset; for previews
+    # the UNet skeleton shared by reference net and backbone
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_levels: tuple[bool, ...] = (True, True, True, False)
+    layers_per_block: int = 2
+    attention_heads: int = 8
+    norm_groups: int = 32
+    feed_forward_multiplier: int = 4
+    reference_positions: bool = False  # add 2-D position codes to queries and keys of self- and reference-attention
+    # audio-attention
+    audio_layers: int = 12
+    audio_width: int = 768
+    audio_context_width: int = 768
+    audio_margin_frames: int = 2  # m: a frame hears the features of frames f-m .. f+m
+    # temporal modules
+    temporal_attentions: int = 2  # self-attentions over frames per module, as AnimateDiff
+    temporal_position_limit: int = 32
+    clip_frames: int = 12  # f
+    motion_frames: int = 4  # n
+    # face locator and speed layers
+    face_locator_channels: tuple[int, ...] = (16, 32, 64, 128)
+    speed_centres: tuple[float, ...] = (2.5, 12.5, 25.0, 42.5, 65.0)  # c_d, degrees per second. EMO leaves open: the buckets
+    speed_radii: tuple[float, ...] = (5.0, 5.0, 7.5, 10.0, 12.5)  # r_d, degrees per second
+    speed_width: int = 320
+    # noise schedule. EMO leaves open: schedule and prediction type
+    prediction: str = "v_prediction"  # or "epsilon"
+    train_timesteps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: str = "scaled_linear"  # or "linear"
+    zero_terminal_snr: bool = True
+    # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
+    autoencoder: AutoencoderConfig | None = None
+    audio_encoder: AudioEncoderConfig | None = None
+
+    def __post_init__(self):
+        if self.image_size % self.vae_factor:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of vae_factor {self.vae_factor}")
+        if len(self.channels) != len(self.attention_levels):
+            raise ValueError(f"{len(self.channels)} channels but {len(self.attention_levels)} attention_levels")
+        if len(self.speed_centres) != len(self.speed_radii):
+            raise ValueError(f"{len(self.speed_centres)} speed_centres but {len(self.speed_radii)} speed_radii")
+        if self.motion_frames + self.clip_frames > self.temporal_position_limit:
+            raise ValueError(f"{self.motion_frames} motion frames and {self.clip_frames} frames do not fit "
+                             f"temporal_position_limit {self.temporal_position_limit}")
+        if self.prediction not in ("v_prediction", "epsilon"):
+            raise ValueError(f"prediction must be 'v_prediction' or 'epsilon', got '{self.prediction}'")
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ValueError("zero_terminal_snr needs prediction 'v_prediction': pure noise says nothing about the noise")
+
+    @property
+    def latent_size(self) -> int:
+        """Cells of a latent along each side."""
+        return self.image_size // self.vae_factor
+
+    @property
+    def audio_window(self) -> int:
+        """K, the steps of an audio or speed window."""
+        return 2 * self.audio_margin_frames + 1
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Inverse of `to_json`. Raises ValueError with the field's name for a field this version does not know."""
+        values = json.loads(text)
+        for name, part in (("autoencoder", AutoencoderConfig), ("audio_encoder", AudioEncoderConfig)):
+            if values.get(name) is not None:
+                values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
+        unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"the model's config has fields this version does not know: {', '.join(unknown)}; "
+                             "update ComfyUI-EMO to load it")
+        return cls(**{key: value if dataclasses.is_dataclass(value) else _tuples(value) for key, value in values.items()})
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a video is sampled; the defaults are those of the built-in model."""
+
+    steps: int = 8
+    sampler: str = "ddim"
+    audio_guidance: float = 1.5  # 1: as trained; above: the mouth follows the voice more strongly
+    reference_guidance: float = 1.0  # 1: as trained; above: the portrait is kept more strongly. Another evaluation when not 1
+    head_speed: float = 12.5  # degrees per second
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        for name in ("audio_guidance", "reference_guidance", "head_speed"):
+            if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
+                raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
+
+
+def _tuples(value):
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+EMO = ModelConfig()
+"""The paper's size: SD 1.5 widths, 512x512, f = 12, n = 4, m = 2, wav2vec2-base."""
+
+DEFAULT = ModelConfig(
+    name="default", image_size=256, latent_channels=8, latent_scale=1.0, channels=(64, 128, 256),
+    attention_levels=(True, True, True), layers_per_block=1, attention_heads=4, norm_groups=16, feed_forward_multiplier=2,
+    reference_positions=True, audio_layers=1, audio_width=128, audio_context_width=128, temporal_attentions=1,
+    face_locator_channels=(16, 32, 32, 32), speed_width=64, autoencoder=AutoencoderConfig(), audio_encoder=AudioEncoderConfig())
+"""The built-in model as a GPU trains it in minutes: 256x256 at 25 fps."""
+
+DEFAULT_CPU = replace(DEFAULT, name="default-cpu", image_size=128, channels=(48, 96, 192))
+"""The built-in model as a CPU trains it in an hour or two: 128x128 at 25 fps."""
+
+TEST = replace(
+    DEFAULT, name="test", image_size=32, latent_channels=4, channels=(16, 32), attention_levels=(True, True), attention_heads=2,
+    norm_groups=4, audio_width=8, audio_context_width=16, clip_frames=4, motion_frames=2, face_locator_channels=(4, 4, 4, 4),
+    speed_width=8, autoencoder=AutoencoderConfig(encoder_channels=(8, 8), decoder_channels=(8, 8), blocks=1),
+    audio_encoder=AudioEncoderConfig(mel_bands=16, width=8, blocks=1))
+"""Seconds on a CPU; for tests and benchmarks."""
+
+PRESETS = {config.name: config for config in (EMO, DEFAULT, DEFAULT_CPU, TEST)}

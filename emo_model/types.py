@@ -1,0 +1,161 @@
+"""The frozen values that travel through the house: what was read from the media, and what a clip is conditioned on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)  # eq=False: tensors have no single answer to ==
+class Portrait:
+    """The picture as the model sees it.
+
+    latents: (B, C, H, W) scaled; pixels: (B, 3, H, W) in [-1, 1], fitted to the model's size; fit: how the picture came to be so.
+    """
+
+    latents: Tensor
+    pixels: Tensor
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a picture of (width, height) was cropped and scaled to a square of `size` pixels, never squashed.
+
+    left, top, side: the square that was cut out, in pixels of the original; it may reach outside, where edges are repeated.
+    """
+
+    width: int
+    height: int
+    left: int
+    top: int
+    side: int
+    size: int
+
+    @property
+    def says(self) -> str:
+        """One sentence for the log and the node."""
+        if (self.width, self.height) == (self.size, self.size):
+            return f"Portrait {self.width}x{self.height}, used as it is."
+        how = "cut to" if self.side <= min(self.width, self.height) else "padded to"
+        return (f"Portrait {self.width}x{self.height} {how} a square of {self.side} pixels at ({self.left}, {self.top}), "
+                f"scaled to {self.size}x{self.size}.")
+
+
+@dataclass(frozen=True, eq=False)
+class FaceMask:
+    """mask: (B, 1, H, W) float in 0..1 in pixels of the fitted picture, 1 where the face may be during the whole video."""
+
+    mask: Tensor
+
+    def __post_init__(self):
+        if self.mask.ndim != 4 or self.mask.shape[1] != 1:
+            raise ValueError(f"FaceMask.mask must be (B, 1, H, W), got {tuple(self.mask.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class AudioFeatures:
+    """What the audio encoder heard, one row per video frame.
+
+    frames: (F, L, D) float32 on the CPU; fps: the video's frame rate; seconds: the length of the sound, F = round(seconds * fps).
+    """
+
+    frames: Tensor
+    fps: float
+    seconds: float
+
+    def __post_init__(self):
+        if self.frames.ndim != 3:
+            raise ValueError(f"AudioFeatures.frames must be (F, L, D), got {tuple(self.frames.shape)}")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Head rotation speed over time: straight lines between knots, constant before the first and after the last.
+
+    seconds: K increasing times; degrees_per_second: the speed at each.
+    """
+
+    seconds: tuple[float, ...]
+    degrees_per_second: tuple[float, ...]
+
+    def __post_init__(self):
+        if not self.seconds or len(self.seconds) != len(self.degrees_per_second):
+            raise ValueError(f"Speed needs as many times as speeds, at least one; got {len(self.seconds)} and "
+                             f"{len(self.degrees_per_second)}")
+        if any(late <= early for early, late in zip(self.seconds, self.seconds[1:])):
+            raise ValueError(f"the times of Speed must increase, got {self.seconds}")
+
+    @classmethod
+    def constant(cls, degrees_per_second: float) -> Speed:
+        return cls((0.0,), (float(degrees_per_second),))
+
+    def at(self, frames: Tensor, fps: float) -> Tensor:
+        """frames: any shape of frame numbers -> degrees per second, same shape, float32."""
+        times = torch.tensor(self.seconds)
+        speeds = torch.tensor(self.degrees_per_second)
+        if len(times) == 1:
+            return speeds.expand(frames.shape).clone()
+        now = (frames.float() / fps).clamp(times[0], times[-1])
+        right = torch.searchsorted(times, now.contiguous()).clamp(1, len(times) - 1)
+        share = (now - times[right - 1]) / (times[right] - times[right - 1])
+        return torch.lerp(speeds[right - 1], speeds[right], share)
+
+
+@dataclass(frozen=True, eq=False)
+class MotionFrames:
+    """The last n frames of the clip before. latents: (B, C, n, H, W) scaled, or None for the first clip (zero maps)."""
+
+    latents: Tensor | None = None
+
+    @classmethod
+    def last_of(cls, latents: Tensor, count: int) -> MotionFrames:
+        """The last `count` frames of latents (B, C, F, H, W)."""
+        if latents.shape[2] < count:
+            raise ValueError(f"{count} motion frames asked of a clip of {latents.shape[2]}")
+        return cls(latents[:, :, latents.shape[2] - count:])
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceFeatures:
+    """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1'. Each (B, N, C), or (B, n, N, C) of motion frames."""
+
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipConditions:
+    """What one clip hears and obeys.
+
+    audio: (B, F, K, L, D) windows around each frame; speed: (B, F, K) degrees per second; face_mask: (B, 1, H, W);
+    frames: how many of the F frames belong to the video (the last clip is padded).
+    """
+
+    audio: Tensor
+    speed: Tensor
+    face_mask: Tensor
+    frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """Everything a video is made from, of one portrait (B = 1)."""
+
+    portrait: Portrait
+    face_mask: FaceMask
+    audio: AudioFeatures
+    speed: Speed
+
+    @property
+    def frames(self) -> int:
+        return len(self.audio.frames)
+
+    def clip(self, start: int, *, clip_frames: int, margin_frames: int) -> ClipConditions:
+        """The clip that begins at frame `start`; steps before the first or after the last frame repeat it."""
+        numbers = torch.arange(start, start + clip_frames)
+        steps = numbers[:, None] + torch.arange(-margin_frames, margin_frames + 1)  # (F, K)
+        inside = steps.clamp(0, self.frames - 1)
+        return ClipConditions(self.audio.frames[inside][None], self.speed.at(inside, self.audio.fps)[None],
+                              self.face_mask.mask, min(clip_frames, self.frames - start))
