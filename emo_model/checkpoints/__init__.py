@@ -1,0 +1,1 @@
+"""Cellar: files of weights. Every foreign name ends here."""

@@ -1,0 +1,1 @@
+"""Entrance: media in, conditions out."""

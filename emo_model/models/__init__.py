@@ -1,0 +1,1 @@
+"""Workshop: the networks. Only nn.Modules: no files, no loops, no devices."""

@@ -1,0 +1,41 @@
+"""Backbone: the denoising UNet with reference-attention, audio-attention and temporal modules (EMO, 'Backbone Network')."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .blocks import SpatialTransformer
+from .temporal import TemporalModule
+from .unet import UNet
+
+
+class Backbone(UNet):
+    def __init__(self, config: ModelConfig):
+        super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=True),
+                         motion_module=lambda channels: TemporalModule(config, channels))
+        self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.channels[0], eps=1e-5)
+        self.conv_out = nn.Conv2d(config.channels[0], config.latent_channels, 3, padding=1)
+
+    def forward(self, noisy: Tensor, timestep: Tensor, *, reference: dict[str, Tensor], motion: dict[str, Tensor] | None,
+                audio: Tensor | None, speed: Tensor | None) -> Tensor:
+        """noisy (B, C, F, H, W), timestep (B,), audio (B, F, M, D), speed (B, F, D) -> prediction (B, C, F, H, W).
+
+        reference {name: (B, N, C)} and motion {name: (B, n, N, C)} by layer name. What is None is skipped: EMO's first
+        stage trains on single frames, without motion, voice or speed.
+        """
+        frames = noisy.shape[2]
+        voice = None if audio is None else rearrange(audio, "b f m d -> (b f) m d")
+
+        def visit(name: str, attention: nn.Module | None, motion_module: nn.Module, x: Tensor) -> Tensor:
+            if attention is not None:
+                x, _ = attention(x, reference=reference[name], audio=voice)
+            if motion is not None:
+                x = motion_module(x, motion[name], speed)
+            return x
+
+        time = self.embed_time(timestep, noisy).repeat_interleave(frames, dim=0)
+        x = self.walk(rearrange(noisy, "b c f h w -> (b f) c h w"), time, visit)
+        return rearrange(self.conv_out(F.silu(self.conv_norm_out(x))), "(b f) c h w -> b c f h w", f=frames)

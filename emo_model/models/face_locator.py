@@ -1,0 +1,33 @@
+"""Face locator: light convolutions on the face mask, added to the noisy latents (EMO, 'Face Locator')."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+
+
+class FaceLocator(nn.Module):
+    """EMO leaves open: the layers. Ours halve the picture until a cell of the mask is a cell of the latent; zero output at first."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        widths = config.face_locator_channels
+        if 2 ** (len(widths) - 1) != config.vae_factor:
+            raise ValueError(f"{len(widths)} face_locator_channels halve the mask {len(widths) - 1} times, "
+                             f"but a latent cell is {config.vae_factor} pixels wide")
+        self.conv_in = nn.Conv2d(1, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList()
+        for inside, outside in zip(widths, widths[1:]):
+            self.blocks += [nn.Conv2d(inside, inside, 3, padding=1), nn.Conv2d(inside, outside, 3, stride=2, padding=1)]
+        self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """mask (B, 1, H, W) in 0..1, in pixels -> (B, C, h, w) of the latents."""
+        x = F.silu(self.conv_in(mask))
+        for block in self.blocks:
+            x = F.silu(block(x))
+        return self.conv_out(x)

@@ -1,0 +1,107 @@
+"""The SD 1.5 skeleton, written once: reference net and backbone differ in what happens after each resnet block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .attention import sinusoidal
+from .blocks import Downsample, ResnetBlock, Upsample
+
+Layer = Callable[[int], nn.Module]  # channels -> module
+Visit = Callable[[str, nn.Module | None, nn.Module | None, Tensor], Tensor]  # (name, attention, motion module, x) -> x
+
+
+class TimeEmbedding(nn.Module):
+    def __init__(self, channels: int, time_channels: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(channels, time_channels)
+        self.linear_2 = nn.Linear(time_channels, time_channels)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.linear_2(nn.functional.silu(self.linear_1(codes)))
+
+
+class Block(nn.Module):
+    """One down, mid or up block: resnets, and beside each of `layers` of them an attention and a motion module, if it has any."""
+
+    def __init__(self, resnets: list[nn.Module], channels: int, *, layers: int, attention: Layer | None, motion_module: Layer | None):
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        if attention is not None:
+            self.attentions = nn.ModuleList(attention(channels) for _ in range(layers))
+        if motion_module is not None:
+            self.motion_modules = nn.ModuleList(motion_module(channels) for _ in range(layers))
+
+    def visit(self, name: str, index: int, x: Tensor, visit: Visit) -> Tensor:
+        attention = self.attentions[index] if hasattr(self, "attentions") else None
+        motion_module = self.motion_modules[index] if hasattr(self, "motion_modules") else None
+        part = "resnets" if attention is None else "attentions"
+        return visit(f"{name}.{part}.{index}", attention, motion_module, x)
+
+
+class UNet(nn.Module):
+    """conv_in, time_embedding, down_blocks, mid_block, up_blocks: names and shapes of diffusers' SD 1.5 UNet."""
+
+    def __init__(self, config: ModelConfig, *, attention: Layer, motion_module: Layer | None):
+        super().__init__()
+        widths, layers = config.channels, config.layers_per_block
+        time_channels = widths[0] * 4
+        self.time_channels = widths[0]
+        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimeEmbedding(widths[0], time_channels)
+
+        def resnet(inside: int, outside: int) -> ResnetBlock:
+            return ResnetBlock(inside, outside, time_channels, groups=config.norm_groups)
+
+        def block(resnets: list[nn.Module], channels: int, count: int, has_attention: bool) -> Block:
+            return Block(resnets, channels, layers=count, attention=attention if has_attention else None, motion_module=motion_module)
+
+        self.down_blocks = nn.ModuleList()
+        skips = [widths[0]]
+        channels = widths[0]
+        for level, width in enumerate(widths):
+            resnets = [resnet(channels if index == 0 else width, width) for index in range(layers)]
+            self.down_blocks.append(block(resnets, width, layers, config.attention_levels[level]))
+            skips += [width] * layers
+            channels = width
+            if level < len(widths) - 1:
+                self.down_blocks[-1].downsamplers = nn.ModuleList([Downsample(width)])
+                skips.append(width)
+        self.mid_block = block([resnet(channels, channels), resnet(channels, channels)], channels, 1, True)
+        self.up_blocks = nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            resnets = []
+            for _ in range(layers + 1):
+                resnets.append(resnet(channels + skips.pop(), width))
+                channels = width
+            self.up_blocks.append(block(resnets, width, layers + 1, config.attention_levels[level]))
+            if level:
+                self.up_blocks[-1].upsamplers = nn.ModuleList([Upsample(width)])
+
+    def embed_time(self, timestep: Tensor, like: Tensor) -> Tensor:
+        """timestep (B,) -> (B, T) in the dtype of `like`."""
+        return self.time_embedding(sinusoidal(timestep, self.time_channels).to(like.dtype))
+
+    def walk(self, x: Tensor, time: Tensor, visit: Visit) -> Tensor:
+        """x (B F, C, H, W) latents -> (B F, C0, H, W); `visit` is called after each resnet but the mid block's second."""
+        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        skips = [x]
+        for level, block in enumerate(self.down_blocks):
+            for index, resnet in enumerate(block.resnets):
+                x = block.visit(f"down_blocks.{level}", index, resnet(x, time), visit)
+                skips.append(x)
+            if hasattr(block, "downsamplers"):
+                x = block.downsamplers[0](x)
+                skips.append(x)
+        x = self.mid_block.visit("mid_block", 0, self.mid_block.resnets[0](x, time), visit)
+        x = self.mid_block.resnets[1](x, time)
+        for level, block in enumerate(self.up_blocks):
+            for index, resnet in enumerate(block.resnets):
+                x = block.visit(f"up_blocks.{level}", index, resnet(torch.cat([x, skips.pop()], dim=1), time), visit)
+            if hasattr(block, "upsamplers"):
+                x = block.upsamplers[0](x)
+        return x
