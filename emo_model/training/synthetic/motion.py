@@ -1,0 +1,211 @@
+"""How a drawn head moves: mouth tracks from the speech, and head, lids, gaze and brows of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .identities import Dice
+
+MOUTH_TRACKS = ("opening", "width", "closure", "tuck")
+
+
+@dataclass(frozen=True, eq=False)
+class FaceMotion:
+    """Tracks of one length or batch: all (F,), or (B, F), or (B,) for single pictures, float32."""
+
+    opening: Tensor  # 0 shut .. 1 wide open
+    width: Tensor  # -1 rounded .. 1 spread
+    closure: Tensor  # 0 .. 1 lips pressed together
+    tuck: Tensor  # 0 .. 1 lower lip under the teeth, as in f and v
+    yaw: Tensor  # radians; > 0 towards the right of the picture
+    pitch: Tensor  # radians; > 0 down
+    roll: Tensor  # radians; > 0 clockwise
+    x: Tensor  # half pictures, right
+    y: Tensor  # half pictures, down
+    scale: Tensor  # 1: as the identity says
+    blink_left: Tensor  # 0 open .. 1 shut, the eye at the left of the picture
+    blink_right: Tensor
+    gaze_x: Tensor  # of both eyes; about 1 brings the iris to the corner
+    gaze_y: Tensor
+    brow: Tensor  # -1 lowered .. 1 raised
+
+    @classmethod
+    def neutral(cls, *shape: int, device: torch.device | str = "cpu") -> FaceMotion:
+        """Looking straight on, mouth shut, eyes open."""
+        tracks = {field.name: torch.zeros(*shape, device=device) for field in dataclasses.fields(cls)}
+        return cls(**(tracks | {"scale": torch.ones(*shape, device=device)}))
+
+    @classmethod
+    def stack(cls, motions: Sequence[FaceMotion]) -> FaceMotion:
+        """B motions of (F,) -> one of (B, F)."""
+        return cls(**{field.name: torch.stack([getattr(motion, field.name) for motion in motions]) for field in dataclasses.fields(cls)})
+
+    def map(self, change) -> FaceMotion:
+        return FaceMotion(**{field.name: change(getattr(self, field.name)) for field in dataclasses.fields(self)})
+
+    def __getitem__(self, index) -> FaceMotion:
+        return self.map(lambda track: track[index])
+
+    def __len__(self) -> int:
+        return len(self.opening)
+
+    def flatten(self) -> FaceMotion:
+        """(B, F) -> (B * F,), one entry per picture."""
+        return self.map(torch.flatten)
+
+    def to(self, device) -> FaceMotion:
+        return self.map(lambda track: track.to(device))
+
+    @property
+    def mouth(self) -> Tensor:
+        """(..., 4) in the order of MOUTH_TRACKS."""
+        return torch.stack([getattr(self, name) for name in MOUTH_TRACKS], -1)
+
+
+def sample_motion(seed: int, frames: int, fps: float, *, mouth: Tensor, voiced: Tensor | None = None,
+                  head_speed: float | None = None) -> FaceMotion:
+    """One clip of (F,) tracks.
+
+    mouth: (F, 4) in the order of MOUTH_TRACKS; voiced: (F,) 0..1 energy of the voice, for nods and brows;
+    head_speed: mean rotation in degrees per second; None: drawn, log-normal with median 10, two thirds of clips in 5..20.
+    """
+    if mouth.shape != (frames, 4):
+        raise ValueError(f"mouth must be ({frames}, 4), got {tuple(mouth.shape)}")
+    generator = torch.Generator().manual_seed(seed)
+    seconds = torch.arange(frames, dtype=torch.float64) / fps
+    draw = torch.randn(16, generator=generator, dtype=torch.float64).clamp(-2.2, 2.2)
+    wanted = 10.0 * math.exp(0.7 * draw[0].item()) if head_speed is None else float(head_speed)
+    tempo = min(2.2, max(0.45, (max(wanted, 0.01) / 12.0) ** 0.5))  # lively heads move more often, not only further
+
+    def sway(low=0.08, high=0.9):  # unit variance, band-limited
+        return _sway(seconds, low * tempo, high * tempo, generator)
+
+    yaw, pitch, roll = 0.15 * sway(), 0.09 * sway(), 0.065 * sway()
+    energy = torch.zeros(frames, dtype=torch.float64) if voiced is None else _smooth(voiced.double().cpu(), 0.10 * fps)
+    energy = energy - energy.mean() if frames else energy
+    pitch = pitch + (0.10 + 0.04 * draw[1]) * energy
+    offset = (0.085 * draw[2], 0.05 * draw[3], 0.04 * draw[4])
+    rotation = _rotate_at(torch.stack((yaw, pitch, roll)), wanted, fps)
+    yaw, pitch, roll = (move + still for move, still in zip(rotation, offset))
+    yaw, pitch, roll = _within(yaw, .50), _within(pitch, .30), _within(roll, .24)
+
+    lively = min(1.4, 0.35 + wanted / 16.0)
+    x = _within(0.018 * draw[5] + 0.020 * lively * sway() + 0.05 * yaw, .085)
+    y = _within(0.014 * draw[6] + 0.012 * lively * sway() + 0.04 * pitch, .06)
+    scale = 1 + _within(0.018 * draw[7] + 0.012 * lively * sway(), .06)
+    blink = _blinks(frames, fps, generator)
+    gaze_x = _glances(frames, fps, generator) - 0.5 * yaw
+    gaze_y = 0.7 * _glances(frames, fps, generator) - 0.5 * pitch
+    brow = _within(0.10 * draw[8] + 0.14 * sway(0.15, 1.0) + 0.35 * energy, .8)
+    tracks = dict(zip(MOUTH_TRACKS, mouth.double().cpu().unbind(-1)), yaw=yaw, pitch=pitch, roll=roll, x=x, y=y, scale=scale,
+                  blink_left=blink, blink_right=blink * (1 - 0.02 * draw[9].abs()), gaze_x=gaze_x, gaze_y=gaze_y, brow=brow)
+    return FaceMotion(**{name: track.float() for name, track in tracks.items()})
+
+
+def sample_still_motion(seeds: Sequence[int] | Tensor, *, device: torch.device | str = "cpu") -> FaceMotion:
+    """B unrelated moments (B,), each of its own seed: mouths of all kinds, poses somewhat wider than in clips."""
+    dice = Dice(seeds)
+    unit, between, normal = dice.unit, dice.between, dice.normal
+    kind = unit("kind")
+    speaking, wide_open, pressed, tucked = kind < .62, (kind >= .62) & (kind < .74), (kind >= .74) & (kind < .83), (kind >= .83) & (kind < .90)
+    opening = torch.where(speaking, between("opening", 0, 1) ** 1.4, 0.0)
+    opening = torch.where(wide_open, between("gape", .7, 1), opening)
+    opening = torch.where(tucked, between("tuck opening", .05, .25), opening)
+    yaw, pitch = normal("yaw", 0, .17), normal("pitch", 0, .10)
+    blink = torch.where(unit("blinking") < .10, between("blink", 0, 1.25).clamp(max=1), torch.zeros_like(kind))
+    tracks = dict(
+        opening=opening, width=normal("width", 0, .45).clamp(-1, 1), closure=torch.where(pressed, between("closure", .4, 1), 0.0),
+        tuck=torch.where(tucked, between("tuck", .4, 1), 0.0), yaw=yaw, pitch=pitch, roll=normal("roll", 0, .075),
+        x=normal("x", 0, .030), y=normal("y", 0, .020), scale=1 + normal("scale", 0, .022),
+        blink_left=blink, blink_right=blink, gaze_x=normal("gaze x", 0, .08) - .5 * yaw, gaze_y=normal("gaze y", 0, .056) - .5 * pitch,
+        brow=normal("brow", 0, .22))
+    return FaceMotion(**{name: track.float().to(device) for name, track in tracks.items()})
+
+
+def head_speed_degrees(motion: FaceMotion, fps: float) -> Tensor:
+    """Tracks (..., F) -> (..., F): rotation angle between a frame and the one before, in degrees per second (EMO, 'Speed Layers').
+
+    The first frame repeats the second's.
+    """
+    turn = _rotation(motion.yaw.double(), motion.pitch.double(), motion.roll.double())  # (..., F, 3, 3)
+    if turn.shape[-3] < 2:
+        return torch.zeros_like(motion.yaw)
+    between = turn[..., 1:, :, :] - turn[..., :-1, :, :]
+    angle = 2 * torch.asin((between.square().sum((-2, -1)).sqrt() / 8 ** 0.5).clamp(max=1))  # |R - S| = sqrt(8) sin(angle / 2)
+    speed = torch.rad2deg(angle) * fps
+    return torch.cat((speed[..., :1], speed), -1).float()
+
+
+def _rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
+    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
+
+    def matrix(*entries):
+        return torch.stack(entries, -1).unflatten(-1, (3, 3))
+
+    about_y = matrix(yaw.cos(), zero, yaw.sin(), zero, one, zero, -yaw.sin(), zero, yaw.cos())
+    about_x = matrix(one, zero, zero, zero, pitch.cos(), pitch.sin(), zero, -pitch.sin(), pitch.cos())
+    about_z = matrix(roll.cos(), -roll.sin(), zero, roll.sin(), roll.cos(), zero, zero, zero, one)
+    return about_z @ about_x @ about_y
+
+
+def _rotate_at(turn: Tensor, wanted: float, fps: float) -> Tensor:
+    """Scale (3, F) yaw, pitch, roll to the wanted mean speed, as far as a neck allows."""
+    if turn.shape[-1] < 2:
+        return turn
+    for _ in range(3):  # rotations do not add quite linearly
+        motion = FaceMotion.neutral(turn.shape[-1])
+        motion = dataclasses.replace(motion, yaw=turn[0], pitch=turn[1], roll=turn[2])
+        turn = turn * (wanted / head_speed_degrees(motion, fps).mean().clamp(min=1e-6).item())
+        turn = torch.stack((_within(turn[0], .45), _within(turn[1], .27), _within(turn[2], .22)))
+    return turn
+
+
+def _within(track: Tensor, limit: float) -> Tensor:
+    return limit * torch.tanh(track / limit)
+
+
+def _sway(seconds: Tensor, low: float, high: float, generator: torch.Generator, waves: int = 9) -> Tensor:
+    frequency = low * (high / low) ** torch.rand(waves, 1, generator=generator, dtype=torch.float64)
+    phase = 2 * math.pi * torch.rand(waves, 1, generator=generator, dtype=torch.float64)
+    amplitude = (frequency / low) ** -0.6 * (0.5 + torch.rand(waves, 1, generator=generator, dtype=torch.float64))
+    track = (amplitude * torch.sin(2 * math.pi * frequency * seconds + phase)).sum(0)
+    return track / (amplitude.square().sum() / 2).sqrt()
+
+
+def _smooth(track: Tensor, sd_frames: float) -> Tensor:
+    reach = max(1, math.ceil(3 * sd_frames))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=track.dtype) / sd_frames) ** 2)
+    padded = torch.cat((track[:1].expand(reach), track, track[-1:].expand(reach)))
+    return torch.nn.functional.conv1d(padded[None, None], (kernel / kernel.sum())[None, None])[0, 0]
+
+
+def _blinks(frames: int, fps: float, generator: torch.Generator) -> Tensor:
+    """5-8 frames each at 25 fps, lids more than half shut about 5 % of the time."""
+    lid = torch.zeros(frames, dtype=torch.float64)
+    now = float(torch.rand((), generator=generator)) * 3.6 - 0.4
+    while now * fps < frames:
+        length = 5 + int(torch.randint(0, 4, (), generator=generator))
+        shut = torch.tensor([.35, .95, 1.0] + [1.0] * (length - 6) + [.75, .35, .10][-min(3, length - 2):], dtype=torch.float64)[:length]
+        shape = torch.nn.functional.interpolate(shut[None, None], size=max(3, round(length * fps / 25)), mode="linear", align_corners=True)[0, 0]
+        start = round(now * fps)
+        left, right = max(start, 0), min(start + len(shape), frames)
+        if right > left:
+            lid[left:right] = torch.maximum(lid[left:right], shape[left - start:right - start])
+        now += 0.9 + 3.1 * float(torch.rand((), generator=generator))
+    return lid
+
+
+def _glances(frames: int, fps: float, generator: torch.Generator) -> Tensor:
+    """Steps between resting points (sd 0.075), each step two frames long."""
+    track = torch.zeros(frames, dtype=torch.float64)
+    start = 0
+    while start < frames:
+        track[start:] = 0.075 * float(torch.randn((), generator=generator).clamp(-2, 2))
+        start += max(1, round(fps * (0.5 + 1.8 * float(torch.rand((), generator=generator)))))
+    return torch.cat((track[:1], (track[1:] + track[:-1]) / 2))

@@ -1,0 +1,130 @@
+"""Sentences to be spoken by synthetic voices: a small grammar over word lists of our own, in several languages.
+
+What counts is the variety of sounds, not the sense: the lists are chosen so that every consonant and vowel of a language occurs,
+with many p, b, m, f, v and w, which are what a viewer reads from the lips.
+"""
+
+from __future__ import annotations
+
+import random
+
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "en": {
+        "who": ("my brother", "the old fisherman", "Emma", "a young painter", "the weather woman", "nobody here", "our neighbour",
+                "the busy baker", "Professor Webb", "everyone in the village", "a voice on the phone", "the boy with the drum"),
+        "does": ("moves", "has forgotten", "wants to buy", "never looked for", "is painting", "keeps talking about", "will show us",
+                 "cannot believe", "picked up", "should have thrown away", "loves", "measured", "is waiting for"),
+        "what": ("a purple balloon", "five wooden boats", "the very first photograph", "this heavy jar of honey", "those thin feathers",
+                 "a map of the mountains", "the question", "warm apple pie", "some fresh bread and butter", "her favourite music",
+                 "the machine that washes cups", "twelve foggy mornings", "a yellow umbrella", "the shape of the shadow"),
+        "where": ("before breakfast", "near the bridge", "on Wednesday evening", "without a word", "in the middle of the room",
+                  "by the open window", "for about an hour", "under a broken bench", "at the top of the tower", "after the show",
+                  "because of the storm", "again and again"),
+        "says": ("Well, that's wonderful!", "Are you sure?", "Maybe, maybe not.", "Please come over here.", "What a beautiful morning!",
+                 "Oh no, not now.", "Yes, we both heard it.", "Thank you very much.", "How far away is it?", "I think so, too."),
+    },
+    "de": {
+        "who": ("mein Bruder", "die junge Malerin", "der alte Bäcker", "unsere Nachbarin", "Frau Öhlmann", "das fröhliche Pferd",
+                "jeder im Dorf", "ein Mann mit Mütze", "die Möwe", "der Physiker"),
+        "does": ("sucht", "bewundert", "vergisst immer", "braucht", "kauft", "zeichnet", "findet", "öffnet", "übt", "möchte"),
+        "what": ("ein blaues Boot", "fünf frische Äpfel", "die schönste Brücke", "das warme Wasser", "einen bunten Vogel",
+                 "ihre Lieblingsmusik", "den Schlüssel für die Tür", "zwölf Bücher über Pflanzen", "eine weiche Matratze"),
+        "where": ("am frühen Morgen", "im Wohnzimmer", "ohne ein Wort", "bei offenem Fenster", "über dem Fluss", "nach dem Gewitter",
+                  "auf dem Bahnhof", "zwischen den Bäumen"),
+        "says": ("Wie bitte?", "Das ist wunderbar!", "Vielleicht morgen.", "Komm bitte mal her.", "Ja, genau so.", "Oh, wie schön!"),
+    },
+    "fr": {
+        "who": ("mon frère", "la jeune peintre", "le vieux boulanger", "notre voisine", "un enfant du village", "Madame Dubois",
+                "tout le monde", "le pêcheur"),
+        "does": ("cherche", "oublie", "veut acheter", "regarde", "trouve", "a perdu", "dessine", "apporte", "mange"),
+        "what": ("un bateau bleu", "cinq pommes bien mûres", "la plus belle montagne", "une lampe jaune", "du pain frais",
+                 "sa musique préférée", "un parapluie rouge", "beaucoup de feuilles", "le bouquet de fleurs"),
+        "where": ("près du pont", "ce matin", "sans un mot", "dans la cuisine", "sous la pluie", "avant minuit", "au bord du fleuve"),
+        "says": ("Oui, bien sûr.", "Ah bon ?", "C'est merveilleux !", "Peut-être demain.", "Viens par ici.", "Merci beaucoup."),
+    },
+    "es": {
+        "who": ("mi hermano", "la joven pintora", "el viejo panadero", "nuestra vecina", "un niño del pueblo", "la profesora",
+                "todo el mundo", "el pescador"),
+        "does": ("busca", "olvida", "quiere comprar", "mira", "encuentra", "ha perdido", "dibuja", "prefiere", "bebe"),
+        "what": ("un barco amarillo", "cinco manzanas", "la montaña más bonita", "una ventana abierta", "pan con mantequilla",
+                 "su música favorita", "un paraguas rojo", "muchas hojas", "el vaso de agua"),
+        "where": ("cerca del puente", "por la mañana", "sin una palabra", "en la cocina", "bajo la lluvia", "junto al fuego"),
+        "says": ("Sí, por supuesto.", "¿De verdad?", "¡Qué maravilla!", "Tal vez mañana.", "Ven, por favor.", "Muchas gracias."),
+    },
+    "it": {
+        "who": ("mio fratello", "la giovane pittrice", "il vecchio fornaio", "la nostra vicina", "un bambino", "il professore",
+                "tutto il paese"),
+        "does": ("cerca", "dimentica", "vuole comprare", "guarda", "trova", "ha perso", "disegna", "preferisce", "beve"),
+        "what": ("una barca blu", "cinque mele mature", "la montagna più bella", "una finestra aperta", "pane e burro",
+                 "la sua musica preferita", "un ombrello giallo", "molte foglie"),
+        "where": ("vicino al ponte", "di mattina", "senza una parola", "in cucina", "sotto la pioggia", "prima di mezzanotte"),
+        "says": ("Sì, va bene.", "Davvero?", "Che meraviglia!", "Forse domani.", "Vieni qui, per favore.", "Grazie mille."),
+    },
+    "pt": {
+        "who": ("o meu irmão", "a jovem pintora", "o velho padeiro", "a nossa vizinha", "um menino", "a professora", "toda a gente"),
+        "does": ("procura", "esquece", "quer comprar", "olha para", "encontra", "perdeu", "desenha", "prefere", "bebe"),
+        "what": ("um barco azul", "cinco maçãs", "a montanha mais bonita", "uma janela aberta", "pão com manteiga",
+                 "a sua música favorita", "um chapéu amarelo", "muitas folhas"),
+        "where": ("perto da ponte", "de manhã", "sem uma palavra", "na cozinha", "debaixo da chuva", "antes da meia-noite"),
+        "says": ("Sim, está bem.", "É mesmo?", "Que maravilha!", "Talvez amanhã.", "Vem cá, por favor.", "Muito obrigado."),
+    },
+    "nl": {
+        "who": ("mijn broer", "de jonge schilderes", "de oude bakker", "onze buurvrouw", "een kind uit het dorp", "iedereen"),
+        "does": ("zoekt", "vergeet", "koopt", "bekijkt", "vindt", "tekent", "opent", "drinkt", "verwacht"),
+        "what": ("een blauwe boot", "vijf rijpe appels", "de mooiste berg", "een open venster", "brood met boter",
+                 "haar lievelingsmuziek", "een gele paraplu", "veel bladeren"),
+        "where": ("bij de brug", "in de ochtend", "zonder een woord", "in de keuken", "na het onweer", "voor middernacht"),
+        "says": ("Ja, natuurlijk.", "Echt waar?", "Wat mooi!", "Misschien morgen.", "Kom eens hier.", "Heel erg bedankt."),
+    },
+    "pl": {
+        "who": ("mój brat", "młoda malarka", "stary piekarz", "nasza sąsiadka", "chłopiec ze wsi", "pani profesor"),
+        "does": ("szuka", "zapomina", "chce kupić", "widzi", "znajduje", "rysuje", "maluje", "pije"),
+        "what": ("niebieska łódka", "pięć jabłek", "wysoka góra", "otwarte okno", "chleb z masłem", "ulubiona muzyka",
+                 "żółty parasol", "bardzo dużo liści"),
+        "where": ("koło mostu", "wczesnym rankiem", "bez słowa", "w kuchni", "po burzy", "przed północą"),
+        "says": ("Tak, oczywiście.", "Naprawdę?", "Jak pięknie!", "Może jutro.", "Chodź tutaj, proszę.", "Bardzo dziękuję."),
+    },
+    "sv": {
+        "who": ("min bror", "den unga målaren", "den gamle bagaren", "vår granne", "en pojke från byn", "alla här"),
+        "does": ("söker", "glömmer", "vill köpa", "ser", "hittar", "ritar", "öppnar", "dricker", "väntar på"),
+        "what": ("en blå båt", "fem mogna äpplen", "det vackraste berget", "ett öppet fönster", "bröd med smör",
+                 "sin favoritmusik", "ett gult paraply", "många löv"),
+        "where": ("vid bron", "på morgonen", "utan ett ord", "i köket", "efter åskan", "före midnatt"),
+        "says": ("Ja, visst.", "Verkligen?", "Så vackert!", "Kanske i morgon.", "Kom hit, är du snäll.", "Tack så mycket."),
+    },
+    "fi": {
+        "who": ("minun veljeni", "nuori maalari", "vanha leipuri", "naapurimme", "pieni poika", "koko kylä"),
+        "does": ("etsii", "unohtaa", "haluaa ostaa", "katsoo", "löytää", "piirtää", "avaa", "juo"),
+        "what": ("sinisen veneen", "viisi omenaa", "kauniin vuoren", "avoimen ikkunan", "leipää ja voita", "hyvää musiikkia",
+                 "keltaisen sateenvarjon", "paljon lehtiä", "upean filmin"),
+        "where": ("sillan vieressä", "aamulla", "ilman sanoja", "keittiössä", "ukkosen jälkeen", "ennen puoltayötä"),
+        "says": ("Kyllä, tietysti.", "Niinkö?", "Onpa kaunista!", "Ehkä huomenna.", "Tule tänne.", "Paljon kiitoksia."),
+    },
+}
+"""By language: who does what where, and short phrases that stand alone."""
+
+LANGUAGES = tuple(WORDS)
+
+_ONSETS = ("b", "p", "m", "f", "v", "w", "s", "t", "d", "l", "n", "k", "g", "r", "h", "sh", "ch", "j", "br", "pl", "fl", "st", "sp", "")
+_NUCLEI = ("a", "e", "i", "o", "u", "oo", "ee", "ai", "ow", "ar")
+_CODAS = ("", "", "", "m", "n", "p", "b", "f", "l", "s", "t", "k")
+
+
+def sentence(choose: random.Random, language: str = "en") -> str:
+    """One sentence in `language` (a key of `WORDS`), drawn with `choose`; now and then a few invented words, as names are."""
+    words = WORDS[language]
+    kind = choose.random()
+    if kind < 0.12:
+        return choose.choice(words["says"])
+    if kind < 0.22:
+        return " ".join(_invented(choose) for _ in range(choose.randint(2, 5))) + "."
+    parts = [choose.choice(words["who"]), choose.choice(words["does"]), choose.choice(words["what"])]
+    if choose.random() < 0.7:
+        parts.append(choose.choice(words["where"]))
+    if choose.random() < 0.2:
+        parts.insert(0, choose.choice(words["says"]))
+    return " ".join(parts) + choose.choice((".", ".", ".", "?", "!"))
+
+
+def _invented(choose: random.Random) -> str:
+    return "".join(choose.choice(_ONSETS) + choose.choice(_NUCLEI) + choose.choice(_CODAS) for _ in range(choose.randint(1, 3)))

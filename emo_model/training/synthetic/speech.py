@@ -1,0 +1,365 @@
+"""Synthetic speech whose phonemes and their times are known exactly: what the drawn heads say.
+
+Three free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis), flite and
+festival (English voices built from recordings). They are only needed to prepare training data, never to make a video.
+
+Some voices never take part in training, so that measurements tell how well unheard voices work: see `HELD_OUT`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import random
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .sentences import sentence
+
+RATE = 16000  # samples per second of every Speech
+
+INSTALL = ("Making synthetic speech needs a speech engine. Install one with 'pip install espeakng-loader' (any system), or from your "
+           "system's packages: espeak-ng, flite, festival with festvox-us-slt-hts.")
+
+_VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "adam", "Alex", "Alicia", "Andrea", "Andy",
+             "Annie", "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "david", "Denis", "Diogo", "ed", "edward",
+             "edward2", "Gene", "Gene2", "grandma", "grandpa", "Henrique", "Hugo", "iven", "iven2", "iven3", "Jacky", "john", "klatt",
+             "klatt2", "klatt3", "klatt4", "kaukovalta", "Lee", "linda", "marcelo", "Marco", "Mario", "max", "Michael", "michel",
+             "miguel", "mike", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "shelby", "steph", "steph2",
+             "travis", "victor", "zac", "croak")
+_LANGUAGES = {"en-us": "en", "en-gb-x-rp": "en", "de": "de", "fr": "fr", "es": "es", "it": "it", "pt": "pt", "nl": "nl", "pl": "pl",
+              "sv": "sv", "fi": "fi"}
+
+HELD_OUT = ("espeak:fi", "espeak:*+f5", "espeak:*+klatt6", "flite:slt", "festival:cmu_us_slt_arctic_hts", "piper")
+"""Voices that training never hears: a language (Finnish), two variants in all languages, one real speaker in two engines, and every
+neural voice (piper; measured only)."""
+
+TRAINING_VOICES = (tuple(f"espeak:{language}+{variant}" for language in _LANGUAGES if language != "fi" for variant in _VARIANTS),
+                   ("flite:rms", "flite:awb", "flite:kal16"))
+HELD_OUT_VOICES = (("espeak:fi+f2", "espeak:fi+m3", "espeak:fi+Andrea", "espeak:en-us+f5", "espeak:de+f5", "espeak:en-gb-x-rp+klatt6"),
+                   ("flite:slt",), ("festival:cmu_us_slt_arctic_hts",))
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """Sound with its phonemes.
+
+    waveform: (T,) float32 at 16 kHz; phonemes: (IPA, start, end) in seconds, in order, without overlap; what no phoneme covers is
+    silence. voice: e.g. 'espeak:en-us+f2'; engine: 'espeak', 'flite' or 'festival'; language: e.g. 'en'.
+    """
+
+    waveform: Tensor
+    phonemes: tuple[tuple[str, float, float], ...]
+    voice: str
+    engine: str
+    language: str
+
+    @property
+    def seconds(self) -> float:
+        return len(self.waveform) / RATE
+
+
+def is_held_out(voice: str) -> bool:
+    """Whether training must never hear `voice`; see `HELD_OUT`."""
+    engine, _, name = voice.partition(":")
+    language, _, variant = name.partition("+")
+    return (engine == "piper" or voice in HELD_OUT or f"{engine}:{language}" in HELD_OUT or f"{engine}:*+{variant}" in HELD_OUT)
+
+
+def available_engines() -> tuple[str, ...]:
+    """The engines that work here, best first; may be empty."""
+    found = []
+    if _espeak_paths():
+        found.append("espeak")
+    found += [engine for engine in ("flite", "festival") if shutil.which(engine)]
+    return tuple(found)
+
+
+def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pitch: float = 1.0) -> Speech:
+    """Speak `text`. rate: 1 is the engine's normal speed, 2 twice as fast; pitch: 1 is the voice's own (espeak only; the others keep it).
+
+    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'flite:NAME' or 'festival:NAME'. Raises RuntimeError if its engine is not
+    installed, ValueError if the engine does not know the voice.
+    """
+    engine, _, name = voice.partition(":")
+    engines = {"espeak": _speak_espeak, "flite": _speak_flite, "festival": _speak_festival}
+    if engine not in engines or not name:
+        raise ValueError(f"unknown voice '{voice}'; write 'espeak:en-us+f2', 'flite:rms' or 'festival:cmu_us_slt_arctic_hts'")
+    if engine not in available_engines():
+        raise RuntimeError(f"The voice '{voice}' needs {engine}, which was not found. {INSTALL}")
+    waveform, phonemes = engines[engine](text, name, rate, pitch)
+    language = name.partition("+")[0].partition("-")[0] if engine == "espeak" else "en"
+    return Speech(waveform, phonemes, voice, engine, language)
+
+
+def sample_speech(seed: int, seconds: float, *, held_out: bool = False, engines: tuple[str, ...] | None = None) -> Speech:
+    """`seconds` of one voice saying drawn sentences with pauses; the same for the same arguments and engines.
+
+    held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract are varied.
+    engines: restrict to these; default all that are installed. Raises RuntimeError if none is.
+    """
+    engines = available_engines() if engines is None else engines
+    groups = [[voice for voice in group if voice.partition(":")[0] in engines] for group in
+              (HELD_OUT_VOICES if held_out else TRAINING_VOICES)]
+    groups = [group for group in groups if group]
+    if not groups:
+        raise RuntimeError(f"No speech engine was found. {INSTALL}")
+    choose = random.Random(f"{seed}/{held_out}")
+    shares = [0.55, 0.45] if len(groups) == 2 and not held_out else [1.0] * len(groups)
+    voice = choose.choice(choose.choices(groups, shares)[0])
+    language = _LANGUAGES.get(voice.partition(":")[2].partition("+")[0], "en")
+    rate, pitch = math.exp(choose.gauss(-0.05, 0.12)), math.exp(choose.gauss(0.0, 0.15))
+    speed = 1.0 if held_out else math.exp(choose.gauss(0.0, 0.08))
+    tract = 1.0 if held_out else math.exp(choose.gauss(0.0, 0.10))
+    parts, now = [], -choose.uniform(0.1, 0.6)
+    while now < seconds:
+        part = synthesize(sentence(choose, language), voice, rate=rate, pitch=pitch)
+        part = change_speed(part, speed) if speed != 1 else part
+        start = max(0.0, now)
+        parts.append((start, part))
+        now = start + part.seconds + (choose.uniform(0.8, 2.0) if choose.random() < 0.12 else choose.uniform(0.0, 0.4))
+    lead = choose.uniform(0.0, 0.4)
+    speech = _joined([(start + lead, part) for start, part in parts], seconds)
+    speech = warp_vocal_tract(speech, tract) if tract != 1 else speech
+    return replace(speech, waveform=speech.waveform * (0.8 / speech.waveform.abs().max().clamp(min=0.05)))
+
+
+# What may be done to speech without losing its phoneme times
+
+
+def change_speed(speech: Speech, factor: float) -> Speech:
+    """Play `factor` times as fast, as a tape does: pitch and formants rise with it; phoneme times shrink."""
+    length = max(1, round(len(speech.waveform) / factor))
+    return replace(speech, waveform=_resample(speech.waveform, length),
+                   phonemes=tuple((ipa, start / factor, end / factor) for ipa, start, end in speech.phonemes))
+
+
+def change_pitch(speech: Speech, factor: float) -> Speech:
+    """Raise the pitch by `factor` with the formants left in place; the rate rises with the pitch."""
+    return warp_vocal_tract(change_speed(speech, factor), 1 / factor)
+
+
+def warp_vocal_tract(speech: Speech, factor: float) -> Speech:
+    """Move the formants up by `factor` (a vocal tract shorter by it); pitch, rate and times stay.
+
+    The spectral envelope (cepstrum below 2 ms) of each 32 ms frame is stretched along frequency, the fine structure stays.
+    """
+    size, hop, window = 512, 128, torch.hann_window(512)
+    spectrum = torch.stft(speech.waveform, size, hop, window=window, return_complex=True)  # (257, frames)
+    log_size = (spectrum.abs() + 1e-4).log()
+    cepstrum = torch.fft.irfft(log_size, n=size, dim=0)
+    keep = torch.zeros(size, 1)
+    keep[:32], keep[-31:] = 1, 1
+    envelope = torch.fft.rfft(cepstrum * keep, dim=0).real
+    source = (torch.arange(size // 2 + 1) / factor).clamp(max=size // 2)
+    low = source.floor().long().clamp(max=size // 2 - 1)
+    warped = torch.lerp(envelope[low], envelope[low + 1], (source - low)[:, None])
+    spectrum = spectrum * (warped - envelope).clamp(-6, 6).exp()
+    waveform = torch.istft(spectrum, size, hop, window=window, length=len(speech.waveform))
+    loud = speech.waveform.square().mean().sqrt() / waveform.square().mean().sqrt().clamp(min=1e-8)
+    return replace(speech, waveform=waveform * loud)
+
+
+def tilt(speech: Speech, decibels_per_octave: float) -> Speech:
+    """Make the sound brighter (above 0) or duller (below 0), turning around 1 kHz; loudness is kept."""
+    spectrum = torch.fft.rfft(speech.waveform)
+    frequency = torch.linspace(0, RATE / 2, len(spectrum)).clamp(min=50)
+    waveform = torch.fft.irfft(spectrum * 10 ** (decibels_per_octave * (frequency / 1000).log2() / 20), n=len(speech.waveform))
+    loud = speech.waveform.square().mean().sqrt() / waveform.square().mean().sqrt().clamp(min=1e-8)
+    return replace(speech, waveform=waveform * loud)
+
+
+def add_noise(speech: Speech, snr_decibels: float, *, seed: int, colour: float = 0.0) -> Speech:
+    """Add steady noise `snr_decibels` below the speech. colour: decibels per octave, 0 white, -3 pink."""
+    noise = torch.randn(len(speech.waveform), generator=torch.Generator().manual_seed(seed))
+    noise = tilt(replace(speech, waveform=noise), colour).waveform
+    level = speech.waveform.square().mean().sqrt() * 10 ** (-snr_decibels / 20)
+    return replace(speech, waveform=speech.waveform + noise * level)
+
+
+def change_gain(speech: Speech, decibels: float) -> Speech:
+    """Louder or quieter; samples above 1 are clipped, as a recorder would."""
+    return replace(speech, waveform=(speech.waveform * 10 ** (decibels / 20)).clamp(-1, 1))
+
+
+def add_room(speech: Speech, *, seed: int, decay_seconds: float = 0.15, share: float = 0.3) -> Speech:
+    """Add the echoes of a room: decaying noise as impulse response, `share` of the direct sound's energy. Adds no delay."""
+    length = max(2, round(4 * decay_seconds * RATE))
+    echo = torch.randn(length, generator=torch.Generator().manual_seed(seed)) * (-torch.arange(length) / (decay_seconds * RATE)).exp()
+    echo[: RATE // 200] = 0  # the first 5 ms belong to the direct sound
+    echo = echo * (share / echo.square().sum()).sqrt()
+    size = len(speech.waveform) + length
+    wet = torch.fft.irfft(torch.fft.rfft(speech.waveform, n=size) * torch.fft.rfft(echo, n=size), n=size)[: len(speech.waveform)]
+    return replace(speech, waveform=speech.waveform + wet)
+
+
+def insert_silence(speech: Speech, at_seconds: float, seconds: float) -> Speech:
+    """A pause of `seconds` before the first phoneme that starts at or after `at_seconds` (or at the end)."""
+    later = [start for _, start, _ in speech.phonemes if start >= at_seconds]
+    at = later[0] if later else speech.seconds
+    sample, added = round(at * RATE), round(seconds * RATE)
+    moved = added / RATE
+    waveform = torch.cat([speech.waveform[:sample], torch.zeros(added), speech.waveform[sample:]])
+    return replace(speech, waveform=waveform, phonemes=tuple(
+        (ipa, start + moved, end + moved) if start >= at else (ipa, start, min(end, at)) for ipa, start, end in speech.phonemes))
+
+
+def _joined(parts: list[tuple[float, Speech]], seconds: float) -> Speech:
+    """Parts at their start times on one track of exactly `seconds`."""
+    total = round(seconds * RATE)
+    waveform = torch.zeros(total)
+    phonemes: list[tuple[str, float, float]] = []
+    for start, part in parts:
+        begin = round(start * RATE)
+        piece = part.waveform[: max(0, total - begin)]
+        waveform[begin:begin + len(piece)] += piece
+        phonemes += [(ipa, begin / RATE + early, min(begin / RATE + late, seconds)) for ipa, early, late in part.phonemes
+                     if begin / RATE + early < seconds]
+    return replace(parts[0][1], waveform=waveform, phonemes=tuple(phonemes))
+
+
+def _resample(waveform: Tensor, length: int) -> Tensor:
+    from fractions import Fraction
+
+    from scipy.signal import resample_poly
+    ratio = Fraction(length, len(waveform)).limit_denominator(400)
+    result = torch.from_numpy(resample_poly(waveform.numpy(), ratio.numerator, ratio.denominator)).float()
+    return torch.nn.functional.pad(result, (0, max(0, length - len(result))))[:length].contiguous()
+
+
+# espeak-ng, through its C library
+
+
+class _Event(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int), ("identifier", ctypes.c_uint), ("text_position", ctypes.c_int), ("length", ctypes.c_int),
+                ("audio_position", ctypes.c_int), ("sample", ctypes.c_int), ("user_data", ctypes.c_void_p),
+                ("name", ctypes.c_char * 8)]
+
+
+_PHONEME_EVENT = 7
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+def _espeak_paths() -> tuple[str, str | None] | None:
+    """(library, its data folder or None for the built-in one), or None if espeak-ng is not installed."""
+    try:
+        import espeakng_loader
+        return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
+    except ImportError:
+        from ctypes.util import find_library
+        library = find_library("espeak-ng")
+        return (library, None) if library else None
+
+
+@lru_cache(maxsize=1)
+def _espeak() -> tuple[ctypes.CDLL, int]:
+    """The library, initialised once a process, and its sample rate."""
+    path, data = _espeak_paths()
+    library = ctypes.CDLL(path)
+    rate = library.espeak_Initialize(2, 0, data.encode() if data else None, 1 | 2)  # synchronous; phoneme events, in IPA
+    if rate <= 0:
+        raise RuntimeError(f"espeak-ng at {path} did not start. {INSTALL}")
+    library.espeak_Synth.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
+                                     ctypes.c_void_p, ctypes.c_void_p]
+    return library, rate
+
+
+def _speak_espeak(text: str, name: str, rate: float, pitch: float):
+    library, sample_rate = _espeak()
+    if library.espeak_SetVoiceByName(name.encode()) != 0:
+        raise ValueError(f"espeak-ng knows no voice '{name}'; 'espeak-ng --voices' lists the languages")
+    library.espeak_SetParameter(1, max(80, min(450, round(165 * rate))), 0)  # words per minute
+    library.espeak_SetParameter(3, max(0, min(99, round(50 + 60 * math.log2(pitch)))), 0)
+    sound, events = [], []
+
+    def collect(samples, count, event):
+        if samples and count > 0:
+            sound.append(ctypes.string_at(samples, count * 2))
+        index = 0
+        while event[index].type != 0:
+            if event[index].type == _PHONEME_EVENT:
+                label = ctypes.string_at(ctypes.addressof(event[index]) + _Event.name.offset, 8).split(b"\0")[0]
+                events.append((label.decode("utf-8", "ignore"), event[index].sample / sample_rate))
+            index += 1
+        return 0
+
+    callback = _CALLBACK(collect)
+    library.espeak_SetSynthCallback(callback)
+    data = text.encode() + b"\0"
+    library.espeak_Synth(data, len(data), 0, 0, 0, 1, None, None)  # 1: the text is UTF-8
+    library.espeak_Synchronize()
+    waveform = torch.frombuffer(bytearray(b"".join(sound)), dtype=torch.int16).float() / 32768
+    ends = [start for _, start in events[1:]] + [len(waveform) / sample_rate]
+    marks = [(label, start, end) for (label, start), end in zip(events, ends)]
+    return _resample(waveform, round(len(waveform) * RATE / sample_rate)), _clean(marks, len(waveform) / sample_rate)
+
+
+# flite and festival, as programs
+
+_IPA = {"aa": "ɑː", "ae": "æ", "ah": "ʌ", "ao": "ɔː", "aw": "aʊ", "ax": "ə", "axr": "ɚ", "ay": "aɪ", "b": "b", "ch": "tʃ", "d": "d",
+        "dh": "ð", "dx": "ɾ", "eh": "ɛ", "el": "əl", "em": "əm", "en": "ən", "er": "ɜː", "ey": "eɪ", "f": "f", "g": "ɡ", "hh": "h",
+        "hv": "h", "ih": "ɪ", "ix": "ɪ", "iy": "iː", "jh": "dʒ", "k": "k", "l": "l", "m": "m", "n": "n", "ng": "ŋ", "nx": "n",
+        "ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t", "th": "θ", "uh": "ʊ", "uw": "uː", "v": "v",
+        "w": "w", "y": "j", "z": "z", "zh": "ʒ"}
+
+
+def _speak_flite(text: str, name: str, rate: float, pitch: float):
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "speech.wav"
+        shown = _run(["flite", "-voice", name, "--setf", f"duration_stretch={1 / rate:.3f}", "-psdur", "-t", text, "-o", str(sound)])
+        waveform = _read_wav(sound)
+    marks = [mark.rsplit(":", 1) for mark in shown.split() if ":" in mark]
+    return waveform, _clean(_spans([(label, float(end)) for label, end in marks]), len(waveform) / RATE)
+
+
+def _speak_festival(text: str, name: str, rate: float, pitch: float):
+    with tempfile.TemporaryDirectory() as folder:
+        sound, marks, script = (Path(folder) / file for file in ("speech.wav", "speech.lab", "speech.scm"))
+        quoted = text.replace("\\", " ").replace('"', " ")
+        script.write_text(f"(voice_{name})\n(Parameter.set 'Duration_Stretch {1 / rate:.3f})\n"
+                          f'(set! spoken (utt.synth (Utterance Text "{quoted}")))\n'
+                          f"(utt.save.wave spoken \"{sound}\" 'riff)\n(utt.save.segs spoken \"{marks}\")\n")
+        _run(["festival", "-b", str(script)])
+        if not sound.exists():
+            raise ValueError(f"festival knows no voice '{name}'; install festvox-us-slt-hts")
+        waveform = _read_wav(sound)
+        rows = [line.split() for line in marks.read_text().splitlines()]
+    return waveform, _clean(_spans([(row[2], float(row[0])) for row in rows if len(row) == 3]), len(waveform) / RATE)
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+def _read_wav(path: Path) -> Tensor:
+    import wave
+    with wave.open(str(path)) as file:
+        rate = file.getframerate()
+        waveform = torch.frombuffer(bytearray(file.readframes(file.getnframes())), dtype=torch.int16).float() / 32768
+    return waveform if rate == RATE else _resample(waveform, round(len(waveform) * RATE / rate))
+
+
+def _spans(ends: list[tuple[str, float]]) -> list[tuple[str, float, float]]:
+    starts = [0.0] + [end for _, end in ends[:-1]]
+    return [(_IPA.get(label, ""), start, end) for start, (label, end) in zip(starts, ends)]
+
+
+def _clean(marks: list[tuple[str, float, float]], seconds: float) -> tuple[tuple[str, float, float], ...]:
+    """Without pauses and stress marks, inside the sound, in order."""
+    kept: list[tuple[str, float, float]] = []
+    for label, start, end in marks:
+        ipa = label.strip("ˈˌ ‖|_:;,'")
+        start, end = max(start, kept[-1][2] if kept else 0.0), min(end, seconds)
+        if ipa and "(" not in ipa and end > start:  # espeak marks a change of language as "(en)"
+            kept.append((ipa, start, end))
+    return tuple(kept)
