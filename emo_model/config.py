@@ -153,7 +153,7 @@ DEFAULT = ModelConfig(
     face_locator_channels=(16, 32, 32, 32), speed_width=64, autoencoder=AutoencoderConfig(), audio_encoder=AudioEncoderConfig())
 """The built-in model as a GPU trains it in minutes: 256x256 at 25 fps."""
 
-DEFAULT_CPU = replace(DEFAULT, name="default-cpu", image_size=128, channels=(48, 96, 192))
+DEFAULT_CPU = replace(DEFAULT, name="default-cpu", image_size=128, channels=(48, 96, 144), attention_heads=2)
 """The built-in model as a CPU trains it in an hour or two: 128x128 at 25 fps."""
 
 TEST = replace(

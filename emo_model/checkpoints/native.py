@@ -1,0 +1,104 @@
+"""The project's own files: one safetensors file that carries its config and its card in the metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from ..models.audio_encoder import AudioEncoder
+from ..models.autoencoder import Autoencoder
+from ..models.emo import Emo
+
+DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
+FORMAT = "comfyui-emo-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A whole model: its config and parts (autoencoder and audio encoder only where the model brings its own), and its card."""
+
+    config: ModelConfig
+    emo: Emo
+    autoencoder: Autoencoder | None = None
+    audio_encoder: AudioEncoder | None = None
+    card: dict = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        parts = {"emo": self.emo, "autoencoder": self.autoencoder, "audio_encoder": self.audio_encoder}
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict | None = None) -> Bundle:
+    """A model with fresh weights, or, on device 'meta', with none at all."""
+    with torch.device(device):
+        return Bundle(config, Emo(config).eval(), Autoencoder(config).eval() if config.autoencoder else None,
+                      AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None, card or {})
+
+
+def save(path: str | Path, bundle: Bundle, *, dtype: torch.dtype = torch.float16) -> None:
+    """Write the model; a file is either whole or not there (written beside, then renamed)."""
+    tensors = {f"{name}.{key}": value.detach().to("cpu", dtype).contiguous()
+               for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
+    write_tensors(path, tensors, {"format": FORMAT, "config": bundle.config.to_json(), "card": json.dumps(bundle.card)})
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """safetensors, atomically."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    save_file(tensors, beside, metadata=metadata)
+    beside.replace(path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            some = list(file.keys())[:5]
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is not a whole safetensors file ({error}); download or copy it again") from None
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path.name} is not an EMO model of this pack: it has no config inside, and tensors such as "
+                         f"{', '.join(some)}. Choose 'built-in default', or a file made by `python -m emo_model.training`")
+    return metadata
+
+
+def read_config(path: str | Path) -> ModelConfig:
+    """The config inside a file. Raises FileNotFoundError, or ValueError that says what the file is instead."""
+    return ModelConfig.from_json(_metadata(Path(path))["config"])
+
+
+def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Bundle:
+    """Read a model; dtype None keeps the file's. Built on the meta device, so weights are in memory once.
+
+    Raises FileNotFoundError, or ValueError naming the first keys that are missing or unknown.
+    """
+    path = Path(path)
+    metadata = _metadata(path)
+    bundle = build(ModelConfig.from_json(metadata["config"]), device="meta", card=json.loads(metadata.get("card", "{}")))
+    wanted = {f"{name}.{key}": (part, key) for name, part in bundle.parts.items() for key in part.state_dict()}
+    states: dict[str, dict[str, Tensor]] = {name: {} for name in bundle.parts}
+    with safe_open(path, "pt", device=str(device)) as file:
+        keys = set(file.keys())
+        if keys != wanted.keys():
+            missing, unknown = sorted(wanted.keys() - keys), sorted(keys - wanted.keys())
+            raise ValueError(f"{path.name} does not fit its own config: {len(missing)} tensors missing {missing[:5]}, "
+                             f"{len(unknown)} unknown {unknown[:5]}; download or copy it again")
+        for full in keys:
+            name, key = full.split(".", 1)
+            value = file.get_tensor(full)
+            states[name][key] = value if dtype is None else value.to(dtype)
+    for name, part in bundle.parts.items():
+        part.load_state_dict(states[name], assign=True)
+    return bundle

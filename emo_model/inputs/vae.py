@@ -1,0 +1,39 @@
+"""Pixels to scaled latents and back: the only place that knows the factor between raw and scaled latents."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+
+
+class Vae(Protocol):
+    """The built-in Autoencoder, or anything like it."""
+
+    def encode(self, pixels: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+def to_scaled(raw: Tensor, config: ModelConfig) -> Tensor:
+    """Raw latents, as a VAE and ComfyUI's LATENT have them -> scaled latents, as the model has them."""
+    return raw * config.latent_scale
+
+
+def to_raw(scaled: Tensor, config: ModelConfig) -> Tensor:
+    return scaled / config.latent_scale
+
+
+@torch.no_grad()
+def encode(vae: Vae, pixels: Tensor, config: ModelConfig) -> Tensor:
+    """pixels (B, 3, H, W) in [-1, 1] -> scaled latents (B, C, h, w)."""
+    return to_scaled(vae.encode(pixels), config)
+
+
+@torch.no_grad()
+def decode(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:
+    """scaled latents (B, C, h, w) -> pixels (B, 3, H, W) in [-1, 1], clamped."""
+    return vae.decode(to_raw(latents, config)).clamp(-1, 1)

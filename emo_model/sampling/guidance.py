@@ -1,0 +1,31 @@
+"""Classifier-free guidance, apart for the voice and for the portrait (arXiv 2207.12598; two scales as in arXiv 2211.09800, eq. 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..models.emo import Context, Emo
+from .samplers import Predict
+
+
+def guided(emo: Emo, context: Context, *, audio: float, reference: float) -> Predict:
+    """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and costs no evaluation of its own.
+
+    With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)).
+    """
+    silent = context.without_audio() if audio != 1 or reference != 1 else None
+    nobody = silent.without_reference() if reference != 1 else None
+
+    def predict(noisy: Tensor, timestep: int) -> Tensor:
+        t = torch.full((len(noisy),), timestep, device=noisy.device)
+        said = emo.predict(noisy, t, context)
+        if silent is not None:
+            without_voice = emo.predict(noisy, t, silent)
+            said = without_voice + audio * (said - without_voice)
+        if nobody is not None:
+            without_portrait = emo.predict(noisy, t, nobody)
+            said = said + (reference - 1) * (without_voice - without_portrait)
+        return said
+
+    return predict

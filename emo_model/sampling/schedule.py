@@ -1,0 +1,66 @@
+"""The noise schedule: noise added in training and timesteps taken in sampling come from one table (DDPM, DDIM; zero terminal SNR)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+
+
+class NoiseSchedule:
+    """alphas_cumprod (T,) float32 on the CPU, and the arithmetic of noise and velocity prediction.
+
+    Zero terminal SNR: "Common Diffusion Noise Schedules and Sample Steps Are Flawed" (arXiv 2305.08891), algorithm 1;
+    steps are 'trailing' (its table 2), so that the first step starts at pure noise.
+    """
+
+    def __init__(self, config: ModelConfig):
+        steps = config.train_timesteps
+        if config.beta_schedule == "scaled_linear":
+            betas = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, steps, dtype=torch.float64) ** 2
+        elif config.beta_schedule == "linear":
+            betas = torch.linspace(config.beta_start, config.beta_end, steps, dtype=torch.float64)
+        else:
+            raise ValueError(f"beta_schedule must be 'scaled_linear' or 'linear', got '{config.beta_schedule}'")
+        alphas_cumprod = (1 - betas).cumprod(0)
+        if config.zero_terminal_snr:
+            roots = alphas_cumprod.sqrt()
+            alphas_cumprod = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
+        self.alphas_cumprod = alphas_cumprod.float()
+        self.prediction = config.prediction
+
+    def timesteps(self, steps: int) -> list[int]:
+        """`steps` falling timesteps, the first the noisiest: 999, 874, ..., 124 for 8 of 1000."""
+        total = len(self.alphas_cumprod)
+        if not 1 <= steps <= total:
+            raise ValueError(f"steps must be 1 to {total}, got {steps}")
+        return [round(total - index * total / steps) - 1 for index in range(steps)]
+
+    def scales(self, timestep: Tensor | int) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) with noisy = alpha * clean + sigma * noise; a timestep below 0 is the clean end (1, 0)."""
+        timestep = torch.as_tensor(timestep)
+        squared = torch.where(timestep < 0, 1.0, self.alphas_cumprod[timestep.cpu().clamp(min=0)])
+        return squared.sqrt(), (1 - squared).sqrt()
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """clean and noise (B, ...), timestep (B,) -> noisy (B, ...)."""
+        alpha, sigma = self._spread(timestep, clean)
+        return alpha * clean + sigma * noise
+
+    def target(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """What the model learns to say: the noise, or the velocity alpha * noise - sigma * clean (arXiv 2202.00512)."""
+        if self.prediction == "epsilon":
+            return noise
+        alpha, sigma = self._spread(timestep, clean)
+        return alpha * noise - sigma * clean
+
+    def clean_and_noise(self, noisy: Tensor, said: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
+        """The clean latents and the noise that the model's answer stands for."""
+        alpha, sigma = (scale.to(noisy.device) for scale in self.scales(timestep))
+        if self.prediction == "epsilon":
+            return (noisy - sigma * said) / alpha, said
+        return alpha * noisy - sigma * said, sigma * noisy + alpha * said
+
+    def _spread(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(scale.to(like).view(-1, *[1] * (like.ndim - 1)) for scale in self.scales(timestep))
