@@ -29,6 +29,7 @@ class AudioEncoderConfig:
     mel_bands: int = 80
     width: int = 128
     blocks: int = 6
+    features: int = 32  # D of what it hands on, the mouth tracks among them; `ModelConfig.audio_width` of a model that uses it
     mouth_tracks: int = 4  # what it was trained to predict: opening, width, closure, tuck
 
 
@@ -147,9 +148,9 @@ EMO = ModelConfig()
 """The paper's size: SD 1.5 widths, 512x512, f = 12, n = 4, m = 2, wav2vec2-base."""
 
 DEFAULT = ModelConfig(
-    name="default", image_size=256, latent_channels=8, latent_scale=1.0, channels=(64, 128, 256),
+    name="default", image_size=256, latent_channels=8, latent_scale=1.0, channels=(64, 128, 192),
     attention_levels=(True, True, True), layers_per_block=1, attention_heads=4, norm_groups=16, feed_forward_multiplier=2,
-    reference_positions=True, audio_layers=1, audio_width=128, audio_context_width=128, temporal_attentions=1,
+    reference_positions=True, audio_layers=1, audio_width=32, audio_context_width=128, temporal_attentions=1,
     face_locator_channels=(16, 32, 32, 32), speed_width=64, autoencoder=AutoencoderConfig(), audio_encoder=AudioEncoderConfig())
 """The built-in model as a GPU trains it in minutes: 256x256 at 25 fps."""
 
@@ -160,7 +161,7 @@ TEST = replace(
     DEFAULT, name="test", image_size=32, latent_channels=4, channels=(16, 32), attention_levels=(True, True), attention_heads=2,
     norm_groups=4, audio_width=8, audio_context_width=16, clip_frames=4, motion_frames=2, face_locator_channels=(4, 4, 4, 4),
     speed_width=8, autoencoder=AutoencoderConfig(encoder_channels=(8, 8), decoder_channels=(8, 8), blocks=1),
-    audio_encoder=AudioEncoderConfig(mel_bands=16, width=8, blocks=1))
+    audio_encoder=AudioEncoderConfig(mel_bands=16, width=8, blocks=1, features=8))
 """Seconds on a CPU; for tests and benchmarks."""
 
 PRESETS = {config.name: config for config in (EMO, DEFAULT, DEFAULT_CPU, TEST)}
