@@ -256,13 +256,13 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
     beard = torch.where(grown, row([0, .32, .95, 0, .0], dtype=torch.float64)[beard_kind], 0.0)
     moustache = torch.where(grown, row([0, .30, .95, .95, .9], dtype=torch.float64)[beard_kind], 0.0)
 
-    eye_height = normal("eye height", .098, .010) * (1 + .25 * child) + anime * .075 + flat * .022 + ink * .012
-    eye_width = normal("eye width", .168, .010) * (1 + .08 * child) + anime * .022
+    eye_height = normal("eye height", .112, .010) * (1 + .25 * child) + anime * .080 + flat * .022 + ink * .012
+    eye_width = normal("eye width", .180, .010) * (1 + .06 * child) + anime * .020
     light_turn, light_height = between("light side", -1.0, 1.0), between("light height", -.9, -.25)
     light = torch.nn.functional.normalize(torch.stack((light_turn, light_height, between("light front", .55, .95)), -1), dim=-1)
     fields = dict(
         seed=dice.seeds, style=style, femininity=femininity, age=age,
-        head_size=between("head size", .555, .635), head_x=normal("head x", 0, .025), head_y=normal("head y", -.055, .02),
+        head_size=between("head size", .595, .665), head_x=normal("head x", 0, .025), head_y=normal("head y", -.035, .02),
         light=light,
         shade_depth=between("shade depth", .55, .95) * (painted + painterly) + .18 * flat * chance("flat shade", .5) + between("ink shade", .25, .5) * ink + between("cel shade", .45, .75) * anime,
         shade_soft=between("shade soft", .55, .95) * (painted + painterly) + (ink + flat) * .05 + anime * .06,
@@ -286,9 +286,9 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
         brow_arch=normal("brow arch", .04, .015), brow_tilt=normal("brow tilt", -.02, .08),
         nose_y=normal("nose y", .365, .022) - .03 * child, nose_width=(normal("nose width", .125, .016) + .014 * male) * (1 - .25 * child) * (1 - .5 * anime),
         nose_depth=1 - .55 * anime - .2 * child,
-        mouth_y=normal("mouth y", .635, .018), mouth_width=normal("mouth width", .275, .018) - .02 * anime,
-        lip_upper=normal("upper lip", .048, .010) * (.75 + .45 * femininity) * (1 - .35 * anime), lip_lower=normal("lower lip", .068, .012) * (.75 + .4 * femininity) * (1 - .3 * anime),
-        lips=lips, smile=normal("smile", .022, .02), tooth=row([.97, .95, .90], dtype=torch.float64) * between("tooth", .90, 1.02)[:, None],
+        mouth_y=normal("mouth y", .635, .018), mouth_width=normal("mouth width", .295, .018) - .02 * anime,
+        lip_upper=normal("upper lip", .060, .010) * (.75 + .45 * femininity) * (1 - .35 * anime), lip_lower=normal("lower lip", .082, .012) * (.75 + .4 * femininity) * (1 - .3 * anime),
+        lips=lips, smile=normal("smile", .055, .025), tooth=row([.97, .95, .90], dtype=torch.float64) * between("tooth", .90, 1.02)[:, None],
         beard=beard, beard_length=between("beard length", .02, .14) * (beard > .5), moustache=moustache,
         hair_style=hair_style, hair=hair.clamp(0, 1), hair_light=hair_light.clamp(0, 1), hair_top=top * (1 + .25 * spread["top"]),
         hair_side=side * (1 + .2 * spread["side"]), hair_round=roundness, hairline=line + .04 * spread["line"] - .05 * ((age - .6).clamp(min=0)) * male,
@@ -318,17 +318,17 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
 #  top   side  round line  part  sweep jag  open sides back  wave curl bun alpha; rows as HAIR
 _HAIR_SHAPES = (
     (.00, .00, 1.1, -2.0, .00, .00, .00, 2.0, -2., .00, .00, .0, .00, 0.0),
-    (.035, .02, 1.1, -.60, .00, .16, .00, 2.0, .02, .00, .00, .6, .00, .85),
-    (.13, .055, 1.1, -.64, .40, .26, .02, 2.0, .06, .00, .01, .1, .00, 1.0),
-    (.25, .05, 1.1, -.62, .25, .10, .02, 2.0, .04, .00, .01, .1, .00, 1.0),
-    (.15, .08, 1.3, -.34, .55, .10, .05, .80, .22, .00, .01, .1, .00, 1.0),
-    (.20, .10, 1.3, -.46, .20, .12, .13, .80, .16, .00, .07, .0, .00, 1.0),
-    (.15, .15, 2.6, -.40, .45, .16, .03, .62, .78, .80, .01, .0, .00, 1.0),
-    (.14, .12, 3.0, -.66, .10, .42, .00, .63, 1.50, 1.7, .01, .0, .00, 1.0),
-    (.18, .18, 3.0, -.62, .30, .40, .01, .62, 1.40, 1.6, .05, .3, .00, 1.0),
-    (.34, .30, .95, -.56, .00, .12, .03, .76, .42, .55, .05, 1., .00, 1.0),
-    (.11, .05, 1.1, -.66, .10, .24, .00, 2.0, .10, .00, .00, .0, .28, 1.0),
-    (.00, .07, 1.1, -1.9, .00, .00, .00, .66, .22, .00, .02, .4, .00, 1.0),
+    (.035, .02, 1.1, -.60, .00, .16, .00, .66, .04, .00, .00, .6, .00, .85),
+    (.13, .055, 1.1, -.64, .40, .22, .02, .65, .08, .00, .01, .1, .00, 1.0),
+    (.22, .05, 1.1, -.62, .25, .10, .02, .66, .06, .00, .01, .1, .00, 1.0),
+    (.15, .08, 1.3, -.34, .55, .10, .05, .65, .22, .00, .01, .1, .00, 1.0),
+    (.18, .10, 1.3, -.46, .20, .12, .11, .66, .16, .00, .06, .0, .00, 1.0),
+    (.15, .15, 2.6, -.40, .45, .16, .03, .61, .78, .80, .01, .0, .00, 1.0),
+    (.14, .12, 3.0, -.66, .10, .42, .00, .61, 1.50, 1.7, .008, .0, .00, 1.0),
+    (.17, .17, 3.0, -.62, .30, .40, .01, .61, 1.40, 1.6, .04, .3, .00, 1.0),
+    (.30, .27, .95, -.56, .00, .12, .03, .66, .42, .55, .04, 1., .00, 1.0),
+    (.11, .05, 1.1, -.66, .10, .24, .00, .65, .10, .00, .00, .0, .25, 1.0),
+    (.00, .07, 1.1, -1.9, .00, .00, .00, .64, .22, .00, .02, .4, .00, 1.0),
 )
 
 

@@ -1,0 +1,124 @@
+"""Pictures of drawn talking heads: 2.5-D, shaded, anti-aliased by distance, batched on any device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .canvas import Pose, Sheet, ramp, wide
+from .eyes import paint_eyes, paint_glasses
+from .face import JAW_DROP, face_distance, paint_beard, paint_ears, paint_marks, paint_nose, paint_skin
+from .hair import Hair, paint_hat
+from .identities import Identities
+from .lips import mouth_shape, paint_mouth
+from .motion import FaceMotion
+from .scene import paint_background, paint_body
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Points (B, 2) as x, y in 0..1 of the picture, and the half width (B,) of mouth and eyes in the same unit."""
+
+    mouth: Tensor
+    eye_left: Tensor  # at the left of the picture
+    eye_right: Tensor
+    nose: Tensor
+    chin: Tensor
+    mouth_radius: Tensor
+    eye_radius: Tensor
+
+
+def render(identities: Identities, motion: FaceMotion, *, size: int, device: torch.device | str | None = None, chunk: int = 8) -> Tensor:
+    """Picture i shows identity i in moment i: B people and tracks (B,) -> (B, 3, size, size) float32 in [-1, 1].
+
+    Memory for working is that of `chunk` pictures. Painted at `size` directly, meant for 64 and more.
+    """
+    if len(identities) != len(motion):
+        raise ValueError(f"{len(identities)} identities but {len(motion)} moments; repeat the identities, one for each picture")
+    if device is not None:
+        identities, motion = identities.to(device), motion.to(device)
+    pictures = torch.empty(len(identities), 3, size, size, device=identities.skin.device)
+    for start in range(0, len(identities), chunk):
+        part = slice(start, start + chunk)
+        pictures[part] = _paint(identities[part], motion[part], size)
+    return pictures
+
+
+@torch.no_grad()
+def _paint(who: Identities, motion: FaceMotion, size: int) -> Tensor:
+    pose = Pose(who, motion)
+    sheet = Sheet.blank(len(who), size, pose.scale)
+    px, py = pose.head(sheet.u, sheet.v)
+    chart = pose.chart(px, py)
+    face = face_distance(px, py, who, pose, wide(motion.opening * (1 - .9 * motion.closure)))
+    hair = Hair(who, pose, px, py, chart)
+    paint_background(sheet, who, pose)
+    paint_body(sheet, who, pose, face, lambda: hair.paint_back(sheet))
+    paint_ears(sheet, who, pose, px, py)
+    paint_skin(sheet, who, pose, px, py, chart, face, hair.front)
+    lw = wide(who.ink_width)
+    sheet.paint(who.ink, sheet.line(face, lw) * (lw > 0) * ramp(py, -.35, -.1))
+    _paint_some(sheet, who, motion, (who.wrinkles > 0) | (who.freckles > 0), paint_marks)
+    _paint_some(sheet, who, motion, who.beard > 0, paint_beard)
+    paint_nose(sheet, who, pose)
+    paint_mouth(sheet, who, motion, pose)
+    paint_eyes(sheet, who, motion, pose)
+    hair.paint_front(sheet)
+    _paint_some(sheet, who, motion, who.glasses > 0, paint_glasses)
+    _paint_some(sheet, who, motion, (who.hat > 0) & (who.hat < 4), paint_hat)
+    _paint_some(sheet, who, motion, who.strokes > 0, paint_strokes)
+    return sheet.rgb.clamp_(0, 1).mul_(2).sub_(1)
+
+
+def _paint_some(sheet: Sheet, who: Identities, motion: FaceMotion, chosen: Tensor, paint) -> None:
+    """paint(sheet, who, motion, pose) on those pictures alone that need it: most wear no hat."""
+    index = chosen.nonzero()[:, 0]
+    if not len(index):
+        return
+    who, motion = who[index], motion[index]
+    pose = Pose(who, motion)
+    part = Sheet(sheet.rgb[index], sheet.u, sheet.v, sheet.pixel[index])
+    paint(part, who, motion, pose)
+    sheet.rgb[index] = part.rgb
+
+
+def paint_strokes(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -> None:
+    """Strokes of painterly pictures: the canvas's own light and dark, still while the head moves."""
+    u, v = sheet.u, sheet.v
+    a, b = wide(who.phase[:, 0]), wide(who.phase[:, 1])
+    bend = .35 * torch.sin(u * 3.1 + a) + .35 * torch.sin(v * 2.7 + b)
+    across, along = u * (.8 + bend) + v * .6, v * (.8 + bend) - u * .6
+    strokes = torch.sin(across * 46 + 3 * torch.sin(along * 5 + a)) * torch.sin(along * 13 + 2 * torch.sin(across * 9 + b))
+    sheet.rgb.mul_((1 + .075 * wide(who.strokes) * strokes)[:, None])
+
+
+def landmarks(identities: Identities, motion: FaceMotion) -> Landmarks:
+    """Where the features of each picture are."""
+    pose = Pose(identities, motion)
+    zero = wide(0 * identities.mouth_y)
+    half, up, fall = mouth_shape(identities, motion)
+
+    def point(place) -> Tensor:
+        return torch.cat([part[:, 0] for part in place], -1).add(1).div(2)
+
+    chin = 1 + JAW_DROP * wide(motion.opening * (1 - .9 * motion.closure))
+    return Landmarks(
+        mouth=point(pose.place(zero, wide(identities.mouth_y) + .5 * (fall - up))),
+        eye_left=point(pose.place(-wide(identities.eye_x), wide(identities.eye_y))),
+        eye_right=point(pose.place(wide(identities.eye_x), wide(identities.eye_y))),
+        nose=point(pose.place(zero, wide(identities.nose_y), lift=.15)),
+        chin=point(pose.out(pose.sin_yaw * .23, chin + .16 * pose.sin_pitch)),
+        mouth_radius=(half * pose.scale).flatten() / 2, eye_radius=wide(identities.eye_width).mul(pose.scale).flatten() / 2)
+
+
+def face_box(identities: Identities, motion: FaceMotion) -> Tensor:
+    """(B, 4) x0, y0, x1, y1 in 0..1 around brows, cheeks and chin, jaw and roll included."""
+    pose = Pose(identities, motion)
+    side = wide(identities.face_width)
+    chin = 1 + JAW_DROP * wide(motion.opening * (1 - .9 * motion.closure)) + .16 * pose.sin_pitch
+    corners = [pose.out(sign * side + .08 * pose.sin_yaw, height) for sign in (-1, 1) for height in (wide(identities.eye_y) * 0 - .42, wide(identities.mouth_y))]
+    corners.append(pose.out(pose.sin_yaw * .23, chin))
+    u, v = torch.cat([u for u, _ in corners], 1)[..., 0], torch.cat([v for _, v in corners], 1)[..., 0]
+    return torch.stack((u.amin(1), v.amin(1), u.amax(1), v.amax(1)), -1).add(1).div(2).clamp(0, 1)
