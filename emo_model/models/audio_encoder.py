@@ -67,8 +67,8 @@ class AudioEncoder(nn.Module):
             raise ValueError(f"the sound is {waveform.shape[-1]} samples long; at 16 kHz at least {STRIDE} (0.02 s) are needed")
         edge = (_FFT - _HOP) // 2
         padded = F.pad(waveform[:, :steps * STRIDE].float(), (edge, edge))
-        spectrum = torch.stft(padded, _FFT, _HOP, _WINDOW, self.window.float(), center=False, return_complex=True)
-        return rearrange(self.filters.float() @ spectrum.abs().square(), "b m t -> b t m")
+        spectrum = torch.stft(padded, _FFT, _HOP, _WINDOW, self.window.to(padded), center=False, return_complex=True)
+        return rearrange(self.filters.to(padded) @ spectrum.abs().square(), "b m t -> b t m")
 
     def hear(self, mel: Tensor) -> Tensor:
         """Power in mel bands (B, 2 T50, bands) -> features (B, T50, D), the scaled mouth tracks last."""
