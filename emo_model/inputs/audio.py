@@ -64,7 +64,8 @@ def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seco
 
     encode: (B, T) -> (B, T // 320, L, D), as `AudioEncoder`. Each piece is heard with `context_seconds` on both sides; where that is
     at least as far as the encoder hears (`AudioEncoder.context_seconds`), pieces equal the whole. wav2vec 2.0 and Whisper hear
-    without limit: for them the pieces, 28 s with their context (Whisper takes 30), are an approximation. Sound shorter than one feature is filled up with silence.
+    without limit: for them the pieces, 28 s with their context (Whisper takes 30), are an approximation. Sound shorter than one
+    feature is filled up with silence.
     """
     if len(sound) < STRIDE:
         sound = torch.nn.functional.pad(sound, (0, STRIDE - len(sound)))
