@@ -96,10 +96,10 @@ def _paint_brow(sheet: Sheet, who: Identities, motion: FaceMotion, side: float, 
     out = (side * x - wide(who.eye_x)) / wide(who.eye_width)
     raised = wide(motion.brow)
     center = wide(who.eye_y + who.brow_y) - raised * .075
-    line = center + (wide(who.brow_tilt) - .06 * raised.clamp(max=0)) * .16 * -out - wide(who.brow_arch) * (1.1 - (out - .25).square())
+    line = center + (wide(who.brow_tilt) - .06 * raised.clamp(max=0)) * .16 * -out - wide(who.brow_arch) * (.8 - .55 * (out - .10).square())
     body = ramp(out, -1.28, -.85) * (1 - ramp(out, .55, 1.42)).sqrt()
     thickness = wide(who.brow_thickness) * body * (1 - .22 * out.clamp(-1, 1))
-    hairs = .010 * torch.sin(out * 26 + (y - line) * 60) * ramp(wide(who.shade_soft), .2, .6)
+    hairs = .004 * torch.sin(out * 34 + (y - line) * 60) * ramp(wide(who.shade_soft), .2, .6)
     distance = (y - line).abs() - thickness + hairs
     sheet.paint(who.brow, sheet.cover(distance) * ramp(thickness, .003, .012) * .92)
 

@@ -124,8 +124,9 @@ def paint_marks(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     column, line = cells_x.floor(), cells_y.floor()
     mess = torch.sin(column * 12.9898 + line * 78.233) * 43.5453
     mess = mess - mess.floor()
-    spot = bell(((cells_x - column - .3 - .4 * mess) / .30).square() + ((cells_y - line - .7 + .4 * mess) / .30).square())
-    where = bell((x / .60).square() + ((y - .26) / .24).square()) * (mess > .35)
+    other = (mess * 57.31).remainder(1.0)
+    spot = bell(((cells_x - column - .25 - .5 * mess) / .25).square() + ((cells_y - line - .25 - .5 * other) / .25).square())
+    where = bell((x / .60).square() + ((y - .26) / .24).square()) * ((mess * 7.7 + other).remainder(1.0) > .42)
     sheet.paint(who.skin_shadow * .80, spot * where * wide(who.freckles) * .75 * cover)
     old = wide(who.wrinkles)
     side = x.abs()

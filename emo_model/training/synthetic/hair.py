@@ -44,14 +44,15 @@ class Hair:
         swept = wide(who.hair_sweep) * (off.abs() * 1.15).clamp(max=1.3).pow(1.7)
         teeth = ((x * wide(who.hair_jags) * .5 + .3 * off.sign() + wide(who.phase[:, 3]) * .3).remainder(1.0) - .5).abs() * 2 - .5
         line = wide(who.hairline) + swept - wide(who.hair_jag) * teeth * 1.5 + .4 * ruffle
-        self.open = soft_max((line - y) * .9, x.abs() - wide(who.hair_open) - .05 * wave * torch.sin(y * 7), .12)
+        edge = wide(who.hair_open) - .03 + .07 * ramp(y, -.25, .45) + .05 * wave * torch.sin(y * 7)
+        self.open = soft_max((line - y) * .9, x.abs() - edge, .26)
         self.open = torch.where(self.scarf > 0, (((x / .66).square() + ((y - .17) / .86).square()).sqrt() - 1) * .7, self.open)
         ends = py - wide(who.hair_sides) - .05 * torch.sin(px * 21 + wide(who.phase[:, 1])) * (wide(who.hair_sides) > .4) - .10 * px.square()
         cap = torch.where(self.scarf > 0, (((px / (wide(who.face_width) + .10)).square() + ((py - .0) / 1.12).square()).sqrt() - 1) * .9, self.cap)
         front = torch.maximum(cap, -self.open)
         self.front = torch.where(self.scarf > 0, front, torch.maximum(front, ends))
         ring = wide((who.hair_style == 11).float())
-        self.front = torch.where(ring * (1 - self.scarf) > 0, torch.maximum(self.front, -.30 - py), self.front)
+        self.front = torch.where(ring * (1 - self.scarf) > 0, soft_max(self.front, -.24 - py - .5 * (px.abs() - .7), .10), self.front)
         self.front = torch.where(wide((who.hair_style == 0).float()) * (1 - self.scarf) > 0, torch.full_like(px, 9.0), self.front)
 
     def color(self, tone: Tensor, gloss: Tensor) -> Tensor:
@@ -67,10 +68,10 @@ class Hair:
         shift = .22 * pose.sin_yaw
         x = self.px + shift
         long = wide(who.hair_back)
-        wing = wide(who.face_width) + wide(who.hair_side) + .03 + .05 * ramp(self.py, .2, 1.2)
+        wing = wide(who.face_width) + wide(who.hair_side) - .03 + .10 * ramp(self.py, 0, 1.2)
         flow = wide(who.hair_wave) * torch.sin(self.py * 8 + wide(who.phase[:, 3])) * 1.3
-        ends = self.py - long - .05 * torch.sin(self.px * 17 + wide(who.phase[:, 2])) + .25 * (x / wing).square() * (long < 1.2)
-        distance = torch.maximum(torch.maximum(x.abs() - wing - flow, -.1 - self.py), ends)
+        ends = self.py - long - .028 * torch.sin(self.px * 17 + wide(who.phase[:, 2])) - .02 * torch.sin(self.px * 41) + .25 * (x / wing).square() * (long < 1.2)
+        distance = soft_max(soft_max(x.abs() - wing - flow, -.1 - self.py, .3), ends, .12)
         strands = torch.sin(x * 31 + 3 * flow) * .5 + torch.sin(x * 57 + 1) * .3
         soft = ramp(wide(who.shade_soft), .2, .6)
         tone = .58 + .10 * strands * (.4 + .6 * soft) - .10 * ramp(self.py, .3, 1.3)
@@ -97,9 +98,9 @@ class Hair:
         curl = wide(who.hair_curl)
         # strands run from the parting over the skull and then down
         root = px - .35 * wide(who.hair_part)
-        fan = torch.atan2(root, -(py - .35).clamp(max=-.02) + .0 * px)
-        run = torch.where(py < -.3, fan, fan)
-        s = run * 3.2 + .35 * px
+        fan = torch.atan2(root, -(py - .35).clamp(max=-.02))
+        s = fan * 3.2 + .35 * px
+        s = s + .10 * torch.sin(s * 3.7 + wide(who.phase[:, 2]))
         strands = .45 * torch.sin(s * 9 + wide(who.phase[:, 0])) + .33 * torch.sin(s * 17 + 2.1 + wide(who.phase[:, 1])) + .22 * torch.sin(s * 31 + 4)
         knots = torch.sin(px * 26 + 2.0 * torch.sin(py * 19)) * torch.sin(py * 26 + 2.0 * torch.sin(px * 17 + 1))
         strands = torch.lerp(strands, knots, curl) * (1 - self.scarf)
@@ -107,7 +108,7 @@ class Hair:
         lx, ly, lz = (wide(part) for part in who.light.unbind(-1))
         nz = (1 - nx * nx - ny * ny).clamp(min=.02).sqrt()
         lit = nx * lx + ny * ly + nz * lz
-        tone_soft = .62 + .40 * ramp(lit, -.2, .9) + .13 * strands
+        tone_soft = .62 + .42 * ramp(lit, -.2, .9) + .105 * strands
         tone_flat = .92 + .06 * (strands > .25) - .12 * wide(who.shade_depth) * (lit < .25)
         tone = torch.lerp(tone_flat, tone_soft, soft)
         shine = bell(((py + .66 + .25 * px.square() - .12 * lx * px) / .17).square()) * ramp(lit, .1, .9)
@@ -137,7 +138,7 @@ def paint_hat(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -> 
     dome = (dome.clamp(min=1e-6).sqrt() - 1) * .95
     curve = .10 * (x / .7).square()
     low = y + .46 - curve * .6
-    hat = torch.maximum(dome, low)
+    hat = soft_max(dome, low, .05)
     nx, ny = px / wing, py
     lit = nx * wide(who.light[:, 0]) - (ny + .9) * .5
     knit = .07 * torch.sin(x * 44) * beanie
@@ -148,7 +149,7 @@ def paint_hat(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -> 
     seam = sheet.line(x - .35 * pose.sin_yaw, .02) + sheet.line(x.abs() - .42 - .3 * (y + 1.1), .016)
     sheet.paint(who.hat_color * .62, seam.clamp(max=1) * alpha * cap * .6)
     # beanie: a folded rim; cap: a brim that stands off the forehead
-    fold = torch.maximum(torch.maximum((low + .09).abs() - .115, dome - .035), low - .03)
+    fold = soft_max((low + .09).abs() - .115, dome - .035, .10)
     rib = 1 - .16 * ramp(torch.sin(x * 60), -.2, .9)
     sheet.paint(who.hat_trim[:, :, None, None] * (tone * rib)[:, None], sheet.cover(fold) * beanie)
     sheet.paint(who.ink, sheet.line(fold, lw) * (lw > 0) * beanie)

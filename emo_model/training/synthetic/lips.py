@@ -16,7 +16,7 @@ def mouth_shape(who: Identities, motion: FaceMotion) -> tuple[Tensor, Tensor, Te
     width = wide(motion.width)
     half = wide(who.mouth_width) * (1 + .17 * width.clamp(min=0) + .36 * width.clamp(max=0) - .07 * opening)
     tuck = wide(motion.tuck)
-    up = opening * .062 + .030 * tuck * (1 - opening)
+    up = opening * .062 + .048 * tuck * (1 - opening)
     down = opening * (.245 - .05 * width.clamp(0, 1)) * (1 - .55 * tuck) + .012 * tuck
     return half, up, down
 
@@ -86,7 +86,7 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     sheet.paint(who.lips.new_tensor([.50, .16, .20]).expand_as(who.lips), bell((x / (half * .07)).square()) * ramp(-tongue, .1, .6) * inside * .45 * ramp(gap, .12, .2))
     reach = half * .86
     bite = (x / reach).square()
-    band = (.070 + .014 * width) * (1 - .30 * bite) * (1 - .45 * rounded)
+    band = (.070 + .014 * width + .03 * tuck) * (1 - .30 * bite) * (1 - .45 * rounded)
     teeth = torch.maximum((top - .02 - down), down - (top.maximum(line - up) + band.clamp(min=.02)))
     teeth = torch.maximum(teeth, (x.abs() - reach))
     lit = 1 - .42 * ramp(bite, .25, 1.0) - .20 * bell(((down - top) / .03).square())

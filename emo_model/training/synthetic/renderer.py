@@ -91,7 +91,7 @@ def paint_strokes(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose)
     bend = .35 * torch.sin(u * 3.1 + a) + .35 * torch.sin(v * 2.7 + b)
     across, along = u * (.8 + bend) + v * .6, v * (.8 + bend) - u * .6
     strokes = torch.sin(across * 46 + 3 * torch.sin(along * 5 + a)) * torch.sin(along * 13 + 2 * torch.sin(across * 9 + b))
-    sheet.rgb.mul_((1 + .075 * wide(who.strokes) * strokes)[:, None])
+    sheet.rgb.mul_((1 + .06 * wide(who.strokes) * strokes)[:, None])
 
 
 def landmarks(identities: Identities, motion: FaceMotion) -> Landmarks:
