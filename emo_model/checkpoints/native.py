@@ -39,8 +39,9 @@ class Bundle:
 def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict | None = None) -> Bundle:
     """A model with fresh weights, or, on device 'meta', with none at all."""
     with torch.device(device):
-        return Bundle(config, Emo(config).eval(), Autoencoder(config).eval() if config.autoencoder else None,
-                      AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None, card or {})
+        emo, autoencoder = Emo(config).eval(), Autoencoder(config).eval() if config.autoencoder else None
+    audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None  # computes its buffers: not on 'meta'
+    return Bundle(config, emo, autoencoder, audio_encoder, card or {})
 
 
 def save(path: str | Path, bundle: Bundle, *, dtype: torch.dtype = torch.float16) -> None:
@@ -55,7 +56,10 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
+    beside.touch()
+    mode = beside.stat().st_mode
     save_file(tensors, beside, metadata=metadata)
+    beside.chmod(mode)  # safetensors writes files that only their owner may read
     beside.replace(path)
 
 

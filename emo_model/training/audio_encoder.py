@@ -40,14 +40,15 @@ class AudioBatch:
     sounds: Tensor
 
 
-class AudioEncoderTask:
-    """What a training loop needs: `module`, `parameters()`, `batch(step)` and `loss(batch)`; deterministic by (seed, step)."""
+class AudioEncoderTask(nn.Module):
+    """What the training loop needs: `batch(step)`, and the loss as `forward(batch)`; deterministic by (seed, step)."""
 
     def __init__(self, config: AudioEncoderConfig, library: SpeechLibrary | Iterable[Speech], *, batch_size: int = 32,
                  seconds: float = 4.0, seed: int = 0):
+        super().__init__()
         torch.manual_seed(seed)  # the initial weights
         self.encoder = AudioEncoder(config)
-        self.module = nn.ModuleDict({"encoder": self.encoder, "sounds": nn.Linear(config.features, len(SOUNDS))})
+        self.tell_sounds = nn.Linear(config.features, len(SOUNDS))
         self.batch_size, self.steps, self.seed = batch_size, round(seconds * _RATE), seed
         mels, tracks, sounds = [], [], []
         with torch.no_grad():
@@ -63,12 +64,9 @@ class AudioEncoderTask:
             raise ValueError(f"training on pieces of {seconds} s needs prepared clips of at least {1.3 * seconds:.1f} s, the shortest "
                              f"has {int(self.lengths.min()) / _MEL_RATE:.1f} s")
 
-    def parameters(self) -> Iterable[nn.Parameter]:
-        return self.module.parameters()
-
-    def batch(self, step: int) -> AudioBatch:
+    def batch(self, step: int, rank: int = 0) -> AudioBatch:
         """Pieces from anywhere, played up to 15 % faster or slower, each distorted in its own way."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed((self.seed * 1_000 + rank) * 1_000_003 + step)
         rows = torch.randint(len(self.lengths), (self.batch_size,), generator=generator)
         speed = (0.09 * torch.randn(self.batch_size, generator=generator)).clamp(-0.2, 0.2).exp()
         span = 2 * self.steps * speed
@@ -79,16 +77,17 @@ class AudioEncoderTask:
         share, low = (place - low)[..., None], low + self.starts[rows, None]
         mel = torch.lerp(self.mels[low].float(), self.mels[low + 1].float(), share)
         tracks = torch.lerp(self.tracks[low], self.tracks[low + 1], share).unflatten(1, (self.steps, 2)).mean(2)
-        return AudioBatch(distort(mel, generator), tracks, self.sounds[low[:, 1::2]])
+        device = self.tell_sounds.weight.device
+        return AudioBatch(distort(mel, generator).to(device), tracks.to(device), self.sounds[low[:, 1::2]].to(device))
 
-    def loss(self, batch: AudioBatch) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: AudioBatch) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the tracks and of their changes, in units of their spread, and a little of the phonemes' cross-entropy."""
         features = self.encoder.hear(batch.mel)  # (B, T50, D)
         wanted = (batch.tracks - batch.tracks.new_tensor(TRACK_MEAN)) / batch.tracks.new_tensor(TRACK_STD)
         heard = features[..., -wanted.shape[-1]:]
         error = (heard - wanted).square().mean((0, 1))
         change = (heard[:, 2:] - heard[:, :-2] - wanted[:, 2:] + wanted[:, :-2]).square().mean()
-        sounds = F.cross_entropy(self.module["sounds"](features).flatten(0, 1), batch.sounds.flatten())
+        sounds = F.cross_entropy(self.tell_sounds(features).flatten(0, 1), batch.sounds.flatten())
         loss = (error * error.new_tensor([1.5, 1.0, 1.0, 0.7])).mean() + 0.3 * change + 0.1 * sounds
         numbers = {name: float(value) for name, value in zip(TRACKS, error.detach())}
         return loss, numbers | {"change": float(change.detach()), "sounds": float(sounds.detach())}
@@ -102,7 +101,7 @@ def train_audio_encoder(task: AudioEncoderTask, *, steps: int, minutes: float = 
     """
     optimizer = torch.optim.AdamW(task.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     began = time.monotonic()
-    task.module.train()
+    task.train()
     for step in range(steps):
         passed = (time.monotonic() - began) / 60
         if passed >= minutes:
@@ -111,13 +110,13 @@ def train_audio_encoder(task: AudioEncoderTask, *, steps: int, minutes: float = 
         rate = learning_rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, numbers = task.loss(task.batch(step))
+        loss, numbers = task(task.batch(step))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimizer.step()
         on_step({"step": step, "loss": float(loss.detach()), **numbers, "learning_rate": rate, "seconds": time.monotonic() - began})
-    task.module.eval()
+    task.eval()
     return task.encoder
 
 

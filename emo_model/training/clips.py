@@ -1,0 +1,127 @@
+"""Training clips as latents in memory, and the batches that a stage draws from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..checkpoints.native import write_tensors
+from ..config import ModelConfig
+from .stages import Stage
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """What one step learns from.
+
+    clean, noise: (B, C, F, h, w); timestep: (B,); reference: (B, C, h, w); motion: (B, C, n, h, w); audio: (B, F, K, L, D);
+    speed: (B, F, K) degrees per second; face_mask: (B, 1, H, W); weight: (B, F, h, w) of each cell in the loss;
+    keeps_*: (B,) 1 or, for guidance and for first clips, 0.
+    """
+
+    clean: Tensor
+    noise: Tensor
+    timestep: Tensor
+    reference: Tensor
+    motion: Tensor
+    audio: Tensor
+    speed: Tensor
+    face_mask: Tensor
+    weight: Tensor
+    keeps_reference: Tensor
+    keeps_audio: Tensor
+    keeps_motion: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ClipStore:
+    """I clips of T frames each, of I persons; half precision where it is large.
+
+    latents: (I, T, C, h, w) scaled; stills: (I, S, C, h, w) other moments of the same person; audio: (I, T, L, D);
+    speed: (I, T) degrees per second; landmarks: (I, T, 3, 2) mouth, left and right eye as x, y in 0..1; boxes: (I, 4) x0, y0,
+    x1, y1 in 0..1, the union of the face over the clip.
+    """
+
+    latents: Tensor
+    stills: Tensor
+    audio: Tensor
+    speed: Tensor
+    landmarks: Tensor
+    boxes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def save(self, path: Path) -> None:
+        write_tensors(path, {field.name: getattr(self, field.name).cpu().contiguous() for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path, *, device: torch.device | str = "cpu") -> ClipStore:
+        return cls(**load_file(path, device=str(device)))
+
+    @classmethod
+    def join(cls, stores: list[ClipStore]) -> ClipStore:
+        return cls(**{field.name: torch.cat([getattr(store, field.name) for store in stores]) for field in fields(cls)})
+
+    def batch(self, stage: Stage, config: ModelConfig, generator: torch.Generator) -> TrainingBatch:
+        """Random windows of random clips, with the stage's drop-outs. Raises ValueError if the clips are too short."""
+        clips, length = self.latents.shape[:2]
+        count, device = stage.batch, self.latents.device
+        frames, motion_frames = (config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)
+        if length < frames + motion_frames:
+            raise ValueError(f"clips of {length} frames are too short for {motion_frames} motion frames and {frames} frames")
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator).to(device)
+
+        def integers(high: int, *shape: int) -> Tensor:
+            return torch.randint(high, shape, generator=generator).to(device)
+
+        def normal(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator).to(device)
+
+        who = integers(clips, count)
+        start = integers(length - frames - motion_frames + 1, count)
+        when = start[:, None] + torch.arange(motion_frames + frames, device=device)  # (B, n + F)
+        window = self.latents[who[:, None], when].float().transpose(1, 2)  # (B, C, n + F, h, w)
+        motion, clean = window[:, :, :motion_frames], window[:, :, motion_frames:]
+        steps = (when[:, motion_frames:, None] + torch.arange(-config.audio_margin_frames, config.audio_margin_frames + 1, device=device))
+        steps = steps.clamp(0, length - 1)  # (B, F, K)
+
+        other = integers(self.stills.shape[1] + 2, count)  # the stills, or (two chances) another frame of the clip
+        still = self.stills[who, other.clamp(max=self.stills.shape[1] - 1)].float()
+        frame = self.latents[who, integers(length, count)].float()
+        reference = torch.where((other < self.stills.shape[1]).view(-1, 1, 1, 1), still, frame)
+        reference = reference + stage.reference_noise * uniform(count, 1, 1, 1) * normal(reference)
+        motion = motion + stage.motion_noise * uniform(count, 1, 1, 1, 1).square() * normal(motion)
+
+        share = (torch.arange(count, device=device) + uniform(count)) / count  # stratified: every batch sees all noise levels
+        speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
+        return TrainingBatch(
+            clean, normal(clean), (share * config.train_timesteps).long(), reference, motion,
+            self.audio[who[:, None, None], steps].float(), speed[:, None, None].expand(steps.shape),
+            face_masks(self.boxes[who], config.image_size, whole=uniform(count) < stage.whole_mask),
+            loss_weight(self.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),
+            (uniform(count) >= stage.drop_reference).float(), (uniform(count) >= stage.drop_audio).float(),
+            (uniform(count) >= stage.drop_motion).float())
+
+
+def face_masks(boxes: Tensor, size: int, *, whole: Tensor) -> Tensor:
+    """boxes (B, 4) in 0..1 -> masks (B, 1, size, size), all ones where `whole` (B,)."""
+    places = (torch.arange(size, device=boxes.device) + 0.5) / size
+    x0, y0, x1, y1 = (edge.float()[:, None] for edge in boxes.unbind(1))
+    inside_x, inside_y = (places >= x0) & (places <= x1), (places >= y0) & (places <= y1)  # (B, size) each
+    return ((inside_y[:, :, None] & inside_x[:, None, :]) | whole[:, None, None])[:, None].float()
+
+
+def loss_weight(landmarks: Tensor, size: int) -> Tensor:
+    """landmarks (B, F, 3, 2) -> weights (B, F, size, size): 1, and up to 5 more around the mouth and around each eye."""
+    places = (torch.arange(size, device=landmarks.device) + 0.5) / size
+    spread = torch.tensor([0.075, 0.05, 0.05], device=landmarks.device)[:, None, None]  # of the picture's width
+    x, y = landmarks[..., 0, None, None], landmarks[..., 1, None, None]  # (B, F, 3, 1, 1)
+    bells = torch.exp(-((places[None, :] - x) ** 2 + (places[:, None] - y) ** 2) / (2 * spread**2))
+    return 1 + 5 * bells.sum(2)

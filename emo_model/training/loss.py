@@ -1,0 +1,57 @@
+"""The noise loss of one batch: the same schedule that samples adds the noise, the same `Emo.predict` answers."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..models.emo import Emo
+from ..sampling.schedule import NoiseSchedule
+from ..types import ClipConditions, MotionFrames, ReferenceFeatures
+from .clips import ClipStore, TrainingBatch
+from .stages import Stage
+
+
+class EmoTask(nn.Module):
+    """One stage of EMO on a store of clips; `forward(batch)` is the loss. Freezes what the stage does not train."""
+
+    def __init__(self, emo: Emo, stage: Stage, clips: ClipStore, *, seed: int):
+        super().__init__()
+        self.emo, self.stage, self.clips, self.seed = emo, stage, clips, seed
+        self.schedule = NoiseSchedule(emo.config)
+        for name, parameter in emo.named_parameters():
+            parameter.requires_grad_(stage.trains_parameter(name))
+
+    def batch(self, step: int, rank: int = 0) -> TrainingBatch:
+        """The batch of a step: the same for the same (seed, stage, step, rank)."""
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {self.stage.name} {step} {rank}".encode()))
+        return self.clips.batch(self.stage, self.emo.config, generator)
+
+    def forward(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted mean squared error of the prediction, and the error near the mouth for the log."""
+        emo, stage = self.emo, self.stage
+        reference = emo.encode_reference(batch.reference)
+        reference = ReferenceFeatures({name: x * batch.keeps_reference.view(-1, 1, 1).to(x)
+                                       for name, x in reference.features.items()})
+        motion = None
+        if stage.is_video:
+            motion = emo.encode_motion(MotionFrames(batch.motion), like=reference)
+            motion = ReferenceFeatures({name: x * batch.keeps_motion.view(-1, 1, 1, 1).to(x) for name, x in motion.features.items()})
+        context = emo.prepare(reference, motion, ClipConditions(batch.audio, batch.speed, batch.face_mask, batch.clean.shape[2]))
+        if not stage.hears_speed:
+            context = replace(context, speed=None)
+        if stage.is_video:
+            context = replace(context, audio=context.audio * batch.keeps_audio.view(-1, 1, 1, 1).to(context.audio))
+        else:
+            context = replace(context, audio=None)
+        noisy = self.schedule.add_noise(batch.clean, batch.noise, batch.timestep)
+        if self.training:
+            noisy.requires_grad_()  # torch's CPU group norm crashes where its weight wants a gradient and its input does not
+        said = emo.predict(noisy, batch.timestep, context)
+        error = (said.float() - self.schedule.target(batch.clean, batch.noise, batch.timestep)).square().mean(1)  # (B, F, h, w)
+        loss = (error * batch.weight).sum() / batch.weight.sum()
+        near = batch.weight > 3
+        return loss, {"plain": error.mean().detach(), "mouth_and_eyes": (error * near).sum().detach() / near.sum().clamp(min=1)}

@@ -1,0 +1,67 @@
+"""EMO's three training stages as data: what trains, what is left out at random, how long (arXiv 2402.17485, 'Training Strategies')."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. Patterns are over parameter names of `Emo`; a parameter trains if it matches `trains` and not `frozen`."""
+
+    name: str
+    trains: tuple[str, ...]
+    frozen: tuple[str, ...] = ()
+    is_video: bool = True  # clips of n + f frames; else single frames, without motion, voice and speed
+    hears_speed: bool = False
+    steps: int = 10_000
+    batch: int = 4
+    learning_rate: float = 1e-5
+    warmup_steps: int = 100
+    drop_reference: float = 0.05  # share of samples that see a portrait of zeros, for guidance
+    drop_audio: float = 0.0
+    drop_motion: float = 0.0  # share of samples that begin a video: zero maps
+    motion_noise: float = 0.0  # motion frames get noise of up to this standard deviation, so that a long video does not drift
+    reference_noise: float = 0.0
+    whole_mask: float = 0.25  # share of samples whose face may be anywhere
+
+    def trains_parameter(self, name: str) -> bool:
+        return (any(fnmatchcase(name, pattern) for pattern in self.trains)
+                and not any(fnmatchcase(name, pattern) for pattern in self.frozen))
+
+
+IMAGE = Stage("image", trains=("reference_net.*", "backbone.*", "face_locator.*"),
+              frozen=("*.motion_modules.*", "*.attn_audio.*", "*.norm_audio.*"), is_video=False, batch=48)
+"""Stage 1: single frames; the reference is another frame of the same video."""
+
+VIDEO = Stage("video", trains=("*",), frozen=("speed_layers.*", "*.attn_speed.*", "*.norm_speed.*"),
+              drop_audio=0.1, drop_motion=0.15, motion_noise=0.4)
+"""Stage 2: temporal modules and audio layers join.
+
+EMO leaves open: which voices, portraits and motion frames are dropped, and noise on motion frames.
+"""
+
+SPEED = Stage("speed", trains=("*.motion_modules.*", "speed_layers.*"), hears_speed=True,
+              drop_audio=0.1, drop_motion=0.15, motion_noise=0.4)
+"""Stage 3: speed layers join; only they and the temporal modules train."""
+
+PAPER = (IMAGE, VIDEO, SPEED)
+
+DEFAULT = (
+    replace(IMAGE, steps=4_000, batch=128, learning_rate=6e-4, reference_noise=0.1),
+    replace(VIDEO, steps=4_000, batch=32, learning_rate=6e-4, reference_noise=0.1),
+    replace(SPEED, steps=800, batch=32, learning_rate=3e-4, reference_noise=0.1),
+)
+"""The built-in model from scratch on one GPU."""
+
+DEFAULT_CPU = (
+    replace(IMAGE, steps=1_500, batch=24, learning_rate=8e-4, reference_noise=0.1),
+    replace(VIDEO, steps=2_400, batch=4, learning_rate=8e-4, reference_noise=0.1),
+    replace(SPEED, steps=250, batch=4, learning_rate=3e-4, reference_noise=0.1),
+)
+"""The built-in model from scratch on two CPU cores."""
+
+TEST = tuple(replace(stage, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1) for stage in PAPER)
+
+RECIPES = {"emo": PAPER, "default": DEFAULT, "default-cpu": DEFAULT_CPU, "test": TEST}
