@@ -154,6 +154,6 @@ def paint_beard(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     edge = .03 + .10 * (dense < .5)
     alpha = ramp(-shape, -.004, edge) * (py > .0)
     strands = .5 + .25 * torch.sin(px * 60 + py * 17) + .25 * torch.sin(px * 97 - py * 23 + 2)
-    tone = .62 + .34 * strands * ramp(wide(who.shade_soft), .1, .5) - .18 * ramp(py, .6, 1.1) * wide(who.shade_depth)
+    tone = .66 + .24 * strands * ramp(wide(who.shade_soft), .1, .5) - .18 * ramp(py, .6, 1.1) * wide(who.shade_depth)
     sheet.paint((who.hair * .88)[:, :, None, None] * tone[:, None], alpha * dense)
     sheet.put_back()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .canvas import Pose, Sheet, bell, ramp, soft_max, wide
+from .face import face_distance
 from .identities import Identities
 from .motion import FaceMotion
 
@@ -16,7 +17,7 @@ CROWN = -.14
 class Hair:
     """Distances (B, H, W) of the hair of B heads, shared by its layers and by its shadow on the face."""
 
-    def __init__(self, who: Identities, pose: Pose, px: Tensor, py: Tensor, chart):
+    def __init__(self, who: Identities, pose: Pose, px: Tensor, py: Tensor, chart, face: Tensor):
         x, y, _ = chart
         self.who, self.pose, self.px, self.py = who, pose, px, py
         side, top = wide(who.hair_side), wide(who.hair_top)
@@ -45,7 +46,7 @@ class Hair:
         teeth = ((x * wide(who.hair_jags) * .5 + .3 * off.sign() + wide(who.phase[:, 3]) * .3).remainder(1.0) - .5).abs() * 2 - .5
         line = wide(who.hairline) + swept - wide(who.hair_jag) * teeth * 1.5 + .4 * ruffle
         edge = wide(who.hair_open) - .03 + .07 * ramp(y, -.25, .45) + .05 * wave * torch.sin(y * 7)
-        self.open = soft_max((line - y) * .9, x.abs() - edge, .26)
+        self.open = torch.maximum(soft_max((line - y) * .9, x.abs() - edge, .26), face + .02 - 2 * ramp(py, .10, .45))  # hair beside the temples stays
         self.open = torch.where(self.scarf > 0, (((x / .66).square() + ((y - .17) / .86).square()).sqrt() - 1) * .7, self.open)
         ends = py - wide(who.hair_sides) - .05 * torch.sin(px * 21 + wide(who.phase[:, 1])) * (wide(who.hair_sides) > .4) - .10 * px.square()
         cap = torch.where(self.scarf > 0, (((px / (wide(who.face_width) + .10)).square() + ((py - .0) / 1.12).square()).sqrt() - 1) * .9, self.cap)
@@ -128,7 +129,7 @@ class Hair:
 def paint_hat(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -> None:
     px, py = pose.head(sheet.u, sheet.v)
     x, y, depth = pose.chart(px, py)
-    hair = Hair(who, pose, px, py, (x, y, depth))
+    hair = Hair(who, pose, px, py, (x, y, depth), face_distance(px, py, who, pose, 0 * pose.scale))
     lw = wide(who.ink_width)
     soft = ramp(wide(who.shade_soft), .2, .6)
     kind = who.hat

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .canvas import Pose, Sheet, ramp, wide
+from .canvas import Pose, Sheet, bell, ramp, wide
 from .eyes import paint_eyes, paint_glasses
 from .face import JAW_DROP, face_distance, paint_beard, paint_ears, paint_marks, paint_nose, paint_skin
 from .hair import Hair, paint_hat
@@ -53,7 +53,7 @@ def _paint(who: Identities, motion: FaceMotion, size: int) -> Tensor:
     px, py = pose.head(sheet.u, sheet.v)
     chart = pose.chart(px, py)
     face = face_distance(px, py, who, pose, wide(motion.opening * (1 - .9 * motion.closure)))
-    hair = Hair(who, pose, px, py, chart)
+    hair = Hair(who, pose, px, py, chart, face)
     paint_background(sheet, who, pose)
     paint_body(sheet, who, pose, face, lambda: hair.paint_back(sheet))
     paint_ears(sheet, who, pose, px, py)
@@ -85,13 +85,18 @@ def _paint_some(sheet: Sheet, who: Identities, motion: FaceMotion, chosen: Tenso
 
 
 def paint_strokes(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -> None:
-    """Strokes of painterly pictures: the canvas's own light and dark, still while the head moves."""
+    """Dabs of painterly pictures: the canvas's own light and dark, still while the head moves."""
     u, v = sheet.u, sheet.v
     a, b = wide(who.phase[:, 0]), wide(who.phase[:, 1])
-    bend = .35 * torch.sin(u * 3.1 + a) + .35 * torch.sin(v * 2.7 + b)
-    across, along = u * (.8 + bend) + v * .6, v * (.8 + bend) - u * .6
-    strokes = torch.sin(across * 46 + 3 * torch.sin(along * 5 + a)) * torch.sin(along * 13 + 2 * torch.sin(across * 9 + b))
-    sheet.rgb.mul_((1 + .06 * wide(who.strokes) * strokes)[:, None])
+    turn = .9 + .5 * torch.sin(u * 1.9 + a) + .5 * torch.sin(v * 1.7 + b)
+    across, along = (u * turn.cos() + v * turn.sin()) * 15, (v * turn.cos() - u * turn.sin()) * 5.5
+    column = across.floor()
+    along = along + (torch.sin(column * 12.9898 + a) * 437.585).remainder(1.0)
+    row = along.floor()
+    mess = (torch.sin(column * 12.9898 + row * 78.233 + b) * 437.585).remainder(1.0) - .5
+    dab = mess * bell(((across - column - .5) / .62).square()) * bell(((along - row - .5) / .62).square())
+    warm = torch.stack((1 + .30 * dab, 1 + .26 * dab, 1 + .20 * dab), 1)
+    sheet.rgb.mul_(1 + (warm - 1) * who.strokes[:, None, None, None])
 
 
 def landmarks(identities: Identities, motion: FaceMotion) -> Landmarks:

@@ -83,7 +83,7 @@ def paint_body(sheet: Sheet, who: Identities, pose: Pose, chin: Tensor, back_hai
     neck_width = wide(who.neck) + .10 * ramp(y, 1.05, 1.42)
     neck = (nx.abs() - neck_width)
     hollow = torch.where((vee + shirt) > 0, (far * 1.9 + y - 1.68) * .5, ((x / .44).square() + ((y - 1.18) / .19).square()).clamp(min=1e-6).sqrt().sub(1) * .2)
-    skin = torch.minimum(torch.maximum(neck, y - 1.26), torch.maximum(hollow, 1.12 - y))
+    skin = torch.minimum(torch.maximum(neck, y - 1.26), soft_max(hollow, 1.14 - y, .06))
     skin = torch.maximum(skin, .35 - y)
     tone = ramp(nx * light * 2.2 + .25, -.55, .9) * .55 + .30
     tone = torch.where(wide(who.shade_soft) < .2, ramp(tone, .30, .36) * .6 + .2, tone)
@@ -95,7 +95,7 @@ def paint_body(sheet: Sheet, who: Identities, pose: Pose, chin: Tensor, back_hai
     flap = torch.maximum((far + (y - 1.68) * .53) .abs() - .02 - .21 * ramp(y, 1.72, 1.18), torch.maximum(1.10 + .06 * far - y, y - 1.70 + .5 * (far - .12).abs()))
     sheet.paint(who.cloth.lerp(torch.ones_like(who.cloth), .22), sheet.cover(flap) * shirt)
     sheet.paint(who.cloth * .55, sheet.line(flap, .018) * shirt)
-    rim = (hollow.abs() - .028) + 9 * (y < 1.16) * (crew + hood > 0)
+    rim = soft_max(hollow.abs() - .030, 1.19 - y, .03)
     sheet.paint(who.cloth * .80, sheet.cover(rim) * (crew + hood))
     tube = torch.maximum(nx.abs() - neck_width - .045, torch.maximum(1.02 - y - .05 * x.square(), y - 1.45))
     roll = 1 - .3 * ramp((nx.abs() / (neck_width + .045)), .3, 1.1)
