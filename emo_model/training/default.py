@@ -98,17 +98,17 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
     bundle = native.build(config)
     library = SpeechLibrary(folder)
 
-    def train_audio_encoder() -> dict[str, Tensor]:
-        average = run(AudioEncoderTask(config.audio_encoder, library, seed=seed), recipe.audio_encoder)
-        return _without("encoder.", average)
-
-    bundle.audio_encoder.load_state_dict(step("audio_encoder", train_audio_encoder))
-
     def train_autoencoder() -> dict[str, Tensor]:
         task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed, device=device)
         return _without("autoencoder.", run(task, recipe.autoencoder))
 
     bundle.autoencoder.load_state_dict(step("autoencoder", train_autoencoder))
+
+    def train_audio_encoder() -> dict[str, Tensor]:
+        average = run(AudioEncoderTask(config.audio_encoder, library, seed=seed), recipe.audio_encoder)
+        return _without("encoder.", average)
+
+    bundle.audio_encoder.load_state_dict(step("audio_encoder", train_audio_encoder))
     autoencoder, audio_encoder = bundle.autoencoder.to(device).eval(), bundle.audio_encoder.to(device).eval()
     pixels, _ = draw_stills(range(20_000_000, 20_000_256), size=config.image_size, device=device)
     latent_scale, latent_rgb = latent_statistics(autoencoder, pixels.float())
