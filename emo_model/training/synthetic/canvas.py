@@ -9,7 +9,7 @@ from .identities import Identities
 from .motion import FaceMotion
 
 HEIGHT = 1.16
-"""Vertical radius of the ellipsoid that carries the features, in head units; the horizontal one is a little over the face's width."""
+"""Vertical radius of the ellipsoid that carries the features, in head units; the horizontal one is a sixth over the face's."""
 
 
 def wide(value: Tensor) -> Tensor:
@@ -45,8 +45,8 @@ class Pose:
     def __init__(self, who: Identities, motion: FaceMotion):
         self.scale = wide(who.head_size * motion.scale)
         self.u, self.v = wide(who.head_x + motion.x), wide(who.head_y + motion.y)
-        self.body_u, self.body_v = wide(who.head_x + .35 * motion.x), wide(who.head_y + .35 * motion.y)
-        self.body_scale = wide(who.head_size * (1 + .5 * (motion.scale - 1)))
+        self.body_u, self.body_v = wide(who.head_x + 0.35 * motion.x), wide(who.head_y + 0.35 * motion.y)
+        self.body_scale = wide(who.head_size * (1 + 0.5 * (motion.scale - 1)))
         self.cos_roll, self.sin_roll = wide(motion.roll.cos()), wide(motion.roll.sin())
         self.cos_yaw, self.sin_yaw = wide(motion.yaw.cos()), wide(motion.yaw.sin())
         self.cos_pitch, self.sin_pitch = wide(motion.pitch.cos()), wide(motion.pitch.sin())
@@ -61,9 +61,9 @@ class Pose:
         """Head plane -> the face seen from the front (x, y) and how far the point faces us (depth, 0 at the rim)."""
         x, y = px / self.width, py / HEIGHT
         square = x * x + y * y
-        beyond = square.clamp(min=.998).rsqrt_().mul_(.99899950)  # points outside slide onto the rim
+        beyond = square.clamp(min=0.998).rsqrt_().mul_(0.99899950)  # points outside slide onto the rim
         x, y = x * beyond, y * beyond
-        z = (1 - square).clamp_(min=.002).sqrt_()
+        z = (1 - square).clamp_(min=0.002).sqrt_()
         turned = y * self.sin_pitch + z * self.cos_pitch
         cy = y * self.cos_pitch - z * self.sin_pitch
         cx = x * self.cos_yaw - turned * self.sin_yaw
@@ -72,7 +72,7 @@ class Pose:
     def place(self, x: Tensor, y: Tensor, lift=0.0) -> tuple[Tensor, Tensor]:
         """Face seen from the front -> picture; x, y: (B, 1, 1). lift: how far above the skin, in head depths."""
         cx, cy = x / self.width, y / HEIGHT
-        z = (1 - cx * cx - cy * cy).clamp(min=.002).sqrt() + lift
+        z = (1 - cx * cx - cy * cy).clamp(min=0.002).sqrt() + lift
         x = cx * self.cos_yaw + z * self.sin_yaw
         z = z * self.cos_yaw - cx * self.sin_yaw
         y = cy * self.cos_pitch + z * self.sin_pitch
@@ -80,8 +80,10 @@ class Pose:
 
     def out(self, px: Tensor, py: Tensor) -> tuple[Tensor, Tensor]:
         """Head plane -> picture."""
-        return (self.u + self.scale * (self.cos_roll * px - self.sin_roll * py),
-                self.v + self.scale * (self.sin_roll * px + self.cos_roll * py))
+        return (
+            self.u + self.scale * (self.cos_roll * px - self.sin_roll * py),
+            self.v + self.scale * (self.sin_roll * px + self.cos_roll * py),
+        )
 
 
 class Sheet:
@@ -92,12 +94,12 @@ class Sheet:
 
     def cover(self, distance: Tensor) -> Tensor:
         """Share of a pixel inside a shape: distance < 0."""
-        return (.5 - distance / self.pixel).clamp_(0, 1)
+        return (0.5 - distance / self.pixel).clamp_(0, 1)
 
     def line(self, distance: Tensor, width) -> Tensor:
         """Share of a pixel on a line of this width along distance = 0; thin lines fade, they do not vanish."""
-        reach = .5 * width / self.pixel
-        return (reach + .5 - (distance / self.pixel).abs()).clamp_(min=0).minimum((2 * reach).clamp(max=1))
+        reach = 0.5 * width / self.pixel
+        return (reach + 0.5 - (distance / self.pixel).abs()).clamp_(min=0).minimum((2 * reach).clamp(max=1))
 
     def paint(self, color: Tensor, alpha: Tensor) -> None:
         """color: (B, 3) or (B, 3, h, w); alpha: (B, h, w)."""
@@ -112,8 +114,10 @@ class Sheet:
 
     @classmethod
     def blank(cls, count: int, size: int, scale: Tensor) -> Sheet:
-        axis = (torch.arange(size, device=scale.device, dtype=torch.float32) + .5) * (2 / size) - 1
-        return cls(torch.empty(count, 3, size, size, device=scale.device), axis[None, None, :], axis[None, :, None], (2 / size) / scale)
+        axis = (torch.arange(size, device=scale.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
+        return cls(
+            torch.empty(count, 3, size, size, device=scale.device), axis[None, None, :], axis[None, :, None], (2 / size) / scale
+        )
 
     def window(self, u: Tensor, v: Tensor, width: float, height: float) -> Window:
         """A part of the picture around u, v (B, 1, 1), sizes as shares of the picture; its pixels are copies until `put_back`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .identities import Dice
+from .dice import Dice
 
 MOUTH_TRACKS = ("opening", "width", "closure", "tuck")
 
@@ -44,7 +44,9 @@ class FaceMotion:
     @classmethod
     def stack(cls, motions: Sequence[FaceMotion]) -> FaceMotion:
         """B motions of (F,) -> one of (B, F)."""
-        return cls(**{field.name: torch.stack([getattr(motion, field.name) for motion in motions]) for field in dataclasses.fields(cls)})
+        return cls(
+            **{field.name: torch.stack([getattr(motion, field.name) for motion in motions]) for field in dataclasses.fields(cls)}
+        )
 
     def map(self, change) -> FaceMotion:
         return FaceMotion(**{field.name: change(getattr(self, field.name)) for field in dataclasses.fields(self)})
@@ -68,8 +70,9 @@ class FaceMotion:
         return torch.stack([getattr(self, name) for name in MOUTH_TRACKS], -1)
 
 
-def sample_motion(seed: int, frames: int, fps: float, *, mouth: Tensor, voiced: Tensor | None = None,
-                  head_speed: float | None = None) -> FaceMotion:
+def sample_motion(
+    seed: int, frames: int, fps: float, *, mouth: Tensor, voiced: Tensor | None = None, head_speed: float | None = None
+) -> FaceMotion:
     """One clip of (F,) tracks.
 
     mouth: (F, 4) in the order of MOUTH_TRACKS; voiced: (F,) 0..1 energy of the voice, for nods and brows;
@@ -93,18 +96,30 @@ def sample_motion(seed: int, frames: int, fps: float, *, mouth: Tensor, voiced: 
     offset = (0.085 * draw[2], 0.05 * draw[3], 0.04 * draw[4])
     rotation = _rotate_at(torch.stack((yaw, pitch, roll)), wanted, fps)
     yaw, pitch, roll = (move + still for move, still in zip(rotation, offset))
-    yaw, pitch, roll = _within(yaw, .50), _within(pitch, .30), _within(roll, .24)
+    yaw, pitch, roll = _within(yaw, 0.50), _within(pitch, 0.30), _within(roll, 0.24)
 
     lively = min(1.4, 0.35 + wanted / 16.0)
-    x = _within(0.018 * draw[5] + 0.020 * lively * sway() + 0.05 * yaw, .085)
-    y = _within(0.014 * draw[6] + 0.012 * lively * sway() + 0.04 * pitch, .06)
-    scale = 1 + _within(0.018 * draw[7] + 0.012 * lively * sway(), .06)
+    x = _within(0.018 * draw[5] + 0.020 * lively * sway() + 0.05 * yaw, 0.085)
+    y = _within(0.014 * draw[6] + 0.012 * lively * sway() + 0.04 * pitch, 0.06)
+    scale = 1 + _within(0.018 * draw[7] + 0.012 * lively * sway(), 0.06)
     blink = _blinks(frames, fps, generator)
     gaze_x = _glances(frames, fps, generator) - 0.5 * yaw
     gaze_y = 0.7 * _glances(frames, fps, generator) - 0.5 * pitch
-    brow = _within(0.10 * draw[8] + 0.14 * sway(0.15, 1.0) + 0.35 * energy, .8)
-    tracks = dict(zip(MOUTH_TRACKS, mouth.double().cpu().unbind(-1)), yaw=yaw, pitch=pitch, roll=roll, x=x, y=y, scale=scale,
-                  blink_left=blink, blink_right=blink * (1 - 0.02 * draw[9].abs()), gaze_x=gaze_x, gaze_y=gaze_y, brow=brow)
+    brow = _within(0.10 * draw[8] + 0.14 * sway(0.15, 1.0) + 0.35 * energy, 0.8)
+    tracks = dict(
+        zip(MOUTH_TRACKS, mouth.double().cpu().unbind(-1)),
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        x=x,
+        y=y,
+        scale=scale,
+        blink_left=blink,
+        blink_right=blink * (1 - 0.02 * draw[9].abs()),
+        gaze_x=gaze_x,
+        gaze_y=gaze_y,
+        brow=brow,
+    )
     return FaceMotion(**{name: track.float() for name, track in tracks.items()})
 
 
@@ -113,31 +128,45 @@ def sample_still_motion(seeds: Sequence[int] | Tensor, *, device: torch.device |
     dice = Dice(seeds)
     unit, between, normal = dice.unit, dice.between, dice.normal
     kind = unit("kind")
-    speaking, wide_open, pressed, tucked = kind < .62, (kind >= .62) & (kind < .74), (kind >= .74) & (kind < .83), (kind >= .83) & (kind < .90)
+    speaking, wide_open, pressed, tucked = (
+        kind < 0.62,
+        (kind >= 0.62) & (kind < 0.74),
+        (kind >= 0.74) & (kind < 0.83),
+        (kind >= 0.83) & (kind < 0.90),
+    )
     opening = torch.where(speaking, between("opening", 0, 1) ** 1.4, 0.0)
-    opening = torch.where(wide_open, between("gape", .7, 1), opening)
-    opening = torch.where(tucked, between("tuck opening", .05, .25), opening)
-    yaw, pitch = normal("yaw", 0, .17), normal("pitch", 0, .10)
-    blink = torch.where(unit("blinking") < .10, between("blink", 0, 1.25).clamp(max=1), torch.zeros_like(kind))
+    opening = torch.where(wide_open, between("gape", 0.7, 1), opening)
+    opening = torch.where(tucked, between("tuck opening", 0.05, 0.25), opening)
+    yaw, pitch = normal("yaw", 0, 0.17), normal("pitch", 0, 0.10)
+    blink = torch.where(unit("blinking") < 0.10, between("blink", 0, 1.25).clamp(max=1), torch.zeros_like(kind))
     tracks = dict(
-        opening=opening, width=normal("width", 0, .45).clamp(-1, 1), closure=torch.where(pressed, between("closure", .4, 1), 0.0),
-        tuck=torch.where(tucked, between("tuck", .4, 1), 0.0), yaw=yaw, pitch=pitch, roll=normal("roll", 0, .075),
-        x=normal("x", 0, .030), y=normal("y", 0, .020), scale=1 + normal("scale", 0, .022),
-        blink_left=blink, blink_right=blink, gaze_x=normal("gaze x", 0, .08) - .5 * yaw, gaze_y=normal("gaze y", 0, .056) - .5 * pitch,
-        brow=normal("brow", 0, .22))
+        opening=opening,
+        width=normal("width", 0, 0.45).clamp(-1, 1),
+        closure=torch.where(pressed, between("closure", 0.4, 1), 0.0),
+        tuck=torch.where(tucked, between("tuck", 0.4, 1), 0.0),
+        yaw=yaw,
+        pitch=pitch,
+        roll=normal("roll", 0, 0.075),
+        x=normal("x", 0, 0.030),
+        y=normal("y", 0, 0.020),
+        scale=1 + normal("scale", 0, 0.022),
+        blink_left=blink,
+        blink_right=blink,
+        gaze_x=normal("gaze x", 0, 0.08) - 0.5 * yaw,
+        gaze_y=normal("gaze y", 0, 0.056) - 0.5 * pitch,
+        brow=normal("brow", 0, 0.22),
+    )
     return FaceMotion(**{name: track.float().to(device) for name, track in tracks.items()})
 
 
 def head_speed_degrees(motion: FaceMotion, fps: float) -> Tensor:
-    """Tracks (..., F) -> (..., F): rotation angle between a frame and the one before, in degrees per second (EMO, 'Speed Layers').
-
-    The first frame repeats the second's.
-    """
+    """Tracks (..., F) -> (..., F): rotation angle between a frame and the one before, in degrees per second
+    (EMO, 'Speed Layers'). The first frame repeats the second's."""
     turn = _rotation(motion.yaw.double(), motion.pitch.double(), motion.roll.double())  # (..., F, 3, 3)
     if turn.shape[-3] < 2:
         return torch.zeros_like(motion.yaw)
     between = turn[..., 1:, :, :] - turn[..., :-1, :, :]
-    angle = 2 * torch.asin((between.square().sum((-2, -1)).sqrt() / 8 ** 0.5).clamp(max=1))  # |R - S| = sqrt(8) sin(angle / 2)
+    angle = 2 * torch.asin((between.square().sum((-2, -1)).sqrt() / 8**0.5).clamp(max=1))  # |R - S| = sqrt(8) sin(angle / 2)
     speed = torch.rad2deg(angle) * fps
     return torch.cat((speed[..., :1], speed), -1).float()
 
@@ -162,7 +191,7 @@ def _rotate_at(turn: Tensor, wanted: float, fps: float) -> Tensor:
         motion = FaceMotion.neutral(turn.shape[-1])
         motion = dataclasses.replace(motion, yaw=turn[0], pitch=turn[1], roll=turn[2])
         turn = turn * (wanted / head_speed_degrees(motion, fps).mean().clamp(min=1e-6).item())
-        turn = torch.stack((_within(turn[0], .45), _within(turn[1], .27), _within(turn[2], .22)))
+        turn = torch.stack((_within(turn[0], 0.45), _within(turn[1], 0.27), _within(turn[2], 0.22)))
     return turn
 
 
@@ -191,12 +220,16 @@ def _blinks(frames: int, fps: float, generator: torch.Generator) -> Tensor:
     now = float(torch.rand((), generator=generator)) * 3.6 - 0.4
     while now * fps < frames:
         length = 5 + int(torch.randint(0, 4, (), generator=generator))
-        shut = torch.tensor([.35, .95, 1.0] + [1.0] * (length - 6) + [.75, .35, .10][-min(3, length - 2):], dtype=torch.float64)[:length]
-        shape = torch.nn.functional.interpolate(shut[None, None], size=max(3, round(length * fps / 25)), mode="linear", align_corners=True)[0, 0]
+        shut = torch.tensor(
+            [0.35, 0.95, 1.0] + [1.0] * (length - 6) + [0.75, 0.35, 0.10][-min(3, length - 2) :], dtype=torch.float64
+        )[:length]
+        shape = torch.nn.functional.interpolate(
+            shut[None, None], size=max(3, round(length * fps / 25)), mode="linear", align_corners=True
+        )[0, 0]
         start = round(now * fps)
         left, right = max(start, 0), min(start + len(shape), frames)
         if right > left:
-            lid[left:right] = torch.maximum(lid[left:right], shape[left - start:right - start])
+            lid[left:right] = torch.maximum(lid[left:right], shape[left - start : right - start])
         now += 0.9 + 3.1 * float(torch.rand((), generator=generator))
     return lid
 

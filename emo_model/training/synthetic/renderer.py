@@ -30,7 +30,9 @@ class Landmarks:
     eye_radius: Tensor
 
 
-def render(identities: Identities, motion: FaceMotion, *, size: int, device: torch.device | str | None = None, chunk: int = 8) -> Tensor:
+def render(
+    identities: Identities, motion: FaceMotion, *, size: int, device: torch.device | str | None = None, chunk: int = 8
+) -> Tensor:
     """Picture i shows identity i in moment i: B people and tracks (B,) -> (B, 3, size, size) float32 in [-1, 1].
 
     Memory for working is that of `chunk` pictures. Painted at `size` directly, meant for 64 and more.
@@ -52,14 +54,14 @@ def _paint(who: Identities, motion: FaceMotion, size: int) -> Tensor:
     sheet = Sheet.blank(len(who), size, pose.scale)
     px, py = pose.head(sheet.u, sheet.v)
     chart = pose.chart(px, py)
-    face = face_distance(px, py, who, pose, wide(motion.opening * (1 - .9 * motion.closure)))
+    face = face_distance(px, py, who, pose, wide(motion.opening * (1 - 0.9 * motion.closure)))
     hair = Hair(who, pose, px, py, chart, face)
     paint_background(sheet, who, pose)
     paint_body(sheet, who, pose, face, lambda: hair.paint_back(sheet))
     paint_ears(sheet, who, pose, px, py)
     paint_skin(sheet, who, pose, px, py, chart, face, hair.front)
     lw = wide(who.ink_width)
-    sheet.paint(who.ink, sheet.line(face, lw) * (lw > 0) * ramp(py, -.35, -.1))
+    sheet.paint(who.ink, sheet.line(face, lw) * (lw > 0) * ramp(py, -0.35, -0.1))
     _paint_some(sheet, who, motion, (who.wrinkles > 0) | (who.freckles > 0), paint_marks)
     _paint_some(sheet, who, motion, who.beard > 0, paint_beard)
     paint_nose(sheet, who, pose)
@@ -88,14 +90,14 @@ def paint_strokes(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose)
     """Dabs of painterly pictures: the canvas's own light and dark, still while the head moves."""
     u, v = sheet.u, sheet.v
     a, b = wide(who.phase[:, 0]), wide(who.phase[:, 1])
-    turn = .9 + .5 * torch.sin(u * 1.9 + a) + .5 * torch.sin(v * 1.7 + b)
+    turn = 0.9 + 0.5 * torch.sin(u * 1.9 + a) + 0.5 * torch.sin(v * 1.7 + b)
     across, along = (u * turn.cos() + v * turn.sin()) * 15, (v * turn.cos() - u * turn.sin()) * 5.5
     column = across.floor()
     along = along + (torch.sin(column * 12.9898 + a) * 437.585).remainder(1.0)
     row = along.floor()
-    mess = (torch.sin(column * 12.9898 + row * 78.233 + b) * 437.585).remainder(1.0) - .5
-    dab = mess * bell(((across - column - .5) / .62).square()) * bell(((along - row - .5) / .62).square())
-    warm = torch.stack((1 + .30 * dab, 1 + .26 * dab, 1 + .20 * dab), 1)
+    mess = (torch.sin(column * 12.9898 + row * 78.233 + b) * 437.585).remainder(1.0) - 0.5
+    dab = mess * bell(((across - column - 0.5) / 0.62).square()) * bell(((along - row - 0.5) / 0.62).square())
+    warm = torch.stack((1 + 0.30 * dab, 1 + 0.26 * dab, 1 + 0.20 * dab), 1)
     sheet.rgb.mul_(1 + (warm - 1) * who.strokes[:, None, None, None])
 
 
@@ -108,22 +110,28 @@ def landmarks(identities: Identities, motion: FaceMotion) -> Landmarks:
     def point(place) -> Tensor:
         return torch.cat([part[:, 0] for part in place], -1).add(1).div(2)
 
-    chin = 1 + JAW_DROP * wide(motion.opening * (1 - .9 * motion.closure))
+    chin = 1 + JAW_DROP * wide(motion.opening * (1 - 0.9 * motion.closure))
     return Landmarks(
-        mouth=point(pose.place(zero, wide(identities.mouth_y) + .5 * (fall - up))),
+        mouth=point(pose.place(zero, wide(identities.mouth_y) + 0.5 * (fall - up))),
         eye_left=point(pose.place(-wide(identities.eye_x), wide(identities.eye_y))),
         eye_right=point(pose.place(wide(identities.eye_x), wide(identities.eye_y))),
-        nose=point(pose.place(zero, wide(identities.nose_y), lift=.15)),
-        chin=point(pose.out(pose.sin_yaw * .23, chin + .16 * pose.sin_pitch)),
-        mouth_radius=(half * pose.scale).flatten() / 2, eye_radius=wide(identities.eye_width).mul(pose.scale).flatten() / 2)
+        nose=point(pose.place(zero, wide(identities.nose_y), lift=0.15)),
+        chin=point(pose.out(pose.sin_yaw * 0.23, chin + 0.16 * pose.sin_pitch)),
+        mouth_radius=(half * pose.scale).flatten() / 2,
+        eye_radius=wide(identities.eye_width).mul(pose.scale).flatten() / 2,
+    )
 
 
 def face_box(identities: Identities, motion: FaceMotion) -> Tensor:
     """(B, 4) x0, y0, x1, y1 in 0..1 around brows, cheeks and chin, jaw and roll included."""
     pose = Pose(identities, motion)
     side = wide(identities.face_width)
-    chin = 1 + JAW_DROP * wide(motion.opening * (1 - .9 * motion.closure)) + .16 * pose.sin_pitch
-    corners = [pose.out(sign * side + .08 * pose.sin_yaw, height) for sign in (-1, 1) for height in (wide(identities.eye_y) * 0 - .42, wide(identities.mouth_y))]
-    corners.append(pose.out(pose.sin_yaw * .23, chin))
+    chin = 1 + JAW_DROP * wide(motion.opening * (1 - 0.9 * motion.closure)) + 0.16 * pose.sin_pitch
+    corners = [
+        pose.out(sign * side + 0.08 * pose.sin_yaw, height)
+        for sign in (-1, 1)
+        for height in (wide(identities.eye_y) * 0 - 0.42, wide(identities.mouth_y))
+    ]
+    corners.append(pose.out(pose.sin_yaw * 0.23, chin))
     u, v = torch.cat([u for u, _ in corners], 1)[..., 0], torch.cat([v for _, v in corners], 1)[..., 0]
     return torch.stack((u.amin(1), v.amin(1), u.amax(1), v.amax(1)), -1).add(1).div(2).clamp(0, 1)
