@@ -154,7 +154,9 @@ DEFAULT = ModelConfig(
     face_locator_channels=(16, 32, 32, 32), speed_width=64, autoencoder=AutoencoderConfig(), audio_encoder=AudioEncoderConfig())
 """The built-in model as a GPU trains it in minutes: 256x256 at 25 fps."""
 
-DEFAULT_CPU = replace(DEFAULT, name="default-cpu", image_size=128, channels=(48, 96, 144), attention_heads=2)
+DEFAULT_CPU = replace(
+    DEFAULT, name="default-cpu", image_size=128, channels=(48, 96, 144), attention_heads=2,
+    autoencoder=AutoencoderConfig(encoder_channels=(48, 96), decoder_channels=(128, 64), blocks=1))
 """The built-in model as a CPU trains it in an hour or two: 128x128 at 25 fps."""
 
 TEST = replace(

@@ -46,6 +46,7 @@ class Recipe:
     audio_encoder: Plan = Plan("audio_encoder", steps=3_000, learning_rate=2e-3, warmup_steps=50)
     autoencoder: Plan = Plan("autoencoder", steps=4_000, learning_rate=1e-3, warmup_steps=100)
     autoencoder_batch: int = 64
+    pool_steps: int = 60
     people: int = 3_000
     frames: int = 40
     stages: tuple[Stage, ...] = RECIPES["default"]
@@ -56,7 +57,7 @@ RECIPE = {
     "default": Recipe(),
     "default-cpu": Recipe(audio_encoder=Plan("audio_encoder", steps=1_500, learning_rate=2e-3, warmup_steps=50),
                           autoencoder=Plan("autoencoder", steps=1_500, learning_rate=1.5e-3, warmup_steps=100),
-                          autoencoder_batch=24, people=1_200, frames=36, stages=RECIPES["default-cpu"]),
+                          autoencoder_batch=16, pool_steps=150, people=1_200, frames=36, stages=RECIPES["default-cpu"]),
     "test": Recipe(speech_minutes=0.5, audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
                    autoencoder=Plan("autoencoder", steps=3, learning_rate=1e-3, warmup_steps=1), autoencoder_batch=2, people=3,
                    frames=10, stages=RECIPES["test"]),
@@ -99,7 +100,9 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
     library = SpeechLibrary(folder)
 
     def train_autoencoder() -> dict[str, Tensor]:
-        task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed, device=device)
+        bundle.autoencoder.to(memory_format=torch.channels_last)
+        task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed,
+                               pool_steps=recipe.pool_steps, device=device)
         return _without("autoencoder.", run(task, recipe.autoencoder))
 
     bundle.autoencoder.load_state_dict(step("autoencoder", train_autoencoder))
