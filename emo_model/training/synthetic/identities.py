@@ -251,10 +251,10 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
         shade_depth=between("shade depth", 0.55, 0.95) * (painted + painterly)
         + 0.18 * flat * chance("flat shade", 0.5)
         + between("ink shade", 0.25, 0.5) * ink
-        + between("cel shade", 0.45, 0.75) * anime,
+        + between("cel shade", 0.35, 0.6) * anime,
         shade_soft=between("shade soft", 0.55, 0.95) * (painted + painterly) + (ink + flat) * 0.05 + anime * 0.06,
         shade_edge=(painted + painterly) * between("shade edge", 0.28, 0.42)
-        + (flat + ink + anime) * between("cel edge", 0.12, 0.38),
+        + (flat + ink + anime) * between("cel edge", -0.05, 0.26),
         ink_width=ink * between("ink width", 0.020, 0.034)
         + anime * between("anime line", 0.012, 0.020)
         + flat * chance("flat outline", 0.35) * 0.022,

@@ -79,6 +79,7 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
 
     # lips
     painted = sheet.cover(lips)
+    sheet.paint(who.skin, painted * drawn)  # pale drawn lips let no beard shine through
     height = ((down - line) / (0.5 * (wide(who.lip_upper + who.lip_lower)) + up + fall)).clamp(-1, 1)
     tone = 1 - 0.18 * soft * ramp(-height, -0.05, 0.4) - 0.12 * ramp(square, 0.4, 1.0)
     color = who.lips[:, :, None, None] * tone[:, None]

@@ -84,7 +84,8 @@ def sample_motion(
     seconds = torch.arange(frames, dtype=torch.float64) / fps
     draw = torch.randn(16, generator=generator, dtype=torch.float64).clamp(-2.2, 2.2)
     wanted = 10.0 * math.exp(0.7 * draw[0].item()) if head_speed is None else float(head_speed)
-    tempo = min(2.2, max(0.45, (max(wanted, 0.01) / 12.0) ** 0.5))  # lively heads move more often, not only further
+    pace = wanted / 12.0
+    tempo = min(3.2, max(0.45, pace ** (0.7 if pace > 1 else 0.5)))  # lively heads move more often, not only further
 
     def sway(low=0.08, high=0.9):  # unit variance, band-limited
         return _sway(seconds, low * tempo, high * tempo, generator)
@@ -187,7 +188,7 @@ def _rotate_at(turn: Tensor, wanted: float, fps: float) -> Tensor:
     """Scale (3, F) yaw, pitch, roll to the wanted mean speed, as far as a neck allows."""
     if turn.shape[-1] < 2:
         return turn
-    for _ in range(3):  # rotations do not add quite linearly
+    for _ in range(6):  # rotations do not add quite linearly, and necks resist
         motion = FaceMotion.neutral(turn.shape[-1])
         motion = dataclasses.replace(motion, yaw=turn[0], pitch=turn[1], roll=turn[2])
         turn = turn * (wanted / head_speed_degrees(motion, fps).mean().clamp(min=1e-6).item())

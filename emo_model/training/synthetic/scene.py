@@ -89,7 +89,7 @@ def paint_body(sheet: Sheet, who: Identities, pose: Pose, chin: Tensor, back_hai
         (far * 1.9 + y - 1.68) * 0.5,
         ((x / 0.44).square() + ((y - 1.18) / 0.19).square()).clamp(min=1e-6).sqrt().sub(1) * 0.2,
     )
-    skin = torch.minimum(torch.maximum(neck, y - 1.26), soft_max(hollow, 1.14 - y, 0.06))
+    skin = torch.minimum(torch.maximum(neck, y - 1.26), soft_max(hollow, 1.14 - y, 0.06) + 9 * turtle)
     skin = torch.maximum(skin, 0.35 - y)
     tone = ramp(nx * light * 2.2 + 0.25, -0.55, 0.9) * 0.55 + 0.30
     tone = torch.where(wide(who.shade_soft) < 0.2, ramp(tone, 0.30, 0.36) * 0.6 + 0.2, tone)
