@@ -182,5 +182,5 @@ def paint_beard(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     alpha = ramp(-shape, -0.004, edge) * (py > 0.0)
     strands = 0.5 + 0.25 * torch.sin(px * 60 + py * 17) + 0.25 * torch.sin(px * 97 - py * 23 + 2)
     tone = 0.66 + 0.24 * strands * ramp(wide(who.shade_soft), 0.1, 0.5) - 0.18 * ramp(py, 0.6, 1.1) * wide(who.shade_depth)
-    sheet.paint((who.hair * 0.88)[:, :, None, None] * tone[:, None], alpha * dense)
+    sheet.paint(who.whiskers[:, :, None, None] * tone[:, None], alpha * dense)
     sheet.put_back()

@@ -88,6 +88,7 @@ class Identities:
     beard: Tensor  # 0..1 how dense
     beard_length: Tensor
     moustache: Tensor
+    whiskers: Tensor  # colour of beard and moustache, never dyed
     # hair, hat, glasses
     hair_style: Tensor  # of HAIR
     hair: Tensor
@@ -298,6 +299,7 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
         beard=beard,
         beard_length=between("beard length", 0.02, 0.14) * (beard > 0.5),
         moustache=moustache,
+        whiskers=natural * 0.85,
         hair_style=hair_style,
         hair=hair.clamp(0, 1),
         hair_light=hair_light.clamp(0, 1),
@@ -354,6 +356,7 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
         "lips",
         "hair",
         "hair_light",
+        "whiskers",
         "brow",
         "cloth",
         "cloth_second",

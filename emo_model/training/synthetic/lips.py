@@ -50,18 +50,18 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     inner = torch.maximum(torch.maximum(top - down, down - bottom), (x.abs() - half * 0.985) * 0.8)
 
     # moustache below everything
-    hair_top = wide(who.mouth_y) * 0 - 0.165 + 0.05 * (x / 0.22).square()
+    hair_top = -0.175 + 0.07 * (x / 0.22).square()
     stache = torch.maximum(
-        torch.maximum(hair_top + 0.055 * ramp(x.abs(), 0.05, 0.30) - down, down - upper - 0.02),
+        torch.maximum(hair_top + 0.055 * ramp(x.abs(), 0.05, 0.30) - down, down - upper + 0.008 * drawn - 0.012 * soft),
         x.abs() - wide(who.mouth_width) * 1.12,
     )
     strands = 0.5 + 0.5 * torch.sin(x * 70 + x.sign() * down * 40)
     full = wide(who.moustache)
     edge = 0.02 + 0.05 * (full < 0.5)
-    sheet.paint((who.hair * 0.88)[:, :, None, None] * (0.62 + 0.30 * strands * soft)[:, None], ramp(-stache, -0.006, edge) * full)
+    sheet.paint(who.whiskers[:, :, None, None] * (0.62 + 0.30 * strands * soft)[:, None], ramp(-stache, -0.006, edge) * full)
     goatee = wide(((who.moustache > 0.85) & (who.moustache < 0.93)).float())
     patch = (x / 0.15).square() + ((down - 0.62 * fall - 0.21) / 0.10).square() - 1
-    sheet.paint((who.hair * 0.8), ramp(-patch, 0, 0.5) * goatee)
+    sheet.paint(who.whiskers * 0.95, ramp(-patch, 0, 0.5) * goatee)
     # a clear rim of skin around lips in a beard
     sheet.paint(who.skin.lerp(who.skin_shadow, 0.35), ramp(-(lips - 0.022), 0, 0.02) * wide(who.beard) * 0.55)
 
