@@ -40,7 +40,7 @@ def read_audio(path: str | Path) -> tuple[Tensor, int]:
 
 
 def resample(waveform: Tensor, rate: int) -> Tensor:
-    """waveform (C, T) in [-1, 1] at `rate` -> (round(T * 16000 / rate),) mono at 16 kHz, float32 on the CPU; channels are averaged."""
+    """waveform (C, T) in [-1, 1] at `rate` -> (round(T * 16000 / rate),) at 16 kHz, float32 on the CPU; channels are averaged."""
     if waveform.ndim != 2:
         raise ValueError(f"a waveform must be (channels, samples), got {tuple(waveform.shape)}")
     mono = waveform.float().mean(0).cpu()
@@ -59,11 +59,12 @@ def resample(waveform: Tensor, rate: int) -> Tensor:
 
 
 @torch.no_grad()
-def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0, context_seconds: float = 4.0) -> Tensor:
+def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0,
+                context_seconds: float = 4.0) -> Tensor:
     """sound (T,) at 16 kHz -> (T50, L, D) on the CPU, in pieces, so that the memory an hour needs is its result's.
 
-    encode: (B, T) -> (B, T // 320, L, D), as `AudioEncoder`. Each piece is heard with `context_seconds` on both sides; where that is
-    at least as far as the encoder hears (`AudioEncoder.context_seconds`), pieces equal the whole. wav2vec 2.0 and Whisper hear
+    encode: (B, T) -> (B, T // 320, L, D), as `AudioEncoder`. Each piece is heard with `context_seconds` on both sides; where that
+    is at least as far as the encoder hears (`AudioEncoder.context_seconds`), pieces equal the whole. wav2vec 2.0 and Whisper hear
     without limit: for them the pieces, 28 s with their context (Whisper takes 30), are an approximation. Sound shorter than one
     feature is filled up with silence.
     """
@@ -86,7 +87,7 @@ def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seco
 def features_per_frame(layers: Tensor, *, layer_rate: float = 50.0, fps: float, seconds: float) -> AudioFeatures:
     """layers (T50, L, D), feature i centred at (i + 0.5) / layer_rate -> the features at the centre of each video frame.
 
-    A sound of `seconds` has round(seconds * fps) frames, at least 1; between features a straight line, beyond the ends the last one.
+    A sound of `seconds` has round(seconds * fps) frames, at least 1. Between features a straight line, beyond the ends the last.
     """
     if not len(layers):
         raise ValueError("the audio encoder heard nothing: there are no features. Connect a sound of at least 0.02 s")

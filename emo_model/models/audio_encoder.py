@@ -56,7 +56,7 @@ class AudioEncoder(nn.Module):
         return self.hear(self.mel(waveform)).unsqueeze(2)
 
     def mouth(self, features: Tensor) -> Tensor:
-        """The mouth the features speak of: (B, T50, L, D) -> (B, T50, mouth_tracks), opening, width, closure, tuck; not clamped."""
+        """The mouth in the features (B, T50, L, D) -> (B, T50, mouth_tracks): opening, width, closure, tuck; not clamped."""
         scaled = features[:, :, 0, -self.config.mouth_tracks:]
         return scaled * scaled.new_tensor(TRACK_STD[:scaled.shape[-1]]) + scaled.new_tensor(TRACK_MEAN[:scaled.shape[-1]])
 
@@ -104,7 +104,7 @@ def level_out(mel: Tensor) -> Tensor:
 
 
 def mel_filters(bands: int) -> Tensor:
-    """(bands, 257) triangles over the bins of a 512-point transform at 16 kHz, on Slaney's mel scale with unit area (as librosa)."""
+    """(bands, 257) triangles over the bins of a 512-point transform at 16 kHz, on Slaney's mel scale, unit area (as librosa)."""
     def hertz(mel: Tensor) -> Tensor:
         return torch.where(mel < 15, mel * (200 / 3), 1000 * ((mel - 15) * (math.log(6.4) / 27)).exp())
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,8 +62,8 @@ class AudioEncoderTask(nn.Module):
         self.starts = torch.cat([torch.zeros(1, dtype=torch.long), self.lengths.cumsum(0)[:-1]])
         self.mels, self.tracks, self.sounds = torch.cat(mels).half(), torch.cat(tracks), torch.cat(sounds)
         if int(self.lengths.min()) < 2 * self.steps * 1.3:
-            raise ValueError(f"training on pieces of {seconds} s needs prepared clips of at least {1.3 * seconds:.1f} s, the shortest "
-                             f"has {int(self.lengths.min()) / _MEL_RATE:.1f} s")
+            raise ValueError(f"training on pieces of {seconds} s needs prepared clips of at least {1.3 * seconds:.1f} s, "
+                             f"the shortest has {int(self.lengths.min()) / _MEL_RATE:.1f} s")
 
     def batch(self, step: int, rank: int = 0) -> AudioBatch:
         """Pieces from anywhere, played up to 15 % faster or slower, each distorted in its own way."""
@@ -81,7 +82,7 @@ class AudioEncoderTask(nn.Module):
         return AudioBatch(distort(mel, generator).to(device), tracks.to(device), self.sounds[low[:, 1::2]].to(device))
 
     def forward(self, batch: AudioBatch) -> tuple[Tensor, dict[str, float]]:
-        """Squared error of the tracks and of their changes, in units of their spread, and a little of the phonemes' cross-entropy."""
+        """Squared error of the tracks and of their changes, in units of their spread, and some cross-entropy of the phonemes."""
         features = self.encoder.hear(batch.mel)  # (B, T50, D)
         wanted = (batch.tracks - batch.tracks.new_tensor(TRACK_MEAN)) / batch.tracks.new_tensor(TRACK_STD)
         heard = features[..., -wanted.shape[-1]:]
@@ -89,13 +90,13 @@ class AudioEncoderTask(nn.Module):
         change = (heard[:, 2:] - heard[:, :-2] - wanted[:, 2:] + wanted[:, :-2]).square().mean()
         sounds = F.cross_entropy(self.tell_sounds(features).flatten(0, 1), batch.sounds.flatten())
         loss = (error * error.new_tensor([1.5, 1.0, 1.0, 0.7])).mean() + 0.3 * change + 0.1 * sounds
-        numbers = {name: float(value) for name, value in zip(TRACKS, error.detach())}
+        numbers = {name: float(value) for name, value in zip(TRACKS, error.detach(), strict=True)}
         return loss, numbers | {"change": float(change.detach()), "sounds": float(sounds.detach())}
 
 
 def train_audio_encoder(task: AudioEncoderTask, *, steps: int, minutes: float = math.inf, learning_rate: float = 2e-3,
                         on_step: Callable[[dict], None] = lambda record: None) -> AudioEncoder:
-    """Train `task` for `steps`, or until `minutes` are over (the learning rate falls by whichever ends first); returns the encoder.
+    """Train `task` for `steps`, or until `minutes` are over (the learning rate falls to the first end); returns the encoder.
 
     on_step receives a record per step: step, loss, its parts, learning_rate, seconds.
     """
@@ -115,7 +116,8 @@ def train_audio_encoder(task: AudioEncoderTask, *, steps: int, minutes: float = 
         loss.backward()
         nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimizer.step()
-        on_step({"step": step, "loss": float(loss.detach()), **numbers, "learning_rate": rate, "seconds": time.monotonic() - began})
+        on_step({"step": step, "loss": float(loss.detach()), **numbers, "learning_rate": rate,
+                 "seconds": time.monotonic() - began})
     task.eval()
     return task.encoder
 
@@ -142,8 +144,9 @@ def measure_audio_encoder(encoder: AudioEncoder, library: Iterable[Speech]) -> d
             pairs.setdefault(name, []).append((heard[:len(truth)], truth))
     result = {}
     for name, rows in sorted(pairs.items()):
-        heard, truth = (torch.cat(side).double() for side in zip(*rows))
-        result[name] = {track: float(torch.corrcoef(torch.stack([heard[:, i], truth[:, i]]))[0, 1]) for i, track in enumerate(TRACKS)}
+        heard, truth = (torch.cat(side).double() for side in zip(*rows, strict=True))
+        result[name] = {track: float(torch.corrcoef(torch.stack([heard[:, column], truth[:, column]]))[0, 1])
+                        for column, track in enumerate(TRACKS)}
     return result
 
 
@@ -168,8 +171,8 @@ def distort(mel: Tensor, generator: torch.Generator) -> Tensor:
     source = _warped_bands(bands, stretch[:, 0])  # (B, bands)
     low = source.floor().long().clamp(max=bands - 2)
     logs = (mel + 1e-7 * level).log()
-    logs = torch.lerp(logs.gather(2, low[:, None].expand(-1, frames, -1)), logs.gather(2, (low + 1)[:, None].expand(-1, frames, -1)),
-                      (source - low)[:, None])
+    low = low[:, None].expand(-1, frames, -1)
+    logs = torch.lerp(logs.gather(2, low), logs.gather(2, low + 1), source[:, None] - low)
     # broader formants and weaker harmonics, or the reverse
     mean = F.avg_pool1d(logs, 7, stride=1, padding=3, count_include_pad=False)
     logs = torch.where(often(0.5), mean + (logs - mean) * uniform(0.3, 1.3), logs)
@@ -180,17 +183,17 @@ def distort(mel: Tensor, generator: torch.Generator) -> Tensor:
     taps = torch.arange(40)
     kernel = (-taps / (decay * _MEL_RATE)).exp() * (taps > 0)  # (B, 1, 40)
     kernel = kernel * torch.where(often(0.4), uniform(0.0, 0.5), torch.zeros(())) / kernel.sum(-1, keepdim=True)
-    echoed = F.conv1d(F.pad(mel, (0, 0, 39, 0)).transpose(1, 2).reshape(1, batch * bands, -1),
-                      kernel.flip(-1).repeat_interleave(bands, 0), groups=batch * bands).reshape(batch, bands, frames).transpose(1, 2)
-    mel = mel + echoed
+    past = rearrange(F.pad(mel, (0, 0, 39, 0)), "b t m -> 1 (b m) t")
+    echo = F.conv1d(past, kernel.flip(-1).repeat_interleave(bands, 0), groups=batch * bands)
+    mel = mel + rearrange(echo, "1 (b m) t -> b t m", b=batch)
     # nothing above a cut-off, as on the telephone
     top = torch.where(often(0.2), uniform(0.55, 1.0), torch.ones(()))
     mel = mel * (torch.linspace(0, 1, bands) <= top).clamp(min=1e-5)
     # noise of any colour, steady or coming and going
     noise = (smooth_curve(1.0) + uniform(-1.2, 0.4) * torch.linspace(-1.5, 1.5, bands)).exp()
     noise = noise / noise.mean(-1, keepdim=True) * -(torch.rand(mel.shape, generator=generator).clamp(min=1e-6)).log()
-    slow = F.interpolate(torch.randn(batch, 1, max(2, frames // 40), generator=generator), size=frames, mode="linear").transpose(1, 2)
-    noise = noise * torch.where(often(0.3), slow.exp(), torch.ones(()))
+    slow = F.interpolate(torch.randn(batch, 1, max(2, frames // 40), generator=generator), size=frames, mode="linear")
+    noise = noise * torch.where(often(0.3), slow.transpose(1, 2).exp(), torch.ones(()))
     quiet = 10 ** (-uniform(3, 50) / 10)
     mel = mel + torch.where(often(0.85), quiet, torch.zeros(())) * mel.mean((1, 2), keepdim=True) * noise
     return mel * 10 ** (uniform(-30, 10) / 10)

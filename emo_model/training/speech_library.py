@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .synthetic.speech import RATE, Speech, available_engines, sample_speech
+from .synthetic.speech import RATE, Speech, available_voices, sample_speech
 from .synthetic.visemes import mouth_tracks, voiced_energy
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _GAP_SECONDS = 0.1  # silence between clips in the file, so that the codec does 
 class SpeechClip:
     """A piece of prepared speech with its mouth.
 
-    waveform: (T,) float32 at 16 kHz; tracks: (F, 4) as `visemes.TRACKS`; energy: (F,) voiced loudness 0..1; voice: e.g. 'flite:rms'.
+    waveform: (T,) float32 at 16 kHz; tracks: (F, 4) as `visemes.TRACKS`; energy: (F,) voiced loudness 0..1.
     """
 
     waveform: Tensor
@@ -46,7 +46,6 @@ def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_ou
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    engines = available_engines()
     count = max(1, round(minutes * 60 / clip_seconds))
     clips, written, gap = [], 0, torch.zeros(round(_GAP_SECONDS * RATE))
     with av.open(str(folder / _SOUND), "w", format="ogg") as file:
@@ -66,7 +65,7 @@ def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_ou
                     file.mux(packet)
 
         for index in range(count):
-            speech = sample_speech(seed * 1_000_003 + index, clip_seconds, held_out=held_out, engines=engines)
+            speech = sample_speech(seed * 1_000_003 + index, clip_seconds, held_out=held_out)
             encode(torch.cat([speech.waveform, gap]))
             clips.append({"first": written, "samples": len(speech.waveform), "voice": speech.voice, "engine": speech.engine,
                           "language": speech.language,
@@ -78,7 +77,7 @@ def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_ou
         for packet in stream.encode(None):
             file.mux(packet)
     lines = ",\n".join(json.dumps(clip, ensure_ascii=False, separators=(",", ":")) for clip in clips)
-    header = json.dumps({"rate": RATE, "seed": seed, "held_out": held_out, "engines": engines})
+    header = json.dumps({"rate": RATE, "seed": seed, "held_out": held_out, "voices": sorted(available_voices())})
     (folder / _INDEX).write_text(header[:-1] + ',"clips":[\n' + lines + "\n]}\n", encoding="utf-8")
     return folder
 
@@ -98,7 +97,7 @@ class SpeechLibrary:
         needed = self.clips[-1]["first"] + self.clips[-1]["samples"]
         self.samples = _read_opus(folder / _SOUND)  # (all samples,) int16
         if len(self.samples) < needed:
-            raise ValueError(f"{folder / _SOUND} holds {len(self.samples)} samples, {_INDEX} speaks of {needed}; prepare it again")
+            raise ValueError(f"{folder / _SOUND} holds {len(self.samples)} samples, {_INDEX} names {needed}; prepare it again")
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -127,7 +126,8 @@ class SpeechLibrary:
             raise ValueError(f"{seconds} s asked of prepared clips of {speech.seconds} s; prepare longer clips (clip_seconds)")
         first = int(torch.randint(all_frames - frames + 1, (), generator=generator))
         start, length = round(first / fps * RATE), round(seconds * RATE)
-        waveform = torch.nn.functional.pad(speech.waveform[start:start + length], (0, max(0, start + length - len(speech.waveform))))
+        waveform = speech.waveform[start:start + length]
+        waveform = torch.nn.functional.pad(waveform, (0, length - len(waveform)))
         return SpeechClip(waveform, mouth_tracks(speech, fps=fps)[first:first + frames],
                           voiced_energy(speech, fps=fps)[first:first + frames], speech.voice)
 

@@ -12,16 +12,18 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "en": {
         "who": ("my brother", "the old fisherman", "Emma", "a young painter", "the weather woman", "nobody here", "our neighbour",
                 "the busy baker", "Professor Webb", "everyone in the village", "a voice on the phone", "the boy with the drum"),
-        "does": ("moves", "has forgotten", "wants to buy", "never looked for", "is painting", "keeps talking about", "will show us",
-                 "cannot believe", "picked up", "should have thrown away", "loves", "measured", "is waiting for"),
-        "what": ("a purple balloon", "five wooden boats", "the very first photograph", "this heavy jar of honey", "those thin feathers",
-                 "a map of the mountains", "the question", "warm apple pie", "some fresh bread and butter", "her favourite music",
-                 "the machine that washes cups", "twelve foggy mornings", "a yellow umbrella", "the shape of the shadow"),
+        "does": ("moves", "has forgotten", "wants to buy", "never looked for", "is painting", "keeps talking about",
+                 "will show us", "cannot believe", "picked up", "should have thrown away", "loves", "measured", "is waiting for"),
+        "what": ("a purple balloon", "five wooden boats", "the very first photograph", "this heavy jar of honey",
+                 "those thin feathers", "a map of the mountains", "the question", "warm apple pie", "some fresh bread and butter",
+                 "her favourite music", "the machine that washes cups", "twelve foggy mornings", "a yellow umbrella",
+                 "the shape of the shadow"),
         "where": ("before breakfast", "near the bridge", "on Wednesday evening", "without a word", "in the middle of the room",
                   "by the open window", "for about an hour", "under a broken bench", "at the top of the tower", "after the show",
                   "because of the storm", "again and again"),
-        "says": ("Well, that's wonderful!", "Are you sure?", "Maybe, maybe not.", "Please come over here.", "What a beautiful morning!",
-                 "Oh no, not now.", "Yes, we both heard it.", "Thank you very much.", "How far away is it?", "I think so, too."),
+        "says": ("Well, that's wonderful!", "Are you sure?", "Maybe, maybe not.", "Please come over here.",
+                 "What a beautiful morning!", "Oh no, not now.", "Yes, we both heard it.", "Thank you very much.",
+                 "How far away is it?", "I think so, too."),
     },
     "de": {
         "who": ("mein Bruder", "die junge Malerin", "der alte Bäcker", "unsere Nachbarin", "Frau Öhlmann", "das fröhliche Pferd",
@@ -29,9 +31,10 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "does": ("sucht", "bewundert", "vergisst immer", "braucht", "kauft", "zeichnet", "findet", "öffnet", "übt", "möchte"),
         "what": ("ein blaues Boot", "fünf frische Äpfel", "die schönste Brücke", "das warme Wasser", "einen bunten Vogel",
                  "ihre Lieblingsmusik", "den Schlüssel für die Tür", "zwölf Bücher über Pflanzen", "eine weiche Matratze"),
-        "where": ("am frühen Morgen", "im Wohnzimmer", "ohne ein Wort", "bei offenem Fenster", "über dem Fluss", "nach dem Gewitter",
-                  "auf dem Bahnhof", "zwischen den Bäumen"),
-        "says": ("Wie bitte?", "Das ist wunderbar!", "Vielleicht morgen.", "Komm bitte mal her.", "Ja, genau so.", "Oh, wie schön!"),
+        "where": ("am frühen Morgen", "im Wohnzimmer", "ohne ein Wort", "bei offenem Fenster", "über dem Fluss",
+                  "nach dem Gewitter", "auf dem Bahnhof", "zwischen den Bäumen"),
+        "says": ("Wie bitte?", "Das ist wunderbar!", "Vielleicht morgen.", "Komm bitte mal her.", "Ja, genau so.",
+                 "Oh, wie schön!"),
     },
     "fr": {
         "who": ("mon frère", "la jeune peintre", "le vieux boulanger", "notre voisine", "un enfant du village", "Madame Dubois",
@@ -39,7 +42,8 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "does": ("cherche", "oublie", "veut acheter", "regarde", "trouve", "a perdu", "dessine", "apporte", "mange"),
         "what": ("un bateau bleu", "cinq pommes bien mûres", "la plus belle montagne", "une lampe jaune", "du pain frais",
                  "sa musique préférée", "un parapluie rouge", "beaucoup de feuilles", "le bouquet de fleurs"),
-        "where": ("près du pont", "ce matin", "sans un mot", "dans la cuisine", "sous la pluie", "avant minuit", "au bord du fleuve"),
+        "where": ("près du pont", "ce matin", "sans un mot", "dans la cuisine", "sous la pluie", "avant minuit",
+                  "au bord du fleuve"),
         "says": ("Oui, bien sûr.", "Ah bon ?", "C'est merveilleux !", "Peut-être demain.", "Viens par ici.", "Merci beaucoup."),
     },
     "es": {
@@ -61,7 +65,8 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "says": ("Sì, va bene.", "Davvero?", "Che meraviglia!", "Forse domani.", "Vieni qui, per favore.", "Grazie mille."),
     },
     "pt": {
-        "who": ("o meu irmão", "a jovem pintora", "o velho padeiro", "a nossa vizinha", "um menino", "a professora", "toda a gente"),
+        "who": ("o meu irmão", "a jovem pintora", "o velho padeiro", "a nossa vizinha", "um menino", "a professora",
+                "toda a gente"),
         "does": ("procura", "esquece", "quer comprar", "olha para", "encontra", "perdeu", "desenha", "prefere", "bebe"),
         "what": ("um barco azul", "cinco maçãs", "a montanha mais bonita", "uma janela aberta", "pão com manteiga",
                  "a sua música favorita", "um chapéu amarelo", "muitas folhas"),
@@ -92,6 +97,22 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "where": ("vid bron", "på morgonen", "utan ett ord", "i köket", "efter åskan", "före midnatt"),
         "says": ("Ja, visst.", "Verkligen?", "Så vackert!", "Kanske i morgon.", "Kom hit, är du snäll.", "Tack så mycket."),
     },
+    "cs": {
+        "who": ("můj bratr", "mladá malířka", "starý pekař", "naše sousedka", "chlapec z vesnice", "paní učitelka", "veselý kůň"),
+        "does": ("hledá", "zapomíná", "chce koupit", "vidí", "nachází", "kreslí", "maluje", "pije", "miluje"),
+        "what": ("modrou loďku", "pět zralých jablek", "vysokou horu", "otevřené okno", "chléb s máslem", "oblíbenou hudbu",
+                 "žlutý deštník", "mnoho listů", "červený kabát"),
+        "where": ("u mostu", "brzy ráno", "beze slova", "v kuchyni", "po bouřce", "před půlnocí", "pod stromem"),
+        "says": ("Ano, samozřejmě.", "Opravdu?", "To je nádhera!", "Možná zítra.", "Pojď sem, prosím.", "Mockrát děkuji."),
+    },
+    "ca": {
+        "who": ("el meu germà", "la jove pintora", "el vell forner", "la nostra veïna", "un nen del poble", "tothom"),
+        "does": ("busca", "oblida", "vol comprar", "mira", "troba", "ha perdut", "dibuixa", "prefereix", "beu"),
+        "what": ("una barca blava", "cinc pomes", "la muntanya més bonica", "una finestra oberta", "pa amb mantega",
+                 "la seva música preferida", "un paraigua groc", "moltes fulles", "xocolata"),
+        "where": ("prop del pont", "de bon matí", "sense dir res", "a la cuina", "sota la pluja", "abans de mitjanit"),
+        "says": ("Sí, és clar.", "De veritat?", "Quina meravella!", "Potser demà.", "Vine, si us plau.", "Moltes gràcies."),
+    },
     "fi": {
         "who": ("minun veljeni", "nuori maalari", "vanha leipuri", "naapurimme", "pieni poika", "koko kylä"),
         "does": ("etsii", "unohtaa", "haluaa ostaa", "katsoo", "löytää", "piirtää", "avaa", "juo"),
@@ -105,7 +126,8 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
 
 LANGUAGES = tuple(WORDS)
 
-_ONSETS = ("b", "p", "m", "f", "v", "w", "s", "t", "d", "l", "n", "k", "g", "r", "h", "sh", "ch", "j", "br", "pl", "fl", "st", "sp", "")
+_ONSETS = ("b", "p", "m", "f", "v", "w", "s", "t", "d", "l", "n", "k", "g", "r", "h", "sh", "ch", "j", "br", "pl", "fl", "st",
+           "sp", "")
 _NUCLEI = ("a", "e", "i", "o", "u", "oo", "ee", "ai", "ow", "ar")
 _CODAS = ("", "", "", "m", "n", "p", "b", "f", "l", "s", "t", "k")
 

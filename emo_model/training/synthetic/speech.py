@@ -1,7 +1,7 @@
 """Synthetic speech whose phonemes and their times are known exactly: what the drawn heads say.
 
 Three free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis), flite and
-festival (English voices built from recordings). They are only needed to prepare training data, never to make a video.
+festival (fewer voices, made from recordings of people). They are only needed to prepare training data, never to make a video.
 
 Some voices never take part in training, so that measurements tell how well unheard voices work: see `HELD_OUT`.
 """
@@ -25,26 +25,41 @@ from .sentences import sentence
 
 RATE = 16000  # samples per second of every Speech
 
-INSTALL = ("Making synthetic speech needs a speech engine. Install one with 'pip install espeakng-loader' (any system), or from your "
-           "system's packages: espeak-ng, flite, festival with festvox-us-slt-hts.")
+INSTALL = ("Making synthetic speech needs a speech engine. Install one with 'pip install espeakng-loader' (any system), or from "
+           "your system's packages: espeak-ng, flite, festival with festvox-us-slt-hts, festvox-kdlpc16k, festvox-italp16k, "
+           "festvox-itapc16k, festvox-czech-dita, festvox-czech-machac, festvox-czech-ph, festvox-ca-ona-hts, "
+           "festvox-suopuhe-lj.")
 
-_VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "adam", "Alex", "Alicia", "Andrea", "Andy",
-             "Annie", "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "david", "Denis", "Diogo", "ed", "edward",
-             "edward2", "Gene", "Gene2", "grandma", "grandpa", "Henrique", "Hugo", "iven", "iven2", "iven3", "Jacky", "john", "klatt",
-             "klatt2", "klatt3", "klatt4", "kaukovalta", "Lee", "linda", "marcelo", "Marco", "Mario", "max", "Michael", "michel",
-             "miguel", "mike", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "shelby", "steph", "steph2",
-             "travis", "victor", "zac", "croak")
-_LANGUAGES = {"en-us": "en", "en-gb-x-rp": "en", "de": "de", "fr": "fr", "es": "es", "it": "it", "pt": "pt", "nl": "nl", "pl": "pl",
-              "sv": "sv", "fi": "fi"}
+_VARIANTS = (
+    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "adam", "Alex", "Alicia", "Andrea", "Andy", "Annie",
+    "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "david", "Denis", "Diogo", "ed", "edward", "edward2", "Gene",
+    "Gene2", "grandma", "grandpa", "Henrique", "Hugo", "iven", "iven2", "iven3", "Jacky", "john", "klatt", "klatt2", "klatt3",
+    "klatt4", "kaukovalta", "Lee", "linda", "marcelo", "Marco", "Mario", "max", "Michael", "michel", "miguel", "mike", "norbert",
+    "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "shelby", "steph", "steph2", "travis", "victor", "zac",
+    "croak")
+_LANGUAGES = {  # of espeak, and what `sentences` calls them
+    "en-us": "en", "en-gb-x-rp": "en", "de": "de", "fr": "fr", "es": "es", "it": "it", "pt": "pt", "nl": "nl", "pl": "pl",
+    "sv": "sv", "cs": "cs", "ca": "ca", "fi": "fi"}
+_FESTIVAL_LANGUAGES = {
+    "kal_diphone": "en", "ked_diphone": "en", "cmu_us_slt_arctic_hts": "en", "lp_diphone": "it", "pc_diphone": "it",
+    "czech_dita": "cs", "czech_machac": "cs", "czech_ph": "cs", "czech_krb": "cs", "upc_ca_ona_hts": "ca",
+    "suo_fi_lj_diphone": "fi", "hy_fi_mv_diphone": "fi"}
 
-HELD_OUT = ("espeak:fi", "espeak:*+f5", "espeak:*+klatt6", "flite:slt", "festival:cmu_us_slt_arctic_hts", "piper")
-"""Voices that training never hears: a language (Finnish), two variants in all languages, one real speaker in two engines, and every
-neural voice (piper; measured only)."""
+HELD_OUT = ("espeak:fi", "espeak:*+f5", "espeak:*+klatt6", "flite:slt", "festival:cmu_us_slt_arctic_hts",
+            "festival:suo_fi_lj_diphone", "festival:hy_fi_mv_diphone", "piper")
+"""Voices that training never hears: a language (Finnish) in two engines, two espeak variants in all languages, one English
+speaker (slt) in two engines, and every neural voice (piper; only measured)."""
 
-TRAINING_VOICES = (tuple(f"espeak:{language}+{variant}" for language in _LANGUAGES if language != "fi" for variant in _VARIANTS),
-                   ("flite:rms", "flite:awb", "flite:kal16"))
-HELD_OUT_VOICES = (("espeak:fi+f2", "espeak:fi+m3", "espeak:fi+Andrea", "espeak:en-us+f5", "espeak:de+f5", "espeak:en-gb-x-rp+klatt6"),
-                   ("flite:slt",), ("festival:cmu_us_slt_arctic_hts",))
+TRAINING_VOICES = (
+    (0.40, tuple(f"espeak:{language}+{variant}" for language in _LANGUAGES if language != "fi" for variant in _VARIANTS)),
+    (0.30, ("flite:rms", "flite:awb", "flite:kal16")),
+    (0.30, ("festival:ked_diphone", "festival:kal_diphone", "festival:lp_diphone", "festival:pc_diphone", "festival:czech_dita",
+            "festival:czech_machac", "festival:czech_ph", "festival:czech_krb", "festival:upc_ca_ona_hts")))
+HELD_OUT_VOICES = (
+    (0.35, ("espeak:fi+f2", "espeak:fi+m3", "espeak:fi+Andrea", "espeak:en-us+f5", "espeak:de+f5", "espeak:en-gb-x-rp+klatt6")),
+    (0.25, ("flite:slt",)),
+    (0.40, ("festival:cmu_us_slt_arctic_hts", "festival:suo_fi_lj_diphone", "festival:hy_fi_mv_diphone")))
+"""Shares of the engines, and the voices of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +97,21 @@ def available_engines() -> tuple[str, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=1)
+def available_voices() -> frozenset[str]:
+    """Of the voices named in this file, those that are installed; asks the engines once."""
+    engines = available_engines()
+    voices = {voice for _, group in TRAINING_VOICES + HELD_OUT_VOICES for voice in group}
+    known = {voice for voice in voices if voice.startswith("espeak:") and "espeak" in engines}
+    if "flite" in engines:
+        known |= {f"flite:{name}" for name in _run(["flite", "-lv"]).partition(":")[2].split()}
+    if "festival" in engines:
+        known |= {f"festival:{name}" for name in _run(["festival", "-b", "(print (voice.list))"]).strip("() \n").split()}
+    return frozenset(voices & known)
+
+
 def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pitch: float = 1.0) -> Speech:
-    """Speak `text`. rate: 1 is the engine's normal speed, 2 twice as fast; pitch: 1 is the voice's own (espeak only; the others keep it).
+    """Speak `text`. rate: 1 is the engine's normal speed, 2 twice as fast; pitch: 1 is the voice's own (only for espeak).
 
     voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'flite:NAME' or 'festival:NAME'. Raises RuntimeError if its engine is not
     installed, ValueError if the engine does not know the voice.
@@ -95,26 +123,29 @@ def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pit
     if engine not in available_engines():
         raise RuntimeError(f"The voice '{voice}' needs {engine}, which was not found. {INSTALL}")
     waveform, phonemes = engines[engine](text, name, rate, pitch)
-    language = name.partition("+")[0].partition("-")[0] if engine == "espeak" else "en"
-    return Speech(waveform, phonemes, voice, engine, language)
+    return Speech(waveform, phonemes, voice, engine, language_of(voice))
 
 
-def sample_speech(seed: int, seconds: float, *, held_out: bool = False, engines: tuple[str, ...] | None = None) -> Speech:
-    """`seconds` of one voice saying drawn sentences with pauses; the same for the same arguments and engines.
+def language_of(voice: str) -> str:
+    """The language's code, e.g. 'en'."""
+    engine, _, name = voice.partition(":")
+    return name.partition("+")[0].partition("-")[0] if engine == "espeak" else _FESTIVAL_LANGUAGES.get(name, "en")
+
+
+def sample_speech(seed: int, seconds: float, *, held_out: bool = False) -> Speech:
+    """`seconds` of one voice saying drawn sentences with pauses; the same for the same arguments and installed voices.
 
     held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract are varied.
-    engines: restrict to these; default all that are installed. Raises RuntimeError if none is.
+    Raises RuntimeError if no engine is installed.
     """
-    engines = available_engines() if engines is None else engines
-    groups = [[voice for voice in group if voice.partition(":")[0] in engines] for group in
-              (HELD_OUT_VOICES if held_out else TRAINING_VOICES)]
-    groups = [group for group in groups if group]
+    groups = [(share, [voice for voice in voices if voice in available_voices()])
+              for share, voices in (HELD_OUT_VOICES if held_out else TRAINING_VOICES)]
+    groups = [(share, voices) for share, voices in groups if voices]
     if not groups:
         raise RuntimeError(f"No speech engine was found. {INSTALL}")
     choose = random.Random(f"{seed}/{held_out}")
-    shares = [0.55, 0.45] if len(groups) == 2 and not held_out else [1.0] * len(groups)
-    voice = choose.choice(choose.choices(groups, shares)[0])
-    language = _LANGUAGES.get(voice.partition(":")[2].partition("+")[0], "en")
+    voice = choose.choice(choose.choices([voices for _, voices in groups], [share for share, _ in groups])[0])
+    language = language_of(voice)
     rate, pitch = math.exp(choose.gauss(-0.05, 0.12)), math.exp(choose.gauss(0.0, 0.15))
     speed = 1.0 if held_out else math.exp(choose.gauss(0.0, 0.08))
     tract = 1.0 if held_out else math.exp(choose.gauss(0.0, 0.10))
@@ -192,7 +223,8 @@ def change_gain(speech: Speech, decibels: float) -> Speech:
 def add_room(speech: Speech, *, seed: int, decay_seconds: float = 0.15, share: float = 0.3) -> Speech:
     """Add the echoes of a room: decaying noise as impulse response, `share` of the direct sound's energy. Adds no delay."""
     length = max(2, round(4 * decay_seconds * RATE))
-    echo = torch.randn(length, generator=torch.Generator().manual_seed(seed)) * (-torch.arange(length) / (decay_seconds * RATE)).exp()
+    echo = torch.randn(length, generator=torch.Generator().manual_seed(seed))
+    echo = echo * (-torch.arange(length) / (decay_seconds * RATE)).exp()
     echo[: RATE // 200] = 0  # the first 5 ms belong to the direct sound
     echo = echo * (share / echo.square().sum()).sqrt()
     size = len(speech.waveform) + length
@@ -297,41 +329,57 @@ def _speak_espeak(text: str, name: str, rate: float, pitch: float):
     library.espeak_Synchronize()
     waveform = torch.frombuffer(bytearray(b"".join(sound)), dtype=torch.int16).float() / 32768
     ends = [start for _, start in events[1:]] + [len(waveform) / sample_rate]
-    marks = [(label, start, end) for (label, start), end in zip(events, ends)]
+    marks = [(label, start, end) for (label, start), end in zip(events, ends, strict=True)]
     return _resample(waveform, round(len(waveform) * RATE / sample_rate)), _clean(marks, len(waveform) / sample_rate)
 
 
 # flite and festival, as programs
 
-_IPA = {"aa": "ɑː", "ae": "æ", "ah": "ʌ", "ao": "ɔː", "aw": "aʊ", "ax": "ə", "axr": "ɚ", "ay": "aɪ", "b": "b", "ch": "tʃ", "d": "d",
-        "dh": "ð", "dx": "ɾ", "eh": "ɛ", "el": "əl", "em": "əm", "en": "ən", "er": "ɜː", "ey": "eɪ", "f": "f", "g": "ɡ", "hh": "h",
-        "hv": "h", "ih": "ɪ", "ix": "ɪ", "iy": "iː", "jh": "dʒ", "k": "k", "l": "l", "m": "m", "n": "n", "ng": "ŋ", "nx": "n",
-        "ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t", "th": "θ", "uh": "ʊ", "uw": "uː", "v": "v",
-        "w": "w", "y": "j", "z": "z", "zh": "ʒ"}
+_ENGLISH = {
+    "aa": "ɑː", "ae": "æ", "ah": "ʌ", "ao": "ɔː", "aw": "aʊ", "ax": "ə", "axr": "ɚ", "ay": "aɪ", "b": "b", "ch": "tʃ", "d": "d",
+    "dh": "ð", "dx": "ɾ", "eh": "ɛ", "el": "əl", "em": "əm", "en": "ən", "er": "ɜː", "ey": "eɪ", "f": "f", "g": "ɡ", "hh": "h",
+    "hv": "h", "ih": "ɪ", "ix": "ɪ", "iy": "iː", "jh": "dʒ", "k": "k", "l": "l", "m": "m", "n": "n", "ng": "ŋ", "nx": "n",
+    "ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t", "th": "θ", "uh": "ʊ", "uw": "uː", "v": "v",
+    "w": "w", "y": "j", "z": "z", "zh": "ʒ"}
+_OTHERS = {  # Italian, Catalan, Czech, Finnish; letters not named here are their own IPA
+    "tS": "tʃ", "dZ": "dʒ", "S": "ʃ", "Z": "ʒ", "L": "ʎ", "J": "ɲ", "E": "ɛ", "O": "ɔ", "ax": "ə", "rr": "r", "B": "β", "D": "ð",
+    "G": "ɣ", "g": "ɡ", "ng": "ŋ", "N": "ŋ", "z~": "ʒ", "s~": "ʃ", "c~": "tʃ", "r~": "rʒ", "t~": "c", "d~": "ɟ", "n~": "ɲ",
+    "ch": "x", "@": "æ", "7": "ø", "#": "", "##": "", "pau": ""}
 
 
 def _speak_flite(text: str, name: str, rate: float, pitch: float):
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "speech.wav"
-        shown = _run(["flite", "-voice", name, "--setf", f"duration_stretch={1 / rate:.3f}", "-psdur", "-t", text, "-o", str(sound)])
+        stretch = f"duration_stretch={1 / rate:.3f}"
+        shown = _run(["flite", "-voice", name, "--setf", stretch, "-psdur", "-t", text, "-o", str(sound)])
         waveform = _read_wav(sound)
     marks = [mark.rsplit(":", 1) for mark in shown.split() if ":" in mark]
-    return waveform, _clean(_spans([(label, float(end)) for label, end in marks]), len(waveform) / RATE)
+    return waveform, _clean(_spans([(_ENGLISH.get(label, ""), float(end)) for label, end in marks]), len(waveform) / RATE)
 
 
 def _speak_festival(text: str, name: str, rate: float, pitch: float):
+    language = _FESTIVAL_LANGUAGES.get(name, "en")
     with tempfile.TemporaryDirectory() as folder:
         sound, marks, script = (Path(folder) / file for file in ("speech.wav", "speech.lab", "speech.scm"))
         quoted = text.replace("\\", " ").replace('"', " ")
-        script.write_text(f"(voice_{name})\n(Parameter.set 'Duration_Stretch {1 / rate:.3f})\n"
-                          f'(set! spoken (utt.synth (Utterance Text "{quoted}")))\n'
-                          f"(utt.save.wave spoken \"{sound}\" 'riff)\n(utt.save.segs spoken \"{marks}\")\n")
+        orders = (f"(voice_{name})\n(Parameter.set 'Duration_Stretch {1 / rate:.3f})\n"
+                  f'(set! spoken (utt.synth (Utterance Text "{quoted}")))\n'
+                  f"(utt.save.wave spoken \"{sound}\" 'riff)\n(utt.save.segs spoken \"{marks}\")\n")
+        script.write_bytes(orders.encode("iso8859-2" if language == "cs" else "iso8859-1", "ignore"))
         _run(["festival", "-b", str(script)])
         if not sound.exists():
-            raise ValueError(f"festival knows no voice '{name}'; install festvox-us-slt-hts")
+            raise ValueError(f"festival could not speak as '{name}'; is its festvox package installed?")
         waveform = _read_wav(sound)
-        rows = [line.split() for line in marks.read_text().splitlines()]
-    return waveform, _clean(_spans([(row[2], float(row[0])) for row in rows if len(row) == 3]), len(waveform) / RATE)
+        rows = [line.split() for line in marks.read_text(errors="ignore").splitlines()]
+    spans = [(_ipa(row[2], language), float(row[0])) for row in rows if len(row) == 3]
+    return waveform, _clean(_spans(spans), len(waveform) / RATE)
+
+
+def _ipa(label: str, language: str) -> str:
+    if language == "en":
+        return _ENGLISH.get(label, "")
+    plain = label.rstrip("0123456789:") or label  # stress and length
+    return _OTHERS.get(label, _OTHERS.get(plain, plain))
 
 
 def _run(command: list[str]) -> str:
@@ -351,7 +399,7 @@ def _read_wav(path: Path) -> Tensor:
 
 def _spans(ends: list[tuple[str, float]]) -> list[tuple[str, float, float]]:
     starts = [0.0] + [end for _, end in ends[:-1]]
-    return [(_IPA.get(label, ""), start, end) for start, (label, end) in zip(starts, ends)]
+    return [(ipa, start, end) for start, (ipa, end) in zip(starts, ends, strict=True)]
 
 
 def _clean(marks: list[tuple[str, float, float]], seconds: float) -> tuple[tuple[str, float, float], ...]:

@@ -5,8 +5,8 @@
     2 closure   0 .. 1 the lips are pressed together (p, b, m)
     3 tuck      0 .. 1 the lower lip lies under the upper teeth (f, v)
 
-In silence all four are 0: the lips touch without pressure. Neighbouring sounds blend as in speech (co-articulation): each sound pulls
-with its own weight within a Gaussian around it, so weak sounds such as 'h' or 't' take their shape from the vowels beside them.
+In silence all four are 0: the lips touch without pressure. Neighbouring sounds blend as in speech (co-articulation): each sound
+pulls with its own weight within a Gaussian around it, so weak sounds such as 'h' or 't' take the shape of the vowels beside them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CONSONANTS = {
     "w": Viseme(0.12, -0.95, 1.1, 1.1), "ɥ": Viseme(0.14, -0.85, 1.0, 1.1), "ʍ": Viseme(0.12, -0.95, 1.1, 1.1),
     **{ipa: Viseme(0.20, -0.50, 0.9, 0.9) for ipa in "ʃʒʂʐ"}, **{ipa: Viseme(0.18, -0.10, 0.9, 0.6) for ipa in "ɕʑ"},
     **{ipa: Viseme(0.12, 0.25, 1.0, 0.5) for ipa in "sz"}, **{ipa: Viseme(0.20, 0.10, 0.7, 0.3) for ipa in "tdnɳʈɖ"},
-    **{ipa: Viseme(0.28, 0.10, 0.7, 0.3) for ipa in "lɫɭɬʎɲɾɽr"}, "ɹ": Viseme(0.24, -0.40, 0.8, 0.7), "ɻ": Viseme(0.24, -0.40, 0.8, 0.7),
+    **{ipa: Viseme(0.28, 0.10, 0.7, 0.3) for ipa in "lɫɭɬʎɲɾɽr"}, **{ipa: Viseme(0.24, -0.40, 0.8, 0.7) for ipa in "ɹɻ"},
     **{ipa: Viseme(0.22, 0.15, 0.8, 0.4) for ipa in "θð"}, "j": Viseme(0.22, 0.60, 0.8, 0.8), "ç": Viseme(0.22, 0.50, 0.7, 0.6),
     **{ipa: Viseme(0.32, 0.05, 0.5, 0.2) for ipa in "kɡgŋcɟqxɣχʁɴʀħʕ"}, **{ipa: Viseme(0.40, 0.0, 0.25, 0.1) for ipa in "hɦʔ"},
 }
@@ -98,7 +98,7 @@ def _fine_tracks(speech: Speech) -> Tensor:
     for ipa, start, end in speech.phonemes:
         shapes = visemes(ipa)
         edges = torch.linspace(start, end, len(shapes) + 1).mul(FINE_RATE).round().long().tolist()
-        for shape, begin, stop in zip(shapes, edges, edges[1:]):
+        for shape, begin, stop in zip(shapes, edges[:-1], edges[1:], strict=True):
             here = slice(begin, max(stop, begin + 1))
             wish[here, 0], wish[here, 1] = shape.opening, shape.width
             weight[here, 0], weight[here, 1] = shape.opening_weight, shape.width_weight
