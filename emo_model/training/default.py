@@ -56,8 +56,8 @@ class Recipe:
 RECIPE = {
     "default": Recipe(),
     "default-cpu": Recipe(audio_encoder=Plan("audio_encoder", steps=1_500, learning_rate=2e-3, warmup_steps=50),
-                          autoencoder=Plan("autoencoder", steps=1_500, learning_rate=1.5e-3, warmup_steps=100),
-                          autoencoder_batch=16, pool_steps=150, people=1_200, frames=36, stages=RECIPES["default-cpu"]),
+                          autoencoder=Plan("autoencoder", steps=1_200, learning_rate=1.2e-3, warmup_steps=100),
+                          autoencoder_batch=16, pool_steps=150, people=1_050, frames=34, stages=RECIPES["default-cpu"]),
     "test": Recipe(speech_minutes=0.5, audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
                    autoencoder=Plan("autoencoder", steps=3, learning_rate=1e-3, warmup_steps=1), autoencoder_batch=2, people=3,
                    frames=10, stages=RECIPES["test"]),
