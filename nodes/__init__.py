@@ -1,0 +1,20 @@
+"""The face of ComfyUI-EMO: the nodes, in the order of the menu."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .audio import EmoAudioEncoder
+from .face_mask import EmoFaceMaskBuilder
+from .load import EmoLoadModel
+from .reference import EmoReferenceEncoder
+from .sampler import EmoSampler
+from .speed import EmoHeadSpeed
+from .video import EmoVideoCombine
+
+NODES = [EmoLoadModel, EmoReferenceEncoder, EmoAudioEncoder, EmoFaceMaskBuilder, EmoHeadSpeed, EmoSampler, EmoVideoCombine]
+
+
+class EmoExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return list(NODES)

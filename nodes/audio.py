@@ -1,0 +1,43 @@
+"""EMO Audio Encoder: what the voice does, one row of features per video frame."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..emo_model.config import ModelConfig
+from ..emo_model.inputs.audio import features_per_frame, resample
+from . import comfy_bridge, conversions, shipped
+from .custom_types import AudioFeaturesType
+
+
+class EmoAudioEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmoAudioEncoder",
+            display_name="EMO Audio Encoder",
+            category="EMO",
+            description="Hears the voice and gives each frame of the video its sound. The video will be as long as the sound.",
+            inputs=[
+                io.AudioEncoder.Input("audio_encoder",
+                                      tooltip="The encoder that the model was trained with: from Load EMO Model, "
+                                              "if it brings one, else from core's loader of audio encoders."),
+                io.Float.Input("fps", default=ModelConfig().fps, min=1.0, max=120.0, step=0.01,
+                               tooltip="Frame rate of the video, in frames per second. Heads move most naturally at the rate "
+                                       "that the model was trained at: 25 for the built-in one."),
+                io.Audio.Input("audio", optional=True,
+                               tooltip="Speech or singing of any length, sample rate and number of channels. "
+                                       "Nothing connected: the voice that comes with this pack."),
+            ],
+            outputs=[
+                AudioFeaturesType.Output(display_name="audio_features", tooltip="For EMO Sampler."),
+                io.Audio.Output(display_name="audio", tooltip="The sound itself, unchanged, for EMO Video Combine."),
+                io.Float.Output(display_name="fps", tooltip="The frame rate in frames per second, for EMO Video Combine."),
+            ])
+
+    @classmethod
+    def execute(cls, audio_encoder, fps: float, audio=None) -> io.NodeOutput:
+        audio = shipped.voice() if audio is None else audio
+        waveform, rate = conversions.one_sound(audio)
+        layers = comfy_bridge.audio_layers(audio_encoder, resample(waveform, rate))
+        return io.NodeOutput(features_per_frame(layers, fps=fps, seconds=waveform.shape[-1] / rate), audio, fps)

@@ -1,0 +1,179 @@
+"""ComfyUI's values to the library's and back: IMAGE, MASK, AUDIO, LATENT, BOUNDING_BOX. Pure functions, no ComfyUI.
+
+ComfyUI: IMAGE (B, H, W, C) in 0..1, MASK (B, H, W) in 0..1, AUDIO {"waveform": (B, C, T), "sample_rate"}, LATENT unscaled.
+Library: pixels (B, 3, H, W) in [-1, 1], sound (C, T), latents scaled. Errors are ValueErrors that tell a user what to do.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from ..emo_model.config import ModelConfig
+from ..emo_model.inputs.face import fit_mask
+from ..emo_model.inputs.vae import to_raw
+from ..emo_model.types import AudioFeatures, FaceMask, Fit, Portrait, Speed
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def one_picture(image: Tensor) -> Tensor:
+    """IMAGE (1, H, W, C) -> pixels (1, 3, H, W) float32 in [-1, 1]. Grey becomes colour; alpha is dropped, as core does."""
+    if len(image) != 1:
+        raise ValueError(f"'image' holds {len(image)} pictures, but one portrait is animated at a time. "
+                         "Pick one with 'ImageFromBatch'.")
+    return rearrange(_colour(image).float().clamp(0, 1) * 2 - 1, "b h w c -> b c h w")
+
+
+def _colour(image: Tensor) -> Tensor:
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+
+
+def images(pixels: Tensor) -> Tensor:
+    """pixels (B, 3, H, W) in [-1, 1] -> IMAGE (B, H, W, 3)."""
+    return rearrange(pixels.float().clamp(-1, 1) / 2 + 0.5, "b c h w -> b h w c").contiguous()
+
+
+def frame_bytes(image: Tensor) -> np.ndarray:
+    """IMAGE (F, H, W, C) -> (F, H, W, 3) uint8."""
+    return (_colour(image).float() * 255).round().clamp(0, 255).to(device="cpu", dtype=torch.uint8).numpy()
+
+
+def dimmed_outside(pixels: Tensor, face_mask: FaceMask) -> Tensor:
+    """The fitted picture (1, 3, H, W) as IMAGE, dark where the face may not be."""
+    return images(pixels) * (0.3 + 0.7 * face_mask.mask[:, 0, :, :, None].to(pixels.device))
+
+
+# ---- masks and boxes -------------------------------------------------------------------------------------------------
+
+
+def fitted_mask(mask: Tensor | None, fit: Fit) -> FaceMask:
+    """MASK (1, H, W) of the original picture, at any scale, or of the fitted one -> FaceMask."""
+    if mask is None:
+        raise ValueError("Mode 'mask' needs a mask. Connect one to 'mask', or set 'mode' to 'box' or 'whole picture'.")
+    mask = mask.float().cpu().reshape(-1, 1, *mask.shape[-2:])
+    if len(mask) != 1:
+        raise ValueError(f"'mask' holds {len(mask)} masks, but one portrait has one. Pick one of them first.")
+    height, width = mask.shape[-2:]
+    if not mask.any():
+        no_alpha = ": 'Load Image' gives such a mask when the picture has no transparency" if width == height == 64 else ""
+        raise ValueError(f"The mask ({width}x{height}) is empty{no_alpha}. Paint the face with 'Open in MaskEditor' on 'Load "
+                         "Image', or set 'mode' to 'box' or 'whole picture'.")
+    if (width, height) == (fit.size, fit.size) != (fit.width, fit.height):
+        return FaceMask(mask.clamp(0, 1))  # made from the fitted picture that the reference encoder puts out
+    if abs(width * fit.height - height * fit.width) > max(width, height, fit.width, fit.height):  # another shape, beyond rounding
+        raise ValueError(f"The mask is {width}x{height}, but the portrait was {fit.width}x{fit.height}. "
+                         "Connect the mask of the same picture, before any cropping.")
+    if (width, height) != (fit.width, fit.height):
+        mask = F.interpolate(mask, size=(fit.height, fit.width), mode="bilinear")
+    return fit_mask(mask, fit)
+
+
+def box_of_original(box: dict | list, fit: Fit) -> tuple[float, float, float, float]:
+    """BOUNDING_BOX in pixels of the original picture, or lists of them -> (x0, y0, x1, y1) as fractions of the fitted one."""
+    found = list(_boxes(box))
+    if not found:
+        raise ValueError("'bounding_box' holds no box: no face was found in the picture. Disconnect it and set the four edges, "
+                         "or set 'mode' to 'mask' or 'whole picture'.")
+    best = max(found, key=lambda one: one["width"] * one["height"])
+    x, y, width, height = best["x"], best["y"], best["width"], best["height"]
+    corners = (x - fit.left, y - fit.top, x + width - fit.left, y + height - fit.top)
+    x0, y0, x1, y1 = (min(max(corner / fit.side, 0.0), 1.0) for corner in corners)
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError(f"The box of {width:.0f}x{height:.0f} pixels at ({x:.0f}, {y:.0f}) lies outside the square that was cut "
+                         f"from the {fit.width}x{fit.height} portrait: {fit.side} pixels at ({fit.left}, {fit.top}). Set 'fit' "
+                         "of 'EMO Reference Encoder' to 'pad', or crop the portrait around the face first.")
+    return x0, y0, x1, y1
+
+
+def _boxes(value: dict | list) -> Iterator[dict]:
+    if isinstance(value, dict):
+        yield value
+    else:
+        for item in value:
+            yield from _boxes(item)
+
+
+# ---- sound and speed -------------------------------------------------------------------------------------------------
+
+
+def one_sound(audio: dict) -> tuple[Tensor, int]:
+    """AUDIO -> (waveform (C, T) float32 on the CPU, sample rate)."""
+    waveform, rate = audio["waveform"], int(audio["sample_rate"])
+    if len(waveform) != 1:
+        raise ValueError(f"'audio' holds {len(waveform)} recordings, but a portrait speaks one at a time. Run them one by one.")
+    if waveform.shape[-1] == 0:
+        raise ValueError("'audio' is empty (0 samples). Connect a recording, for example from 'Load Audio'.")
+    return waveform[0].float().cpu(), rate
+
+
+def speed_curve(text: str, *, level: float) -> Speed:
+    """'0: 5, 2.5: 30' (seconds: degrees per second; commas or lines) -> Speed; an empty text -> `level` throughout."""
+    knots = [knot for knot in re.split(r"[,;\n]", text) if knot.strip()]
+    if not knots:
+        return Speed.constant(level)
+    wanted = "Write 'seconds: degrees per second', such as '0: 5, 2.5: 30'."
+    try:
+        pairs = sorted((float(seconds), float(speed)) for seconds, speed in (knot.split(":") for knot in knots))
+    except ValueError:
+        raise ValueError(f"The curve '{text.strip()}' cannot be read. {wanted}") from None
+    times, speeds = zip(*pairs, strict=True)
+    if min(speeds) < 0 or len(set(times)) < len(times) or not all(map(math.isfinite, times + speeds)):
+        raise ValueError(f"The curve '{text.strip()}' has a speed below 0, a time twice, or an infinite number. {wanted}")
+    return Speed(times, speeds)
+
+
+# ---- latents and videos ----------------------------------------------------------------------------------------------
+
+
+def latent_of(clips: list[Tensor], config: ModelConfig) -> dict:
+    """Clips of scaled latents (1, C, F, h, w) -> LATENT with samples (F, C, h, w), unscaled."""
+    return {"samples": rearrange(to_raw(torch.cat(clips, dim=2), config), "1 c f h w -> f c h w").contiguous()}
+
+
+def frames_to_write(latent: dict | None, vae, pictures: Tensor | None) -> Tensor:
+    """Exactly one of LATENT (with a VAE) and IMAGE -> samples (F, C, h, w) to decode, or the IMAGE."""
+    if (latent is None) == (pictures is None):
+        raise ValueError("Nothing to write: connect 'latent' (with 'vae') or 'images'." if latent is None else
+                         "Both 'latent' and 'images' are connected; disconnect one of them.")
+    if latent is not None and vae is None:
+        raise ValueError("'latent' must be decoded: connect 'vae' to the output of 'Load EMO Model'.")
+    frames = pictures if latent is None else latent["samples"]
+    if frames.ndim != 4:
+        raise ValueError(f"'latent' has {frames.ndim} axes {tuple(frames.shape)}, but EMO's have four, one latent per frame. "
+                         "Decode it with 'VAE Decode' and connect the pictures to 'images'.")
+    if not len(frames):
+        raise ValueError("There are no frames to write: 'latent' or 'images' is empty.")
+    return frames
+
+
+def playable_prefix(prefix: str) -> str:
+    """A file name's start without 'png' or 'webp' in its last part: ComfyUI's pages of 2025 show such a video as a still."""
+    folder, slash, name = prefix.replace("\\", "/").rpartition("/")
+    name = re.sub(r"\.(png|webp)", "", name)
+    return folder + slash + (name.replace("png", "p_ng").replace("webp", "web_p") or "EMO")
+
+
+def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures) -> None:
+    """Raises ValueError where portrait or voice were prepared for another model than that of `config`."""
+    wanted = (config.latent_channels, config.latent_size, config.latent_size)
+    if tuple(portrait.latents.shape[1:]) != wanted:
+        raise ValueError(f"The reference was made for another model: its latents are {tuple(portrait.latents.shape[1:])}, but "
+                         f"EMO '{config.name}' needs {wanted}. Connect the same 'Load EMO Model' to 'EMO Reference Encoder' "
+                         "and to 'EMO Sampler'.")
+    layers, width = audio.frames.shape[1:]
+    if (layers, width) != (config.audio_layers, config.audio_width):
+        remedy = ("the 'audio_encoder' of the same 'Load EMO Model'" if config.audio_encoder else
+                  "the loader of audio encoders with the wav2vec2 model that it was trained with")
+        raise ValueError(f"The audio features have {layers} layers of {width} numbers, but EMO '{config.name}' listens to "
+                         f"{config.audio_layers} of {config.audio_width}. Connect {remedy} to 'EMO Audio Encoder'.")
+    if not len(audio.frames):
+        raise ValueError(f"The sound lasts {audio.seconds:.3f} s, less than a frame at {audio.fps:g} frames per second. "
+                         "Connect a longer recording.")

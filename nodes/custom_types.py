@@ -1,0 +1,35 @@
+"""The types on the wires between EMO's nodes, each beside the value it carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from comfy_api.latest import io
+
+from ..emo_model.types import Portrait, ReferenceFeatures
+
+EmoModelType = io.Custom("EMO_MODEL")
+"""comfy_bridge.EmoModel"""
+
+ReferenceType = io.Custom("EMO_REFERENCE")
+"""Reference, below"""
+
+AudioFeaturesType = io.Custom("EMO_AUDIO")
+"""emo_model.types.AudioFeatures"""
+
+FaceMaskType = io.Custom("EMO_FACE_MASK")
+"""emo_model.types.FaceMask"""
+
+SpeedType = io.Custom("EMO_SPEED")
+"""emo_model.types.Speed"""
+
+BoundingBoxType = io.Custom("BOUNDING_BOX")
+"""Core's {x, y, width, height} in pixels, or lists of them; named here because ComfyUI 0.3 has no class for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The portrait and what the reference net read in it."""
+
+    portrait: Portrait
+    features: ReferenceFeatures

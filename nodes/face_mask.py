@@ -1,0 +1,64 @@
+"""EMO Face Mask Builder: where the face may be during the whole video."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..emo_model.inputs.face import box_mask, whole_mask
+from . import comfy_bridge, conversions
+from .custom_types import BoundingBoxType, FaceMaskType, Reference, ReferenceType
+
+MODES = ("whole picture", "box", "mask")
+
+
+def edge(name: str, default: float) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01,
+                          tooltip=f"{name.capitalize()} edge of the box as a fraction of the picture (0 to 1), in mode 'box'.")
+
+
+class EmoFaceMaskBuilder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmoFaceMaskBuilder",
+            display_name="EMO Face Mask Builder",
+            category="EMO",
+            description="Says where the face may be during the whole video. The picture in the node shows it: outside is dark.",
+            inputs=[
+                ReferenceType.Input("reference", tooltip="From EMO Reference Encoder: the mask is fitted as the portrait was."),
+                io.Combo.Input("mode", options=list(MODES), default=MODES[0],
+                               tooltip="'whole picture': anywhere. 'box': within the four edges below, or within 'bounding_box' "
+                                       "if it is connected. 'mask': where 'mask' is white."),
+                edge("left", 0.15),
+                edge("top", 0.1),
+                edge("right", 0.85),
+                edge("bottom", 0.95),
+                io.Mask.Input("mask", optional=True,
+                              tooltip="White where the face may be: over the original picture (as Load Image gives it after "
+                                      "'Open in MaskEditor'), or over the fitted one. Used in mode 'mask'."),
+                BoundingBoxType.Input("bounding_box", optional=True,
+                                      tooltip="A face box in pixels of the original picture, for example from a face detector; "
+                                              "the largest of several. Used in mode 'box'."),
+            ],
+            outputs=[
+                FaceMaskType.Output(display_name="face_mask", tooltip="For EMO Sampler."),
+                io.Mask.Output(display_name="mask", tooltip="The same as a MASK, over the fitted picture."),
+            ])
+
+    @classmethod
+    def validate_inputs(cls, mode: str) -> bool | str:
+        return mode in MODES or f"'{mode}' is not a mode; choose one of {', '.join(MODES)}."
+
+    @classmethod
+    def execute(cls, reference: Reference, mode: str, left: float, top: float, right: float, bottom: float, mask=None,
+                bounding_box=None) -> io.NodeOutput:
+        fit = reference.portrait.fit
+        if mode == "mask":
+            built = conversions.fitted_mask(mask, fit)
+        elif mode == "box":
+            box = (left, top, right, bottom) if bounding_box is None else conversions.box_of_original(bounding_box, fit)
+            built = box_mask(fit.size, box)
+        else:
+            built = whole_mask(fit.size)
+        shown = conversions.dimmed_outside(reference.portrait.pixels, built)
+        return io.NodeOutput(built, comfy_bridge.keep(built.mask[:, 0]), ui=ui.PreviewImage(shown, cls=cls))

@@ -1,0 +1,43 @@
+"""Load EMO Model: one file holds the networks, the audio encoder and the VAE, as a checkpoint does."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from . import comfy_bridge
+from .custom_types import EmoModelType
+
+
+class EmoLoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmoLoadModel",
+            display_name="Load EMO Model",
+            category="EMO",
+            description="Loads EMO, which makes a portrait speak. The built-in model comes with this pack and needs no download.",
+            inputs=[
+                io.Combo.Input("model_name", options=comfy_bridge.model_names(), default=comfy_bridge.BUILT_IN,
+                               tooltip="The built-in model, or a .safetensors file of ComfyUI/models/emo."),
+            ],
+            outputs=[
+                EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO Sampler."),
+                io.AudioEncoder.Output(display_name="audio_encoder", tooltip="Hears the voice, for EMO Audio Encoder."),
+                io.Vae.Output(display_name="vae", tooltip="Pictures to latents and back; core's VAE nodes accept it."),
+            ])
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        try:
+            comfy_bridge.model_path(model_name)
+        except FileNotFoundError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str) -> str:
+        return comfy_bridge.fingerprint(model_name)
+
+    @classmethod
+    def execute(cls, model_name: str) -> io.NodeOutput:
+        return io.NodeOutput(*comfy_bridge.load_model(model_name))

@@ -1,0 +1,24 @@
+"""The portrait and the voice that come with the pack: what nodes use where nothing is connected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ..emo_model.inputs.audio import read_audio
+from ..emo_model.inputs.media import read_picture
+
+PORTRAIT = Path(__file__).parent.parent / "workflows" / "inputs" / "emo_portrait.png"
+VOICE = PORTRAIT.with_name("emo_voice.wav")
+
+
+def portrait() -> Tensor:
+    """Pixels (1, 3, H, W) in [-1, 1]."""
+    return read_picture(PORTRAIT)
+
+
+def voice() -> dict:
+    """AUDIO."""
+    waveform, rate = read_audio(VOICE)
+    return {"waveform": waveform[None], "sample_rate": rate}

@@ -1,0 +1,42 @@
+"""EMO Head Speed: how fast the head turns."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..emo_model.config import ModelConfig, SamplingConfig
+from . import conversions
+from .custom_types import SpeedType
+
+FASTEST = ModelConfig().speed_centres[-1] + ModelConfig().speed_radii[-1]
+
+
+class EmoHeadSpeed(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmoHeadSpeed",
+            display_name="EMO Head Speed",
+            category="EMO",
+            description="How fast the head turns: one level, or a curve over time.",
+            inputs=[
+                io.Float.Input("speed", default=SamplingConfig().head_speed, min=0.0, max=FASTEST, step=0.5,
+                               tooltip="Rotation of the head in degrees per second: 0 holds it still, 12 is calm, 40 is lively."),
+                io.String.Input("curve", default="", multiline=True, optional=True,
+                                tooltip="Instead of one level: knots of 'seconds: degrees per second' "
+                                        "such as '0: 5, 2.5: 30', with straight lines between them. "
+                                        "Empty: the level above throughout."),
+            ],
+            outputs=[SpeedType.Output(display_name="speed", tooltip="For EMO Sampler.")])
+
+    @classmethod
+    def validate_inputs(cls, curve: str | None = None) -> bool | str:
+        try:
+            conversions.speed_curve(curve or "", level=0.0)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, speed: float, curve: str = "") -> io.NodeOutput:
+        return io.NodeOutput(conversions.speed_curve(curve, level=speed))

@@ -1,0 +1,225 @@
+"""Our models under ComfyUI's management: placed, cast, cancelled and estimated as its own are."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def bridge(pack):
+    return pack["nodes.comfy_bridge"]
+
+
+def fresh(pack, preset: str = "test", **options):
+    torch.manual_seed(1)
+    bundle = pack["emo_model.checkpoints.native"].build(pack["emo_model.config"].PRESETS[preset], **options)
+    for part in bundle.parts.values():
+        for weight in part.parameters():
+            if not weight.is_meta:
+                torch.nn.init.normal_(weight, std=0.1)  # also where training starts from zero
+    return bundle
+
+
+def predict(emo, pack):
+    """One evaluation of the whole: reference net, motion frames, voice, speed, mask, backbone."""
+    types, config = pack["emo_model.types"], emo.config
+    draw = torch.Generator().manual_seed(2)
+    size = (config.latent_size, config.latent_size)
+    portrait = torch.randn(1, config.latent_channels, *size, generator=draw)
+    noisy = torch.randn(1, config.latent_channels, config.clip_frames, *size, generator=draw)
+    audio = torch.randn(1, config.clip_frames, config.audio_window, config.audio_layers, config.audio_width, generator=draw)
+    clip = types.ClipConditions(audio, torch.full(audio.shape[:3], 20.0), torch.ones(1, 1, config.image_size, config.image_size),
+                                config.clip_frames)
+    with torch.no_grad():
+        reference = emo.encode_reference(portrait)
+        motion = emo.encode_motion(types.MotionFrames(noisy[:, :, :config.motion_frames]), like=reference)
+        return emo.predict(noisy, torch.tensor([500]), emo.prepare(reference, motion, clip))
+
+
+@pytest.mark.parametrize("preset", ["test", "default", "emo"])
+def test_no_weight_is_left_to_be_forgotten(bridge, pack, preset):
+    bundle = fresh(pack, preset, device="meta")
+    assert bridge.unmanaged(bundle.emo)  # plain layers are what ComfyUI would leave behind
+    weights = {name: sum(1 for _ in part.parameters()) for name, part in bundle.parts.items()}
+    for name, part in bundle.parts.items():
+        assert weights[name] > 0
+        left = bridge.unmanaged(bridge.managed(part))
+        assert left == ([".window", ".filters"] if name == "audio_encoder" else [])  # these are cast where they are read
+
+
+def test_managed_layers_compute_the_same_to_the_bit(bridge, pack):
+    emo = fresh(pack).emo
+    plain = predict(emo, pack)
+    assert plain.std() > 1e-3
+    assert torch.equal(predict(bridge.managed(copy.deepcopy(emo)), pack), plain)
+
+
+def test_a_model_that_is_loaded_in_part_computes_the_same(bridge, pack):
+    emo = fresh(pack).emo
+    plain = predict(emo, pack)
+    patcher = bridge.patcher_of(bridge.managed(emo), CPU, CPU)
+    patcher.load(device_to=CPU, lowvram_model_memory=patcher.model_size() // 3)
+    casting = sum(getattr(part, "comfy_cast_weights", False) for part in emo.modules())
+    assert casting > 10, "everything was loaded: the test says nothing"
+    torch.testing.assert_close(predict(emo, pack), plain)
+
+
+def test_half_precision_storage_computes_in_the_type_of_its_input(bridge, pack):
+    emo = bridge.managed(fresh(pack).emo)
+    plain = predict(emo, pack)
+    half = predict(emo.half(), pack)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, plain, atol=0.02 * plain.std().item(), rtol=0.05)
+
+
+def test_a_lora_patches_the_layers(bridge, pack):
+    emo = bridge.managed(fresh(pack).emo)
+    plain = predict(emo, pack)
+    patcher = bridge.patcher_of(emo, CPU, CPU).clone()
+    key = "backbone.conv_in.weight"
+    assert patcher.add_patches({key: (torch.ones_like(emo.backbone.conv_in.weight),)}, 0.5) == [key]
+    patcher.patch_model(device_to=CPU)
+    assert not torch.allclose(predict(emo, pack), plain)
+    patcher.unpatch_model()
+    assert torch.equal(predict(emo, pack), plain)
+
+
+def test_a_cancelled_run_ends_before_the_next_block(bridge, tiny, pack):
+    from comfy import model_management
+
+    emo, evaluated = tiny.model.patcher.model, []
+    hook = emo.backbone.up_blocks[0].register_forward_hook(lambda *_: evaluated.append(1))
+    tracer = emo.backbone.mid_block.resnets[0].register_forward_hook(lambda *_: model_management.interrupt_current_processing())
+    try:
+        with pytest.raises(model_management.InterruptProcessingException), tiny.model.loaded(frames=4):
+            predict(emo, pack)
+        assert not evaluated
+        assert not any(part._forward_pre_hooks for part in emo.modules()), "hooks are left behind"
+    finally:
+        hook.remove()
+        tracer.remove()
+        model_management.interrupt_current_processing(False)
+
+
+def test_running_out_of_memory_says_how_much_and_what_helps(tiny):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"needs about \d+\.\d GiB .* for 6 frames of 32x32, and .* --lowvram"):
+        with tiny.model.loaded(frames=6):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+
+
+def test_other_errors_pass_as_they_are(tiny):
+    with pytest.raises(RuntimeError, match="^shapes differ$"), tiny.model.loaded(frames=6):
+        raise RuntimeError("shapes differ")
+
+
+def test_the_memory_estimate_grows_with_frames_and_with_the_picture(bridge, pack):
+    def estimate(preset: str, frames: int) -> int:
+        config = pack["emo_model.config"].PRESETS[preset]
+        return bridge.EmoModel(config, None, torch.float16).activation_bytes(frames)
+
+    assert estimate("default", 20) == 2 * estimate("default", 10)
+    assert 0.2 < estimate("emo", 16) / 1024**3 < 6
+
+
+@torch.inference_mode()
+def test_cores_vae_nodes_accept_the_vae(tiny):
+    import nodes
+
+    image = torch.rand(3, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    latent, = nodes.VAEEncode().encode(tiny.vae, image)
+    assert latent["samples"].shape == (3, tiny.config.latent_channels, 4, 4)
+    decoded, = nodes.VAEDecode().decode(tiny.vae, latent)
+    tiled, = nodes.VAEDecodeTiled().decode(tiny.vae, latent, tile_size=512)
+    encoded_tiled, = nodes.VAEEncodeTiled().encode(tiny.vae, image, 512, 64)
+    assert decoded.shape == image.shape and 0 <= decoded.min() < decoded.max() <= 1
+    torch.testing.assert_close(tiled, decoded, atol=1e-4, rtol=0)
+    torch.testing.assert_close(encoded_tiled["samples"], latent["samples"], atol=1e-4, rtol=1e-4)
+
+
+def test_the_vae_computes_what_the_autoencoder_does(tiny):
+    image = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    network = tiny.vae.first_stage_model
+    with torch.no_grad():
+        latents = network.encode(image.movedim(-1, 1) * 2 - 1)
+        torch.testing.assert_close(tiny.vae.encode(image), latents)
+        torch.testing.assert_close(tiny.vae.decode(latents), (network.decode(latents).clamp(-1, 1) / 2 + 0.5).movedim(1, -1))
+
+
+def test_cores_audio_encoder_node_accepts_the_audio_encoder(tiny):
+    from comfy_extras.nodes_audio_encoder import AudioEncoderEncode
+
+    sound = {"waveform": torch.randn(1, 2, 44100, generator=torch.Generator().manual_seed(0)), "sample_rate": 44100}
+    output = AudioEncoderEncode.execute(tiny.audio_encoder, sound).result[0]
+    assert output["encoded_audio"].shape == (1, 50, tiny.config.audio_width)
+    assert len(output["encoded_audio_all_layers"]) == tiny.config.audio_layers
+    assert output["audio_samples"] == 16000
+
+
+def test_an_audio_encoder_of_core_gives_one_row_of_every_block_per_20_ms(bridge):
+    class Core:  # wav2vec 2.0 has one row less than 50 per second; the first entry is what the blocks are given
+        def encode_audio(self, audio, sample_rate):
+            assert audio.shape[:2] == (1, 1) and sample_rate == 16000
+            rows = torch.arange(audio.shape[-1] // 320 - 1.0)[None, :, None].expand(1, -1, 6)
+            return {"encoded_audio_all_layers": (rows * 0 - 1, rows, rows + 100)}
+
+    layers = bridge.audio_layers(Core(), torch.zeros(16000 * 70))
+    assert layers.shape == (3500, 2, 6)
+    assert torch.equal(layers[:, 1] - layers[:, 0], torch.full((3500, 6), 100.0))
+
+
+def test_a_part_that_a_model_does_not_bring_stops_its_user_with_a_remedy(bridge, pack, folders):
+    config = pack["emo_model.config"]
+    lean = config.replace(config.PRESETS["test"], autoencoder=None, audio_encoder=None)
+    native = pack["emo_model.checkpoints.native"]
+    native.save(folders.base / "models" / "emo" / "lean.safetensors", native.build(lean))
+    try:
+        model, audio_encoder, vae = bridge.load_model("lean.safetensors")
+        assert model.config == lean
+        assert "'Load VAE'" in vae.message and "wav2vec2" in audio_encoder.message
+    finally:
+        (folders.base / "models" / "emo" / "lean.safetensors").unlink()
+
+
+def test_folders_named_in_extra_model_paths_are_searched_too(bridge, tmp_path):
+    import folder_paths
+
+    (tmp_path / "elsewhere.safetensors").touch()
+    (tmp_path / "notes.txt").touch()
+    folder_paths.add_model_folder_path("emo", str(tmp_path))
+    try:
+        bridge.register_model_folder()  # as when the pack is loaded, after the yaml file was read
+        assert "elsewhere.safetensors" in bridge.model_names() and "notes.txt" not in bridge.model_names()
+        assert bridge.model_path("elsewhere.safetensors") == tmp_path / "elsewhere.safetensors"
+    finally:
+        folder_paths.folder_names_and_paths["emo"][0].remove(str(tmp_path))
+        folder_paths.filename_list_cache.pop("emo", None)
+
+
+@pytest.mark.parametrize("name", ["none.safetensors", "../../etc/passwd"])
+def test_a_missing_model_names_the_folder_to_put_it_in(bridge, folders, name):
+    with pytest.raises(FileNotFoundError, match=str(folders.base / "models" / "emo")):
+        bridge.model_path(name)
+
+
+def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(bridge, pack, monkeypatch):
+    from comfy.cli_args import LatentPreviewMethod, args
+
+    config = pack["emo_model.config"]
+    plain = config.PRESETS["test"]
+    coloured = config.replace(plain, latent_rgb=((0.1, 0, 0), (0, 0.1, 0), (0, 0, 0.1), (0, 0, 0), (0.5, 0, -0.5)))
+    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.NoPreviews)
+    assert bridge.Progress(1, config=coloured, device=CPU).previewer is None
+    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
+    assert bridge.Progress(1, config=plain, device=CPU).previewer is None
+    shown = []
+    progress = bridge.Progress(2, config=coloured, device=CPU)
+    progress.bar.update_absolute = lambda done, total, preview: shown.append((done, total, preview))
+    progress.update(1, torch.zeros(1, 4, 3, 4, 4))
+    (done, total, (kind, image, _)), = shown
+    assert (done, total, kind, image.size) == (1, 2, "JPEG", (32, 32))
+    assert image.getpixel((9, 9)) == (191, 127, 63)  # the offset alone, from -1..1 to 0..255

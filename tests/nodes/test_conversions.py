@@ -1,0 +1,157 @@
+"""ComfyUI's values to the library's and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def conversions(pack):
+    return pack["nodes.conversions"]
+
+
+@pytest.fixture(scope="module")
+def types(pack):
+    return pack["emo_model.types"]
+
+
+@pytest.fixture
+def tall(types):
+    """A picture of 100x200 pixels of which the square at (0, 50) was taken, at 32x32."""
+    return types.Fit(width=100, height=200, left=0, top=50, side=100, size=32)
+
+
+def picture(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_picture_comes_back_as_it_was(conversions):
+    image = picture(1, 5, 7, 3)
+    pixels = conversions.one_picture(image)
+    assert pixels.shape == (1, 3, 5, 7) and pixels.min() < 0
+    torch.testing.assert_close(conversions.images(pixels), image)
+
+
+def test_alpha_is_dropped_and_grey_becomes_colour(conversions):
+    image = picture(1, 4, 4, 4)
+    assert torch.equal(conversions.one_picture(image), conversions.one_picture(image[..., :3]))
+    assert torch.equal(conversions.one_picture(image[..., :1])[:, 2], conversions.one_picture(image)[:, 0])
+
+
+def test_two_portraits_are_refused(conversions):
+    with pytest.raises(ValueError, match="holds 2 pictures.*'ImageFromBatch'"):
+        conversions.one_picture(picture(2, 4, 4, 3))
+
+
+def test_frames_become_bytes_without_losing_a_level(conversions):
+    levels = torch.arange(256).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    assert (conversions.frame_bytes(levels / 255) == levels.numpy()).all()
+
+
+def test_latents_come_back_as_they_were_and_lie_unscaled_in_between(conversions, pack):
+    config = pack["emo_model.config"].ModelConfig(latent_scale=0.25)
+    clips = list(picture(1, 4, 7, 3, 2).split([4, 3], dim=2))
+    latent = conversions.latent_of(clips, config)["samples"]
+    assert latent.shape == (7, 4, 3, 2)
+    torch.testing.assert_close(latent[5] * 0.25, clips[1][0, :, 1])
+    torch.testing.assert_close(pack["emo_model.inputs.vae"].to_scaled(latent, config), torch.cat(clips, 2)[0].transpose(0, 1))
+
+
+def test_a_mask_of_the_original_picture_is_cut_as_the_portrait_was(conversions, tall):
+    mask = torch.zeros(1, 200, 100)
+    mask[:, 50:100] = 1  # the upper half of the square
+    fitted = conversions.fitted_mask(mask, tall).mask
+    assert fitted.shape == (1, 1, 32, 32)
+    assert fitted[..., :15, :].min() > 0.95 and fitted[..., 17:, :].max() < 0.05
+
+
+def test_a_mask_at_another_scale_means_the_same(conversions, tall):
+    small = torch.zeros(100, 50)
+    small[25:50] = 1
+    large = small.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    fitted = [conversions.fitted_mask(mask, tall).mask for mask in (small, large)]
+    torch.testing.assert_close(*fitted, atol=0.3, rtol=0)  # their edges differ by half a pixel of the small one
+
+
+def test_a_mask_of_the_fitted_picture_stays_as_it_is(conversions, tall):
+    mask = (picture(1, 32, 32) > 0.5).float()
+    assert torch.equal(conversions.fitted_mask(mask, tall).mask[0], mask)
+
+
+@pytest.mark.parametrize(("mask", "says"), [
+    (None, "needs a mask"),
+    (torch.zeros(1, 64, 64), "'Load Image' gives such a mask"),
+    (torch.zeros(1, 200, 100), "100x200.* is empty.*MaskEditor"),
+    (torch.ones(1, 100, 200), "200x100, but the portrait was 100x200"),
+    (torch.ones(3, 200, 100), "3 masks"),
+])
+def test_a_mask_that_cannot_be_meant_is_refused(conversions, tall, mask, says):
+    with pytest.raises(ValueError, match=says):
+        conversions.fitted_mask(mask, tall)
+
+
+def test_a_mask_outside_of_the_cut_is_refused(conversions, tall):
+    mask = torch.zeros(1, 200, 100)
+    mask[:, 170:] = 1
+    with pytest.raises(ValueError, match="pad"):
+        conversions.fitted_mask(mask, tall)
+
+
+@pytest.mark.parametrize("wrap", [lambda box: box, lambda box: [[box]], lambda box: [[{**box, "width": 3}, box], []]],
+                         ids=["one", "of a picture", "several"])
+def test_a_box_of_the_original_becomes_fractions_of_the_cut(conversions, tall, wrap):
+    box = {"x": 25.0, "y": 75, "width": 50, "height": 100, "label": "face"}  # from 25 to 125 of 100 rows of the cut
+    assert conversions.box_of_original(wrap(box), tall) == (0.25, 0.25, 0.75, 1.0)
+
+
+@pytest.mark.parametrize(("box", "says"), [
+    ([[]], "no face was found"), ({"x": 0, "y": 0, "width": 9, "height": 9}, "lies outside.*'pad'")])
+def test_a_box_that_cannot_be_meant_is_refused(conversions, tall, box, says):
+    with pytest.raises(ValueError, match=says):
+        conversions.box_of_original(box, tall)
+
+
+def test_a_sound_keeps_its_channels_and_rate(conversions):
+    waveform, rate = conversions.one_sound({"waveform": picture(1, 2, 50), "sample_rate": 44100})
+    assert waveform.shape == (2, 50) and rate == 44100
+
+
+@pytest.mark.parametrize(("shape", "says"), [((2, 1, 50), "2 recordings"), ((1, 1, 0), "empty")])
+def test_a_sound_that_cannot_be_meant_is_refused(conversions, shape, says):
+    with pytest.raises(ValueError, match=says):
+        conversions.one_sound({"waveform": torch.zeros(shape), "sample_rate": 16000})
+
+
+def test_a_speed_curve_is_read_from_knots_in_any_order(conversions):
+    speed = conversions.speed_curve("2.5: 30\n0: 5,", level=1.0)
+    assert (speed.seconds, speed.degrees_per_second) == ((0.0, 2.5), (5.0, 30.0))
+
+
+def test_without_a_curve_the_level_holds(conversions):
+    assert conversions.speed_curve(" \n", level=7.0).degrees_per_second == (7.0,)
+
+
+@pytest.mark.parametrize("text", ["5", "0: fast", "0: -1", "1: 2, 1: 3", "0: inf", "1:2:3"])
+def test_a_curve_that_cannot_be_read_is_refused(conversions, text):
+    with pytest.raises(ValueError, match="seconds: degrees per second"):
+        conversions.speed_curve(text, level=1.0)
+
+
+@pytest.mark.parametrize(("prefix", "playable"), [
+    ("video/EMO", "video/EMO"), ("png/photo.png", "png/photo"), ("my_png_talk", "my_p_ng_talk"), ("a.webp", "a"),
+    (".png", "EMO")])
+def test_a_file_name_that_old_pages_take_for_a_still_is_changed(conversions, prefix, playable):
+    assert conversions.playable_prefix(prefix) == playable
+
+
+def test_exactly_one_source_of_frames_is_asked_for(conversions):
+    latent, vae, pictures = {"samples": torch.zeros(2, 4, 8, 8)}, object(), torch.zeros(2, 8, 8, 3)
+    assert conversions.frames_to_write(latent, vae, None) is latent["samples"]
+    assert conversions.frames_to_write(None, None, pictures) is pictures
+    video_model = {"samples": torch.zeros(1, 4, 2, 8, 8)}
+    for wrong, says in [((None, None, None), "Nothing to write"), ((latent, vae, pictures), "Both"),
+                        ((latent, None, None), "connect 'vae'"), ((video_model, vae, None), "5 axes"),
+                        ((None, None, pictures[:0]), "no frames")]:
+        with pytest.raises(ValueError, match=says):
+            conversions.frames_to_write(*wrong)

@@ -1,0 +1,188 @@
+"""The nodes one after the other, on the tiny model."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import av
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def voice():
+    seconds = 0.9  # 22.5 frames, so the sound ends within one
+    waveform = torch.randn(1, 2, round(44100 * seconds), generator=torch.Generator().manual_seed(3)) * 0.1
+    return {"waveform": waveform, "sample_rate": 44100}
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return torch.rand(1, 50, 40, 3, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.fixture(scope="module")
+def reference(pack, tiny, portrait):
+    return pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=portrait).result[0]
+
+
+@pytest.fixture(scope="module")
+def audio(pack, tiny, voice):
+    return pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice).result[0]
+
+
+@pytest.fixture(scope="module")
+def sample(pack, tiny, reference, audio):
+    def run(**changes):
+        widgets = {"seed": 0, "steps": 2, "sampler": "ddim", "audio_guidance": 1.5, "reference_guidance": 1.0}
+        inputs = {"model": tiny.model, "reference": reference, "audio_features": audio, **widgets, **changes}
+        return pack.run("EmoSampler", **inputs).result[0]
+    return run
+
+
+def streams(path) -> tuple:
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        rate, metadata = container.streams.video[0].average_rate, dict(container.metadata)
+        sound = container.streams.audio[0] if container.streams.audio else None
+        seconds = None if sound is None else float(sound.duration * sound.time_base)
+    return frames, rate, seconds, metadata
+
+
+def test_the_portrait_is_fitted_read_and_shown(pack, tiny, portrait, folders):
+    output = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=portrait)
+    reference, picture = output.result
+    assert picture.shape == (1, 32, 32, 3)
+    assert reference.portrait.latents.shape == (1, 4, 4, 4) and reference.portrait.fit.side == 40
+    assert reference.features.features
+    shown, = output.ui.as_dict()["images"]
+    assert (folders.base / "temp" / shown["subfolder"] / shown["filename"]).is_file()
+
+
+def test_unconnected_portrait_and_voice_are_those_that_come_with_the_pack(pack, tiny):
+    reference, picture = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop").result
+    features, audio, fps = pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0).result
+    assert picture.std() > 0.05 and reference.portrait.fit.width >= 128
+    assert audio["waveform"].std() > 0.01 and 1 < features.seconds < 20
+    assert len(features.frames) == round(features.seconds * 25) and fps == 25.0
+
+
+def test_the_sound_passes_through_unchanged(pack, tiny, voice):
+    assert pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice).result[1] is voice
+
+
+def test_a_vae_of_another_model_is_refused(pack, tiny, portrait):
+    class Other:
+        def encode(self, image):
+            return torch.zeros(1, 16, 2, 2)
+
+    with pytest.raises(ValueError, match=r"latents of \(16, 2, 2\).*'vae' output of 'Load EMO Model'"):
+        pack.run("EmoReferenceEncoder", model=tiny.model, vae=Other(), fit="crop", image=portrait)
+
+
+def test_features_of_another_audio_encoder_are_refused(pack, sample):
+    other = pack["emo_model.types"].AudioFeatures(torch.zeros(5, 12, 768), 25.0, 0.2)
+    with pytest.raises(ValueError, match="12 layers of 768 numbers.*'audio_encoder' of the same 'Load EMO Model'"):
+        sample(audio_features=other)
+
+
+def test_a_reference_of_another_model_is_refused(pack, sample, reference):
+    import dataclasses
+
+    other = dataclasses.replace(reference, portrait=dataclasses.replace(reference.portrait, latents=torch.zeros(1, 8, 32, 32)))
+    with pytest.raises(ValueError, match="made for another model.*'EMO Reference Encoder'"):
+        sample(reference=other)
+
+
+@pytest.mark.parametrize(("mode", "widgets", "share"), [
+    ("whole picture", {}, 1.0), ("box", {}, 0.25), ("box", {"bounding_box": {"x": 0, "y": 3, "width": 10, "height": 40}}, 0.25),
+    ("mask", {"mask": torch.ones(1, 50, 40)}, 1.0)])
+def test_the_mask_covers_what_its_mode_says(pack, reference, mode, widgets, share):
+    edges = {"left": 0.0, "top": 0.5, "right": 0.5, "bottom": 1.0}
+    face_mask, mask = pack.run("EmoFaceMaskBuilder", reference=reference, mode=mode, **edges, **widgets).result
+    assert face_mask.mask.shape == (1, 1, 32, 32) and torch.equal(mask, face_mask.mask[0])
+    assert mask.mean().item() == pytest.approx(share, abs=0.02)
+
+
+def test_latents_are_one_per_frame_and_the_seed_decides(sample, audio):
+    first = sample()["samples"]
+    assert first.shape == (len(audio.frames), 4, 4, 4) and first.dtype == torch.float32 and len(first) in (22, 23)
+    assert torch.equal(sample()["samples"], first)
+    assert not torch.allclose(sample(seed=1)["samples"], first)
+
+
+def test_the_bar_counts_every_step_of_every_clip(pack, sample, audio, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pack["nodes.comfy_bridge"].Progress, "update",
+                        lambda self, done, latents: seen.append((done, self.total)))
+    sample(steps=3)
+    total = 3 * -(-len(audio.frames) // 4)
+    assert seen == [(done, total) for done in range(1, total + 1)]
+
+
+def test_latents_become_a_video_of_as_many_frames_with_sound_and_workflow(pack, tiny, sample, voice, folders):
+    latent = sample()
+    output = pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="sub/talk", latent=latent, vae=tiny.vae,
+                      audio=voice)
+    shown = output.ui.as_dict()
+    assert shown == {"images": [{"filename": "talk_00001_.mp4", "subfolder": "sub", "type": "output"}], "animated": (True,)}
+    frames, rate, seconds, metadata = streams(folders.output / "sub" / "talk_00001_.mp4")
+    assert len(frames) == len(latent["samples"]) and rate == 25 and frames[0].shape == (32, 32, 3)
+    assert seconds == pytest.approx(min(0.9, len(frames) / 25), abs=0.03)
+    assert json.loads(metadata["workflow"]) == {"nodes": []} and "class_type" in metadata["prompt"]
+    video = output.result[0]
+    assert video.get_dimensions() == (32, 32) and len(video.get_components().images) == len(frames)
+
+
+def test_latents_are_decoded_and_written_a_few_at_a_time_in_order(pack, folders):
+    sizes = []
+
+    class Grey:
+        def decode(self, samples):
+            sizes.append(len(samples))
+            return samples[:, :1, :1, :1].expand(-1, 32, 32, 3)
+
+    latent = {"samples": torch.linspace(0.1, 0.9, 37)[:, None, None, None].expand(37, 4, 4, 4)}
+    pack.run("EmoVideoCombine", fps=25.0, quality=10, filename_prefix="blocks", latent=latent, vae=Grey())
+    assert sizes == [16, 16, 5]
+    frames, *_ = streams(folders.output / "blocks_00001_.mp4")
+    assert [frame.mean() / 255 for frame in frames] == pytest.approx(latent["samples"][:, 0, 0, 0].tolist(), abs=0.01)
+
+
+def test_pictures_of_odd_size_become_a_silent_video_at_a_broken_rate(pack, folders):
+    pack.run("EmoVideoCombine", fps=29.97, quality=20, filename_prefix="odd", images=torch.rand(3, 33, 35, 3))
+    frames, rate, seconds, _ = streams(folders.output / "odd_00001_.mp4")
+    assert len(frames) == 3 and frames[0].shape == (34, 36, 3) and seconds is None
+    assert float(rate) == pytest.approx(29.97, abs=1e-3) and isinstance(rate, Fraction)
+
+
+def test_a_second_video_does_not_overwrite_the_first(pack, folders):
+    for _ in range(2):
+        pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="twice", images=torch.rand(2, 32, 32, 3))
+    assert sorted(path.name for path in folders.output.glob("twice*")) == ["twice_00001_.mp4", "twice_00002_.mp4"]
+
+
+def test_a_prefix_that_leads_out_of_the_output_folder_is_refused(pack, folders):
+    with pytest.raises(Exception, match="outside the output folder"):
+        pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="../../evil", images=torch.rand(2, 32, 32, 3))
+    assert not list(folders.base.parent.glob("evil*"))
+
+
+def test_no_workflow_is_written_when_comfyui_is_told_so(pack, folders, monkeypatch):
+    from comfy.cli_args import args
+
+    monkeypatch.setattr(args, "disable_metadata", True)
+    pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="private", images=torch.rand(2, 32, 32, 3))
+    *_, metadata = streams(folders.output / "private_00001_.mp4")
+    assert not {"prompt", "workflow"} & metadata.keys()
+
+
+def test_cores_nodes_fit_between_sampler_and_combine(pack, tiny, sample, folders):
+    import nodes
+
+    images, = nodes.VAEDecode().decode(tiny.vae, sample())
+    larger, = nodes.ImageScale().upscale(images, "bilinear", 48, 48, "disabled")
+    pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="larger", images=larger)
+    frames, *_ = streams(folders.output / "larger_00001_.mp4")
+    assert len(frames) == len(images) and frames[0].shape == (48, 48, 3)

@@ -1,0 +1,87 @@
+"""What the nodes promise to workflows and to readers of the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+from comfyui_server import ROOT
+
+INPUTS = {  # widgets in the order in which workflows store them: never reorder, append optional ones at the end
+    "EmoLoadModel": ["model_name"],
+    "EmoReferenceEncoder": ["model", "vae", "fit", "image"],
+    "EmoAudioEncoder": ["audio_encoder", "fps", "audio"],
+    "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box"],
+    "EmoHeadSpeed": ["speed", "curve"],
+    "EmoSampler": ["model", "reference", "audio_features", "seed", "steps", "sampler", "audio_guidance", "reference_guidance",
+                   "face_mask", "speed"],
+    "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio"],
+}
+OUTPUTS = {
+    "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
+    "EmoReferenceEncoder": ["EMO_REFERENCE", "IMAGE"],
+    "EmoAudioEncoder": ["EMO_AUDIO", "AUDIO", "FLOAT"],
+    "EmoFaceMaskBuilder": ["EMO_FACE_MASK", "MASK"],
+    "EmoHeadSpeed": ["EMO_SPEED"],
+    "EmoSampler": ["LATENT"],
+    "EmoVideoCombine": ["VIDEO"],
+}
+
+
+def test_ids_and_inputs_stay_as_released(pack):
+    assert {name: [one.id for one in node.define_schema().inputs] for name, node in pack.nodes.items()} == INPUTS
+
+
+def test_outputs_stay_as_released(pack):
+    assert {name: [one.io_type for one in node.define_schema().outputs] for name, node in pack.nodes.items()} == OUTPUTS
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_everything_is_explained(pack, name):
+    schema = pack.nodes[name].define_schema()
+    assert schema.description and schema.category == "EMO" and schema.display_name
+    assert all(one.tooltip and one.tooltip.endswith(".") for one in (*schema.inputs, *schema.outputs))
+    page = (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert schema.display_name in page
+    assert [one.id for one in schema.inputs if f"`{one.id}`" not in page] == []
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_execute_takes_exactly_the_inputs_and_may_miss_only_the_optional(pack, name):
+    schema = pack.nodes[name].define_schema()
+    parameters = inspect.signature(pack.nodes[name].execute).parameters
+    assert list(parameters) == [one.id for one in schema.inputs]
+    may_miss = {key for key, one in parameters.items() if one.default is not one.empty}
+    assert may_miss == {one.id for one in schema.inputs if one.optional}
+
+
+def test_defaults_are_those_of_the_library(pack):
+    defaults = dataclasses.asdict(pack["emo_model.config"].SamplingConfig())
+    widgets = {one.id: one.default for one in pack.nodes["EmoSampler"].define_schema().inputs if hasattr(one, "default")}
+    assert widgets == {key: value for key, value in defaults.items() if key != "head_speed"}
+    assert pack.nodes["EmoHeadSpeed"].define_schema().inputs[0].default == defaults["head_speed"]
+
+
+def test_the_loader_lists_the_built_in_model_first_and_then_the_files(pack):
+    assert pack.nodes["EmoLoadModel"].define_schema().inputs[0].options == ["built-in default", "tiny.safetensors"]
+
+
+@pytest.mark.parametrize(("name", "wrong"), [
+    ("EmoLoadModel", {"model_name": "../../secret.safetensors"}),
+    ("EmoLoadModel", {"model_name": "gone.safetensors"}),
+    ("EmoReferenceEncoder", {"fit": "squash"}),
+    ("EmoFaceMaskBuilder", {"mode": "guess"}),
+    ("EmoHeadSpeed", {"curve": "fast"}),
+    ("EmoSampler", {"sampler": "magic"}),
+])
+def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
+    answer = pack.nodes[name].validate_inputs(**wrong)
+    assert isinstance(answer, str) and answer.endswith(".") and next(iter(wrong.values())) in answer
+
+
+def test_an_input_that_is_checked_by_us_is_named_so_that_comfyui_checks_the_others(pack):
+    for name, node in pack.nodes.items():
+        if "validate_inputs" in vars(node):
+            kinds = {one.kind for one in inspect.signature(node.validate_inputs).parameters.values()}
+            assert inspect.Parameter.VAR_KEYWORD not in kinds, f"{name}: **kwargs turns ComfyUI's own range checks off"
