@@ -111,13 +111,11 @@ class ModelConfig:
     def from_json(cls, text: str) -> ModelConfig:
         """Inverse of `to_json`. Raises ValueError with the field's name for a field this version does not know."""
         values = json.loads(text)
+        _refuse_unknown(cls, values)
         for name, part in (("autoencoder", AutoencoderConfig), ("audio_encoder", AudioEncoderConfig)):
             if values.get(name) is not None:
+                _refuse_unknown(part, values[name])
                 values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
-        unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"the model's config has fields this version does not know: {', '.join(unknown)}; "
-                             "update ComfyUI-EMO to load it")
         return cls(**{key: value if dataclasses.is_dataclass(value) else _tuples(value) for key, value in values.items()})
 
 
@@ -138,6 +136,13 @@ class SamplingConfig:
         for name in ("audio_guidance", "reference_guidance", "head_speed"):
             if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
+
+
+def _refuse_unknown(part: type, values: dict) -> None:
+    unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(part)})
+    if unknown:
+        raise ValueError(f"the model's config has fields this version does not know: {', '.join(unknown)}; "
+                         "update ComfyUI-EMO to load it")
 
 
 def _tuples(value):
