@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..checkpoints import native
 from ..checkpoints.pieces import split
 from ..config import PRESETS, ModelConfig
+from . import progress
 from .audio_encoder import AudioEncoderTask
 from .autoencoder import AutoencoderTask, latent_statistics
 from .clips import ClipStore
@@ -69,13 +70,27 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
     """Train the built-in model into `out`; returns the path of the finished file.
 
     data: a folder made by `prepare_default`, else one is made in `out`. Raises OutOfTime when `minutes` are over (everything so
-    far is kept; call again with resume=True), FileExistsError if `out` holds a run and `resume` is not set.
+    far is kept, and packed into progress.safetensors.001, ... for another machine; call again with resume=True),
+    FileExistsError if `out` holds a run and `resume` is not set.
     """
-    deadline = clock() + 60 * minutes
     if (out / "log.jsonl").exists() and not resume:
         raise FileExistsError(f"{out} already holds a training run; add --resume to go on with it, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    config, recipe = PRESETS[preset], RECIPE[preset]
+    progress.unpack(out)
+    recipe = RECIPE[preset]
+    try:
+        finished = _make(out, preset, recipe, data, clock() + 60 * minutes, seed, scale, clock)
+    except OutOfTime:
+        progress.pack(out, ("autoencoder", "audio_encoder", *(stage.name for stage in recipe.stages)))
+        raise
+    for piece in out.glob(f"{progress.NAME}.*"):
+        piece.unlink()
+    return finished
+
+
+def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: float, seed: int, scale: float,
+          clock: Callable[[], float]) -> Path:
+    config = PRESETS[preset]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = "bf16" if device == "cuda" else "no"
     torch.manual_seed(seed)
@@ -88,6 +103,7 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
                 raise OutOfTime(f"'{name}' is next")
             began = clock()
             native.write_tensors(path, {key: value.cpu().contiguous() for key, value in make().items()})
+            (out / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
             append_line(out / "log.jsonl", {"finished": name, "seconds_since_resume": round(clock() - began, 1), "device": device_name()})
         return load_file(path)
 
@@ -124,7 +140,8 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
 
     clips = ClipStore(**{name: value.to(device) for name, value in step("clips", draw).items()})
     emo = bundle.emo
-    for stage in recipe.stages:
+    done = [number for number, stage in enumerate(recipe.stages) if (out / f"{stage.name}.safetensors").exists()]
+    for stage in recipe.stages[max(done, default=0):]:
         emo.load_state_dict(step(stage.name, lambda: _stage_weights(emo, stage, clips, seed, run)))  # noqa: B023
 
     finished = native.Bundle(config, emo.to("cpu").eval(), autoencoder.to("cpu"), audio_encoder.to("cpu"), {
