@@ -160,7 +160,8 @@ DEFAULT = ModelConfig(
 """The built-in model as a GPU trains it in minutes: 256x256 at 25 fps."""
 
 DEFAULT_CPU = replace(
-    DEFAULT, name="default-cpu", image_size=128, latent_channels=16, channels=(48, 96, 144), attention_heads=2,
+    DEFAULT, name="default-cpu", image_size=128, latent_channels=16, channels=(32, 80, 128), attention_heads=2,
+    attention_levels=(False, True, True), face_locator_channels=(4, 8, 16, 16),
     autoencoder=AutoencoderConfig(encoder_channels=(48, 96), decoder_channels=(128, 64), blocks=1))
 """The built-in model as a CPU trains it in an hour or two: 128x128 at 25 fps."""
 
