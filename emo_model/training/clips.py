@@ -100,9 +100,10 @@ class ClipStore:
         motion = motion + stage.motion_noise * uniform(count, 1, 1, 1, 1).square() * normal(motion)
 
         share = (torch.arange(count, device=device) + uniform(count)) / count  # stratified: every batch sees all noise levels
+        timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
         speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
         return TrainingBatch(
-            clean, normal(clean), (share * config.train_timesteps).long(), reference, motion,
+            clean, normal(clean), timestep, reference, motion,
             self.audio[who[:, None, None], steps].float(), speed[:, None, None].expand(steps.shape),
             face_masks(self.boxes[who], config.image_size, whole=uniform(count) < stage.whole_mask),
             loss_weight(self.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),
