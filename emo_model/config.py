@@ -52,6 +52,7 @@ class ModelConfig:
     attention_heads: int = 8
     norm_groups: int = 32
     feed_forward_multiplier: int = 4
+    reference_addition: bool = False  # at levels without attention, add the projected features of the reference net, cell by cell
     reference_positions: bool = False  # add 2-D position codes to queries and keys of self- and reference-attention
     # audio-attention
     audio_layers: int = 12
@@ -161,7 +162,7 @@ DEFAULT = ModelConfig(
 
 DEFAULT_CPU = replace(
     DEFAULT, name="default-cpu", image_size=128, latent_channels=16, channels=(32, 80, 128), attention_heads=2,
-    attention_levels=(False, True, True), face_locator_channels=(4, 8, 16, 16),
+    attention_levels=(False, True, True), reference_addition=True, face_locator_channels=(4, 8, 16, 16),
     autoencoder=AutoencoderConfig(encoder_channels=(48, 96), decoder_channels=(128, 64), blocks=1))
 """The built-in model as a CPU trains it in an hour or two: 128x128 at 25 fps."""
 
