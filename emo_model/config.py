@@ -53,7 +53,7 @@ class ModelConfig:
     norm_groups: int = 32
     feed_forward_multiplier: int = 4
     reference_addition: bool = False  # at levels without attention, add the projected features of the reference net, cell by cell
-    reference_positions: bool = False  # add 2-D position codes to queries and keys of self- and reference-attention
+    reference_positions: bool = False  # Differs from EMO: tell queries and keys of pictures their places
     # audio-attention
     audio_layers: int = 12
     audio_width: int = 768
@@ -124,8 +124,9 @@ class ModelConfig:
 class SamplingConfig:
     """How a video is sampled; the defaults are those of the built-in model."""
 
-    steps: int = 8
+    steps: int = 8  # Differs from EMO: the paper takes 40
     sampler: str = "ddim"
+    # EMO leaves open: the scales of guidance
     audio_guidance: float = 1.5  # 1: as trained; above: the mouth follows the voice more strongly
     reference_guidance: float = 1.0  # 1: as trained; above: the portrait is kept more strongly. Another evaluation when not 1
     head_speed: float = 12.5  # degrees per second

@@ -153,7 +153,10 @@ class Conditions:
         return len(self.audio.frames)
 
     def clip(self, start: int, *, clip_frames: int, margin_frames: int) -> ClipConditions:
-        """The clip that begins at frame `start`; steps before the first or after the last frame repeat it."""
+        """The clip that begins at frame `start`; steps before the first or after the last frame repeat it.
+
+        EMO leaves open: what is heard beyond the ends of the sound.
+        """
         numbers = torch.arange(start, start + clip_frames)
         steps = numbers[:, None] + torch.arange(-margin_frames, margin_frames + 1)  # (F, K)
         inside = steps.clamp(0, self.frames - 1)

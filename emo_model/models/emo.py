@@ -55,7 +55,10 @@ class Emo(nn.Module):
         self.speed_layers = SpeedLayers(config)
 
     def encode_reference(self, portrait: Tensor) -> ReferenceFeatures:
-        """portrait (B, C, h, w) scaled latents -> features (B, N, C) by layer; once per video."""
+        """portrait (B, C, h, w) scaled latents -> features (B, N, C) by layer.
+
+        Differs from EMO: the portrait is read once per video, not once per clip together with the motion frames.
+        """
         size = (self.config.latent_channels, self.config.latent_size, self.config.latent_size)
         if tuple(portrait.shape[1:]) != size:
             raise ValueError(f"the portrait's latents are {tuple(portrait.shape[1:])}, model '{self.config.name}' needs {size}: "

@@ -68,7 +68,10 @@ class ClipStore:
         return cls(**{field.name: torch.cat([getattr(store, field.name) for store in stores]) for field in fields(cls)})
 
     def batch(self, stage: Stage, config: ModelConfig, generator: torch.Generator) -> TrainingBatch:
-        """Random windows of random clips, with the stage's drop-outs. Raises ValueError if the clips are too short."""
+        """Random windows of random clips, with the stage's drop-outs. Raises ValueError if the clips are too short.
+
+        Differs from EMO: all frames of a clip are given its mean head speed.
+        """
         clips, length = self.latents.shape[:2]
         count, device = stage.batch, self.latents.device
         frames, motion_frames = (config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)

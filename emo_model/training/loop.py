@@ -57,7 +57,7 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
 
     Goes on from OUT/state/NAME.safetensors if that is there, bit-equal to a run that was never stopped; the caller removes that
     file once the weights are safe. Logs lines of JSON to OUT/log.jsonl. Raises OutOfTime when `clock` reaches `deadline`, with the
-    state saved, FloatingPointError if the loss is not a number.
+    state saved, FloatingPointError if the loss is not a number. EMO leaves open: whether weights are averaged.
     """
     from accelerate import Accelerator
 
