@@ -32,7 +32,14 @@ class Attention(nn.Module):
         q = self.to_q(x if codes is None else x + codes)
         k = self.to_k(context if context_codes is None else context + context_codes)
         q, k, v = (rearrange(part, "b n (h d) -> b h n d", h=self.heads) for part in (q, k, self.to_v(context)))
-        return self.to_out[0](rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        return self.to_out[0](rearrange(_attend(q, k, v), "b h n d -> b n (h d)"))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # backwards, torch's CPU kernel is four times slower in bfloat16
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class GEGLU(nn.Module):
