@@ -3,7 +3,8 @@
 Every step leaves a file in OUT and is skipped when that is there, so a run goes on where it stopped:
 
     speech/                    prepared speech (or --data DIR, made beforehand by `prepare-default`)
-    audio_encoder.safetensors  autoencoder.safetensors  clips.safetensors  image.safetensors  video.safetensors  speed.safetensors
+    autoencoder.safetensors    decoder.safetensors (the same with a decoder that stands noise)    audio_encoder.safetensors
+    clips.safetensors          image.safetensors    video.safetensors    speed.safetensors
     default.safetensors        the model, and default.safetensors.00x, its pieces of under 16 MB
     log.jsonl                  a line every 50 steps, and one for each finished step
 
@@ -48,6 +49,8 @@ class Recipe:
     speech_minutes: float = 75.0
     audio_encoder: Plan = Plan("audio_encoder", steps=3_000, learning_rate=2e-3, warmup_steps=50)
     autoencoder: Plan = Plan("autoencoder", steps=4_000, learning_rate=1e-3, warmup_steps=100)
+    decoder: Plan = Plan("decoder", steps=1_000, learning_rate=6e-4, warmup_steps=30)
+    decoder_noise: float = 0.5
     autoencoder_batch: int = 64
     pool_steps: int = 60
     people: int = 3_000
@@ -60,9 +63,10 @@ RECIPE = {
     "default": Recipe(),
     "default-cpu": Recipe(audio_encoder=Plan("audio_encoder", steps=1_500, learning_rate=2e-3, warmup_steps=50),
                           autoencoder=Plan("autoencoder", steps=1_200, learning_rate=1.2e-3, warmup_steps=100),
-                          autoencoder_batch=16, pool_steps=150, people=1_050, frames=34, stages=RECIPES["default-cpu"]),
+                          decoder=Plan("decoder", steps=1_200, learning_rate=6e-4, warmup_steps=30), autoencoder_batch=16, pool_steps=150, people=1_050, frames=34, stages=RECIPES["default-cpu"]),
     "test": Recipe(speech_minutes=0.5, audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
-                   autoencoder=Plan("autoencoder", steps=3, learning_rate=1e-3, warmup_steps=1), autoencoder_batch=2, people=3,
+                   autoencoder=Plan("autoencoder", steps=3, learning_rate=1e-3, warmup_steps=1),
+                   decoder=Plan("decoder", steps=2, learning_rate=1e-3, warmup_steps=1), autoencoder_batch=2, people=3,
                    frames=10, stages=RECIPES["test"]),
 }
 
@@ -85,7 +89,7 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
     try:
         finished = _make(out, preset, recipe, data, clock() + 60 * minutes, seed, scale, precision, clock)
     except OutOfTime:
-        progress.pack(out, ("autoencoder", "audio_encoder", *(stage.name for stage in recipe.stages)))
+        progress.pack(out, (*progress.PARTS, *(stage.name for stage in recipe.stages)))
         raise
     for piece in out.glob(f"{progress.NAME}.*"):
         piece.unlink()
@@ -119,13 +123,15 @@ def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: f
     bundle = native.build(config)
     library = SpeechLibrary(folder)
 
-    def train_autoencoder() -> dict[str, Tensor]:
+    def train_autoencoder(plan: Plan, **how) -> dict[str, Tensor]:
         bundle.autoencoder.to(memory_format=torch.channels_last)
-        task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed,
-                               pool_steps=recipe.pool_steps, device=device)
-        return _without("autoencoder.", run(task, recipe.autoencoder))
+        task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed, pool_steps=recipe.pool_steps,
+                               device=device, **how)
+        return bundle.autoencoder.state_dict() | _without("autoencoder.", run(task, plan))
 
-    bundle.autoencoder.load_state_dict(step("autoencoder", train_autoencoder))
+    bundle.autoencoder.load_state_dict(step("autoencoder", lambda: train_autoencoder(recipe.autoencoder)))
+    bundle.autoencoder.load_state_dict(step("decoder", lambda: train_autoencoder(
+        recipe.decoder, only_decoder=True, latent_noise=recipe.decoder_noise)))
 
     def train_audio_encoder() -> dict[str, Tensor]:
         average = run(AudioEncoderTask(config.audio_encoder, library, seed=seed), recipe.audio_encoder)

@@ -16,6 +16,7 @@ from ..checkpoints.native import write_tensors
 from ..checkpoints.pieces import join, split
 
 NAME = "progress.safetensors"
+PARTS = ("autoencoder", "decoder", "audio_encoder")
 
 
 def pack(out: Path, steps: tuple[str, ...]) -> list[Path]:
@@ -60,5 +61,5 @@ def unpack(out: Path) -> None:
 
 
 def _needed(finished: list[str]) -> list[str]:
-    stages = [name for name in finished if name not in ("autoencoder", "audio_encoder")]
-    return [name for name in finished if name not in stages] + stages[-1:]
+    stages = [name for name in finished if name not in PARTS]
+    return [name for name in finished if name in PARTS] + stages[-1:]

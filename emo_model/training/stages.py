@@ -56,9 +56,9 @@ DEFAULT = (
 """The built-in model on one GPU. Differs from EMO: it starts from nothing, not from SD 1.5 and AnimateDiff."""
 
 DEFAULT_CPU = (
-    replace(IMAGE, steps=800, batch=24, learning_rate=1e-3, reference_noise=0.1),
-    replace(VIDEO, steps=1_900, batch=4, learning_rate=8e-4, reference_noise=0.1),
-    replace(SPEED, steps=150, batch=4, learning_rate=3e-4, reference_noise=0.1),
+    replace(IMAGE, steps=1_300, batch=24, learning_rate=1e-3, reference_noise=0.1),
+    replace(VIDEO, steps=2_200, batch=4, learning_rate=8e-4, reference_noise=0.1),
+    replace(SPEED, steps=120, batch=4, learning_rate=3e-4, reference_noise=0.1),
 )
 """The built-in model from scratch on two CPU cores."""
 
