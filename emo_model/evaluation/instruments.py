@@ -33,11 +33,11 @@ class InstrumentConfig:
     """Sizes in pixels: pictures are brought to `size` first, then boxes are cut out of them and scaled to face, mouth and eye."""
 
     size: int = 128
-    face: int = 48
+    face: int = 56
     mouth: int = 40
-    eye: int = 28
+    eye: int = 32
     width: int = 16
-    traits: tuple[str, ...] = ()  # what of a person is read, see `drawn.traits`
+    traits: tuple[str, ...] = ()  # what of a person is read, see `drawn.TRAITS`
 
 
 @dataclass(frozen=True)
