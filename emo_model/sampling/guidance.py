@@ -9,17 +9,23 @@ from ..models.emo import Context, Emo
 from .samplers import Predict
 
 
-def guided(emo: Emo, context: Context, *, audio: float, reference: float) -> Predict:
+def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_identity: bool = True) -> Predict:
     """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and costs no evaluation of its own.
 
-    With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)).
+    With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)). Two equal scales guide
+    portrait and voice as one, as Hallo does: e(p, 0) falls out. mixed_identity: `Context.with_mixed_identity`; only Hallo has it.
     """
+    if reference != 1 and mixed_identity:
+        context = context.with_mixed_identity()
     silent = context.without_audio() if audio != 1 or reference != 1 else None
     nobody = silent.without_reference() if reference != 1 else None
 
     def predict(noisy: Tensor, timestep: int) -> Tensor:
         t = torch.full((len(noisy),), timestep, device=noisy.device)
         said = emo.predict(noisy, t, context)
+        if nobody is not None and audio == reference:
+            nothing = emo.predict(noisy, t, nobody)
+            return nothing + audio * (said - nothing)
         if silent is not None:
             without_voice = emo.predict(noisy, t, silent)
             said = without_voice + audio * (said - without_voice)
