@@ -25,8 +25,8 @@ class Attention(nn.Module):
                 context_codes: Tensor | None = None, joined: Tensor | None = None) -> Tensor:
         """x (B, N, C) looks at context (B, M, D), or at itself if None; returns (B, N, C).
 
-        codes (N, C) and context_codes (M, D) tell queries and keys their places; values do not see them. joined (B / F, M', D):
-        further tokens to look at, projected once for the F frames that share them.
+        codes (N, C) and context_codes (M, D) tell queries and keys their places; values do not see them. joined (B / F, G, M', D):
+        further tokens to look at, projected once for the F frames that share them; if G > 1, frames take them by turns.
         """
         if context is None:
             context, context_codes = x, codes
@@ -34,8 +34,8 @@ class Attention(nn.Module):
         k = self.to_k(context if context_codes is None else context + context_codes)
         v = self.to_v(context)
         if joined is not None:
-            frames = len(x) // len(joined)
-            k, v = (torch.cat([own, project(joined).repeat_interleave(frames, dim=0)], dim=1)
+            turns = torch.arange(len(x) // len(joined), device=x.device) % joined.shape[1]
+            k, v = (torch.cat([own, project(joined)[:, turns].flatten(0, 1)], dim=1)
                     for own, project in ((k, self.to_k), (v, self.to_v)))
         q, k, v = (rearrange(part, "b n (h d) -> b h n d", h=self.heads) for part in (q, k, v))
         return self.to_out[0](rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))

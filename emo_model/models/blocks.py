@@ -103,9 +103,12 @@ class JoinedTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
     def forward(self, x: Tensor, identity: Tensor, *, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (B F, N, C), identity (B, M, D), reference (B, N, C) -> (x, feature), as `TransformerBlock`."""
+        """x (B F, N, C), identity (B, M, D), reference (B, N, C) or (B, G, N, C), of G portraits that frames look at by turns.
+
+        Returns (x, feature), as `TransformerBlock`.
+        """
         feature = self.norm1(x)
-        x = x + self.attn1(feature, joined=reference)
+        x = x + self.attn1(feature, joined=reference[:, None] if reference is not None and reference.ndim == 3 else reference)
         x = x + self.attn2(self.norm2(x), identity.repeat_interleave(len(x) // len(identity), dim=0))
         return x + self.ff(self.norm3(x)), feature
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..types import ClipConditions, MotionFrames, ReferenceFeatures
-from .audio_projection import AudioProjection
+from .audio_projection import AudioProjection, WindowProjection
 from .backbone import Backbone
 from .face_locator import FaceLocator
 from .identity_projection import IdentityProjection
@@ -54,20 +54,23 @@ class Context:
         """What Hallo's own code makes of the two halves of guidance. Without identity tokens nothing changes.
 
         It reads the portrait and the n motion frames once for each half, nobody's half first, in one batch of 2 (1 + n), and gives
-        the batch the tokens of nobody and of the portrait by turns. So row r has the tokens r % 2, whatever its half.
+        the batch the tokens of nobody and of the portrait by turns: row r has the tokens r % 2, whatever its half. And of all 2 F
+        frames, frame i looks at the portrait of half i % 2, whatever its own (nobody's half then looks at none).
         """
         if self.identity is None or self.motion is None:
             return self
-        count = next(iter(self.motion.features.values())).shape[1]
+        count, frames = next(iter(self.motion.features.values())).shape[1], self.audio.shape[1]
 
-        def turns(first_row: int) -> dict[str, Tensor]:
-            """The motion frames, rows first_row + 1, ..., each with the tokens of its turn."""
+        def motion(first_row: int) -> dict[str, Tensor]:
+            """The motion frames, rows first_row + 1, ..., each with the tokens of its row."""
             shown = torch.arange(first_row + 1, first_row + 1 + count, device=self.identity.device) % 2 == 1
             return {name: torch.where(shown.view(-1, 1, 1), x, self.motion.nobody[name])
                     for name, x in self.motion.features.items()}
 
-        reference = self.reference if (1 + count) % 2 else ReferenceFeatures(self.reference.nobody)
-        return replace(self, reference=reference, motion=ReferenceFeatures(turns(1 + count), turns(0)))
+        rows = [self.reference.nobody, self.reference.features if (1 + count) % 2 else self.reference.nobody]  # 0 and 1 + n
+        first, second = rows[frames % 2], rows[(frames + 1) % 2]
+        portraits = {name: torch.stack([x, second[name]], dim=1) for name, x in first.items()}
+        return replace(self, reference=ReferenceFeatures(portraits), motion=ReferenceFeatures(motion(1 + count), motion(0)))
 
 
 class Emo(nn.Module):
@@ -82,7 +85,7 @@ class Emo(nn.Module):
         self.reference_net = ReferenceNet(config)
         self.backbone = Backbone(config)
         self.face_locator = FaceLocator(config)
-        self.audio_projection = AudioProjection(config)
+        self.audio_projection = WindowProjection(config) if config.audio_tokens else AudioProjection(config)
         self.speed_layers = SpeedLayers(config) if config.speed_centres else None
         self.identity_projection = IdentityProjection(config) if config.identity_tokens else None
 
