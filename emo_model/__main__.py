@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import resource
 import sys
 import time
 from dataclasses import fields
@@ -32,11 +31,15 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
          fit: str = "crop", device: str = "cpu", progress: bool = True) -> dict:
     """Make the video; returns what the JSON line says: frames, fps, seconds (in all), seconds_per_frame, peak_rss_mb, out.
 
-    Raises what the readers raise: FileNotFoundError and ValueError with a sentence for the user.
+    Raises OSError and ValueError with a sentence for the user, as the readers do.
     """
     from tqdm import tqdm
 
     began = time.monotonic()
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
     bundle = native.load(model, dtype=torch.float32, device=device)
     config = bundle.config
     if bundle.autoencoder is None or bundle.audio_encoder is None:
@@ -64,13 +67,17 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
             video.write(media.to_uint8(vae.decode(bundle.autoencoder, latents[0].transpose(0, 1), config)))
     passed = time.monotonic() - began
     return {"out": str(out), "frames": conditions.frames, "fps": audio.fps, "seconds": round(passed, 2),
-            "seconds_per_frame": round(passed / conditions.frames, 4), "peak_rss_mb": round(peak_rss_mb())}
+            "seconds_per_frame": round(passed / conditions.frames, 4), "peak_rss_mb": peak_rss_mb()}
 
 
-def peak_rss_mb() -> float:
-    """Peak resident memory of this process, in MB of 10^6 bytes."""
+def peak_rss_mb() -> int | None:
+    """Peak resident memory of this process, in MB of 10^6 bytes; None on Windows, where Python does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,11 +103,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
+        if chosen.out.suffix.lower() != ".mp4":
+            raise ValueError(f"the video is an mp4; let the name after --out end in .mp4, not '{chosen.out.name}'")
         sampling = SamplingConfig(steps=chosen.steps, sampler=chosen.sampler, audio_guidance=chosen.guidance,
                                   reference_guidance=chosen.reference_guidance, head_speed=chosen.head_speed, seed=chosen.seed)
         said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps, fit=chosen.fit,
                     device=chosen.device)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2
     sys.stdout.write(json.dumps(said) + "\n")

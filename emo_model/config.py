@@ -52,7 +52,8 @@ class ModelConfig:
     attention_heads: int = 8
     norm_groups: int = 32
     feed_forward_multiplier: int = 4
-    reference_positions: bool = False  # add 2-D position codes to queries and keys of self- and reference-attention
+    reference_addition: bool = False  # at levels without attention, add the projected features of the reference net, cell by cell
+    reference_positions: bool = False  # Differs from EMO: tell queries and keys of pictures their places
     reference_attention: str = "own"  # or "joined" (Hallo): self-attention looks at the portrait's tokens beside its own
     identity_tokens: int = 0  # Hallo: tokens of a face embedding; cross-attention reads them in place of the portrait
     identity_width: int = 512  # D of the face embedding (insightface's)
@@ -132,13 +133,11 @@ class ModelConfig:
     def from_json(cls, text: str) -> ModelConfig:
         """Inverse of `to_json`. Raises ValueError with the field's name for a field this version does not know."""
         values = json.loads(text)
+        _refuse_unknown(cls, values)
         for name, part in (("autoencoder", AutoencoderConfig), ("audio_encoder", AudioEncoderConfig)):
             if values.get(name) is not None:
+                _refuse_unknown(part, values[name])
                 values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
-        unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"the model's config has fields this version does not know: {', '.join(unknown)}; "
-                             "update ComfyUI-EMO to load it")
         return cls(**{key: value if dataclasses.is_dataclass(value) else _tuples(value) for key, value in values.items()})
 
 
@@ -146,8 +145,9 @@ class ModelConfig:
 class SamplingConfig:
     """How a video is sampled; the defaults are those of the built-in model."""
 
-    steps: int = 8
+    steps: int = 8  # Differs from EMO: the paper takes 40
     sampler: str = "ddim"
+    # EMO leaves open: the scales of guidance
     audio_guidance: float = 1.5  # 1: as trained; above: the mouth follows the voice more strongly
     reference_guidance: float = 1.0  # 1: as trained; above: the portrait is kept more strongly. Another evaluation when not 1
     mixed_identity: bool = True  # Hallo: under guidance, read motion frames with the identity tokens that its own code gives them
@@ -160,6 +160,13 @@ class SamplingConfig:
         for name in ("audio_guidance", "reference_guidance", "head_speed"):
             if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
+
+
+def _refuse_unknown(part: type, values: dict) -> None:
+    unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(part)})
+    if unknown:
+        raise ValueError(f"the model's config has fields this version does not know: {', '.join(unknown)}; "
+                         "update ComfyUI-EMO to load it")
 
 
 def _tuples(value):
@@ -184,7 +191,8 @@ DEFAULT = ModelConfig(
 """The built-in model as a GPU trains it in minutes: 256x256 at 25 fps."""
 
 DEFAULT_CPU = replace(
-    DEFAULT, name="default-cpu", image_size=128, latent_channels=16, channels=(48, 96, 144), attention_heads=2,
+    DEFAULT, name="default-cpu", image_size=128, latent_channels=16, channels=(32, 80, 128), attention_heads=2,
+    attention_levels=(False, True, True), reference_addition=True, face_locator_channels=(4, 8, 16, 16),
     autoencoder=AutoencoderConfig(encoder_channels=(48, 96), decoder_channels=(128, 64), blocks=1))
 """The built-in model as a CPU trains it in an hour or two: 128x128 at 25 fps."""
 

@@ -131,7 +131,7 @@ class MotionFrames:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFeatures:
-    """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1': (B, N, C), or (B, n, N, C) of motion frames.
+    """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1': (B, N, C); of motion frames (B, n, N, C).
 
     Models with identity tokens (Hallo) also have: nobody, the features of the same pictures read with the tokens of nobody;
     identity (B, 2, M, D), the tokens of nobody and of the portrait.
@@ -183,7 +183,10 @@ class Conditions:
         return len(self.audio.frames) - self.audio.padding
 
     def clip(self, start: int, *, clip_frames: int, margin_frames: int) -> ClipConditions:
-        """The clip that begins at frame `start`; steps before the first or after the last frame repeat it."""
+        """The clip that begins at frame `start`; steps before the first or after the last frame repeat it.
+
+        EMO leaves open: what is heard beyond the ends of the sound.
+        """
         numbers = torch.arange(start, start + clip_frames)
         steps = numbers[:, None] + torch.arange(-margin_frames, margin_frames + 1)  # (F, K)
         inside = steps.clamp(0, len(self.audio.frames) - 1)

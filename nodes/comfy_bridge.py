@@ -80,7 +80,7 @@ def fingerprint(name: str) -> str:
 GIB = 1024**3
 LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
 MANAGED = {getattr(nn, name): getattr(comfy.ops.manual_cast, name) for name in LAYERS}
-ACTIVATIONS = 60  # numbers alive at once, per cell of the latent and channel of the first level
+ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; counted: emo 75, default 27
 
 
 def managed(module: nn.Module) -> nn.Module:
@@ -150,7 +150,7 @@ class EmoModel:
 
     def read_portrait(self, latents: Tensor) -> ReferenceFeatures:
         """latents (1, C, h, w) scaled -> what the reference net sees in them."""
-        with self.loaded(frames=1) as emo:
+        with self.loaded(frames=2) as emo:  # it keeps what it sees, about as much again
             features = emo.encode_reference(latents.to(self.device, self.compute)).features
         return ReferenceFeatures({name: keep(feature) for name, feature in features.items()})
 
@@ -188,7 +188,7 @@ def keep(tensor: Tensor) -> Tensor:
 # ---- what a checkpoint brings along ----------------------------------------------------------------------------------
 
 
-class EmoVAE(comfy.sd.VAE):
+class BuiltInVAE(comfy.sd.VAE):
     """The built-in autoencoder as a VAE that core's nodes accept."""
 
     def __init__(self, autoencoder: nn.Module, config: ModelConfig):
@@ -210,7 +210,7 @@ class EmoVAE(comfy.sd.VAE):
         self.patcher = patcher_of(self.first_stage_model, self.device, management.vae_offload_device())
 
 
-class EmoAudioEncoder:
+class BuiltInAudioEncoder:
     """The built-in audio encoder with the face of core's AudioEncoderModel."""
 
     model_sample_rate = SAMPLE_RATE
@@ -236,7 +236,7 @@ class EmoAudioEncoder:
 
 def audio_layers(encoder, sound: Tensor) -> Tensor:
     """sound (T,) mono 16 kHz -> (T50, L, D) on the CPU, by the built-in encoder or any AUDIO_ENCODER of core (its blocks)."""
-    if isinstance(encoder, EmoAudioEncoder):
+    if isinstance(encoder, BuiltInAudioEncoder):
         return encode_long(encoder.layers, sound)
 
     def layers_of_core(piece: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ def audio_layers(encoder, sound: Tensor) -> Tensor:
     return encode_long(layers_of_core, sound, chunk_seconds=22, context_seconds=4)  # Whisper hears 30 s at most
 
 
-def load_model(name: str) -> tuple[EmoModel, EmoAudioEncoder | ExecutionBlocker, EmoVAE | ExecutionBlocker]:
+def load_model(name: str) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker, BuiltInVAE | ExecutionBlocker]:
     """The parts of a checkpoint; one that it does not bring along tells whoever uses it what to load instead."""
     bundle = native.load(model_path(name))
     config = bundle.config
@@ -256,9 +256,9 @@ def load_model(name: str) -> tuple[EmoModel, EmoAudioEncoder | ExecutionBlocker,
                                      "wav2vec2 model.")
     vae = ExecutionBlocker(f"'{name}' brings no VAE along. Connect 'Load VAE' with the VAE of Stable Diffusion 1.5.")
     if bundle.audio_encoder is not None:
-        audio_encoder = EmoAudioEncoder(bundle.audio_encoder)
+        audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
     if bundle.autoencoder is not None:
-        vae = EmoVAE(bundle.autoencoder, config)
+        vae = BuiltInVAE(bundle.autoencoder, config)
     emo = EmoModel.of(bundle.emo, config)
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)

@@ -36,7 +36,7 @@ class EmoFaceMaskBuilder(io.ComfyNode):
                 io.Mask.Input("mask", optional=True,
                               tooltip="White where the face may be: over the original picture (as Load Image gives it after "
                                       "'Open in MaskEditor'), or over the fitted one. Used in mode 'mask'."),
-                BoundingBoxType.Input("bounding_box", optional=True,
+                BoundingBoxType.Input("bounding_box", optional=True, extra_dict={"forceInput": True},  # newer pages: no widget
                                       tooltip="A face box in pixels of the original picture, for example from a face detector; "
                                               "the largest of several. Used in mode 'box'."),
             ],

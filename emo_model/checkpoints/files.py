@@ -44,6 +44,8 @@ def open_tensors(path: str | Path) -> TensorFile:
         raise ValueError(f"{path.name} holds no weights: {said}")
     with path.open("rb") as file:
         start = file.read(4)
+    if not start:
+        raise ValueError(f"{path.name} is not a whole safetensors file (it is empty); download or copy it again")
     return _open_pickle(path, is_zip=True) if start[:2] == b"PK" else \
         _open_pickle(path, is_zip=False) if start[:1] == b"\x80" else _open_safetensors(path)
 
@@ -52,8 +54,6 @@ def not_tensors(path: Path) -> str | None:
     """What a file is that cannot hold tensors, as told by its first bytes; None if it may."""
     with path.open("rb") as file:
         start = file.read(64)
-    if not start:
-        return "it is empty; download it again"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, three lines of text in place of the real file; download that ('git lfs pull')"
     if start.lstrip()[:1] == b"<":

@@ -65,6 +65,8 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 
 
 def _metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {path}")
     file = open_tensors(path)
     if file.metadata.get("format") != NATIVE:
         raise wrong_file(file, "an EMO model of this pack")
@@ -79,20 +81,22 @@ def read_config(path: str | Path) -> ModelConfig:
 def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Bundle:
     """Read a model; dtype None keeps the file's. Built on the meta device, so weights are in memory once.
 
-    Raises FileNotFoundError, or ValueError naming the first keys that are missing or unknown.
+    Raises FileNotFoundError, or ValueError naming the first tensors that are missing, unknown or of another shape.
     """
     path = Path(path)
     metadata = _metadata(path)
     bundle = build(ModelConfig.from_json(metadata["config"]), device="meta", card=json.loads(metadata.get("card", "{}")))
-    wanted = {f"{name}.{key}": (part, key) for name, part in bundle.parts.items() for key in part.state_dict()}
+    wanted = {f"{name}.{key}": list(value.shape) for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
     states: dict[str, dict[str, Tensor]] = {name: {} for name in bundle.parts}
     with safe_open(path, "pt", device=str(device)) as file:
-        keys = {key for key in file.keys() if not key.startswith("idle.")}  # what no network runs: see checkpoints.hallo
-        if keys != wanted.keys():
-            missing, unknown = sorted(wanted.keys() - keys), sorted(keys - wanted.keys())
+        found = {full: file.get_slice(full).get_shape() for full in file.keys()
+                 if not full.startswith("idle.")}  # what no network runs: see checkpoints.hallo
+        if found != wanted:
+            missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+            odd = sorted(full for full in found.keys() & wanted.keys() if found[full] != wanted[full])
             raise ValueError(f"{path.name} does not fit its own config: {len(missing)} tensors missing {missing[:5]}, "
-                             f"{len(unknown)} unknown {unknown[:5]}; download or copy it again")
-        for full in keys:
+                             f"{len(unknown)} unknown {unknown[:5]}, {len(odd)} of another shape {odd[:5]}; download or copy it again")
+        for full in found:
             name, key = full.split(".", 1)
             value = file.get_tensor(full)
             states[name][key] = value if dtype is None else value.to(dtype)

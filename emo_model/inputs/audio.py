@@ -88,6 +88,7 @@ def features_per_frame(layers: Tensor, *, layer_rate: float = 50.0, fps: float, 
     """layers (T50, L, D), feature i centred at (i + 0.5) / layer_rate -> the features at the centre of each video frame.
 
     A sound of `seconds` has round(seconds * fps) frames, at least 1. Between features a straight line, beyond the ends the last.
+    EMO leaves open: how features of 50 a second become one per video frame.
     """
     if not len(layers):
         raise ValueError("the audio encoder heard nothing: there are no features. Connect a sound of at least 0.02 s")

@@ -76,7 +76,7 @@ def box_mask(size: int, box: tuple[float, float, float, float]) -> FaceMask:
 
 
 def whole_mask(size: int) -> FaceMask:
-    """The face may be anywhere."""
+    """The face may be anywhere. Differs from EMO: the paper always has the box of the face."""
     return FaceMask(torch.ones(1, 1, size, size))
 
 

@@ -16,13 +16,21 @@ from torch import Tensor
 def read_picture(path: str | Path) -> Tensor:
     """Any picture Pillow reads, turned as its EXIF says -> (1, 3, H, W) in [-1, 1]; transparency becomes white.
 
-    Raises FileNotFoundError, or ValueError for a file that is not a picture.
+    Raises FileNotFoundError, or ValueError for a file that is not a picture or not a whole one.
     """
+    name = Path(path).name
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGBA")
+            picture = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
-        raise ValueError(f"{Path(path).name} is not a picture that Pillow can read; give a PNG, JPEG or WebP file") from None
+        raise ValueError(f"{name} is not a picture that Pillow can read; give a PNG, JPEG or WebP file") from None
+    except OSError as error:
+        if error.errno is not None:  # the file system's, not the decoder's
+            raise
+        raise ValueError(f"{name} is damaged ({error}); save or download it again") from None
+    if picture.mode.startswith("I"):  # 16 bits of grey; Pillow would turn all above 255 into white
+        picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
+    picture = picture.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     pixels = torch.from_numpy(np.array(Image.alpha_composite(white, picture).convert("RGB")))
     return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -25,8 +25,8 @@ class Attention(nn.Module):
                 context_codes: Tensor | None = None, joined: Tensor | None = None) -> Tensor:
         """x (B, N, C) looks at context (B, M, D), or at itself if None; returns (B, N, C).
 
-        codes (N, C) and context_codes (M, D) tell queries and keys their places; values do not see them. joined (B / F, G, M', D):
-        further tokens to look at, projected once for the F frames that share them; if G > 1, frames take them by turns.
+        codes (N, C) and context_codes (M, D) tell queries and keys their places; values do not see them.
+        joined (B / F, G, M', D): further tokens for F frames to look at, projected once; if G > 1, frames take them by turns.
         """
         if context is None:
             context, context_codes = x, codes
@@ -38,7 +38,14 @@ class Attention(nn.Module):
             k, v = (torch.cat([own, project(joined)[:, turns].flatten(0, 1)], dim=1)
                     for own, project in ((k, self.to_k), (v, self.to_v)))
         q, k, v = (rearrange(part, "b n (h d) -> b h n d", h=self.heads) for part in (q, k, v))
-        return self.to_out[0](rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        return self.to_out[0](rearrange(_attend(q, k, v), "b h n d -> b n (h d)"))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # backwards, torch's CPU kernel is four times slower in bfloat16
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class GEGLU(nn.Module):

@@ -1,4 +1,7 @@
-"""The built-in autoencoder: light enough for a CPU, because no convolution runs at the picture's full resolution."""
+"""The built-in autoencoder: light enough for a CPU, because no convolution runs at the picture's full resolution.
+
+Differs from EMO: the paper uses the VAE of Stable Diffusion 1.5.
+"""
 
 from __future__ import annotations
 

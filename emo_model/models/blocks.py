@@ -41,9 +41,9 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """x (B, C, h, w) -> (B, C, *size), about twice as large."""
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """x (B, C, h, w) -> (B, C, *size), by default (2 h, 2 w)."""
+        return self.conv(F.interpolate(x, size=size or (2 * x.shape[-2], 2 * x.shape[-1]), mode="nearest"))
 
 
 class TransformerBlock(nn.Module):

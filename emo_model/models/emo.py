@@ -23,8 +23,8 @@ from .speed_layers import SpeedLayers
 class Context:
     """What every denoising step of a clip reads; parts that are None are skipped (see Backbone).
 
-    reference and motion: features by layer; audio: (B, F, M, D) tokens; speed: (B, F, D); face: (B, C, 1, h, w), added to the noise.
-    For Hallo: identity (B, 2, M, D), the tokens of nobody and of who is shown; regions: (B, 3, N) by level, region_weights (3,).
+    reference and motion: features by layer; audio: (B, F, M, D) tokens; speed: (B, F, D); face: (B, C, 1, h, w), added to the
+    noise. For Hallo: identity (B, 2, M, D), the tokens of nobody and of who is shown; regions: (B, 3, N) by level, region_weights (3,).
     """
 
     reference: ReferenceFeatures | None
@@ -53,9 +53,9 @@ class Context:
     def with_mixed_identity(self) -> Context:
         """What Hallo's own code makes of the two halves of guidance. Without identity tokens nothing changes.
 
-        It reads the portrait and the n motion frames once for each half, nobody's half first, in one batch of 2 (1 + n), and gives
-        the batch the tokens of nobody and of the portrait by turns: row r has the tokens r % 2, whatever its half. And of all 2 F
-        frames, frame i looks at the portrait of half i % 2, whatever its own (nobody's half then looks at none).
+        It reads the portrait and the n motion frames once for each half, nobody's half first, in one batch of 2 (1 + n), and
+        gives the batch the tokens of nobody and of the portrait by turns: row r has the tokens r % 2, whatever its half. And of
+        all 2 F frames, frame i looks at the portrait of half i % 2, whatever its own (nobody's half then looks at none).
         """
         if self.identity is None or self.motion is None:
             return self
@@ -90,9 +90,10 @@ class Emo(nn.Module):
         self.identity_projection = IdentityProjection(config) if config.identity_tokens else None
 
     def encode_reference(self, portrait: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
-        """portrait (B, C, h, w) scaled latents -> features (B, N, C) by layer; once per video.
+        """portrait (B, C, h, w) scaled latents -> features (B, N, C) by layer.
 
         identity (B, D): the face embedding, for models with identity tokens; None is nobody's.
+        Differs from EMO: the portrait is read once per video, not once per clip together with the motion frames.
         """
         size = (self.config.latent_channels, self.config.latent_size, self.config.latent_size)
         if tuple(portrait.shape[1:]) != size:
@@ -103,8 +104,8 @@ class Emo(nn.Module):
         nobody = portrait.new_zeros(len(portrait), self.config.identity_width)
         shown = nobody if identity is None else identity.to(portrait)
         if shown.shape != nobody.shape:
-            raise ValueError(f"the face embedding is {tuple(shown.shape)}, model '{self.config.name}' needs {tuple(nobody.shape)}: "
-                             "use the face recogniser that the model was trained with, or none")
+            raise ValueError(f"the face embedding is {tuple(shown.shape)}, model '{self.config.name}' needs "
+                             f"{tuple(nobody.shape)}: use the face recogniser that the model was trained with, or none")
         tokens = self.identity_projection(torch.cat([nobody, shown]))  # (2 B, M, D)
         return self._read_as(portrait, rearrange(tokens, "(who b) m d -> b who m d", who=2))
 

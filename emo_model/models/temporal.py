@@ -10,7 +10,10 @@ from .attention import Attention, FeedForward, frame_codes
 
 
 class TemporalBlock(nn.Module):
-    """Self-attention over frames (one or two, as in AnimateDiff), speed attention, feed-forward."""
+    """Self-attention over frames (one or two, as in AnimateDiff), speed attention, feed-forward.
+
+    EMO leaves open: where in a temporal layer the speed is read.
+    """
 
     def __init__(self, config: ModelConfig, channels: int):
         super().__init__()

@@ -94,7 +94,8 @@ def seeded_emo(config: ModelConfig, *, salt: str = "") -> Emo:
 
 
 @torch.no_grad()
-def compare(tensors: dict[str, Tensor], description: dict, *, salt: str = "", tolerance: float = TOLERANCE) -> Iterator[Difference]:
+def compare(tensors: dict[str, Tensor], description: dict, *, salt: str = "",
+            tolerance: float = TOLERANCE) -> Iterator[Difference]:
     """Each recorded `out.*` against ours, in the given order; one of which we know no counterpart is infinitely far off."""
     emo = seeded_emo(config_of(description), salt=salt)
     ours = _Ours(emo, tensors, description)
@@ -103,7 +104,7 @@ def compare(tensors: dict[str, Tensor], description: dict, *, salt: str = "", to
             continue
         made = ours.made(name)
         if made is not None and ".motion" in name and made.shape[2] < recorded.shape[2]:
-            recorded = recorded[:, :, -made.shape[2]:]  # Hallo's temporal modules also answer for motion frames, and drop that
+            recorded = recorded[:, :, -made.shape[2]:]  # Hallo's temporal modules also answer for motion frames
         if made is None or made.shape != recorded.shape:
             off = float("inf")
         else:

@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     default.add_argument("--resume", action="store_true", help="go on with the run in --out")
     default.add_argument("--data", type=Path, help="a folder made by prepare-default; made in --out if not given")
     default.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
+    default.add_argument("--precision", choices=("no", "bf16"), help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16")
     prepare = commands.add_parser("prepare-default", help="speak the training data into a folder, for a machine without speech engines")
     for command in (default, prepare):
         command.add_argument("--out", type=Path, required=True, help="folder of the run, or of the data")
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         path = make_default(chosen.out, preset=chosen.preset, data=chosen.data, minutes=chosen.minutes, resume=chosen.resume,
-                            seed=chosen.seed, scale=chosen.scale)
+                            seed=chosen.seed, scale=chosen.scale, precision=chosen.precision)
     except OutOfTime as reason:
         logging.info("time is over: %s; run the same command with --resume to go on", reason)
         return 3

@@ -6,13 +6,9 @@ all of it is done on the power in mel bands, where it costs next to nothing.
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -24,8 +20,6 @@ from ..models.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder
 from .speech_library import SpeechLibrary
 from .synthetic.speech import Speech
 from .synthetic.visemes import TRACKS, mouth_tracks
-
-log = logging.getLogger(__name__)
 
 _MEL_RATE, _RATE = 100, 50  # mel frames and features per second
 SOUNDS = ("", *"aɐɑɒæʌəɚɜɛeɪiɨyøœɔoʊuʉpbmfvwʃʒszθðtdnlrɹʁjkɡŋxhɾɲβ")
@@ -92,44 +86,6 @@ class AudioEncoderTask(nn.Module):
         loss = (error * error.new_tensor([1.5, 1.0, 1.0, 0.7])).mean() + 0.3 * change + 0.1 * sounds
         numbers = {name: float(value) for name, value in zip(TRACKS, error.detach(), strict=True)}
         return loss, numbers | {"change": float(change.detach()), "sounds": float(sounds.detach())}
-
-
-def train_audio_encoder(task: AudioEncoderTask, *, steps: int, minutes: float = math.inf, learning_rate: float = 2e-3,
-                        on_step: Callable[[dict], None] = lambda record: None) -> AudioEncoder:
-    """Train `task` for `steps`, or until `minutes` are over (the learning rate falls to the first end); returns the encoder.
-
-    on_step receives a record per step: step, loss, its parts, learning_rate, seconds.
-    """
-    optimizer = torch.optim.AdamW(task.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    began = time.monotonic()
-    task.train()
-    for step in range(steps):
-        passed = (time.monotonic() - began) / 60
-        if passed >= minutes:
-            break
-        done = max(step / steps, passed / minutes)
-        rate = learning_rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss, numbers = task(task.batch(step))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(task.parameters(), 1.0)
-        optimizer.step()
-        on_step({"step": step, "loss": float(loss.detach()), **numbers, "learning_rate": rate,
-                 "seconds": time.monotonic() - began})
-    task.eval()
-    return task.encoder
-
-
-def log_to(path: str | Path) -> Callable[[dict], None]:
-    """A callback that appends each record to a JSON-lines file and every hundredth to the log."""
-    def write(record: dict):
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        if record["step"] % 100 == 0:
-            log.info("step %d: loss %.4f", record["step"], record["loss"])
-    return write
 
 
 @torch.no_grad()

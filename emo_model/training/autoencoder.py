@@ -16,7 +16,7 @@ from .drawn import draw_stills
 
 @dataclass(frozen=True, eq=False)
 class StillBatch:
-    """pixels: (B, 3, H, W) in [-1, 1]; weight: (B, 1, H, W) of each pixel in the loss; noise: like the latents, unit variance."""
+    """pixels: (B, 3, H, W) in [-1, 1]; weight: (B, 1, H, W) of each pixel in the loss; noise: like the latents, to be added to them."""
 
     pixels: Tensor
     weight: Tensor
@@ -26,16 +26,20 @@ class StillBatch:
 class AutoencoderTask(nn.Module):
     """Absolute error of pixels and of their differences to the neighbours; latents are kept small and noise-proof.
 
-    Pictures come from a pool of freshly drawn heads that is drawn anew every `pool_steps` steps.
+    Pictures come from a pool of freshly drawn heads that is drawn anew every `pool_steps` steps. Each latent gets noise of a standard
+    deviation up to `latent_noise`. With `only_decoder` the latents stay what they are: the decoder alone learns to paint clean
+    pictures from latents as noisy as a sampler leaves them.
     """
 
     def __init__(self, autoencoder: Autoencoder, config: ModelConfig, *, batch: int, seed: int, pool_steps: int = 60,
-                 pool_pictures: int = 640, latent_noise: float = 0.05, device: torch.device | str = "cpu"):
+                 pool_pictures: int = 640, latent_noise: float = 0.1, only_decoder: bool = False, device: torch.device | str = "cpu"):
         super().__init__()
         self.autoencoder = autoencoder
         self.image_size, self.batch_size, self.seed = config.image_size, batch, seed
         self.latent_shape = (config.latent_channels, config.latent_size, config.latent_size)
         self.pool_steps, self.pool_pictures, self.latent_noise, self.device = pool_steps, pool_pictures, latent_noise, device
+        for name, parameter in autoencoder.named_parameters():
+            parameter.requires_grad_(not only_decoder or name.startswith(("decoder.", "linear_out.")))
         self._pool: tuple[int, Tensor, Tensor] | None = None
 
     def batch(self, step: int, rank: int = 0) -> StillBatch:
@@ -49,11 +53,12 @@ class AutoencoderTask(nn.Module):
         flip = (torch.rand(self.batch_size, generator=generator) < 0.5).to(pixels.device).view(-1, 1, 1, 1)
         pixels, weight = (torch.where(flip, part[chosen].flip(-1), part[chosen]).float() for part in (pixels, weight))
         noise = torch.randn((self.batch_size, *self.latent_shape), generator=generator)
-        return StillBatch(pixels, weight, noise.to(pixels.device))
+        amount = self.latent_noise * torch.rand(self.batch_size, 1, 1, 1, generator=generator)
+        return StillBatch(pixels, weight, (amount * noise).to(pixels.device))
 
     def forward(self, batch: StillBatch) -> tuple[Tensor, dict[str, Tensor]]:
         latents = self.autoencoder.encode(batch.pixels)
-        decoded = self.autoencoder.decode(latents + self.latent_noise * batch.noise).float()
+        decoded = self.autoencoder.decode(latents + batch.noise).float()
         weight = batch.weight / batch.weight.mean()
         error = ((decoded - batch.pixels).abs() * weight).mean()
         edges = sum(((decoded - batch.pixels).diff(dim=axis).abs() * weight.narrow(axis, 0, weight.shape[axis] - 1)).mean() for axis in (2, 3))

@@ -68,7 +68,10 @@ class ClipStore:
         return cls(**{field.name: torch.cat([getattr(store, field.name) for store in stores]) for field in fields(cls)})
 
     def batch(self, stage: Stage, config: ModelConfig, generator: torch.Generator) -> TrainingBatch:
-        """Random windows of random clips, with the stage's drop-outs. Raises ValueError if the clips are too short."""
+        """Random windows of random clips, with the stage's drop-outs. Raises ValueError if the clips are too short.
+
+        Differs from EMO: all frames of a clip are given its mean head speed.
+        """
         clips, length = self.latents.shape[:2]
         count, device = stage.batch, self.latents.device
         frames, motion_frames = (config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)
@@ -100,9 +103,10 @@ class ClipStore:
         motion = motion + stage.motion_noise * uniform(count, 1, 1, 1, 1).square() * normal(motion)
 
         share = (torch.arange(count, device=device) + uniform(count)) / count  # stratified: every batch sees all noise levels
+        timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
         speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
         return TrainingBatch(
-            clean, normal(clean), (share * config.train_timesteps).long(), reference, motion,
+            clean, normal(clean), timestep, reference, motion,
             self.audio[who[:, None, None], steps].float(), speed[:, None, None].expand(steps.shape),
             face_masks(self.boxes[who], config.image_size, whole=uniform(count) < stage.whole_mask),
             loss_weight(self.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),

@@ -3,9 +3,12 @@
 Every step leaves a file in OUT and is skipped when that is there, so a run goes on where it stopped:
 
     speech/                    prepared speech (or --data DIR, made beforehand by `prepare-default`)
-    audio_encoder.safetensors  autoencoder.safetensors  clips.safetensors  image.safetensors  video.safetensors  speed.safetensors
+    autoencoder.safetensors    decoder.safetensors (the same with a decoder that stands noise)    audio_encoder.safetensors
+    clips.safetensors          image.safetensors    video.safetensors    speed.safetensors
     default.safetensors        the model, and default.safetensors.00x, its pieces of under 16 MB
     log.jsonl                  a line every 50 steps, and one for each finished step
+
+Differs from EMO: drawn heads and synthetic speech stand in for hundreds of hours of recorded people.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from torch import Tensor, nn
 from ..checkpoints import native
 from ..checkpoints.pieces import split
 from ..config import PRESETS, ModelConfig
+from . import progress
 from .audio_encoder import AudioEncoderTask
 from .autoencoder import AutoencoderTask, latent_statistics
 from .clips import ClipStore
@@ -45,6 +49,8 @@ class Recipe:
     speech_minutes: float = 75.0
     audio_encoder: Plan = Plan("audio_encoder", steps=3_000, learning_rate=2e-3, warmup_steps=50)
     autoencoder: Plan = Plan("autoencoder", steps=4_000, learning_rate=1e-3, warmup_steps=100)
+    decoder: Plan = Plan("decoder", steps=1_000, learning_rate=6e-4, warmup_steps=30)
+    decoder_noise: float = 0.5
     autoencoder_batch: int = 64
     pool_steps: int = 60
     people: int = 3_000
@@ -57,27 +63,44 @@ RECIPE = {
     "default": Recipe(),
     "default-cpu": Recipe(audio_encoder=Plan("audio_encoder", steps=1_500, learning_rate=2e-3, warmup_steps=50),
                           autoencoder=Plan("autoencoder", steps=1_200, learning_rate=1.2e-3, warmup_steps=100),
-                          autoencoder_batch=16, pool_steps=150, people=1_050, frames=34, stages=RECIPES["default-cpu"]),
+                          decoder=Plan("decoder", steps=1_200, learning_rate=6e-4, warmup_steps=30), autoencoder_batch=16, pool_steps=150, people=1_050, frames=34, stages=RECIPES["default-cpu"]),
     "test": Recipe(speech_minutes=0.5, audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
-                   autoencoder=Plan("autoencoder", steps=3, learning_rate=1e-3, warmup_steps=1), autoencoder_batch=2, people=3,
+                   autoencoder=Plan("autoencoder", steps=3, learning_rate=1e-3, warmup_steps=1),
+                   decoder=Plan("decoder", steps=2, learning_rate=1e-3, warmup_steps=1), autoencoder_batch=2, people=3,
                    frames=10, stages=RECIPES["test"]),
 }
 
 
 def make_default(out: Path, *, preset: str = "default", data: Path | None = None, minutes: float = math.inf, resume: bool = False,
-                 seed: int = 0, scale: float = 1.0, clock: Callable[[], float] = time.monotonic) -> Path:
+                 seed: int = 0, scale: float = 1.0, precision: str | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> Path:
     """Train the built-in model into `out`; returns the path of the finished file.
 
-    data: a folder made by `prepare_default`, else one is made in `out`. Raises OutOfTime when `minutes` are over (everything so
-    far is kept; call again with resume=True), FileExistsError if `out` holds a run and `resume` is not set.
+    data: a folder made by `prepare_default`, else one is made in `out`; precision: 'bf16' or 'no', by default bf16 where there is
+    CUDA (a CPU with AVX-512 BF16 gains a third by it, others lose). Raises OutOfTime when `minutes` are over (everything so
+    far is kept, and packed into progress.safetensors.001, ... for another machine; call again with resume=True),
+    FileExistsError if `out` holds a run and `resume` is not set.
     """
-    deadline = clock() + 60 * minutes
     if (out / "log.jsonl").exists() and not resume:
         raise FileExistsError(f"{out} already holds a training run; add --resume to go on with it, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    config, recipe = PRESETS[preset], RECIPE[preset]
+    progress.unpack(out)
+    recipe = RECIPE[preset]
+    try:
+        finished = _make(out, preset, recipe, data, clock() + 60 * minutes, seed, scale, precision, clock)
+    except OutOfTime:
+        progress.pack(out, (*progress.PARTS, *(stage.name for stage in recipe.stages)))
+        raise
+    for piece in out.glob(f"{progress.NAME}.*"):
+        piece.unlink()
+    return finished
+
+
+def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: float, seed: int, scale: float,
+          precision: str | None, clock: Callable[[], float]) -> Path:
+    config = PRESETS[preset]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = "bf16" if device == "cuda" else "no"
+    precision = precision or ("bf16" if device == "cuda" else "no")
     torch.manual_seed(seed)
 
     def step(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -88,6 +111,7 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
                 raise OutOfTime(f"'{name}' is next")
             began = clock()
             native.write_tensors(path, {key: value.cpu().contiguous() for key, value in make().items()})
+            (out / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
             append_line(out / "log.jsonl", {"finished": name, "seconds_since_resume": round(clock() - began, 1), "device": device_name()})
         return load_file(path)
 
@@ -99,13 +123,15 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
     bundle = native.build(config)
     library = SpeechLibrary(folder)
 
-    def train_autoencoder() -> dict[str, Tensor]:
+    def train_autoencoder(plan: Plan, **how) -> dict[str, Tensor]:
         bundle.autoencoder.to(memory_format=torch.channels_last)
-        task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed,
-                               pool_steps=recipe.pool_steps, device=device)
-        return _without("autoencoder.", run(task, recipe.autoencoder))
+        task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed, pool_steps=recipe.pool_steps,
+                               device=device, **how)
+        return bundle.autoencoder.state_dict() | _without("autoencoder.", run(task, plan))
 
-    bundle.autoencoder.load_state_dict(step("autoencoder", train_autoencoder))
+    bundle.autoencoder.load_state_dict(step("autoencoder", lambda: train_autoencoder(recipe.autoencoder)))
+    bundle.autoencoder.load_state_dict(step("decoder", lambda: train_autoencoder(
+        recipe.decoder, only_decoder=True, latent_noise=recipe.decoder_noise)))
 
     def train_audio_encoder() -> dict[str, Tensor]:
         average = run(AudioEncoderTask(config.audio_encoder, library, seed=seed), recipe.audio_encoder)
@@ -124,7 +150,8 @@ def make_default(out: Path, *, preset: str = "default", data: Path | None = None
 
     clips = ClipStore(**{name: value.to(device) for name, value in step("clips", draw).items()})
     emo = bundle.emo
-    for stage in recipe.stages:
+    done = [number for number, stage in enumerate(recipe.stages) if (out / f"{stage.name}.safetensors").exists()]
+    for stage in recipe.stages[max(done, default=0):]:
         emo.load_state_dict(step(stage.name, lambda: _stage_weights(emo, stage, clips, seed, run)))  # noqa: B023
 
     finished = native.Bundle(config, emo.to("cpu").eval(), autoencoder.to("cpu"), audio_encoder.to("cpu"), {

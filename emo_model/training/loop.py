@@ -42,8 +42,8 @@ class Plan:
     log_every: int = 50
     save_seconds: float = 120.0
 
-    def rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+    def rate(self, step: int, *, warm_from: int = 0) -> float:
+        warm = min(1.0, (step - warm_from + 1) / max(1, self.warmup_steps))
         return self.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
 
@@ -55,9 +55,9 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
           clock: Callable[[], float] = time.monotonic) -> dict[str, Tensor]:
     """Train what requires a gradient in `task`; returns the averaged (EMA) weights by name.
 
-    Goes on from OUT/state/NAME.safetensors if that is there, bit-equal to a run that was never stopped. Logs lines of JSON to
-    OUT/log.jsonl. Raises OutOfTime when `clock` reaches `deadline`, with the state saved, FloatingPointError if the loss is
-    not a number.
+    Goes on from OUT/state/NAME.safetensors if that is there, bit-equal to a run that was never stopped; the caller removes that
+    file once the weights are safe. Logs lines of JSON to OUT/log.jsonl. Raises OutOfTime when `clock` reaches `deadline`, with the
+    state saved, FloatingPointError if the loss is not a number. EMO leaves open: whether weights are averaged.
     """
     from accelerate import Accelerator
 
@@ -67,13 +67,13 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
     optimizer = torch.optim.AdamW(trained.values(), plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay)
     average = {name: parameter.detach().clone() for name, parameter in trained.items()}
     state = out / "state" / f"{plan.name}.safetensors"
-    step = _restore(state, trained, average, optimizer) if state.exists() else 0
+    step, warm_from = _restore(state, trained, average, optimizer) if state.exists() else (0, 0)
     model, optimizer = accelerator.prepare(task, optimizer)
     task.train()
     started, saved, first = clock(), clock(), step
     while step < plan.steps:
         for group in optimizer.param_groups:
-            group["lr"] = plan.rate(step)
+            group["lr"] = plan.rate(step, warm_from=warm_from)
         with accelerator.autocast():
             loss, values = model(task.batch(step, accelerator.process_index))
         accelerator.backward(loss)
@@ -85,7 +85,7 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
         with torch.no_grad():
             torch._foreach_lerp_(list(average.values()), list(trained.values()), 1 - decay)
         if accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps):
-            line = {"stage": plan.name, "step": step, "steps": plan.steps, "loss": loss.item(), "rate": plan.rate(step - 1),
+            line = {"stage": plan.name, "step": step, "steps": plan.steps, "loss": loss.item(), "rate": optimizer.param_groups[0]["lr"],
                     "seconds_per_step": (clock() - started) / (step - first), **{key: float(value) for key, value in values.items()}}
             if not math.isfinite(line["loss"]):
                 raise FloatingPointError(f"the loss of stage '{plan.name}' is {line['loss']} at step {step}; lower the learning rate")
@@ -93,12 +93,11 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
             log.info("%s", "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()))
         over = clock() > deadline
         if accelerator.is_main_process and step < plan.steps and (over or clock() - saved > plan.save_seconds):
-            _save(state, step, trained, average, optimizer)
+            _save(state, step, warm_from, trained, average, optimizer)
             saved = clock()
         if over and step < plan.steps:
             raise OutOfTime(f"stage '{plan.name}' stands at step {step} of {plan.steps}")
     accelerator.wait_for_everyone()
-    state.unlink(missing_ok=True)
     return average
 
 
@@ -108,17 +107,18 @@ def append_line(path: Path, values: dict) -> None:
         file.write(json.dumps(values) + "\n")
 
 
-def _save(path: Path, step: int, trained: dict, average: dict, optimizer) -> None:
+def _save(path: Path, step: int, warm_from: int, trained: dict, average: dict, optimizer) -> None:
     tensors = {}
     for name, parameter in trained.items():
         tensors[f"model.{name}"] = parameter.detach()
         tensors[f"average.{name}"] = average[name]
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
-    write_tensors(path, {name: value.cpu().contiguous() for name, value in tensors.items()}, {"step": str(step)})
+    write_tensors(path, {name: value.cpu().contiguous() for name, value in tensors.items()}, {"step": str(step), "warm_from": str(warm_from)})
 
 
-def _restore(path: Path, trained: dict, average: dict, optimizer) -> int:
+def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, int]:
+    """(step, the step from which the rate warms up): a run carried here without its optimiser warms up again."""
     with safe_open(path, "pt") as file:
         keys = set(file.keys())
         if {f"model.{name}" for name in trained} != {key for key in keys if key.startswith("model.")}:
@@ -129,5 +129,7 @@ def _restore(path: Path, trained: dict, average: dict, optimizer) -> int:
                 average[name].copy_(file.get_tensor(f"average.{name}"))
             values = {key: file.get_tensor(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
                       if f"optimizer.{key}.{name}" in keys}
-            optimizer.state[parameter] = {key: value if key == "step" else value.to(parameter) for key, value in values.items()}
-        return int(file.metadata()["step"])
+            if values:
+                optimizer.state[parameter] = {key: value if key == "step" else value.to(parameter) for key, value in values.items()}
+        metadata = file.metadata()
+        return int(metadata["step"]), int(metadata.get("warm_from", metadata["step"]))

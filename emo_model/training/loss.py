@@ -31,7 +31,10 @@ class EmoTask(nn.Module):
         return self.clips.batch(self.stage, self.emo.config, generator)
 
     def forward(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted mean squared error of the prediction, and the error near the mouth for the log."""
+        """Weighted mean squared error of the prediction, and the error near the mouth for the log.
+
+        Differs from EMO: cells near the mouth and the eyes weigh more.
+        """
         emo, stage = self.emo, self.stage
         reference = emo.encode_reference(batch.reference)
         reference = ReferenceFeatures({name: x * batch.keeps_reference.view(-1, 1, 1).to(x)

@@ -24,7 +24,7 @@ class Stage:
     drop_motion: float = 0.0  # share of samples that begin a video: zero maps
     motion_noise: float = 0.0  # motion frames get noise of up to this standard deviation, so that a long video does not drift
     reference_noise: float = 0.0
-    whole_mask: float = 0.25  # share of samples whose face may be anywhere
+    whole_mask: float = 0.25  # share of samples whose face may be anywhere. Differs from EMO: the paper names no such share
 
     def trains_parameter(self, name: str) -> bool:
         return (any(fnmatchcase(name, pattern) for pattern in self.trains)
@@ -53,12 +53,12 @@ DEFAULT = (
     replace(VIDEO, steps=4_000, batch=32, learning_rate=6e-4, reference_noise=0.1),
     replace(SPEED, steps=800, batch=32, learning_rate=3e-4, reference_noise=0.1),
 )
-"""The built-in model from scratch on one GPU."""
+"""The built-in model on one GPU. Differs from EMO: it starts from nothing, not from SD 1.5 and AnimateDiff."""
 
 DEFAULT_CPU = (
-    replace(IMAGE, steps=1_500, batch=24, learning_rate=8e-4, reference_noise=0.1),
-    replace(VIDEO, steps=2_400, batch=4, learning_rate=8e-4, reference_noise=0.1),
-    replace(SPEED, steps=250, batch=4, learning_rate=3e-4, reference_noise=0.1),
+    replace(IMAGE, steps=1_300, batch=24, learning_rate=1e-3, reference_noise=0.1),
+    replace(VIDEO, steps=2_200, batch=4, learning_rate=8e-4, reference_noise=0.1),
+    replace(SPEED, steps=120, batch=4, learning_rate=3e-4, reference_noise=0.1),
 )
 """The built-in model from scratch on two CPU cores."""
 

@@ -16,8 +16,8 @@ from emo_model.models.attention import frame_codes
 from emo_model.sampling.oracle import seeded_emo, seeded_weight
 
 DATA = Path(__file__).parents[1] / "data"
-TINY = replace(HALLO, image_size=64, channels=(32, 32, 64, 64), identity_width=8, identity_context_width=12, audio_layers=12,
-               audio_width=4, audio_context_width=16, audio_tokens=3, audio_projection_width=8, face_locator_channels=(4, 4, 8, 8))
+TINY = replace(HALLO, image_size=64, channels=(32, 32, 64, 64), identity_width=8, identity_context_width=12, audio_width=4,
+               audio_context_width=16, audio_tokens=3, audio_projection_width=8, face_locator_channels=(4, 4, 8, 8))
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,12 @@ def test_defaults_are_those_of_the_library(pack):
     assert pack.nodes["EmoHeadSpeed"].define_schema().inputs[0].default == defaults["head_speed"]
 
 
+def test_a_box_comes_by_wire_only(pack):
+    """Pages of 2026 would make a widget of it, which always sends a box."""
+    optional = pack.nodes["EmoFaceMaskBuilder"].INPUT_TYPES()["optional"]
+    assert optional["bounding_box"][0] == "BOUNDING_BOX" and optional["bounding_box"][1]["forceInput"] is True
+
+
 def test_the_loader_lists_the_built_in_model_first_and_then_the_files(pack):
     assert pack.nodes["EmoLoadModel"].define_schema().inputs[0].options == ["built-in default", "tiny.safetensors"]
 

@@ -133,7 +133,8 @@ def language_of(voice: str) -> str:
 
 
 def sample_speech(seed: int, seconds: float, *, held_out: bool = False) -> Speech:
-    """`seconds` of one voice saying drawn sentences with pauses; the same for the same arguments and installed voices.
+    """`seconds` of one voice saying drawn sentences with pauses: the same words by the same voice for the same seed and installed
+    voices. espeak speaks them a few samples differently each time (its library keeps hidden state), so keep what was prepared.
 
     held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract are varied.
     Raises RuntimeError if no engine is installed.

@@ -28,7 +28,8 @@ def test_what_is_written_is_read_by_safetensors(tmp_path):
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("old", [False, True])
 def test_torch_files_are_read_in_both_formats(tmp_path, wrapped, old):
-    torch.save({"state_dict": TENSORS, "epoch": 3} if wrapped else TENSORS, tmp_path / "x.pth", _use_new_zipfile_serialization=not old)
+    content = {"state_dict": TENSORS, "epoch": 3} if wrapped else TENSORS
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=not old)
     file = open_tensors(tmp_path / "x.pth")
     assert file.shapes == {name: tuple(value.shape) for name, value in TENSORS.items()}
     assert all(torch.equal(file.read(name), value) for name, value in TENSORS.items())
@@ -71,8 +72,8 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
 
 @pytest.mark.parametrize("content, said", [
     (b"", "empty"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "Git LFS pointer"),
-    (b"<!DOCTYPE html><html></html>", "web page"), (b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00", "GGUF"), (b"hello, weights of a net", "text"),
-    (bytes(range(1, 60)), "neither safetensors nor a torch file")])
+    (b"<!DOCTYPE html><html></html>", "web page"), (b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00", "GGUF"),
+    (b"hello, weights of a net", "text"), (bytes(range(1, 60)), "neither safetensors nor a torch file")])
 def test_what_holds_no_weights_is_named(tmp_path, content, said):
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=said):

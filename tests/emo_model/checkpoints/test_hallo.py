@@ -97,7 +97,7 @@ def test_what_nothing_runs_is_not_loaded_and_changes_nothing(tiny_hallo, tmp_pat
     (lambda net: net.pop("audioproj.norm.bias"), "1 missing (audioproj.norm.bias)"),
     (lambda net: net.pop("denoising_unet.up_blocks.0.motion_modules.1.temporal_transformer.norm.bias"), "1 missing"),
     (lambda net: net.update({"denoising_unet.extra": torch.zeros(1)}), "1 left over (denoising_unet.extra)"),
-    (lambda net: net.update({"face_locator.conv_out.bias": torch.zeros(5)}), "of another shape (face_locator.conv_out.bias 5 for 32)"),
+    (lambda net: net.update({"face_locator.conv_out.bias": torch.zeros(5)}), "(face_locator.conv_out.bias 5 for 32)"),
     (lambda net: [net.pop(key) for key in list(net) if "down_blocks.0.attentions" in key], "left over"),
     (lambda net: [net.pop(key) for key in list(net) if key.startswith("imageproj.proj")], "a part of Hallo's net only"),
 ])

@@ -24,8 +24,9 @@ def context(tiny_hallo, draw):
     """Of three frames: the first clip of a video."""
     emo, config = tiny_hallo.emo, tiny_hallo.config
     reference = emo.encode_reference(draw(1, 4, 8, 8), draw(1, config.identity_width))
-    clip = ClipConditions(draw(1, 3, 5, config.audio_layers, config.audio_width), torch.zeros(1, 3, 5), torch.ones(1, 1, 64, 64), 3,
-                          regions=torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    voice = draw(1, 3, 5, config.audio_layers, config.audio_width)
+    regions = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    clip = ClipConditions(voice, torch.zeros(1, 3, 5), torch.ones(1, 1, 64, 64), 3, regions=regions)
     with torch.no_grad():
         return emo.prepare(reference, emo.encode_motion(MotionFrames(), like=reference), clip)
 
@@ -86,14 +87,15 @@ def test_an_unknown_face_is_nobody(tiny_hallo, draw):
 
 
 def test_an_embedding_of_another_recogniser_is_refused(tiny_hallo, draw):
-    with pytest.raises(ValueError, match=r"face embedding is \(1, 7\), model 'oracle|face embedding is \(1, 7\), model 'hallo'"):
+    with pytest.raises(ValueError, match=r"face embedding is \(1, 7\), model 'hallo' needs \(1, 8\)"):
         tiny_hallo.emo.encode_reference(draw(1, 4, 8, 8), draw(1, 7))
 
 
 def test_without_regions_the_error_says_what_to_connect(tiny_hallo, draw):
     emo, config = tiny_hallo.emo, tiny_hallo.config
     reference = emo.encode_reference(draw(1, 4, 8, 8))
-    clip = ClipConditions(draw(1, 3, 5, config.audio_layers, config.audio_width), torch.zeros(1, 3, 5), torch.ones(1, 1, 64, 64), 3)
+    voice = draw(1, 3, 5, config.audio_layers, config.audio_width)
+    clip = ClipConditions(voice, torch.zeros(1, 3, 5), torch.ones(1, 1, 64, 64), 3)
     with pytest.raises(ValueError, match="EMO Face Mask Builder"):
         emo.prepare(reference, emo.encode_motion(MotionFrames(), like=reference), clip)
 
@@ -114,7 +116,7 @@ def test_mixed_tokens_go_by_rows_of_hallos_batch(context):
     assert not torch.allclose(own, nobody, atol=1e-3)
     assert torch.equal(mixed.motion.features[name][0], torch.stack([nobody[0], own[1]]))
     assert torch.equal(mixed.motion.nobody[name][0], torch.stack([own[0], nobody[1]]))
-    by_turns = mixed.reference.features[name][0]  # frame 0 of this half is frame 3 of the batch: it looks at this half's portrait
+    by_turns = mixed.reference.features[name][0]  # this half's frame 0 is frame 3 of the batch, and 3 % 2 is this half
     assert torch.equal(by_turns, torch.stack([context.reference.features[name][0], context.reference.nobody[name][0]]))
 
 
@@ -124,5 +126,6 @@ def test_regions_are_resized_to_every_level(tiny_hallo, context):
 
 def test_sizes_that_do_not_halve_evenly_come_out_as_they_went_in(tiny_hallo, draw):
     net = tiny_hallo.emo.backbone
-    said = net(draw(1, 4, 1, 7, 9), torch.tensor([5]), reference=None, motion=None, audio=None, speed=None, identity=draw(1, 4, 12))
+    noisy, identity = draw(1, 4, 1, 7, 9), draw(1, 4, 12)
+    said = net(noisy, torch.tensor([5]), reference=None, motion=None, audio=None, speed=None, identity=identity)
     assert said.shape == (1, 4, 1, 7, 9)

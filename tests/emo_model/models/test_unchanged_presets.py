@@ -1,7 +1,7 @@
-"""What files of earlier versions hold still means the same: parameter names, shapes and outputs of the presets, written down once.
+"""What files of earlier versions hold still means the same: names, shapes and outputs of the presets, written down once.
 
-Weights are a pure function of their names. `python tests/emo_model/models/test_unchanged_presets.py` writes the record anew, which
-is only right where old files are meant to stop working.
+Weights are a pure function of their names. `python tests/emo_model/models/test_unchanged_presets.py` writes the record anew;
+that is only right where old files are meant to stop working.
 """
 
 from __future__ import annotations

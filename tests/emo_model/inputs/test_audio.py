@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import math
+import wave
+
+import numpy as np
+import pytest
+import torch
+
+from emo_model.config import AudioEncoderConfig
+from emo_model.inputs.audio import encode_long, features_per_frame, read_audio, resample
+from emo_model.models.audio_encoder import AudioEncoder
+
+
+def tone(rate: int, seconds: float, hertz: float = 440) -> torch.Tensor:
+    return torch.sin(2 * math.pi * hertz * torch.arange(round(seconds * rate)) / rate)[None]
+
+
+def loudness(sound: torch.Tensor) -> torch.Tensor:
+    """An encoder of one feature, the mean size of 320 samples."""
+    return sound[:, :sound.shape[1] // 320 * 320].unflatten(1, (-1, 320)).abs().mean(-1)[:, :, None, None]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000, 96000])
+def test_a_tone_stays_the_same_tone_at_16_khz(rate):
+    heard = resample(tone(rate, 2.0), rate)
+    assert heard.shape == (32000,)
+    torch.testing.assert_close(heard[400:-400], tone(16000, 2.0)[0, 400:-400], rtol=0, atol=3e-3)
+
+
+def test_what_16_khz_cannot_hold_is_removed():
+    assert resample(tone(48000, 1.0, hertz=12000), 48000)[400:-400].abs().max() < 0.01
+
+
+def test_channels_are_averaged():
+    left = tone(44100, 0.5)
+    four = torch.cat([left, -left, left, left])
+    torch.testing.assert_close(resample(four, 44100), 0.5 * resample(left, 44100), rtol=0, atol=1e-5)
+
+
+def test_no_sound_gives_no_samples():
+    assert resample(torch.zeros(2, 0), 44100).shape == (0,)
+
+
+def test_a_wav_file_is_read_with_its_channels_and_rate(tmp_path):
+    sound = (np.stack([tone(22050, 0.3)[0], 0.5 * tone(22050, 0.3)[0]]) * 20000).astype(np.int16)
+    with wave.open(str(tmp_path / "two.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(22050)
+        file.writeframes(sound.T.tobytes())
+    waveform, rate = read_audio(tmp_path / "two.wav")
+    assert rate == 22050
+    torch.testing.assert_close(waveform, torch.from_numpy(sound) / 32768)
+
+
+def test_a_file_that_is_no_sound_is_named(tmp_path):
+    (tmp_path / "notes.wav").write_text("nothing to hear")
+    with pytest.raises(ValueError, match="notes.wav"):
+        read_audio(tmp_path / "notes.wav")
+
+
+def test_encoding_in_pieces_equals_encoding_the_whole():
+    torch.manual_seed(0)
+    encoder = AudioEncoder(AudioEncoderConfig(width=16, features=8, blocks=3)).eval()
+    generator = torch.Generator().manual_seed(1)
+    swell = torch.rand(26, generator=generator).repeat_interleave(16000)[:400123]
+    sound = 0.1 * torch.randn(400123, generator=generator) * swell
+    context = encoder.context_seconds
+    with torch.no_grad():
+        whole = encoder(sound[None])[0]
+    pieces = encode_long(encoder, sound, chunk_seconds=3.0, context_seconds=context)
+    torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-3)
+
+
+def test_the_default_context_reaches_as_far_as_the_built_in_encoder():
+    lengths = []
+
+    def note(sound: torch.Tensor) -> torch.Tensor:
+        lengths.append(sound.shape[1] / 16000)
+        return loudness(sound)
+
+    encode_long(note, torch.zeros(16000 * 90))
+    context = (lengths[1] - 20.0) / 2
+    assert context >= AudioEncoder(AudioEncoderConfig()).context_seconds
+    assert max(lengths) <= 30.0  # Whisper's limit
+
+
+def test_an_hour_never_reaches_the_encoder_at_once():
+    longest = []
+
+    def short_only(sound: torch.Tensor) -> torch.Tensor:
+        longest.append(sound.shape[1])
+        return loudness(sound)
+
+    assert encode_long(short_only, torch.zeros(1).expand(16000 * 3600)).shape == (180000, 1, 1)
+    assert max(longest) <= 30 * 16000
+
+
+def test_even_the_shortest_sound_has_a_feature():
+    assert encode_long(loudness, torch.ones(5)).shape == (1, 1, 1)
+
+
+def test_a_tone_at_second_3_shows_in_frame_75():
+    sound = torch.zeros(16000 * 5)
+    sound[48000:48640] = 1  # 40 ms, one frame
+    features = features_per_frame(encode_long(loudness, sound), fps=25, seconds=5.0)
+    assert features.frames[:, 0, 0].nonzero().flatten().tolist() == [75]
+
+
+@pytest.mark.parametrize(("fps", "seconds", "frames"),
+                         [(25, 4.0, 100), (24, 1.0, 24), (29.97, 10.0, 300), (30, 0.01, 1), (60, 2.51, 151)])
+def test_as_many_frames_as_the_seconds_hold(fps, seconds, frames):
+    layers = torch.randn(max(1, int(seconds * 50)), 2, 3)
+    assert features_per_frame(layers, fps=fps, seconds=seconds).frames.shape == (frames, 2, 3)
+
+
+def test_frames_lie_on_the_straight_lines_between_features():
+    layers = ((torch.arange(100) + 0.5) / 50)[:, None, None]  # each feature tells the time of its centre
+    frames = features_per_frame(layers, fps=30, seconds=2.0).frames[:, 0, 0]
+    torch.testing.assert_close(frames[1:-1], ((torch.arange(60) + 0.5) / 30)[1:-1])
+
+
+def test_one_feature_serves_all_frames():
+    assert (features_per_frame(torch.ones(1, 1, 2), fps=25, seconds=0.2).frames == 1).all()

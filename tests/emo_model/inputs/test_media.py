@@ -1,0 +1,182 @@
+"""Pictures in, videos out, and what is read back from them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from emo_model.inputs.audio import read_audio
+from emo_model.inputs.media import VideoWriter, read_picture, read_video, to_uint8
+
+
+def corners(pixels: torch.Tensor) -> list[int]:
+    """Red of the four corners of (1, 3, H, W), clockwise from the upper left, 0..255."""
+    red = ((pixels[0, 0] + 1) * 127.5).round().int()
+    return [red[0, 0].item(), red[0, -1].item(), red[-1, -1].item(), red[-1, 0].item()]
+
+
+@pytest.fixture
+def marked() -> Image.Image:
+    """30x20 pixels, its corners 0, 60, 120, 180 red, clockwise from the upper left."""
+    picture = np.zeros((20, 30, 3), np.uint8)
+    picture[:10, 15:, 0], picture[10:, 15:, 0], picture[10:, :15, 0] = 60, 120, 180
+    return Image.fromarray(picture)
+
+
+def test_a_picture_is_read_pixel_by_pixel(tmp_path, marked):
+    marked.save(tmp_path / "a.png")
+    pixels = read_picture(tmp_path / "a.png")
+    assert pixels.shape == (1, 3, 20, 30) and pixels.dtype == torch.float32 and corners(pixels) == [0, 60, 120, 180]
+    assert np.array_equal(to_uint8(pixels)[0], np.array(marked))
+
+
+def test_a_photograph_is_turned_as_its_camera_was_held(tmp_path, marked):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise by a quarter to look at it
+    marked.save(tmp_path / "a.png", exif=exif)
+    pixels = read_picture(tmp_path / "a.png")
+    assert pixels.shape == (1, 3, 30, 20) and corners(pixels) == [180, 0, 60, 120]
+
+
+def test_transparency_becomes_white(tmp_path):
+    Image.new("RGBA", (5, 7), (200, 0, 0, 0)).save(tmp_path / "a.png")
+    assert torch.equal(read_picture(tmp_path / "a.png"), torch.ones(1, 3, 7, 5))
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 128), ("LA", (128, 255)), ("1", 1), ("P", 3), ("CMYK", (0, 0, 0, 0)),
+                                              ("I;16", 40_000), ("F", 128.0)])
+def test_pictures_of_every_kind_become_three_channels_in_range(tmp_path, mode, colour):
+    path = tmp_path / ("a.tiff" if mode in ("CMYK", "F") else "a.png")
+    Image.new(mode, (9, 5), colour).save(path)
+    pixels = read_picture(path)
+    assert pixels.shape == (1, 3, 5, 9) and pixels.min() >= -1 and pixels.max() <= 1
+
+
+def test_sixteen_bit_grey_keeps_its_greys(tmp_path):
+    ramp = np.linspace(0, 65_535, 64).astype(np.uint16)[None].repeat(4, 0)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    pixels = read_picture(tmp_path / "a.png")
+    torch.testing.assert_close(pixels[0, 0, 0], torch.linspace(-1, 1, 64), rtol=0, atol=0.01)
+
+
+def test_what_is_no_picture_is_refused_with_a_remedy(tmp_path):
+    (tmp_path / "a.png").write_text("not a picture")
+    with pytest.raises(ValueError, match="a.png is not a picture that Pillow can read; give a PNG, JPEG or WebP file"):
+        read_picture(tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError, match="nobody.png"):
+        read_picture(tmp_path / "nobody.png")
+
+
+def test_a_picture_that_was_cut_off_is_refused(tmp_path, seeded):
+    Image.fromarray(to_uint8(seeded(1, 3, 64, 64))[0]).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[:len(data) // 2])
+    with pytest.raises(ValueError, match="a.jpg is damaged"):
+        read_picture(tmp_path / "a.jpg")
+
+
+def moving(frames: int, *, width: int = 32, height: int = 32) -> np.ndarray:
+    """(F, H, W, 3): a soft slope that turns brighter frame by frame."""
+    slope = np.linspace(0, 80, width)[None, None, :, None] + np.arange(frames)[:, None, None, None] * (160 / max(frames, 1))
+    return np.broadcast_to(slope, (frames, height, width, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("fps", [25.0, 12.5, 30_000 / 1001, 23.976, 60.0])
+def test_a_video_has_the_frames_it_was_given_at_their_rate(tmp_path, fps):
+    frames = moving(11)
+    with VideoWriter(tmp_path / "a.mp4", fps=fps, width=32, height=32) as video:
+        video.write(frames[:4])
+        video.write(frames[4:])
+    read, rate = read_video(tmp_path / "a.mp4")
+    assert len(read) == 11 and abs(rate - fps) < 1e-3
+    assert np.abs(read.astype(int) - frames).mean() < 3  # of 255
+
+
+@pytest.mark.parametrize(("width", "height"), [(33, 32), (32, 17), (35, 19)])
+def test_an_odd_last_row_or_column_is_repeated(tmp_path, width, height):
+    frames = moving(3, width=width, height=height)
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=width, height=height) as video:
+        video.write(frames)
+    read, _ = read_video(tmp_path / "a.mp4")
+    assert read.shape == (3, height + height % 2, width + width % 2, 3)
+    assert np.abs(read[:, :height, :width].astype(int) - frames).mean() < 3
+    if width % 2:
+        assert np.abs(read[:, :, -1].astype(int) - read[:, :, -2]).mean() < 4
+
+
+def tone(seconds: float, rate: int, *, channels: int = 1) -> torch.Tensor:
+    """(C, T) of 440 Hz, half of full scale."""
+    return (0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(round(seconds * rate)) / rate)).expand(channels, -1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 12_345, 192_000])
+def test_the_sound_ends_with_the_frames_at_any_rate_and_number_of_channels(tmp_path, rate, channels):
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(2, rate, channels=channels), rate)) as video:
+        for part in np.split(moving(30), 3):  # 1.2 s
+            video.write(part)
+    sound, played = read_audio(tmp_path / "a.mp4")
+    assert len(read_video(tmp_path / "a.mp4")[0]) == 30
+    assert len(sound) == (channels if channels <= 2 else 1)
+    assert abs(sound.shape[1] - 1.2 * played) <= 1024  # an AAC frame
+    assert abs(sound[:, played // 10:played].std() - 0.5 / 2**0.5) < 0.03
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 12_345])
+def test_sound_stays_in_time_with_the_frames(tmp_path, rate):
+    time = torch.arange(rate) / rate
+    click = 2 * tone(1, rate) * ((time > 0.6) & (time < 0.7))
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(click, rate)) as video:
+        for part in np.split(moving(25), 25):
+            video.write(part)
+    sound, played = read_audio(tmp_path / "a.mp4")
+    loud = (sound[0].abs() > 0.3).nonzero().flatten() / played
+    assert abs(loud.min() - 0.6) < 0.02 and abs(loud.max() - 0.7) < 0.02
+
+
+def test_sound_shorter_than_the_frames_ends_and_the_frames_go_on(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(0.25, 16_000), 16_000)) as video:
+        video.write(moving(25))
+    sound, rate = read_audio(tmp_path / "a.mp4")
+    assert len(read_video(tmp_path / "a.mp4")[0]) == 25 and abs(sound.shape[1] / rate - 0.25) <= 1024 / rate
+
+
+def test_a_video_without_sound_has_none(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
+        video.write(moving(2))
+    with pytest.raises(ValueError, match="a.mp4 has no sound in it"):
+        read_audio(tmp_path / "a.mp4")
+
+
+def test_text_travels_in_the_videos_metadata(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, metadata={"workflow": '{"nodes": "äöü"}'}) as video:
+        video.write(moving(2))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.metadata["workflow"] == '{"nodes": "äöü"}'
+
+
+def test_an_interrupted_video_leaves_the_old_file_and_a_playable_part(tmp_path):
+    (tmp_path / "a.mp4").write_text("an older video")
+    with pytest.raises(InterruptedError), VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
+        video.write(moving(5))
+        assert (tmp_path / "a.mp4").read_text() == "an older video"
+        raise InterruptedError
+    assert (tmp_path / "a.mp4").read_text() == "an older video"
+    assert len(read_video(tmp_path / "a.part.mp4")[0]) == 5
+
+
+def test_frames_of_another_size_are_refused_with_both_sizes(tmp_path):
+    with pytest.raises(ValueError, match="frames of 64x48 given to a video of 32x32"), \
+            VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
+        video.write(moving(1, width=64, height=48))
+
+
+def test_the_folder_of_a_video_is_made(tmp_path):
+    with VideoWriter(tmp_path / "new" / "folder" / "a.mp4", fps=Fraction(25), width=32, height=32) as video:
+        video.write(moving(2))
+    assert (tmp_path / "new" / "folder" / "a.mp4").stat().st_size > 500

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from emo_model.config import PRESETS, ModelConfig, SamplingConfig
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_its_json(name):
+    again = ModelConfig.from_json(PRESETS[name].to_json())
+    assert again == PRESETS[name] and hash(again) == hash(PRESETS[name])  # tuples stay tuples, all the way down
+
+
+def test_the_preview_colours_survive_json():
+    config = replace(PRESETS["test"], latent_rgb=((0.1, 0.2, 0.3),) * 5)
+    assert ModelConfig.from_json(config.to_json()).latent_rgb == config.latent_rgb
+
+
+def test_the_emo_preset_has_the_papers_numbers():
+    emo = PRESETS["emo"]
+    assert (emo.image_size, emo.clip_frames, emo.motion_frames, emo.audio_margin_frames) == (512, 12, 4, 2)
+    assert (emo.channels, emo.latent_channels, emo.latent_size) == ((320, 640, 1280, 1280), 4, 64)  # SD 1.5
+    assert (emo.audio_window, emo.audio_layers * emo.audio_width) == (5, 12 * 768)
+
+
+@pytest.mark.parametrize("part", [None, "autoencoder", "audio_encoder"])
+def test_a_field_of_a_newer_version_is_refused_by_name(part):
+    values = json.loads(PRESETS["test"].to_json())
+    (values if part is None else values[part])["flux_capacitor"] = 1.21
+    with pytest.raises(ValueError, match="does not know: .*flux_capacitor; update ComfyUI-EMO"):
+        ModelConfig.from_json(json.dumps(values))
+
+
+def test_a_config_of_an_older_version_gets_the_defaults():
+    values = json.loads(PRESETS["emo"].to_json())
+    del values["latent_rgb"], values["reference_positions"]
+    assert ModelConfig.from_json(json.dumps(values)) == PRESETS["emo"]
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"image_size": 33}, "image_size 33 is not a multiple of vae_factor 8"),
+    ({"channels": (16, 32, 64)}, "3 channels but 2 attention_levels"),
+    ({"speed_radii": (1.0,)}, "5 speed_centres but 1 speed_radii"),
+    ({"clip_frames": 31}, "2 motion frames and 31 frames do not fit temporal_position_limit 32"),
+    ({"prediction": "x0"}, "prediction must be .* got 'x0'"),
+    ({"prediction": "epsilon"}, "zero_terminal_snr needs prediction 'v_prediction'"),
+])
+def test_a_config_that_cannot_work_is_refused(change, says):
+    with pytest.raises(ValueError, match=says):
+        replace(PRESETS["test"], **change)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"steps": 0}, "steps must be at least 1, got 0"),
+    ({"audio_guidance": -1.0}, "audio_guidance must be a number >= 0, got -1"),
+    ({"reference_guidance": float("nan")}, "reference_guidance must be a number >= 0, got nan"),
+    ({"head_speed": float("inf")}, "head_speed must be a number >= 0, got inf"),
+])
+def test_sampling_that_cannot_work_is_refused(change, says):
+    with pytest.raises(ValueError, match=says):
+        SamplingConfig(**change)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emo_model.types import AudioFeatures, FaceMask, Fit, MotionFrames, Speed
+
+
+def test_speed_is_straight_between_knots_and_constant_beyond():
+    speed = Speed((1.0, 2.0, 4.0), (10.0, 20.0, 0.0))
+    frames = torch.tensor([0, 10, 15, 20, 30, 40, 99])  # at 10 fps: 0, 1, 1.5, 2, 3, 4, 9.9 s
+    torch.testing.assert_close(speed.at(frames, 10.0), torch.tensor([10.0, 10.0, 15.0, 20.0, 10.0, 0.0, 0.0]))
+
+
+def test_a_constant_speed_is_the_same_at_every_frame():
+    frames = torch.arange(-3, 9).view(3, 4)
+    assert torch.equal(Speed.constant(7.5).at(frames, 25.0), torch.full((3, 4), 7.5))
+
+
+def test_speed_keeps_the_shape_of_the_frames():
+    assert Speed((0.0, 1.0), (0.0, 5.0)).at(torch.zeros(2, 3, 5, dtype=torch.long), 25.0).shape == (2, 3, 5)
+
+
+@pytest.mark.parametrize(("seconds", "speeds", "says"), [
+    ((), (), "at least one; got 0 and 0"),
+    ((0.0, 1.0), (1.0,), "got 2 and 1"),
+    ((0.0, 1.0, 1.0), (1.0, 2.0, 3.0), "must increase"),
+])
+def test_knots_that_make_no_curve_are_refused(seconds, speeds, says):
+    with pytest.raises(ValueError, match=says):
+        Speed(seconds, speeds)
+
+
+def test_windows_reach_m_frames_to_both_sides_and_repeat_the_ends(config, conditions):
+    whole = conditions(config, frames=10)
+    voice = whole.audio.frames
+    clip = whole.clip(4, clip_frames=4, margin_frames=2)
+    assert clip.audio.shape == (1, 4, 5, *voice.shape[1:])
+    for frame in range(4):
+        assert torch.equal(clip.audio[0, frame], voice[4 + frame - 2:4 + frame + 3])
+    first = whole.clip(0, clip_frames=4, margin_frames=2)
+    assert torch.equal(first.audio[0, 0], voice[[0, 0, 0, 1, 2]])
+    last = whole.clip(8, clip_frames=4, margin_frames=2)
+    assert torch.equal(last.audio[0, 1], voice[[7, 8, 9, 9, 9]])
+
+
+def test_the_last_clip_says_how_many_of_its_frames_belong_to_the_video(config, conditions):
+    whole = conditions(config, frames=10)
+    clips = [whole.clip(start, clip_frames=4, margin_frames=2) for start in (0, 4, 8)]
+    assert [clip.frames for clip in clips] == [4, 4, 2]
+    assert all(clip.audio.shape[1] == clip.speed.shape[1] == 4 for clip in clips)  # padded: the networks see whole clips
+
+
+def test_clips_together_hold_the_windows_of_the_whole(config, conditions):
+    whole = conditions(config, frames=12, speed=Speed((0.0, 0.4), (0.0, 40.0)))
+    together = whole.clip(0, clip_frames=12, margin_frames=2)
+    clips = [whole.clip(start, clip_frames=4, margin_frames=2) for start in (0, 4, 8)]
+    assert torch.equal(torch.cat([clip.audio for clip in clips], dim=1), together.audio)
+    assert torch.equal(torch.cat([clip.speed for clip in clips], dim=1), together.speed)
+
+
+def test_motion_frames_are_the_last_of_a_clip_in_order(seeded):
+    latents = seeded(1, 4, 6, 2, 2)
+    assert torch.equal(MotionFrames.last_of(latents, 2).latents, latents[:, :, [4, 5]])
+    assert MotionFrames.last_of(latents, 0).latents.shape[2] == 0  # not all of them, as [-0:] would be
+    with pytest.raises(ValueError, match="7 motion frames asked of a clip of 6"):
+        MotionFrames.last_of(latents, 7)
+
+
+def test_wrong_shapes_are_refused_with_the_right_ones():
+    with pytest.raises(ValueError, match=r"must be \(B, 1, H, W\), got \(1, 3, 8, 8\)"):
+        FaceMask(torch.ones(1, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"must be \(F, L, D\), got \(5, 8\)"):
+        AudioFeatures(torch.ones(5, 8), 25.0, 0.2)
+
+
+def test_a_fit_says_what_was_done_to_the_portrait():
+    assert Fit(64, 64, 0, 0, 64, 64).says == "Portrait 64x64, used as it is."
+    assert Fit(100, 60, 20, 0, 60, 32).says == "Portrait 100x60 cut to a square of 60 pixels at (20, 0), scaled to 32x32."
+    assert "padded to a square of 100 pixels at (0, -20)" in Fit(100, 60, 0, -20, 100, 32).says

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emo_model.config import AudioEncoderConfig
+from emo_model.training.audio_encoder import SOUNDS, AudioEncoderTask, distort, measure_audio_encoder
+from emo_model.training.synthetic.speech import RATE, Speech
+from emo_model.training.synthetic.visemes import mouth_tracks
+
+SMALL = AudioEncoderConfig(mel_bands=16, width=16, blocks=2, features=8)
+
+
+def babble(seed: int, seconds: float = 3.0) -> Speech:
+    """'a' as a low hum, 'i' as a high whistle, 'm' hardly heard: a language that is easy to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    now, waveform, phonemes = 0.2, torch.zeros(round(seconds * RATE)), []
+    time = torch.arange(len(waveform)) / RATE
+    while now < seconds - 0.4:
+        ipa = "aim"[int(torch.randint(3, (), generator=generator))]
+        end = now + 0.15 + 0.15 * float(torch.rand((), generator=generator))
+        here = slice(round(now * RATE), round(end * RATE))
+        hertz, size = {"a": (400, 0.3), "i": (2500, 0.3), "m": (150, 0.05)}[ipa]
+        waveform[here] = size * torch.sin(2 * torch.pi * hertz * time[here])
+        phonemes.append((ipa, now, end))
+        now = end
+    return Speech(waveform, tuple(phonemes), f"babble:{seed % 2}", "test", "en")
+
+
+@pytest.fixture(scope="module")
+def task() -> AudioEncoderTask:
+    return AudioEncoderTask(SMALL, [babble(seed) for seed in range(4)], batch_size=4, seconds=1.6, seed=0)
+
+
+def test_batches_depend_on_the_step_alone(task):
+    first, again, other = task.batch(5), task.batch(5), task.batch(6)
+    assert torch.equal(first.mel, again.mel)
+    assert torch.equal(first.tracks, again.tracks)
+    assert not torch.equal(first.mel, other.mel)
+
+
+def test_a_batch_has_the_shapes_it_says(task):
+    batch = task.batch(0)
+    assert batch.mel.shape == (4, 160, 16)
+    assert batch.tracks.shape == (4, 80, 4)
+    assert batch.sounds.shape == (4, 80)
+    assert int(batch.sounds.max()) < len(SOUNDS)
+
+
+def test_sound_and_mouth_of_a_batch_belong_together():
+    hum = babble(1)
+    quiet = Speech(hum.waveform, (), "test", "test", "en")  # a mouth that never opens
+    open_mouth = AudioEncoderTask(SMALL, [hum], batch_size=8, seconds=1.6).batch(0)
+    assert open_mouth.tracks[open_mouth.sounds == SOUNDS.index("a")][:, 0].mean() > 0.5
+    assert open_mouth.tracks[open_mouth.sounds == SOUNDS.index("")][:, 0].mean() < 0.3
+    assert AudioEncoderTask(SMALL, [quiet], batch_size=8, seconds=1.6).batch(0).tracks.abs().max() == 0
+
+
+def test_it_learns_an_easy_language(task):
+    optimizer = torch.optim.AdamW(task.parameters(), lr=5e-3)
+    losses = []
+    for step in range(80):
+        loss, values = task(task.batch(step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(values["opening"])
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    heard = measure_audio_encoder(task.encoder, [babble(50), babble(51)])
+    assert heard["all"]["opening"] > 0.6
+    assert set(heard) == {"all", "babble:0", "babble:1"}
+
+
+def test_a_perfect_reading_of_the_mouth_correlates_fully():
+    speech = babble(0)
+
+    class Oracle:
+        def __call__(self, waveform):
+            return mouth_tracks(speech, fps=50)[None]
+
+        def mouth(self, features):
+            return features
+
+    assert measure_audio_encoder(Oracle(), [speech])["all"]["opening"] == pytest.approx(1.0)
+
+
+def test_distortion_moves_nothing_in_time():
+    mel = torch.full((64, 120, 40), 1e-6)
+    mel[:, 60:70] = 1.0
+    changed = distort(mel, torch.Generator().manual_seed(0))
+    assert changed.shape == mel.shape
+    assert (changed.mean(-1)[:, 60:70].mean(1) > 2 * changed.mean(-1)[:, :58].mean(1)).float().mean() > 0.9
+    assert not torch.equal(changed[0], changed[1])
+
+
+def test_distortion_keeps_power_a_positive_number():
+    mel = torch.rand(16, 50, 40, generator=torch.Generator().manual_seed(0)) ** 8
+    mel[:, :10] = 0
+    changed = distort(mel, torch.Generator().manual_seed(1))
+    assert changed.isfinite().all()
+    assert (changed >= 0).all()
+
+
+def test_clips_too_short_to_train_on_are_refused():
+    with pytest.raises(ValueError, match="at least 5.2 s"):
+        AudioEncoderTask(SMALL, [babble(0)], seconds=4.0)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emo_model.training.speech_library import SpeechLibrary, prepare_speech
+from emo_model.training.synthetic import speech as synthetic
+from emo_model.training.synthetic.speech import RATE, is_held_out, sample_speech
+from emo_model.training.synthetic.visemes import mouth_tracks
+
+pytestmark = pytest.mark.skipif("espeak" not in synthetic.available_engines(), reason="pip install espeakng-loader")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return prepare_speech(tmp_path_factory.mktemp("speech"), minutes=0.2, seed=3, clip_seconds=4.0)
+
+
+def test_prepared_speech_is_small(folder):
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 12 * 6000  # bytes for 12 seconds
+
+
+def test_prepared_sound_is_the_spoken_sound_in_its_place(folder):
+    library = SpeechLibrary(folder)
+    assert len(library) == 3
+    assert library.seconds == pytest.approx(12.0)
+    for index, speech in enumerate(library):
+        spoken = sample_speech(3 * 1_000_003 + index, 4.0)
+        assert speech.voice == spoken.voice
+        assert [ipa for ipa, _, _ in speech.phonemes][:20] == [ipa for ipa, _, _ in spoken.phonemes][:20]
+        outlines = [torch.nn.functional.avg_pool1d(sound.abs()[None], 160)[0] for sound in (spoken.waveform, speech.waveform)]
+        assert torch.corrcoef(torch.stack(outlines))[0, 1] > 0.9
+
+
+def test_the_codec_delays_nothing(monkeypatch, tmp_path):
+    spoken = sample_speech(0, 2.0)
+    monkeypatch.setattr("emo_model.training.speech_library.sample_speech", lambda *_, **__: spoken)
+    prepared = SpeechLibrary(prepare_speech(tmp_path, minutes=0.1, clip_seconds=2.0))
+    for speech in prepared:
+        size = 2 * len(spoken.waveform)
+        match = torch.fft.irfft(torch.fft.rfft(spoken.waveform, size).conj() * torch.fft.rfft(speech.waveform, size))
+        assert int(match.argmax()) in (0, 1, size - 1)  # samples
+        assert torch.corrcoef(torch.stack([spoken.waveform, speech.waveform]))[0, 1] > 0.8
+
+
+def test_a_clip_is_the_same_for_the_same_seed_and_index(folder):
+    library = SpeechLibrary(folder)
+    one, two = library.clip(7, seconds=1.0, seed=1), library.clip(7, seconds=1.0, seed=1)
+    assert torch.equal(one.waveform, two.waveform)
+    assert torch.equal(one.tracks, two.tracks)
+    assert not torch.equal(one.waveform, library.clip(8, seconds=1.0, seed=1).waveform)
+
+
+def test_a_clip_has_a_row_of_tracks_for_each_frame(folder):
+    clip = SpeechLibrary(folder).clip(0, seconds=1.5, fps=24.0)
+    assert clip.waveform.shape == (24000,)
+    assert clip.tracks.shape == (36, 4)
+    assert clip.energy.shape == (36,)
+
+
+def test_a_clip_carries_the_mouth_of_its_own_sound(folder):
+    library = SpeechLibrary(folder)
+    clip = library.clip(2, seconds=1.0)
+    for speech in library:  # find where the piece was cut
+        for start in range(0, len(speech.waveform) - RATE, RATE // 25):
+            if torch.equal(speech.waveform[start:start + RATE], clip.waveform):
+                first = start * 25 // RATE
+                assert torch.equal(mouth_tracks(speech)[first:first + 25], clip.tracks)
+                return
+    pytest.fail("the clip's sound is in no prepared clip")
+
+
+def test_prepared_training_speech_holds_no_held_out_voice(folder):
+    assert not any(is_held_out(speech.voice) for speech in SpeechLibrary(folder))
+
+
+def test_asking_for_more_than_there_is_names_the_lengths(folder):
+    with pytest.raises(ValueError, match="9.0 s asked"):
+        SpeechLibrary(folder).clip(0, seconds=9.0)
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No prepared speech"):
+        SpeechLibrary(tmp_path)

@@ -1,0 +1,183 @@
+"""The shipped workflows: true to the schemas, and run by a real ComfyUI."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import av
+import numpy as np
+import pytest
+from comfyui_server import ROOT, ComfyServer, comfyui_or_skip
+
+sys.path.insert(0, str(ROOT / "workflows"))
+from to_api import to_api  # noqa: E402
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+CORE = {"LoadImage", "LoadAudio", "VAEDecode", "SaveVideo", "CreateVideo", "PreviewImage", "MarkdownNote", "Note"}
+
+
+def read(path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def by_name(path):
+    return path.stem
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A running ComfyUI with this pack, and a model of the test preset in models/emo."""
+    comfyui = comfyui_or_skip()
+    import torch
+
+    from emo_model.checkpoints import native
+    from emo_model.config import PRESETS
+
+    base = tmp_path_factory.mktemp("server")
+    torch.manual_seed(0)
+    native.save(base / "models" / "emo" / "tiny.safetensors", native.build(PRESETS["test"]))
+    with ComfyServer(comfyui, base, "--preview-method", "auto") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def schemas(server) -> dict:
+    return server.get("/object_info")
+
+
+def tiny(prompt: dict, **changes) -> dict:
+    """A prompt on the tiny model, with other values for some widgets."""
+    prompt = json.loads(json.dumps(prompt))
+    for node in prompt.values():
+        node["inputs"].update({key: value for key, value in changes.items() if key in node["inputs"]})
+        if node["class_type"] == "EmoLoadModel":
+            node["inputs"]["model_name"] = "tiny.safetensors"
+    return prompt
+
+
+def played(data: bytes) -> tuple[int, float, float]:
+    """(frames, frame rate, seconds of sound) of a video."""
+    with av.open(io.BytesIO(data)) as container:
+        sound, = container.streams.audio
+        rate, seconds = float(container.streams.video[0].average_rate), float(sound.duration * sound.time_base)
+        return sum(1 for _ in container.decode(video=0)), rate, seconds
+
+
+def test_there_is_a_workflow():
+    assert ROOT / "workflows" / "talking_portrait.json" in WORKFLOWS
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=by_name)
+def test_api_form_is_made_from_the_workflow(path):
+    api = path.parent / "api" / path.name
+    assert read(api) == to_api(read(path)), "run `python workflows/to_api.py`"
+    assert path.with_suffix(".jpg").is_file(), "a template needs its picture"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=by_name)
+def test_nodes_links_and_values_are_those_of_the_schemas(schemas, path):
+    workflow = read(path)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for _, origin, out, target, into, kind in workflow["links"]:
+        assert schemas[nodes[origin]["type"]]["output"][out] == kind
+        assert nodes[target]["inputs"][into]["type"] == kind
+    for number, node in to_api(workflow).items():
+        if not node["class_type"].startswith("Emo"):
+            assert node["class_type"] in CORE
+            continue
+        schema = schemas[node["class_type"]]["input"]
+        inputs = {**schema["required"], **schema.get("optional", {})}
+        sockets = nodes[int(number)]["inputs"]
+        assert {socket["name"] for socket in sockets} == set(inputs)
+        for name, value in node["inputs"].items():
+            kind, options = inputs[name][0], inputs[name][1]
+            if isinstance(value, list):
+                continue  # a link; checked above
+            if kind == "COMBO" or isinstance(kind, list):
+                assert value in options.get("options", kind)
+            if kind in ("INT", "FLOAT"):
+                assert options["min"] <= value <= options["max"]
+        missing = set(schema["required"]) - set(node["inputs"])
+        assert not missing, f"{node['class_type']} lacks {missing}"
+
+
+def test_the_pack_is_imported_without_a_warning(server):
+    lines = [line for line in server.log.splitlines() if "ComfyUI-EMO" in line]
+    assert lines and not [line for line in lines if "FAILED" in line or "Error" in line or "Warning" in line or "Unable" in line]
+
+
+def test_templates_and_help_are_served(server):
+    assert server.get("/api/workflow_templates")["ComfyUI-EMO"] == [path.stem for path in WORKFLOWS]
+    for path in WORKFLOWS:
+        assert server.get(f"/api/workflow_templates/ComfyUI-EMO/{path.name}") == read(path)
+        assert server.get(f"/api/workflow_templates/ComfyUI-EMO/{path.stem}.jpg")[:2] == b"\xff\xd8"
+    assert b"EMO Sampler" in server.get("/extensions/ComfyUI-EMO/docs/EmoSampler.md")
+
+
+def test_talking_portrait_runs_on_a_fresh_machine(server):
+    prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), steps=1)
+    result = server.run(prompt)
+    assert result["status"] == "success", result["error"]
+    combine = next(number for number, node in prompt.items() if node["class_type"] == "EmoVideoCombine")
+    shown, = result["outputs"][combine]["images"]
+    frames, rate, seconds = played(server.view(shown))
+    assert rate == 25 and frames > 25 and abs(seconds - frames / 25) <= 0.06
+    assert any(maximum >= frames // 4 for _, maximum in result["progress"])
+
+
+def test_changing_the_seed_runs_the_sampler_again_and_not_the_encoders(server):
+    prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), steps=1, seed=77)
+    begin = len(server.log)
+    result = server.run(prompt)
+    assert result["status"] == "success", result["error"]
+    assert "Portrait " not in server.log[begin:] and "EMO: " in server.log[begin:]
+
+
+def test_talking_portrait_takes_files_of_ones_own(server):
+    from PIL import Image
+
+    Image.new("RGB", (90, 131), (200, 120, 80)).save(server.base / "input" / "mine.jpg")
+    with av.open(str(server.base / "input" / "mine.flac"), "w") as container:
+        stream = container.add_stream("flac", rate=44100, layout="stereo")
+        noise = np.random.default_rng(0).integers(-3000, 3000, (1, 2 * 44100), dtype=np.int16)  # a second, channels side by side
+        frame = av.AudioFrame.from_ndarray(noise, format="s16", layout="stereo")
+        frame.sample_rate = 44100
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    workflow = read(ROOT / "workflows" / "talking_portrait.json")
+    for node in workflow["nodes"]:
+        node["mode"] = 0  # awake
+        if node["type"] in ("LoadImage", "LoadAudio"):
+            node["widgets_values"][0] = "mine.jpg" if node["type"] == "LoadImage" else "mine.flac"
+    prompt = tiny(to_api(workflow), steps=1)
+    result = server.run(prompt)
+    assert result["status"] == "success", result["error"]
+    combine = next(number for number, node in prompt.items() if node["class_type"] == "EmoVideoCombine")
+    frames, rate, seconds = played(server.view(result["outputs"][combine]["images"][0]))
+    assert (frames, rate) == (25, 25) and abs(seconds - 1) <= 0.06
+    assert "Portrait 90x131 cut to a square of 90 pixels" in server.log
+
+
+def test_wrong_values_are_refused_before_the_run_with_our_sentences(server):
+    prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), sampler="magic", fit="squash")
+    result = server.run(prompt)
+    assert result["status"] == "invalid"
+    details = json.dumps(result["error"])
+    assert "'magic' is not a sampler" in details and "'squash' is not a way to fit a picture" in details
+
+
+def test_a_run_is_cancelled_within_a_step(server):
+    import time
+
+    prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), steps=150, seed=5)
+    cancelled = []
+
+    def on_progress(done: int, total: int) -> None:
+        if total > 1000 and not cancelled:
+            cancelled.append(time.monotonic())
+            server.post("/interrupt", {})
+
+    result = server.run(prompt, on_progress=on_progress)
+    assert result["status"] == "interrupted" and cancelled
+    assert time.monotonic() - cancelled[0] < 5
