@@ -17,11 +17,15 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
           "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
           "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+RENEW_BYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
 class TensorFile:
-    """What lies in a file: shapes by key; `read` brings one tensor, on the CPU, as it is stored."""
+    """What lies in a file: shapes by key; `read` brings a copy of one tensor, on the CPU, as it is stored.
+
+    Nothing else of the file stays in memory.
+    """
 
     path: Path
     shapes: dict[str, tuple[int, ...]]
@@ -73,31 +77,58 @@ def not_tensors(path: Path) -> str | None:
 
 def _open_safetensors(path: Path) -> TensorFile:
     try:
-        file = safe_open(path, "pt")
-        with path.open("rb") as raw:
-            header = json.loads(raw.read(struct.unpack("<Q", raw.read(8))[0]))
+        with safe_open(path, "pt"), path.open("rb") as raw:  # the first checks the header and the length
+            size = struct.unpack("<Q", raw.read(8))[0]
+            header = json.loads(raw.read(size))
     except (SafetensorError, struct.error, ValueError) as error:
         raise ValueError(f"{path.name} is not a whole safetensors file ({error}); download or copy it again") from None
     metadata = header.pop("__metadata__", {})
-    return TensorFile(path, {key: tuple(entry["shape"]) for key, entry in header.items()},
-                      {key: DTYPES[entry["dtype"]] for key, entry in header.items()}, file.get_tensor, metadata)
+    shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
+    strange = {entry["dtype"] for entry in header.values()} - DTYPES.keys()
+    if strange:
+        raise ValueError(f"{path.name} has numbers of a kind that this pack does not read ({', '.join(sorted(strange))})")
+    dtypes = {key: DTYPES[entry["dtype"]] for key, entry in header.items()}
+
+    def read(key: str) -> Tensor:
+        value = torch.empty(shapes[key], dtype=dtypes[key])
+        with path.open("rb") as raw:
+            raw.seek(8 + size + header[key]["data_offsets"][0])
+            raw.readinto(value.view(-1).view(torch.uint8).numpy().data)
+        return value
+
+    return TensorFile(path, shapes, dtypes, read, metadata)
 
 
 def _open_pickle(path: Path, *, is_zip: bool) -> TensorFile:
-    try:  # mapped: a tensor is in memory once it is looked at
+    tensors = _load_pickle(path, is_zip=is_zip)
+    looked_at = 0
+
+    def read(key: str) -> Tensor:
+        nonlocal tensors, looked_at
+        if looked_at > RENEW_BYTES and is_zip:  # what was looked at stays mapped until the whole mapping goes
+            tensors, looked_at = _load_pickle(path, is_zip=True), 0
+        looked_at += tensors[key].nbytes
+        return tensors[key].clone()
+
+    return TensorFile(path, {key: tuple(value.shape) for key, value in tensors.items()},
+                      {key: value.dtype for key, value in tensors.items()}, read)
+
+
+def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
+    """The tensors of a torch file, mapped where its format allows, so that they are in memory when they are looked at."""
+    try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True if is_zip else None)
     except pickle.UnpicklingError:
         raise ValueError(f"{path.name} holds more than weights, and reading it would run code that is in it; it is refused. Get "
                          "a safetensors file of the same model") from None
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path.name} is not a whole torch file ({str(error).splitlines()[0]}); download it again") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
         raise ValueError(f"{path.name} is a torch file without a table of weights")
-    return TensorFile(path, {key: tuple(value.shape) for key, value in tensors.items()},
-                      {key: value.dtype for key, value in tensors.items()}, tensors.__getitem__)
+    return tensors
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from .files import TensorFile, open_tensors
+from .files import TensorFile
 
 NATIVE = "comfyui-emo-1"  # metadata 'format' of this pack's own models
 
@@ -86,14 +85,6 @@ UNKNOWN = Kind("unknown", "none of the files this pack knows", "look up where it
 
 def recognise(file: TensorFile) -> Kind:
     return next((kind for kind, fits in KINDS if fits(file)), UNKNOWN)
-
-
-def describe(path: str | Path) -> str:
-    """One sentence: "NAME: this is ...; ...". Raises what `open_tensors` raises."""
-    file = open_tensors(path)
-    kind = recognise(file)
-    some = "" if kind is not UNKNOWN else f" (tensors such as {', '.join(sorted(file.shapes)[:3])})"
-    return f"{file.path.name}: this is {kind.says}{some}; {kind.use}"
 
 
 def wrong_file(file: TensorFile, wanted: str) -> ValueError:

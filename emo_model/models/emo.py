@@ -24,7 +24,8 @@ class Context:
     """What every denoising step of a clip reads; parts that are None are skipped (see Backbone).
 
     reference and motion: features by layer; audio: (B, F, M, D) tokens; speed: (B, F, D); face: (B, C, 1, h, w), added to the
-    noise. For Hallo: identity (B, 2, M, D), the tokens of nobody and of who is shown; regions: (B, 3, N) by level, region_weights (3,).
+    noise. For Hallo: identity (B, 2, M, D), the tokens of nobody and of who is shown; regions (B, 3, N) by level; region_weights
+    (3,).
     """
 
     reference: ReferenceFeatures | None
@@ -49,28 +50,6 @@ class Context:
             return replace(self, reference=self.reference.map(torch.zeros_like))
         motion = None if self.motion is None else ReferenceFeatures(self.motion.nobody)
         return replace(self, reference=None, motion=motion, face=torch.zeros_like(self.face), identity=self.identity.flip(1))
-
-    def with_mixed_identity(self) -> Context:
-        """What Hallo's own code makes of the two halves of guidance. Without identity tokens nothing changes.
-
-        It reads the portrait and the n motion frames once for each half, nobody's half first, in one batch of 2 (1 + n), and
-        gives the batch the tokens of nobody and of the portrait by turns: row r has the tokens r % 2, whatever its half. And of
-        all 2 F frames, frame i looks at the portrait of half i % 2, whatever its own (nobody's half then looks at none).
-        """
-        if self.identity is None or self.motion is None:
-            return self
-        count, frames = next(iter(self.motion.features.values())).shape[1], self.audio.shape[1]
-
-        def motion(first_row: int) -> dict[str, Tensor]:
-            """The motion frames, rows first_row + 1, ..., each with the tokens of its row."""
-            shown = torch.arange(first_row + 1, first_row + 1 + count, device=self.identity.device) % 2 == 1
-            return {name: torch.where(shown.view(-1, 1, 1), x, self.motion.nobody[name])
-                    for name, x in self.motion.features.items()}
-
-        rows = [self.reference.nobody, self.reference.features if (1 + count) % 2 else self.reference.nobody]  # 0 and 1 + n
-        first, second = rows[frames % 2], rows[(frames + 1) % 2]
-        portraits = {name: torch.stack([x, second[name]], dim=1) for name, x in first.items()}
-        return replace(self, reference=ReferenceFeatures(portraits), motion=ReferenceFeatures(motion(1 + count), motion(0)))
 
 
 class Emo(nn.Module):

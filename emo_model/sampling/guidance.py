@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models.emo import Context, Emo
+from .mixed_identity import mix_identity
 from .samplers import Predict
 
 
@@ -13,10 +14,10 @@ def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_
     """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and costs no evaluation of its own.
 
     With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)). Two equal scales guide
-    portrait and voice as one, as Hallo does: e(p, 0) falls out. mixed_identity: `Context.with_mixed_identity`; only Hallo has it.
+    portrait and voice as one, as Hallo does: e(p, 0) falls out. mixed_identity: see there; only Hallo has identity tokens.
     """
     if reference != 1 and mixed_identity:
-        context = context.with_mixed_identity()
+        context = mix_identity(context)
     silent = context.without_audio() if audio != 1 or reference != 1 else None
     nobody = silent.without_reference() if reference != 1 else None
 

@@ -23,6 +23,7 @@ from ..config import HALLO, ModelConfig
 from ..models.emo import Context, Emo
 from ..types import ClipConditions, MotionFrames
 from .guidance import guided
+from .mixed_identity import mix_identity
 from .samplers import sample
 from .schedule import NoiseSchedule
 
@@ -167,7 +168,7 @@ class _Ours:
     def _guide(self) -> None:
         """Both halves of guidance, and the reference features that Hallo's own batch of 2 (1 + n) pictures has."""
         context = self._context()
-        mixed, time = context.with_mixed_identity(), self.tensors["in.timestep"]
+        mixed, time = mix_identity(context), self.tensors["in.timestep"]
         halves = [mixed.without_audio().without_reference(), mixed]
         self.cache["out.cfg.noise_pred_pair"] = torch.cat([self.emo.predict(self.noisy, time, half) for half in halves])
         pictures = self.tensors["in.ref_latents"].repeat(2, 1, 1, 1)

@@ -26,7 +26,8 @@ def test_inspect_checks_hallos_net_key_by_key(tmp_path, capsys, tiny_hallo):
     assert main(["inspect", str(tmp_path / "net.pth")]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["kind"] == "hallo" and not said["is_of_the_published_size"]
-    assert said["tensors"] == said["tensors_that_run"] + said["tensors_that_nothing_runs"] + said["frame_codes"] == 2656
+    assert said["tensors"] == said["tensors_that_run"] + said["tensors_that_nothing_runs"] + said["frame_codes"]
+    assert said["tensors"] == len(tiny_hallo.net)
 
 
 def test_inspect_names_a_foreign_file(tmp_path, capsys):

@@ -4,11 +4,11 @@ import pytest
 
 from emo_model.checkpoints.rename import Renaming, check_fit
 
-TABLE = Renaming((("net.{block}.inner.{i}.{rest}", "{block}.{i}.{rest}"), ("head.{rest}", "out.{rest}")))
+TABLE = Renaming((("net.{block}.inner.{i}.{rest}", "{block}.parts.{i}.{rest}"), ("head.{rest}", "out.{rest}")))
 
 
 def test_a_rule_is_read_both_ways():
-    for theirs, ours in (("net.down.2.inner.1.to_q.weight", "down.2.1.to_q.weight"), ("head.bias", "out.bias")):
+    for theirs, ours in (("net.down.2.inner.1.to_q.weight", "down.2.parts.1.to_q.weight"), ("head.bias", "out.bias")):
         assert TABLE.to_ours(theirs) == ours
         assert TABLE.to_theirs(ours) == theirs
 

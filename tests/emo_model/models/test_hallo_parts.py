@@ -108,18 +108,6 @@ def test_the_unconditional_half_knows_neither_portrait_nor_face(tiny_hallo, cont
     assert half.motion.features and context.face.any()
 
 
-def test_mixed_tokens_go_by_rows_of_hallos_batch(context):
-    """n = 2 motion frames, F = 3 frames: the rows of 2 (1 + n) pictures are nobody's and the portrait's in turn."""
-    mixed = context.with_mixed_identity()
-    name = "mid_block.attentions.0"
-    own, nobody = context.motion.features[name][0], context.motion.nobody[name][0]
-    assert not torch.allclose(own, nobody, atol=1e-3)
-    assert torch.equal(mixed.motion.features[name][0], torch.stack([nobody[0], own[1]]))
-    assert torch.equal(mixed.motion.nobody[name][0], torch.stack([own[0], nobody[1]]))
-    by_turns = mixed.reference.features[name][0]  # this half's frame 0 is frame 3 of the batch, and 3 % 2 is this half
-    assert torch.equal(by_turns, torch.stack([context.reference.features[name][0], context.reference.nobody[name][0]]))
-
-
 def test_regions_are_resized_to_every_level(tiny_hallo, context):
     assert [tuple(region.shape) for region in context.regions] == [(1, 3, 64), (1, 3, 16), (1, 3, 4), (1, 3, 1)]
 

@@ -53,7 +53,7 @@ def test_the_branch_that_hallo_does_not_run_fails_the_same_check(differences):
 def test_without_the_mixed_tokens_guidance_is_hallos_no_more(recorded, monkeypatch):
     """Each half with its own tokens is offered; it is not what Hallo's code gives."""
     tensors, description = recorded
-    monkeypatch.setattr(oracle.Context, "with_mixed_identity", lambda context: context)
+    monkeypatch.setattr(oracle, "mix_identity", lambda context: context)
     few = {name: value for name, value in tensors.items() if name.startswith("in.") or name == "out.cfg.noise_pred_pair"}
     (difference,) = compare(few, description)
     assert difference.max_abs > 0.1 and not difference.is_right
