@@ -54,18 +54,30 @@ class ModelConfig:
     feed_forward_multiplier: int = 4
     reference_addition: bool = False  # at levels without attention, add the projected features of the reference net, cell by cell
     reference_positions: bool = False  # Differs from EMO: tell queries and keys of pictures their places
+    reference_attention: str = "own"  # or "joined" (Hallo): self-attention looks at the portrait's tokens beside its own
+    identity_tokens: int = 0  # Hallo: tokens of a face embedding; cross-attention reads them in place of the portrait
+    identity_width: int = 512  # D of the face embedding (insightface's)
+    identity_context_width: int = 768
     # audio-attention
     audio_layers: int = 12
     audio_width: int = 768
     audio_context_width: int = 768
     audio_margin_frames: int = 2  # m: a frame hears the features of frames f-m .. f+m
+    audio_tokens: int = 0  # Hallo: a window becomes so many tokens, all from all of it; 0 (EMO): a token for each of its steps
+    audio_projection_width: int = 512  # Hallo: of the layers between
+    audio_transformers: bool = False  # Hallo: beside each attention, a transformer hears the voice for pose, face and lips
+    audio_resampling: str = "features"  # brought to the frame rate: the encoder's layers, or "convolutions" (Hallo): their input
     # temporal modules
     temporal_attentions: int = 2  # self-attentions over frames per module, as AnimateDiff
     temporal_position_limit: int = 32
+    temporal_without_attention: bool = True  # also in blocks without attention; in Hallo's file, but never run
     clip_frames: int = 12  # f
     motion_frames: int = 4  # n
-    # face locator and speed layers
+    first_motion_frames: str = "zeros"  # before the first clip: zero maps, or "portrait" (Hallo): the portrait n times
+    # face locator and speed layers; no buckets: no speed layers (Hallo)
     face_locator_channels: tuple[int, ...] = (16, 32, 64, 128)
+    face_mask_channels: int = 1  # Hallo: the mask three times, as a picture
+    face_after_conv_in: bool = False  # Hallo: what the face locator says is added behind the first convolution, not to the noise
     speed_centres: tuple[float, ...] = (2.5, 12.5, 25.0, 42.5, 65.0)  # c_d, degrees per second. EMO leaves open: the buckets
     speed_radii: tuple[float, ...] = (5.0, 5.0, 7.5, 10.0, 12.5)  # r_d, degrees per second
     speed_width: int = 320
@@ -92,6 +104,15 @@ class ModelConfig:
                              f"temporal_position_limit {self.temporal_position_limit}")
         if self.prediction not in ("v_prediction", "epsilon"):
             raise ValueError(f"prediction must be 'v_prediction' or 'epsilon', got '{self.prediction}'")
+        for name, known in (("reference_attention", ("own", "joined")), ("audio_resampling", ("features", "convolutions")),
+                            ("first_motion_frames", ("zeros", "portrait"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be '{known[0]}' or '{known[1]}', got '{getattr(self, name)}'")
+        if (self.reference_attention == "joined") != (self.identity_tokens > 0):
+            raise ValueError(f"reference_attention '{self.reference_attention}' does not go with {self.identity_tokens} "
+                             "identity_tokens: a cross-attention reads either the portrait or who it shows")
+        if self.reference_attention == "joined" and self.reference_positions:
+            raise ValueError("reference_positions are only built for reference_attention 'own'")
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise ValueError("zero_terminal_snr needs prediction 'v_prediction': pure noise says nothing about the noise")
 
@@ -129,6 +150,7 @@ class SamplingConfig:
     # EMO leaves open: the scales of guidance
     audio_guidance: float = 2.5  # 1: as trained; above: the mouth follows the voice more strongly
     reference_guidance: float = 1.0  # 1: as trained; above: the portrait is kept more strongly. Another evaluation when not 1
+    mixed_identity: bool = True  # Hallo: under guidance, read motion frames with the identity tokens that its own code gives them
     head_speed: float = 12.5  # degrees per second
     seed: int = 0
 
@@ -154,6 +176,13 @@ def _tuples(value):
 EMO = ModelConfig()
 """The paper's size: SD 1.5 widths, 512x512, f = 12, n = 4, m = 2, wav2vec2-base."""
 
+HALLO = ModelConfig(
+    name="hallo", reference_attention="joined", identity_tokens=4, audio_tokens=32, audio_transformers=True,
+    audio_resampling="convolutions", temporal_without_attention=False, clip_frames=16, motion_frames=2,
+    first_motion_frames="portrait", face_mask_channels=3, face_after_conv_in=True, speed_centres=(), speed_radii=(),
+    beta_schedule="linear")
+"""Hallo v1 (arXiv 2406.08801), the size and the choices of its published checkpoint."""
+
 DEFAULT = ModelConfig(
     name="default", image_size=256, latent_channels=8, latent_scale=1.0, channels=(64, 128, 192),
     attention_levels=(True, True, True), layers_per_block=1, attention_heads=4, norm_groups=16, feed_forward_multiplier=2,
@@ -174,4 +203,7 @@ TEST = replace(
     audio_encoder=AudioEncoderConfig(mel_bands=16, width=8, blocks=1, features=8))
 """Seconds on a CPU; for tests and benchmarks."""
 
-PRESETS = {config.name: config for config in (EMO, DEFAULT, DEFAULT_CPU, TEST)}
+PRESETS = {config.name: config for config in (EMO, HALLO, DEFAULT, DEFAULT_CPU, TEST)}
+
+SAMPLING = {"hallo": SamplingConfig(steps=40, audio_guidance=3.5, reference_guidance=3.5, seed=42)}
+"""By preset, where the defaults are not right. Hallo guides voice and portrait as one: two equal scales."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,12 +13,14 @@ from torch import Tensor
 class Portrait:
     """The picture as the model sees it.
 
-    latents: (B, C, H, W) scaled; pixels: (B, 3, H, W) in [-1, 1], fitted to the model's size; fit: how the picture came to be so.
+    latents: (B, C, H, W) scaled; pixels: (B, 3, H, W) in [-1, 1], fitted to the model's size; fit: how the picture came to be so;
+    identity: (B, D) the face's embedding, for models with identity tokens; None: unknown, as zeros.
     """
 
     latents: Tensor
     pixels: Tensor
     fit: Fit
+    identity: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -46,25 +49,33 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class FaceMask:
-    """mask: (B, 1, H, W) float in 0..1 in pixels of the fitted picture, 1 where the face may be during the whole video."""
+    """mask: (B, 1, H, W) float in 0..1 in pixels of the fitted picture, 1 where the face may be during the whole video.
+
+    regions: (B, 3, h, w) in 0..1, where the voice may move pose, face and lips, for models with audio transformers (Hallo).
+    """
 
     mask: Tensor
+    regions: Tensor | None = None
 
     def __post_init__(self):
         if self.mask.ndim != 4 or self.mask.shape[1] != 1:
             raise ValueError(f"FaceMask.mask must be (B, 1, H, W), got {tuple(self.mask.shape)}")
+        if self.regions is not None and (self.regions.ndim != 4 or self.regions.shape[1] != 3):
+            raise ValueError(f"FaceMask.regions must be (B, 3, h, w), got {tuple(self.regions.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
 class AudioFeatures:
     """What the audio encoder heard, one row per video frame.
 
-    frames: (F, L, D) float32 on the CPU; fps: the video's frame rate; seconds: the length of the sound, F = round(seconds * fps).
+    frames: (F + padding, L, D) float32 on the CPU; fps: the video's frame rate; seconds: the length of the sound;
+    F = round(seconds * fps); padding: rows behind the sound that fill the last clip (Hallo's encoder hears silence there).
     """
 
     frames: Tensor
     fps: float
     seconds: float
+    padding: int = 0
 
     def __post_init__(self):
         if self.frames.ndim != 3:
@@ -120,9 +131,21 @@ class MotionFrames:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFeatures:
-    """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1'. Each (B, N, C), or (B, n, N, C) of motion frames."""
+    """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1': (B, N, C); of motion frames (B, n, N, C).
+
+    Models with identity tokens (Hallo) also have: nobody, the features of the same pictures read with the tokens of nobody;
+    identity (B, 2, M, D), the tokens of nobody and of the portrait.
+    """
 
     features: dict[str, Tensor] = field(default_factory=dict)
+    nobody: dict[str, Tensor] | None = None
+    identity: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> ReferenceFeatures:
+        """The same with each tensor changed: moved, cast, or reshaped."""
+        nobody = None if self.nobody is None else {name: change(x) for name, x in self.nobody.items()}
+        return ReferenceFeatures({name: change(x) for name, x in self.features.items()}, nobody,
+                                 None if self.identity is None else change(self.identity))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,27 +153,34 @@ class ClipConditions:
     """What one clip hears and obeys.
 
     audio: (B, F, K, L, D) windows around each frame; speed: (B, F, K) degrees per second; face_mask: (B, 1, H, W);
-    frames: how many of the F frames belong to the video (the last clip is padded).
+    frames: how many of the F frames belong to the video (the last clip is padded); regions and region_weights: of `FaceMask`
+    and `Conditions`.
     """
 
     audio: Tensor
     speed: Tensor
     face_mask: Tensor
     frames: int
+    regions: Tensor | None = None
+    region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """Everything a video is made from, of one portrait (B = 1)."""
+    """Everything a video is made from, of one portrait (B = 1).
+
+    region_weights: how strongly the voice moves pose, face and lips, for models with audio transformers (Hallo).
+    """
 
     portrait: Portrait
     face_mask: FaceMask
     audio: AudioFeatures
     speed: Speed
+    region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
     def frames(self) -> int:
-        return len(self.audio.frames)
+        return len(self.audio.frames) - self.audio.padding
 
     def clip(self, start: int, *, clip_frames: int, margin_frames: int) -> ClipConditions:
         """The clip that begins at frame `start`; steps before the first or after the last frame repeat it.
@@ -159,6 +189,6 @@ class Conditions:
         """
         numbers = torch.arange(start, start + clip_frames)
         steps = numbers[:, None] + torch.arange(-margin_frames, margin_frames + 1)  # (F, K)
-        inside = steps.clamp(0, self.frames - 1)
-        return ClipConditions(self.audio.frames[inside][None], self.speed.at(inside, self.audio.fps)[None],
-                              self.face_mask.mask, min(clip_frames, self.frames - start))
+        inside = steps.clamp(0, len(self.audio.frames) - 1)
+        return ClipConditions(self.audio.frames[inside][None], self.speed.at(inside, self.audio.fps)[None], self.face_mask.mask,
+                              min(clip_frames, self.frames - start), self.face_mask.regions, self.region_weights)

@@ -1,57 +1,157 @@
-"""`python -m emo_model.checkpoints join PIECES OUT`, `... parameters PRESET`, `... inspect FILE`."""
+"""Model files from the shell: `python -m emo_model.checkpoints COMMAND --help`.
+
+inspect FILE               what any file of weights is, and what to do with it
+convert IN OUT             Hallo's net.pth -> a file of this pack; such a file -> the keys of net.pth
+init --sd15 F OUT          a model to train from, of SD 1.5 and an AnimateDiff motion module, as the paper begins
+oracle IO CONFIG           our networks against tensors recorded from Hallo's own code; 1 if one is off
+parameters PRESET          table of a preset's parameters
+join PIECES OUT            put the pieces of a model file together
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..config import PRESETS
-from . import native
+import torch
+
+from ..config import HALLO, PRESETS
+from . import hallo, native
+from .files import open_tensors
+from .initialise import initialise
+from .kinds import recognise
 from .pieces import join
 
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+Lines = Iterator[str]
 
-def parameter_table(preset: str, *, every: bool) -> str:
+
+def say_join(chosen: argparse.Namespace) -> Lines:
+    yield f"{join(chosen.file, chosen.out)} is whole"
+
+
+def say_parameters(chosen: argparse.Namespace) -> Lines:
     """The parameters of a preset, built on the meta device: a line per part, or per tensor."""
-    emo = native.build(PRESETS[preset], device="meta").emo
-    lines = []
-    if every:
-        lines += [f"{name:90} {'x'.join(map(str, value.shape)):>20} {value.numel():>12,}" for name, value in emo.named_parameters()]
+    emo = native.build(PRESETS[chosen.preset], device="meta").emo
+    if chosen.all:
+        for name, value in emo.named_parameters():
+            yield f"{name:90} {'x'.join(map(str, value.shape)):>20} {value.numel():>12,}"
     for name, part in emo.named_children():
-        count = sum(value.numel() for value in part.parameters())
-        lines.append(f"{name:90} {'':>20} {count:>12,}")
+        yield f"{name:90} {'':>20} {sum(value.numel() for value in part.parameters()):>12,}"
         temporal = sum(value.numel() for key, value in part.named_parameters() if "motion_modules" in key)
         if temporal:
-            lines.append(f"{'    of these in temporal modules':90} {'':>20} {temporal:>12,}")
-    lines.append(f"{'all of ' + preset:90} {'':>20} {sum(value.numel() for value in emo.parameters()):>12,}")
-    return "\n".join(lines)
+            yield f"{'    of these in temporal modules':90} {'':>20} {temporal:>12,}"
+    yield f"{'all of ' + chosen.preset:90} {'':>20} {sum(value.numel() for value in emo.parameters()):>12,}"
+    if emo.config.reference_attention == "joined":
+        idle = sum(torch.Size(shape).numel() for shape in hallo.layout(emo).idle.values())
+        yield f"{'in its file as well, but run by nothing and not loaded':90} {'':>20} {idle:>12,}"
+
+
+def say_inspect(chosen: argparse.Namespace) -> Lines:
+    file = open_tensors(chosen.file)
+    kind = recognise(file)
+    numbers = {key: torch.Size(shape).numel() for key, shape in file.shapes.items()}
+    said = {"file": file.path.name, "kind": kind.name, "says": f"this is {kind.says}; {kind.use}", "tensors": len(numbers),
+            "parameters": sum(numbers.values()),
+            "dtypes": {str(dtype).removeprefix("torch."): count for dtype, count in Counter(file.dtypes.values()).items()},
+            "first_keys": sorted(file.shapes)[:5]}
+    if kind.name == "emo":
+        said |= {"config": json.loads(native.read_config(chosen.file).to_json()),
+                 "card": json.loads(file.metadata.get("card", "{}"))}
+    if kind.name == "hallo":
+        emo, _ = hallo.open_net(chosen.file)
+        parts = hallo.layout(emo)
+        said |= {"fits": "every key has its use and none is missing", "is_of_the_published_size": emo.config == HALLO,
+                 "tensors_that_run": len(parts.runs), "tensors_that_nothing_runs": len(parts.idle),
+                 "frame_codes": len(parts.codes)}
+    yield json.dumps(said, indent=2)
+
+
+def say_convert(chosen: argparse.Namespace) -> Lines:
+    if chosen.out.suffix not in (".safetensors", ".sft"):
+        raise ValueError(f"{chosen.out.name} must end in .safetensors; this pack writes no other files")
+    dtype = DTYPES.get(chosen.dtype)
+    if recognise(open_tensors(chosen.file)).name == "emo":
+        hallo.from_native(chosen.file, chosen.out, dtype=dtype)
+        yield f"{chosen.out} has the keys of Hallo's net.pth"
+    else:
+        config = hallo.to_native(chosen.file, chosen.out, dtype=dtype, image_size=chosen.image_size)
+        yield f"{chosen.out} is an EMO model '{config.name}' of {config.image_size}x{config.image_size}; put it into models/emo"
+
+
+def say_init(chosen: argparse.Namespace) -> Lines:
+    yield initialise(PRESETS[chosen.preset], chosen.sd15, chosen.out, motion_module=chosen.motion_module,
+                     dtype=DTYPES[chosen.dtype], seed=chosen.seed)
+    yield f"{chosen.out} is written; {chosen.out.name}.sources.json says where every parameter came from"
+
+
+def say_oracle(chosen: argparse.Namespace) -> Lines:
+    """Raises ArithmeticError at the end if a tensor was off."""
+    from safetensors.torch import load_file
+
+    from ..sampling.oracle import compare
+
+    description = json.loads(chosen.config.read_text(encoding="utf-8"))
+    wrong = 0
+    for difference in compare(load_file(chosen.io), description, salt=chosen.weight_salt, tolerance=chosen.tolerance):
+        wrong += not difference.is_right
+        yield str(difference)
+    if wrong:
+        raise ArithmeticError(f"{wrong} tensors are not what they should be (tolerance {chosen.tolerance:g})")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m emo_model.checkpoints", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, say: Callable[[argparse.Namespace], Lines], description: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=description, description=description)
+        command.set_defaults(say=say)
+        return command
+
+    command = add("inspect", say_inspect, "what any file of weights is, and what to do with it")
+    command.add_argument("file", type=Path)
+    command = add("convert", say_convert, "Hallo's net.pth, or safetensors with its keys, to a file of this pack, or back; holds "
+                                          "one tensor at a time")
+    command.add_argument("file", type=Path, metavar="IN")
+    command.add_argument("out", type=Path)
+    command.add_argument("--dtype", choices=DTYPES, help="as in the file, if not given")
+    command.add_argument("--image-size", type=int, default=HALLO.image_size, help="pixels; shows in no tensor (%(default)s)")
+    command = add("init", say_init, "a model to train from: SD 1.5 and AnimateDiff where the paper takes them, the rest new")
+    command.add_argument("--sd15", type=Path, required=True, help="UNet in diffusers' layout, or a whole single-file checkpoint")
+    command.add_argument("--motion-module", type=Path, help="mm_sd_v15_v2.ckpt; without it temporal modules are new")
+    command.add_argument("--preset", choices=sorted(PRESETS), default="emo")
+    command.add_argument("--dtype", choices=DTYPES, default="fp16")
+    command.add_argument("--seed", type=int, default=0, help="of what is new")
+    command.add_argument("out", type=Path)
+    command = add("oracle", say_oracle, "our networks against tensors recorded from Hallo's own code; 1 if one is off")
+    command.add_argument("io", type=Path, help="safetensors with in.* and out.*")
+    command.add_argument("config", type=Path, help="json with the sizes of the nets")
+    command.add_argument("--weight-salt", default="", help="text before each key when its weight is seeded")
+    command.add_argument("--tolerance", type=float, default=1e-4, help="largest absolute difference (%(default)s)")
+    command = add("parameters", say_parameters, "table of a preset's parameters; nothing is allocated")
+    command.add_argument("preset", nargs="?", default="emo", choices=sorted(PRESETS))
+    command.add_argument("--all", action="store_true", help="a line for every tensor")
+    command = add("join", say_join, "put the pieces of a model file together")
+    command.add_argument("file", type=Path, help="the name without .001")
+    command.add_argument("out", type=Path)
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m emo_model.checkpoints", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("join", help="put the pieces of a model file together")
-    command.add_argument("file", type=Path, help="the name without .001")
-    command.add_argument("out", type=Path)
-    command = commands.add_parser("parameters", help="table of a preset's parameters; nothing is allocated")
-    command.add_argument("preset", nargs="?", default="emo", choices=sorted(PRESETS))
-    command.add_argument("--all", action="store_true", help="a line for every tensor")
-    command = commands.add_parser("inspect", help="config and card of a model file")
-    command.add_argument("file", type=Path)
-    chosen = parser.parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
-        if chosen.command == "join":
-            said = f"{join(chosen.file, chosen.out)} is whole"
-        elif chosen.command == "parameters":
-            said = parameter_table(chosen.preset, every=chosen.all)
-        else:
-            bundle = native.load(chosen.file)
-            said = json.dumps({"config": json.loads(bundle.config.to_json()), "card": bundle.card}, indent=2)
-    except (FileNotFoundError, ValueError) as error:
+        for line in chosen.say(chosen):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    except (FileNotFoundError, ValueError, ArithmeticError) as error:
         sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(said + "\n")
+        return 1 if isinstance(error, ArithmeticError) else 2
     return 0
 
 

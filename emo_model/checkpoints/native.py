@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -15,9 +15,10 @@ from ..config import ModelConfig
 from ..models.audio_encoder import AudioEncoder
 from ..models.autoencoder import Autoencoder
 from ..models.emo import Emo
+from .files import open_tensors
+from .kinds import NATIVE, wrong_file
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
-FORMAT = "comfyui-emo-1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ def save(path: str | Path, bundle: Bundle, *, dtype: torch.dtype = torch.float16
     """Write the model; a file is either whole or not there (written beside, then renamed)."""
     tensors = {f"{name}.{key}": value.detach().to("cpu", dtype).contiguous()
                for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
-    write_tensors(path, tensors, {"format": FORMAT, "config": bundle.config.to_json(), "card": json.dumps(bundle.card)})
+    write_tensors(path, tensors, {"format": NATIVE, "config": bundle.config.to_json(), "card": json.dumps(bundle.card)})
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -66,16 +67,10 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 def _metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            some = list(file.keys())[:5]
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a whole safetensors file ({error}); download or copy it again") from None
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path.name} is not an EMO model of this pack: it has no config inside, and tensors such as "
-                         f"{', '.join(some)}. Choose 'built-in default', or a file made by `python -m emo_model.training`")
-    return metadata
+    file = open_tensors(path)
+    if file.metadata.get("format") != NATIVE:
+        raise wrong_file(file, "an EMO model of this pack")
+    return file.metadata
 
 
 def read_config(path: str | Path) -> ModelConfig:
@@ -94,7 +89,8 @@ def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None
     wanted = {f"{name}.{key}": list(value.shape) for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
     states: dict[str, dict[str, Tensor]] = {name: {} for name in bundle.parts}
     with safe_open(path, "pt", device=str(device)) as file:
-        found = {full: file.get_slice(full).get_shape() for full in file.keys()}
+        found = {full: file.get_slice(full).get_shape() for full in file.keys()
+                 if not full.startswith("idle.")}  # what no network runs: see checkpoints.hallo
         if found != wanted:
             missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
             odd = sorted(full for full in found.keys() & wanted.keys() if found[full] != wanted[full])

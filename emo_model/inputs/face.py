@@ -1,4 +1,4 @@
-"""The picture and the face mask, fitted to the model: cut or padded to a square, scaled, never squashed."""
+"""The picture and the face mask, fitted to the model: cut or padded to a square, scaled, never squashed; Hallo's regions."""
 
 from __future__ import annotations
 
@@ -78,3 +78,51 @@ def box_mask(size: int, box: tuple[float, float, float, float]) -> FaceMask:
 def whole_mask(size: int) -> FaceMask:
     """The face may be anywhere. Differs from EMO: the paper always has the box of the face."""
     return FaceMask(torch.ones(1, 1, size, size))
+
+
+LIPS_IN_FACE = (0.15, 0.62, 0.85, 0.95)  # left, top, right, bottom: a lip box twice as large as the mouth, in the box of a face
+REGION_CELLS = 64  # across the picture
+FACE_BLUR, LIP_BLUR = 51, 31  # cells of the kernels
+
+
+def voice_regions(face: FaceMask, lips: Tensor | None = None) -> FaceMask:
+    """The mask with the regions in which Hallo's voice moves pose, face and lips; the three add up to 1 or more everywhere.
+
+    lips (B, 1, H, W) in 0..1 over the fitted picture: white around the mouth, about twice its size; None: where it is in most
+    faces that fill the mask, an approximation. Hallo blurs both masks at 64x64 and sets pose = 1 - face, face = face - lips; ours
+    calculates with fractions where its code rounds to 1/255.
+    """
+    if lips is None:
+        lips = _box_inside(face.mask, LIPS_IN_FACE)
+    if lips.shape != face.mask.shape:
+        raise ValueError(f"the lip mask is {tuple(lips.shape)}, the face mask {tuple(face.mask.shape)}: fit both to the same picture")
+    soft_face, soft_lips = _blur(face.mask, FACE_BLUR), _blur(lips, LIP_BLUR)
+    return FaceMask(face.mask, torch.cat([1 - soft_face, (soft_face - soft_lips).clamp(min=0), soft_lips], dim=1))
+
+
+def _box_inside(mask: Tensor, share: tuple[float, float, float, float]) -> Tensor:
+    """A mask of the part `share` of the box around what is white in `mask` (B, 1, H, W)."""
+    result = torch.zeros_like(mask)
+    for one, out in zip(mask[:, 0] > 0.5, result[:, 0], strict=True):
+        if not one.any():
+            continue
+        rows, columns = one.any(1).nonzero().flatten(), one.any(0).nonzero().flatten()
+        top, left, height, width = rows[0], columns[0], rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+        x0, y0, x1, y1 = (round(float(start + extent * part)) for start, extent, part in
+                          zip((left, top, left, top), (width, height, width, height), share, strict=True))
+        out[y0:max(y1, y0 + 1), x0:max(x1, x0 + 1)] = 1
+    return result
+
+
+def _blur(mask: Tensor, kernel: int) -> Tensor:
+    """mask (B, 1, H, W) -> (B, 1, 64, 64) in 0..1, blurred with a Gaussian over `kernel` cells and stretched to the full range."""
+    small = F.interpolate(mask.float(), size=(REGION_CELLS, REGION_CELLS), mode="bilinear", align_corners=False)
+    sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8  # OpenCV's for a kernel of this size
+    places = torch.arange(kernel, device=mask.device) - kernel // 2
+    weights = torch.exp(-places.float() ** 2 / (2 * sigma**2))
+    weights = weights / weights.sum()
+    half = kernel // 2
+    soft = F.conv2d(F.pad(small, (half, half, half, half), mode="reflect"), weights.view(1, 1, 1, -1))
+    soft = F.conv2d(soft, weights.view(1, 1, -1, 1))
+    low, high = soft.amin((2, 3), keepdim=True), soft.amax((2, 3), keepdim=True)
+    return torch.where(high - low > 1e-6, (soft - low) / (high - low).clamp(min=1e-6), small)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..config import ModelConfig
@@ -37,3 +38,9 @@ def encode(vae: Vae, pixels: Tensor, config: ModelConfig) -> Tensor:
 def decode(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:
     """scaled latents (B, C, h, w) -> pixels (B, 3, H, W) in [-1, 1], clamped."""
     return vae.decode(to_raw(latents, config)).clamp(-1, 1)
+
+
+def through_pixels(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:
+    """scaled latents (B, C, F, h, w) of frames -> what the VAE makes of their pictures: Hallo's motion frames go this way."""
+    pixels = decode(vae, rearrange(latents, "b c f h w -> (b f) c h w"), config)
+    return rearrange(encode(vae, pixels, config), "(b f) c h w -> b c f h w", f=latents.shape[2])

@@ -22,16 +22,22 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, x: Tensor, context: Tensor | None = None, *, codes: Tensor | None = None,
-                context_codes: Tensor | None = None) -> Tensor:
+                context_codes: Tensor | None = None, joined: Tensor | None = None) -> Tensor:
         """x (B, N, C) looks at context (B, M, D), or at itself if None; returns (B, N, C).
 
         codes (N, C) and context_codes (M, D) tell queries and keys their places; values do not see them.
+        joined (B / F, G, M', D): further tokens for F frames to look at, projected once; if G > 1, frames take them by turns.
         """
         if context is None:
             context, context_codes = x, codes
         q = self.to_q(x if codes is None else x + codes)
         k = self.to_k(context if context_codes is None else context + context_codes)
-        q, k, v = (rearrange(part, "b n (h d) -> b h n d", h=self.heads) for part in (q, k, self.to_v(context)))
+        v = self.to_v(context)
+        if joined is not None:
+            turns = torch.arange(len(x) // len(joined), device=x.device) % joined.shape[1]
+            k, v = (torch.cat([own, project(joined)[:, turns].flatten(0, 1)], dim=1)
+                    for own, project in ((k, self.to_k), (v, self.to_v)))
+        q, k, v = (rearrange(part, "b n (h d) -> b h n d", h=self.heads) for part in (q, k, v))
         return self.to_out[0](rearrange(_attend(q, k, v), "b h n d -> b n (h d)"))
 
 

@@ -1,8 +1,12 @@
-"""Audio windows to the tokens that audio-attention reads (EMO, 'Audio Layers')."""
+"""Audio windows to the tokens that audio-attention reads (EMO, 'Audio Layers'), and Hallo's way to do it."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
@@ -28,3 +32,24 @@ class AudioProjection(nn.Module):
             raise ValueError(f"audio windows have {windows.shape[2]} steps, this model was built for {self.places.num_embeddings}")
         hidden = self.linear_2(nn.functional.silu(self.linear_1(windows.flatten(3))))
         return self.norm(hidden + self.places(torch.arange(windows.shape[2], device=windows.device)).to(hidden.dtype))
+
+
+class WindowProjection(nn.Module):
+    """Hallo: three layers turn all layers of the whole window into `audio_tokens` tokens at once."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.window = (config.audio_window, config.audio_layers, config.audio_width)
+        self.tokens, inner = config.audio_tokens, config.audio_projection_width
+        self.proj1 = nn.Linear(math.prod(self.window), inner)
+        self.proj2 = nn.Linear(inner, inner)
+        self.proj3 = nn.Linear(inner, config.audio_tokens * config.audio_context_width)
+        self.norm = nn.LayerNorm(config.audio_context_width)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """windows (B, F, K, L, D) -> (B, F, M, width)."""
+        if tuple(windows.shape[2:]) != self.window:
+            raise ValueError(f"audio windows are {tuple(windows.shape[2:])} (steps, layers, width), this model was built for "
+                             f"{self.window}; hear the voice with the audio encoder that the model was trained with")
+        hidden = F.relu(self.proj2(F.relu(self.proj1(windows.flatten(2)))))
+        return self.norm(rearrange(self.proj3(hidden), "b f (m d) -> b f m d", m=self.tokens))

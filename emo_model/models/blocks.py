@@ -41,8 +41,9 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """x (B, C, h, w) -> (B, C, *size), by default (2 h, 2 w)."""
+        return self.conv(F.interpolate(x, size=size or (2 * x.shape[-2], 2 * x.shape[-1]), mode="nearest"))
 
 
 class TransformerBlock(nn.Module):
@@ -85,6 +86,33 @@ class TransformerBlock(nn.Module):
         return x + self.ff(self.norm3(x)), feature
 
 
+class JoinedTransformerBlock(nn.Module):
+    """Hallo's: self-attention looks at the portrait's tokens as well, cross-attention at identity tokens; then the feed-forward.
+
+    The same in reference net and backbone; the parameters are those of SD 1.5, text attention included.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int):
+        super().__init__()
+        heads = config.attention_heads
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = Attention(channels, heads=heads)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = Attention(channels, config.identity_context_width, heads=heads)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
+
+    def forward(self, x: Tensor, identity: Tensor, *, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B F, N, C), identity (B, M, D), reference (B, N, C) or (B, G, N, C), of G portraits that frames look at by turns.
+
+        Returns (x, feature), as `TransformerBlock`.
+        """
+        feature = self.norm1(x)
+        x = x + self.attn1(feature, joined=reference[:, None] if reference is not None and reference.ndim == 3 else reference)
+        x = x + self.attn2(self.norm2(x), identity.repeat_interleave(len(x) // len(identity), dim=0))
+        return x + self.ff(self.norm3(x)), feature
+
+
 class FeatureEnd(nn.Module):
     """The reference net's last transformer block: nothing behind its feature is ever read, so only the norm remains."""
 
@@ -105,17 +133,23 @@ class SpatialTransformer(nn.Module):
         if is_last_feature:
             self.transformer_blocks = nn.ModuleList([FeatureEnd(channels)])
             return
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(config, channels, is_backbone=is_backbone)])
+        is_joined = config.reference_attention == "joined"
+        self.transformer_blocks = nn.ModuleList([JoinedTransformerBlock(config, channels) if is_joined else
+                                                 TransformerBlock(config, channels, is_backbone=is_backbone)])
         self.proj_out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, *, reference: Tensor | None = None, audio: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (B F, C, H, W) -> (x, feature (B F, N, C))."""
+    def forward(self, x: Tensor, *, reference: Tensor | None = None, audio: Tensor | None = None,
+                identity: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B F, C, H, W) -> (x, feature (B F, N, C)); identity (B, M, D) for Hallo's blocks, audio for EMO's."""
         height, width = x.shape[-2:]
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
         if self.is_last_feature:
             return x, self.transformer_blocks[0].norm1(tokens)
-        codes = grid_codes(height, width, tokens.shape[-1], like=tokens) if self.has_positions else None
-        tokens, feature = self.transformer_blocks[0](tokens, codes=codes, reference=reference, audio=audio)
+        if identity is None:
+            codes = grid_codes(height, width, tokens.shape[-1], like=tokens) if self.has_positions else None
+            tokens, feature = self.transformer_blocks[0](tokens, codes=codes, reference=reference, audio=audio)
+        else:
+            tokens, feature = self.transformer_blocks[0](tokens, identity, reference=reference)
         return x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height)), feature

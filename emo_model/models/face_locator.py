@@ -1,4 +1,7 @@
-"""Face locator: light convolutions on the face mask, added to the noisy latents (EMO, 'Face Locator')."""
+"""Face locator: light convolutions on the face mask, added to the noisy latents (EMO, 'Face Locator').
+
+Hallo's is the same on a mask of three channels, added to the features of the backbone's first convolution.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,19 @@ class FaceLocator(nn.Module):
         if 2 ** (len(widths) - 1) != config.vae_factor:
             raise ValueError(f"{len(widths)} face_locator_channels halve the mask {len(widths) - 1} times, "
                              f"but a latent cell is {config.vae_factor} pixels wide")
-        self.conv_in = nn.Conv2d(1, widths[0], 3, padding=1)
+        outside = config.channels[0] if config.face_after_conv_in else config.latent_channels
+        self.mask_channels = config.face_mask_channels
+        self.conv_in = nn.Conv2d(self.mask_channels, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
-        for inside, outside in zip(widths, widths[1:]):
-            self.blocks += [nn.Conv2d(inside, inside, 3, padding=1), nn.Conv2d(inside, outside, 3, stride=2, padding=1)]
-        self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+        for width, wider in zip(widths, widths[1:]):
+            self.blocks += [nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, wider, 3, stride=2, padding=1)]
+        self.conv_out = nn.Conv2d(widths[-1], outside, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, mask: Tensor) -> Tensor:
-        """mask (B, 1, H, W) in 0..1, in pixels -> (B, C, h, w) of the latents."""
-        x = F.silu(self.conv_in(mask))
+        """mask (B, 1, H, W) in 0..1, in pixels -> (B, C, h, w), C of the latents or of the backbone's first features."""
+        x = F.silu(self.conv_in(mask.expand(-1, self.mask_channels, -1, -1)))
         for block in self.blocks:
             x = F.silu(block(x))
         return self.conv_out(x)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import ModelConfig
 from .blocks import SpatialTransformer
-from .unet import UNet
+from .unet import Beside, UNet
 
 
 class ReferenceNet(UNet):
@@ -17,20 +17,21 @@ class ReferenceNet(UNet):
     """
 
     def __init__(self, config: ModelConfig):
-        super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=False), motion_module=None)
+        super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=False))
+        self.reads_resnets = config.temporal_without_attention
         last = self.up_blocks[-1]  # nothing after its last feature is read, so nothing is built
         if config.attention_levels[0]:
             last.attentions[-1] = SpatialTransformer(config, config.channels[0], is_backbone=False, is_last_feature=True)
 
-    def forward(self, latents: Tensor) -> dict[str, Tensor]:
-        """latents (B, C, H, W) scaled and clean -> {layer name: (B, N, C)}."""
+    def forward(self, latents: Tensor, identity: Tensor | None = None) -> dict[str, Tensor]:
+        """latents (B, C, H, W) scaled and clean, identity tokens (B, M, D) if the model has any -> {layer name: (B, N, C)}."""
         features = {}
 
-        def keep(name: str, attention: nn.Module | None, _: None, x: Tensor) -> Tensor:
-            if attention is None:
+        def keep(name: str, beside: Beside, x: Tensor) -> Tensor:
+            if beside.attention is not None:
+                x, features[name] = beside.attention(x, identity=identity)
+            elif self.reads_resnets:
                 features[name] = x.flatten(2).transpose(1, 2)
-            else:
-                x, features[name] = attention(x)
             return x
 
         time = self.embed_time(torch.zeros(len(latents), device=latents.device), latents)

@@ -22,10 +22,11 @@ class TemporalBlock(nn.Module):
         for index in range(1, config.temporal_attentions + 1):  # norm1, attn1, norm2, attn2: diffusers' names
             self.add_module(f"norm{index}", nn.LayerNorm(channels))
             self.add_module(f"attn{index}", Attention(channels, heads=heads))
-        self.norm_speed = nn.LayerNorm(channels)
-        self.attn_speed = Attention(channels, config.speed_width, heads=heads)
-        nn.init.zeros_(self.attn_speed.to_out[0].weight)
-        nn.init.zeros_(self.attn_speed.to_out[0].bias)
+        if config.speed_centres:
+            self.norm_speed = nn.LayerNorm(channels)
+            self.attn_speed = Attention(channels, config.speed_width, heads=heads)
+            nn.init.zeros_(self.attn_speed.to_out[0].weight)
+            nn.init.zeros_(self.attn_speed.to_out[0].bias)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 

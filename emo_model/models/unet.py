@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,19 @@ from .attention import sinusoidal
 from .blocks import Downsample, ResnetBlock, Upsample
 
 Layer = Callable[[int], nn.Module]  # channels -> module
-Visit = Callable[[str, nn.Module | None, nn.Module | None, Tensor], Tensor]  # (name, attention, motion module, x) -> x
+AudioLayer = Callable[[int, int], nn.Module]  # (channels, width inside) -> module
+
+
+class Beside(NamedTuple):
+    """What stands beside a resnet, at which level (0 the finest); None where a block has no such thing."""
+
+    level: int
+    attention: nn.Module | None
+    motion_module: nn.Module | None
+    audio_module: nn.Module | None  # Hallo's
+
+
+Visit = Callable[[str, Beside, Tensor], Tensor]  # (name, what stands beside, x) -> x
 
 
 class TimeEmbedding(nn.Module):
@@ -26,27 +39,35 @@ class TimeEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """One down, mid or up block: resnets, and beside each of `layers` of them an attention and a motion module, if it has any."""
+    """One down, mid or up block: resnets, and beside each of `layers` of them an attention and a motion module, if it has any.
 
-    def __init__(self, resnets: list[nn.Module], channels: int, *, layers: int, attention: Layer | None, motion_module: Layer | None):
+    audio_widths: inside Hallo's audio modules, of which there is one beside each attention, if `audio_module` makes any.
+    """
+
+    def __init__(self, resnets: list[nn.Module], channels: int, *, level: int, layers: int, attention: Layer | None,
+                 motion_module: Layer | None, audio_module: AudioLayer | None, audio_widths: list[int]):
         super().__init__()
+        self.level = level
         self.resnets = nn.ModuleList(resnets)
         if attention is not None:
             self.attentions = nn.ModuleList(attention(channels) for _ in range(layers))
+        if attention is not None and audio_module is not None:
+            self.audio_modules = nn.ModuleList(audio_module(channels, width) for width in audio_widths)
         if motion_module is not None:
             self.motion_modules = nn.ModuleList(motion_module(channels) for _ in range(layers))
 
     def visit(self, name: str, index: int, x: Tensor, visit: Visit) -> Tensor:
-        attention = self.attentions[index] if hasattr(self, "attentions") else None
-        motion_module = self.motion_modules[index] if hasattr(self, "motion_modules") else None
+        attention, motion_module, audio_module = (getattr(self, part)[index] if hasattr(self, part) else None
+                                                  for part in ("attentions", "motion_modules", "audio_modules"))
         part = "resnets" if attention is None else "attentions"
-        return visit(f"{name}.{part}.{index}", attention, motion_module, x)
+        return visit(f"{name}.{part}.{index}", Beside(self.level, attention, motion_module, audio_module), x)
 
 
 class UNet(nn.Module):
     """conv_in, time_embedding, down_blocks, mid_block, up_blocks: names and shapes of diffusers' SD 1.5 UNet."""
 
-    def __init__(self, config: ModelConfig, *, attention: Layer, motion_module: Layer | None):
+    def __init__(self, config: ModelConfig, *, attention: Layer, motion_module: Layer | None = None,
+                 audio_module: AudioLayer | None = None):
         super().__init__()
         widths, layers = config.channels, config.layers_per_block
         time_channels = widths[0] * 4
@@ -57,28 +78,32 @@ class UNet(nn.Module):
         def resnet(inside: int, outside: int) -> ResnetBlock:
             return ResnetBlock(inside, outside, time_channels, groups=config.norm_groups)
 
-        def block(resnets: list[nn.Module], channels: int, count: int, has_attention: bool) -> Block:
-            return Block(resnets, channels, layers=count, attention=attention if has_attention else None, motion_module=motion_module)
+        def block(resnets: list[nn.Module], channels: int, level: int, audio_widths: list[int], has_attention: bool) -> Block:
+            has_time = has_attention or config.temporal_without_attention
+            return Block(resnets, channels, level=level, layers=len(audio_widths), attention=attention if has_attention else None,
+                         motion_module=motion_module if has_time else None, audio_module=audio_module, audio_widths=audio_widths)
 
         self.down_blocks = nn.ModuleList()
         skips = [widths[0]]
         channels = widths[0]
         for level, width in enumerate(widths):
-            resnets = [resnet(channels if index == 0 else width, width) for index in range(layers)]
-            self.down_blocks.append(block(resnets, width, layers, config.attention_levels[level]))
+            inside = [channels, *[width] * (layers - 1)]  # of resnets, and (Hallo's quirk) of audio modules
+            resnets = [resnet(before, width) for before in inside]
+            self.down_blocks.append(block(resnets, width, level, inside, config.attention_levels[level]))
             skips += [width] * layers
             channels = width
             if level < len(widths) - 1:
                 self.down_blocks[-1].downsamplers = nn.ModuleList([Downsample(width)])
                 skips.append(width)
-        self.mid_block = block([resnet(channels, channels), resnet(channels, channels)], channels, 1, True)
+        self.mid_block = block([resnet(channels, channels), resnet(channels, channels)], channels, level, [channels], True)
         self.up_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             resnets = []
             for _ in range(layers + 1):
                 resnets.append(resnet(channels + skips.pop(), width))
                 channels = width
-            self.up_blocks.append(block(resnets, width, layers + 1, config.attention_levels[level]))
+            inside = [widths[max(level - 1, 0)]] * (layers + 1)  # Hallo's quirk: audio modules have the width of the next level
+            self.up_blocks.append(block(resnets, width, level, inside, config.attention_levels[level]))
             if level:
                 self.up_blocks[-1].upsamplers = nn.ModuleList([Upsample(width)])
 
@@ -86,9 +111,14 @@ class UNet(nn.Module):
         """timestep (B,) -> (B, T) in the dtype of `like`."""
         return self.time_embedding(sinusoidal(timestep, self.time_channels).to(like.dtype))
 
-    def walk(self, x: Tensor, time: Tensor, visit: Visit) -> Tensor:
-        """x (B F, C, H, W) latents -> (B F, C0, H, W); `visit` is called after each resnet but the mid block's second."""
+    def walk(self, x: Tensor, time: Tensor, visit: Visit, *, added: Tensor | None = None) -> Tensor:
+        """x (B F, C, H, W) latents -> (B F, C0, H, W); `visit` is called after each resnet but the mid block's second.
+
+        added (B F, C0, H, W): joins the features behind the first convolution.
+        """
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        if added is not None:
+            x = x + added
         skips = [x]
         for level, block in enumerate(self.down_blocks):
             for index, resnet in enumerate(block.resnets):
@@ -103,5 +133,5 @@ class UNet(nn.Module):
             for index, resnet in enumerate(block.resnets):
                 x = block.visit(f"up_blocks.{level}", index, resnet(torch.cat([x, skips.pop()], dim=1), time), visit)
             if hasattr(block, "upsamplers"):
-                x = block.upsamplers[0](x)
+                x = block.upsamplers[0](x, skips[-1].shape[-2:])
         return x

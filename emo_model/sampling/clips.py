@@ -37,12 +37,15 @@ def count_clips(frames: int, clip_frames: int) -> int:
 
 def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+                   renew: Callable[[Tensor], Tensor] | None = None,
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
     emo: anything with config, encode_reference, encode_motion, prepare and predict, on `device` in `dtype`; reference: its
     features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on every device.
-    `on_step` is called after each step and may raise to stop the run.
+    renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
+    back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may
+    raise to stop the run.
     """
     model = emo.config
     schedule = NoiseSchedule(model)
@@ -52,17 +55,20 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     motion = MotionFrames()
     with torch.no_grad():
         if reference is None:
-            reference = emo.encode_reference(conditions.portrait.latents.to(device, dtype))
+            portrait = conditions.portrait.latents.to(device, dtype)
+            reference = emo.encode_reference(portrait, conditions.portrait.identity)
         else:
-            reference = ReferenceFeatures({name: x.to(device, dtype) for name, x in reference.features.items()})
+            reference = reference.map(lambda x: x.to(device, dtype))
     for number in range(clips):
         clip = conditions.clip(number * model.clip_frames, clip_frames=model.clip_frames, margin_frames=model.audio_margin_frames)
         with torch.no_grad():
             context = emo.prepare(reference, emo.encode_motion(motion, like=reference), clip)
         noise = torch.randn(shape, generator=generator).to(device)
         latents = sample(
-            guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance), noise, schedule,
-            sampler=config.sampler, steps=config.steps,
+            guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance,
+                   mixed_identity=config.mixed_identity), noise, schedule, sampler=config.sampler, steps=config.steps,
             on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
         motion = MotionFrames.last_of(latents.to(dtype), model.motion_frames)
+        if renew is not None:
+            motion = MotionFrames(renew(motion.latents))
         yield latents[:, :, :clip.frames]

@@ -6,14 +6,18 @@ import torch
 from torch import Tensor
 
 from ..models.emo import Context, Emo
+from .mixed_identity import mix_identity
 from .samplers import Predict
 
 
-def guided(emo: Emo, context: Context, *, audio: float, reference: float) -> Predict:
+def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_identity: bool = True) -> Predict:
     """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and costs no evaluation of its own.
 
-    With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)).
+    With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)). Two equal scales guide
+    portrait and voice as one, as Hallo does: e(p, 0) falls out. mixed_identity: see there; only Hallo has identity tokens.
     """
+    if reference != 1 and mixed_identity:
+        context = mix_identity(context)
     silent = context.without_audio() if audio != 1 or reference != 1 else None
     nobody = silent.without_reference() if reference != 1 else None
 
@@ -21,6 +25,9 @@ def guided(emo: Emo, context: Context, *, audio: float, reference: float) -> Pre
         t = torch.full((len(noisy),), timestep, device=noisy.device)
         noisy = noisy.to(context.face.dtype)  # the model may calculate in half precision, the sampler never does
         said = emo.predict(noisy, t, context).float()
+        if nobody is not None and audio == reference:
+            nothing = emo.predict(noisy, t, nobody).float()
+            return nothing + audio * (said - nothing)
         if silent is not None:
             without_voice = emo.predict(noisy, t, silent).float()
             said = without_voice + audio * (said - without_voice)

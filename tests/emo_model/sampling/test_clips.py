@@ -23,7 +23,7 @@ class Recorder:
         self.config = config
         self.portraits, self.motions, self.clips, self.predictions = [], [], [], 0
 
-    def encode_reference(self, portrait):
+    def encode_reference(self, portrait, identity=None):
         self.portraits.append(portrait)
         return ReferenceFeatures({"a": portrait})
 

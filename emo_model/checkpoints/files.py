@@ -1,0 +1,167 @@
+"""Files of tensors, safetensors or torch pickles, read and written one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+          "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+          "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+RENEW_BYTES = 2**28
+
+
+@dataclass(frozen=True, eq=False)
+class TensorFile:
+    """What lies in a file: shapes by key; `read` brings a copy of one tensor, on the CPU, as it is stored.
+
+    Nothing else of the file stays in memory.
+    """
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, torch.dtype]
+    read: Callable[[str], Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def open_tensors(path: str | Path) -> TensorFile:
+    """Look into a file without reading its tensors.
+
+    Raises FileNotFoundError, or ValueError that says what the file is if it holds no tensors. A pickle is read with
+    torch's `weights_only`, which runs no code of the file's; one that needs more is refused.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; name the file in it")
+    said = not_tensors(path)
+    if said is not None:
+        raise ValueError(f"{path.name} holds no weights: {said}")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise ValueError(f"{path.name} is not a whole safetensors file (it is empty); download or copy it again")
+    return _open_pickle(path, is_zip=True) if start[:2] == b"PK" else \
+        _open_pickle(path, is_zip=False) if start[:1] == b"\x80" else _open_safetensors(path)
+
+
+def not_tensors(path: Path) -> str | None:
+    """What a file is that cannot hold tensors, as told by its first bytes; None if it may."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, three lines of text in place of the real file; download that ('git lfs pull')"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page; the download needed a login or another link"
+    if start.startswith(b"GGUF"):
+        return "it is a GGUF file, which this pack does not read; get the safetensors file"
+    if path.suffix == ".onnx":
+        return "it is an ONNX network; face analysis reads such files, this pack's loaders do not"
+    if path.suffix in (".001", ".002", ".003") or ".safetensors.0" in path.name:
+        return "it is a piece of a file; put the pieces together with `python -m emo_model.checkpoints join`"
+    if len(start) < 10 or start[:2] == b"PK" or start[:1] == b"\x80" or start[8:9] == b"{":
+        return None
+    if start.isascii() and start[:1] in b"{[#-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
+        return "it is a text"
+    return "it is neither safetensors nor a torch file"
+
+
+def _open_safetensors(path: Path) -> TensorFile:
+    try:
+        with safe_open(path, "pt"), path.open("rb") as raw:  # the first checks the header and the length
+            size = struct.unpack("<Q", raw.read(8))[0]
+            header = json.loads(raw.read(size))
+    except (SafetensorError, struct.error, ValueError) as error:
+        raise ValueError(f"{path.name} is not a whole safetensors file ({error}); download or copy it again") from None
+    metadata = header.pop("__metadata__", {})
+    shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
+    strange = {entry["dtype"] for entry in header.values()} - DTYPES.keys()
+    if strange:
+        raise ValueError(f"{path.name} has numbers of a kind that this pack does not read ({', '.join(sorted(strange))})")
+    dtypes = {key: DTYPES[entry["dtype"]] for key, entry in header.items()}
+
+    def read(key: str) -> Tensor:
+        value = torch.empty(shapes[key], dtype=dtypes[key])
+        with path.open("rb") as raw:
+            raw.seek(8 + size + header[key]["data_offsets"][0])
+            raw.readinto(value.view(-1).view(torch.uint8).numpy().data)
+        return value
+
+    return TensorFile(path, shapes, dtypes, read, metadata)
+
+
+def _open_pickle(path: Path, *, is_zip: bool) -> TensorFile:
+    tensors = _load_pickle(path, is_zip=is_zip)
+    looked_at = 0
+
+    def read(key: str) -> Tensor:
+        nonlocal tensors, looked_at
+        if looked_at > RENEW_BYTES and is_zip:  # what was looked at stays mapped until the whole mapping goes
+            tensors, looked_at = _load_pickle(path, is_zip=True), 0
+        looked_at += tensors[key].nbytes
+        return tensors[key].clone()
+
+    return TensorFile(path, {key: tuple(value.shape) for key, value in tensors.items()},
+                      {key: value.dtype for key, value in tensors.items()}, read)
+
+
+def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
+    """The tensors of a torch file, mapped where its format allows, so that they are in memory when they are looked at."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True if is_zip else None)
+    except pickle.UnpicklingError:
+        raise ValueError(f"{path.name} holds more than weights, and reading it would run code that is in it; it is refused. Get "
+                         "a safetensors file of the same model") from None
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path.name} is not a whole torch file ({str(error).splitlines()[0]}); download it again") from None
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise ValueError(f"{path.name} is a torch file without a table of weights")
+    return tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A tensor to be written: `make` is called when its turn comes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    make: Callable[[], Tensor]
+
+
+def write_entries(path: str | Path, entries: Iterable[Entry], metadata: dict[str, str] | None = None) -> None:
+    """safetensors, with one tensor in memory at a time; the file is either whole or not there (written beside, then renamed)."""
+    path, entries = Path(path), list(entries)
+    header: dict[str, dict] = {"__metadata__": metadata} if metadata else {}
+    place = 0
+    for entry in entries:
+        size = torch.Size(entry.shape).numel() * entry.dtype.itemsize
+        header[entry.name] = {"dtype": NAMES[entry.dtype], "shape": list(entry.shape), "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    try:
+        with beside.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for entry in entries:
+                value = entry.make().detach().to("cpu", entry.dtype).contiguous()
+                if tuple(value.shape) != tuple(entry.shape):
+                    raise ValueError(f"{entry.name} is {tuple(value.shape)}, {tuple(entry.shape)} was announced")
+                file.write(value.flatten().view(torch.uint8).numpy().data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

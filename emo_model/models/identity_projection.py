@@ -1,0 +1,20 @@
+"""Identity tokens: a face embedding as words that cross-attention reads (Hallo, after IP-Adapter, arXiv 2308.06721)."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+
+
+class IdentityProjection(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.tokens = config.identity_tokens
+        self.proj = nn.Linear(config.identity_width, config.identity_tokens * config.identity_context_width)
+        self.norm = nn.LayerNorm(config.identity_context_width)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """embedding (B, D) of a face, as it comes from the recogniser; zeros: nobody -> (B, M, width)."""
+        return self.norm(rearrange(self.proj(embedding), "b (m d) -> b m d", m=self.tokens))

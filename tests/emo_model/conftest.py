@@ -1,0 +1,35 @@
+"""A tiny net of Hallo's design, and files of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from emo_model.checkpoints import hallo
+from emo_model.checkpoints.sources import bare
+from emo_model.config import HALLO, ModelConfig
+from emo_model.models.attention import frame_codes
+from emo_model.sampling.oracle import seeded_emo, seeded_weight
+
+DATA = Path(__file__).parents[1] / "data"
+TINY = replace(HALLO, image_size=64, channels=(32, 32, 64, 64), identity_width=8, identity_context_width=12, audio_width=4,
+               audio_context_width=16, audio_tokens=3, audio_projection_width=8, face_locator_channels=(4, 4, 8, 8))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_hallo() -> SimpleNamespace:
+    """config; emo, its networks; net, the table of weights as Hallo's net.pth has it (idle ones and frame codes too)."""
+    config: ModelConfig = TINY
+    parts = hallo.layout(bare(config))
+    net = {key: seeded_weight(key, shape) for key, shape in (parts.runs | parts.idle).items()}
+    net |= {key: frame_codes(*shape[1:], like=torch.zeros(1))[None] for key, shape in parts.codes.items()}
+    return SimpleNamespace(config=config, emo=seeded_emo(config), net=net, layout=parts)

@@ -1,0 +1,124 @@
+"""wav2vec 2.0 in pieces is wav2vec 2.0 over the whole, at Hallo's frame rate too; memory does not grow with the sound."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from emo_model.inputs.wav2vec2 import features_at_frame_rate, wav2vec2_layers
+
+transformers = pytest.importorskip("transformers", reason="transformers' wav2vec 2.0 is the judge")
+LAYERS, WIDTH = 3, 24
+
+
+def build(**options):
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(
+        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=4, intermediate_size=48, conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, **options)
+    model = transformers.Wav2Vec2Model(config).eval()
+    for name, weight in model.named_parameters():
+        if "attention" in name and weight.ndim == 2:
+            torch.nn.init.normal_(weight, std=0.4)  # sharp enough that places in the sound matter
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+def voice(seconds: float) -> torch.Tensor:
+    """Loud and quiet by turns, off centre, as a normalisation would notice."""
+    time = torch.arange(round(seconds * 16000)) / 16000
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(1))
+    return 0.05 + 0.2 * (0.2 + torch.sin(3 * time).abs()) * (noise + torch.sin(800 * time))
+
+
+@torch.no_grad()
+def whole(model, sound: torch.Tensor, *, rows: int | None = None, silence: int = 0) -> torch.Tensor:
+    """Hallo's way in one pass, with transformers' own modules: (R, L, D)."""
+    sound = F.pad((sound - sound.mean()) / (sound.var(unbiased=False) + 1e-7).sqrt(), (0, silence))
+    features = model.feature_extractor(sound[None])
+    if rows is not None:
+        features = F.interpolate(features, size=rows, mode="linear", align_corners=True)
+    hidden = model.feature_projection(features.transpose(1, 2))[0]
+    return torch.stack(model.encoder(hidden, output_hidden_states=True).hidden_states[1:], dim=2)[0]
+
+
+@pytest.mark.parametrize("piece_rows", [40, 97, 10_000])
+@pytest.mark.parametrize("rows", [None, 300])
+def test_pieces_are_the_whole(model, piece_rows, rows):
+    sound = voice(11.3)
+    made = wav2vec2_layers(model, sound, rows=rows, piece_rows=piece_rows)
+    expected = whole(model, sound, rows=rows)
+    assert made.shape == expected.shape and expected.std() > 0.3
+    assert (made - expected).abs().max() < 1e-4
+
+
+def test_hearing_less_than_the_whole_would_be_noticed(model):
+    """What the other tests are worth: a piece heard alone differs by far more than their tolerance."""
+    sound = voice(11.3)
+    alone = wav2vec2_layers(model, sound[:16000 * 6], rows=150)
+    assert (alone[:75] - wav2vec2_layers(model, sound, rows=round(150 * 11.3 / 6))[:75]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("seconds, fps", [(2.0, 25.0), (3.01, 25.0), (1.7, 30.0), (0.01, 25.0)])
+def test_rows_fall_on_whole_clips_of_video_frames(model, seconds, fps):
+    sound = voice(seconds)
+    audio = features_at_frame_rate(model, sound, fps=fps, clip_frames=16)
+    rows = math.ceil(len(sound) / 16000 * fps)
+    padded = -(-rows // 16) * 16
+    assert audio.frames.shape == (padded, LAYERS, WIDTH)
+    assert len(audio.frames) - audio.padding == max(1, round(seconds * fps)) and audio.seconds == pytest.approx(seconds, abs=1e-4)
+    expected = whole(model, sound, rows=padded, silence=(padded - rows) * int(16000 / fps))
+    assert (audio.frames - expected).abs().max() < 1e-4
+
+
+def test_a_file_for_the_tables_changes_nothing(model, tmp_path):
+    sound = voice(5)
+    in_file = wav2vec2_layers(model, sound, rows=125, piece_rows=50, folder=tmp_path, in_memory=0)
+    assert torch.equal(in_file, wav2vec2_layers(model, sound, rows=125, piece_rows=50))
+    assert in_file.dtype == torch.float32
+
+
+def test_no_tensor_grows_with_the_sound(model, tmp_path):
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            for tensor in tree_leaves(result):
+                if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.itemsize:
+                    self.elements = max(self.elements, tensor.numel())
+            return result
+
+    largest = []
+    for seconds in (30, 90):
+        sound = voice(seconds)
+        with Largest() as watch:
+            wav2vec2_layers(model, sound, rows=25 * seconds, piece_rows=250, folder=tmp_path, in_memory=0)
+        largest.append(watch.elements)
+    assert largest[0] == largest[1]
+
+
+def test_progress_counts_to_its_end_and_may_stop(model):
+    seen = []
+    wav2vec2_layers(model, voice(3), rows=75, piece_rows=30, on_progress=lambda done, of: seen.append((done, of)))
+    assert seen == [(number, 24) for number in range(1, 25)]
+
+    def stop(done: int, of: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        wav2vec2_layers(model, voice(3), on_progress=stop)
+
+
+def test_a_large_wav2vec2_is_refused_with_the_name_of_a_right_one():
+    with pytest.raises(ValueError, match="wav2vec2-base-960h"):
+        wav2vec2_layers(build(do_stable_layer_norm=True, feat_extract_norm="layer"), voice(1))

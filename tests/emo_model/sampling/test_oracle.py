@@ -1,0 +1,80 @@
+"""Hallo's networks, guidance and sampler are exact: our tensors against those recorded from its own code (fp32, CPU)."""
+
+from __future__ import annotations
+
+import json
+from math import inf
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from emo_model.sampling import oracle
+from emo_model.sampling.oracle import Difference, compare, seeded_weight
+
+
+@pytest.fixture(scope="module")
+def recorded(data):
+    tensors = load_file(data / "hallo_tiny_oracle_io.safetensors")
+    return tensors, json.loads((data / "hallo_tiny_oracle.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def differences(recorded) -> dict[str, Difference]:
+    return {difference.name: difference for difference in compare(*recorded)}
+
+
+def test_every_recorded_tensor_is_compared(recorded, differences):
+    assert set(differences) == {name for name in recorded[0] if name.startswith("out.")}
+    assert len(differences) == 49
+    assert all(difference.max_abs < inf for difference in differences.values())
+
+
+@pytest.mark.parametrize("name, count", [
+    ("out.noise_pred", 1), ("out.ref_bank.", 16), ("out.face_tokens", 2), ("out.audio_tokens", 1), ("out.face_locator_out", 1),
+    ("out.act.", 18), ("out.cfg.", 2), ("out.ddim4.step", 4)])
+def test_ours_is_hallos_to_1e_4(differences, name, count):
+    found = [difference for key, difference in differences.items() if key.startswith(name) and not difference.must_differ]
+    assert len(found) == count
+    assert max(difference.max_abs for difference in found) <= 1e-4
+
+
+def test_timesteps_are_equal_and_the_noise_schedule_is_to_1e_6(differences):
+    assert differences["out.ddim4.timesteps"].max_abs == differences["out.ddim40.timesteps"].max_abs == 0
+    assert differences["out.ddim.alphas_cumprod"].max_abs <= 1e-6
+
+
+def test_the_branch_that_hallo_does_not_run_fails_the_same_check(differences):
+    control = differences["out.noise_pred_evalmode"]
+    assert control.max_abs > 1 and control.must_differ and control.is_right
+    assert not Difference("x", control.max_abs, control.tolerance).is_right
+
+
+def test_without_the_mixed_tokens_guidance_is_hallos_no_more(recorded, monkeypatch):
+    """Each half with its own tokens is offered; it is not what Hallo's code gives."""
+    tensors, description = recorded
+    monkeypatch.setattr(oracle, "mix_identity", lambda context: context)
+    few = {name: value for name, value in tensors.items() if name.startswith("in.") or name == "out.cfg.noise_pred_pair"}
+    (difference,) = compare(few, description)
+    assert difference.max_abs > 0.1 and not difference.is_right
+
+
+def test_other_weights_fail(recorded):
+    tensors, description = recorded
+    few = {name: value for name, value in tensors.items() if name.startswith("in.") or name == "out.face_tokens"}
+    (difference,) = compare(few, description, salt="salt ")
+    assert difference.max_abs > 0.1 and not difference.is_right
+
+
+def test_a_tensor_without_counterpart_counts_as_wrong(recorded):
+    tensors, description = recorded
+    few = {name: value for name, value in tensors.items() if name.startswith("in.")} | {"out.unheard_of": torch.zeros(1)}
+    assert [difference.max_abs for difference in compare(few, description)] == [inf]
+
+
+def test_weights_are_a_function_of_salt_and_key():
+    assert torch.equal(seeded_weight("a.weight", (2, 3)), seeded_weight("a.weight", (2, 3)))
+    assert torch.equal(seeded_weight("b", (2, 3), salt="a"), seeded_weight("ab", (2, 3)))
+    assert seeded_weight("x.norm1.weight", (10_000,)).mean() == pytest.approx(1, abs=0.01)
+    assert seeded_weight("x.bias", (10_000,)).std() == pytest.approx(0.05, rel=0.03)
+    assert seeded_weight("x.weight", (100, 25, 2, 2)).std() == pytest.approx(0.1, rel=0.03)
