@@ -199,8 +199,8 @@ class _Convolutions:
 
 
 def _mean_and_spread(sound: Tensor) -> tuple[float, float]:
-    """Mean and root of (variance + 1e-7), wav2vec 2.0's normalisation; a minute at a time."""
-    parts = sound.split(60 * SAMPLE_RATE)
+    """Mean and root of (variance + 1e-7), wav2vec 2.0's normalisation; a few seconds at a time."""
+    parts = sound.split(10 * SAMPLE_RATE)
     mean = sum(part.double().sum().item() for part in parts) / max(1, len(sound))
     variance = sum((part.double() - mean).square().sum().item() for part in parts) / max(1, len(sound))
     return mean, math.sqrt(variance + 1e-7)

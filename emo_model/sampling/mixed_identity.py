@@ -1,8 +1,8 @@
 """What Hallo's own code makes of the two halves of guidance, and its published weights are sampled with.
 
-It reads the portrait and the n motion frames once for each half, nobody's half first, in one batch of 2 (1 + n) pictures, and deals
-the identity tokens of nobody and of the portrait out to that batch by turns: row r has the tokens r % 2, whatever its half. And of all
-2 F frames, frame i looks at the portrait of half i % 2, whatever its own (nobody's half then looks at none).
+It reads the portrait and the n motion frames once for each half, nobody's half first, in one batch of 2 (1 + n) pictures, and
+deals the identity tokens of nobody and of the portrait out to that batch by turns: row r has the tokens r % 2, whatever its half.
+And of all 2 F frames, frame i looks at the portrait of half i % 2, whatever its own (nobody's half then looks at none).
 """
 
 from __future__ import annotations

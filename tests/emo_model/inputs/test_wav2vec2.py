@@ -7,30 +7,94 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from emo_model.inputs.wav2vec2 import features_at_frame_rate, wav2vec2_layers
 
-transformers = pytest.importorskip("transformers", reason="transformers' wav2vec 2.0 is the judge")
-LAYERS, WIDTH = 3, 24
+LAYERS, WIDTH, HEADS, CONVOLUTIONS = 3, 24, 4, 16
+STRIDES, KERNELS = (5, 2, 2, 2, 2, 2, 2), (10, 3, 3, 3, 3, 2, 2)
 
 
-def build(**options):
+class StandIn(nn.Module):
+    """wav2vec 2.0 by the book, its parts named as in transformers and ComfyUI; for where neither is installed."""
+
+    def __init__(self):
+        super().__init__()
+        widths = (1, *[CONVOLUTIONS] * 7)
+        self.feature_extractor, self.feature_projection, self.encoder = nn.Module(), nn.Module(), nn.Module()
+        shapes = list(zip(widths, KERNELS, STRIDES, strict=False))
+        self.feature_extractor.conv_layers = nn.ModuleList(
+            StandInConvolution(*shape, has_norm=index == 0) for index, shape in enumerate(shapes))
+        self.feature_projection.layer_norm = nn.LayerNorm(CONVOLUTIONS)
+        self.feature_projection.projection = nn.Linear(CONVOLUTIONS, WIDTH)
+        self.feature_projection.forward = lambda x: self.feature_projection.projection(self.feature_projection.layer_norm(x))
+        self.encoder.pos_conv_embed, self.encoder.layer_norm = StandInPlaces(), nn.LayerNorm(WIDTH)
+        self.encoder.layers, self.encoder.do_stable_layer_norm = nn.ModuleList(StandInLayer() for _ in range(LAYERS)), False
+        self.encoder.forward = self.hear
+
+    def hear(self, x: Tensor) -> Tensor:
+        """x (B, N, D) projected features of the convolutions -> (B, N, D)."""
+        x = self.encoder.layer_norm(x + self.encoder.pos_conv_embed(x))
+        for layer in self.encoder.layers:
+            x = layer(x)
+        return x
+
+
+class StandInConvolution(nn.Module):
+    def __init__(self, inside: int, kernel: int, stride: int, *, has_norm: bool):
+        super().__init__()
+        self.conv = nn.Conv1d(inside, CONVOLUTIONS, kernel, stride=stride, bias=False)
+        if has_norm:
+            self.layer_norm = nn.GroupNorm(CONVOLUTIONS, CONVOLUTIONS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return F.gelu(self.layer_norm(x) if hasattr(self, "layer_norm") else x)
+
+
+class StandInPlaces(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(WIDTH, WIDTH, 16, padding=8, groups=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.conv(x.transpose(1, 2))[:, :, :-1]).transpose(1, 2)
+
+
+class StandInLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.Module()
+        self.attention.num_heads = HEADS
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            self.attention.add_module(name, nn.Linear(WIDTH, WIDTH))
+        self.layer_norm, self.final_layer_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.feed_forward = nn.Sequential(nn.Linear(WIDTH, 48), nn.GELU(), nn.Linear(48, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = self.attention
+        q, k, v = (to(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for to in (part.q_proj, part.k_proj, part.v_proj))
+        x = self.layer_norm(x + part.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
+        return self.final_layer_norm(x + self.feed_forward(x))
+
+
+def of_transformers(**options):
+    transformers = pytest.importorskip("transformers", reason="transformers' wav2vec 2.0 is the judge")
+    return transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(
+        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=48,
+        conv_dim=(CONVOLUTIONS,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, **options))
+
+
+@pytest.fixture(scope="module", params=[StandIn, of_transformers])
+def model(request):
     torch.manual_seed(0)
-    config = transformers.Wav2Vec2Config(
-        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=4, intermediate_size=48, conv_dim=(16,) * 7,
-        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, **options)
-    model = transformers.Wav2Vec2Model(config).eval()
+    model = request.param().eval()
     for name, weight in model.named_parameters():
         if "attention" in name and weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.4)  # sharp enough that places in the sound matter
     return model
-
-
-@pytest.fixture(scope="module")
-def model():
-    return build()
 
 
 def voice(seconds: float) -> torch.Tensor:
@@ -42,13 +106,21 @@ def voice(seconds: float) -> torch.Tensor:
 
 @torch.no_grad()
 def whole(model, sound: torch.Tensor, *, rows: int | None = None, silence: int = 0) -> torch.Tensor:
-    """Hallo's way in one pass, with transformers' own modules: (R, L, D)."""
+    """Hallo's way in one pass, with the model's own modules: (R, L, D)."""
     sound = F.pad((sound - sound.mean()) / (sound.var(unbiased=False) + 1e-7).sqrt(), (0, silence))
-    features = model.feature_extractor(sound[None])
+    features = sound[None, None]
+    for layer in model.feature_extractor.conv_layers:
+        features = layer(features)
     if rows is not None:
         features = F.interpolate(features, size=rows, mode="linear", align_corners=True)
-    hidden = model.feature_projection(features.transpose(1, 2))[0]
-    return torch.stack(model.encoder(hidden, output_hidden_states=True).hidden_states[1:], dim=2)[0]
+    said = []
+    hooks = [layer.register_forward_hook(lambda _, __, answer: said.append(answer if isinstance(answer, Tensor) else answer[0]))
+             for layer in model.encoder.layers]
+    hidden = model.feature_projection(features.transpose(1, 2))
+    model.encoder(hidden[0] if isinstance(hidden, tuple) else hidden)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(said, dim=2)[0]
 
 
 @pytest.mark.parametrize("piece_rows", [40, 97, 10_000])
@@ -121,4 +193,4 @@ def test_progress_counts_to_its_end_and_may_stop(model):
 
 def test_a_large_wav2vec2_is_refused_with_the_name_of_a_right_one():
     with pytest.raises(ValueError, match="wav2vec2-base-960h"):
-        wav2vec2_layers(build(do_stable_layer_norm=True, feat_extract_norm="layer"), voice(1))
+        wav2vec2_layers(of_transformers(do_stable_layer_norm=True, feat_extract_norm="layer"), voice(1))

@@ -15,7 +15,7 @@ def test_there_is_a_feature_for_every_place_where_the_backbone_looks(config):
             features = ReferenceNet(shaped)(torch.zeros(1, 4, 4, 4))
             places: dict[str, tuple[int, ...]] = {}
 
-            def note(name, attention, motion_module, x, places=places):
+            def note(name, beside, x, places=places):
                 places[name] = (1, x.shape[2] * x.shape[3], x.shape[1])
                 return x
 

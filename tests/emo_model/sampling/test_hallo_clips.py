@@ -1,4 +1,4 @@
-"""Hallo through the same loop of clips: the portrait before the first, then the last frames; guidance with and without its quirk."""
+"""Hallo through the same loop of clips: the portrait before the first, then the last frames; guidance in its own way."""
 
 from __future__ import annotations
 

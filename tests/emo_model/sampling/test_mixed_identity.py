@@ -45,5 +45,6 @@ def test_only_pictures_are_mixed_and_not_the_tokens_that_the_halves_read():
 
 
 def test_a_model_without_identity_tokens_is_left_alone():
-    plain = Context(ReferenceFeatures({"a": torch.ones(1, 2, 3)}), ReferenceFeatures(), torch.ones(1, 4, 4, 5), None, torch.ones(1))
+    portrait = ReferenceFeatures({"a": torch.ones(1, 2, 3)})
+    plain = Context(portrait, ReferenceFeatures(), torch.ones(1, 4, 4, 5), None, torch.ones(1))
     assert mix_identity(plain) is plain
