@@ -47,9 +47,11 @@ def open_tensors(path: str | Path) -> TensorFile:
     if said is not None:
         raise ValueError(f"{path.name} holds no weights: {said}")
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(9)
     if not start:
         raise ValueError(f"{path.name} is not a whole safetensors file (it is empty); download or copy it again")
+    if start[8:] == b"{":  # the length of a safetensors header comes first and may begin like a pickle or a zip
+        return _open_safetensors(path)
     return _open_pickle(path, is_zip=True) if start[:2] == b"PK" else \
         _open_pickle(path, is_zip=False) if start[:1] == b"\x80" else _open_safetensors(path)
 
