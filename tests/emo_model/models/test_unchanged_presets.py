@@ -86,7 +86,7 @@ def test_outputs_stay_the_same(name):
     metadata, outputs = read()
     made = video(ModelConfig.from_json(metadata[f"{name}.config"]))
     assert outputs[name].std() > 0.3
-    torch.testing.assert_close(made, outputs[name], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(made, outputs[name], atol=1e-4, rtol=1e-4)
 
 
 def write() -> None:
