@@ -105,6 +105,7 @@ class Bench:
             true, heard = scene.truth(self.instruments), other.truth(self.instruments)
             found.append({"number": number, "voice_of": other.number, "opening_r": correlation(said.opening, true.opening),
                           "other_opening_r": correlation(said.opening, heard.opening),
+                          "darkness_r": correlation(mouth.darkness(pictures, scene.box), true.opening),
                           "width_r": correlation(said.width, true.width), "closure_r": correlation(said.closure, true.closure),
                           "tracks": {"opening": _rounded(said.opening)}})
             log.info("control %d of %d: opening r %.3f, with the voice it heard %.3f", number + 1, self.amount.clips,
@@ -212,6 +213,7 @@ class Bench:
         return {**mouth.measure(said, true), **eyes.measure(said, true), **picture.measure(pictures, said),
                 **head.measure(said, clip_frames=self.config.clip_frames, fps=self.config.fps),
                 **{f"identity_{name}": value for name, value in person.items()},
+                "darkness_r": correlation(mouth.darkness(pictures, scene.box), true.opening),
                 "by_second": {"opening_r": mouth.opening_by_part(said.opening, true.opening, second),
                               "identity_error": _by_part(identity.errors(said, true, trusted), second),
                               "sharpness": _by_part(picture.sharpness(pictures), second),

@@ -93,6 +93,8 @@ def _mouth_rows(clips: list[dict], control: list[dict] | None) -> list[Row]:
         _row("opening_r_foreign", "mouth opening, Finnish (never trained on)", bootstrap_mean(foreign), goal=">= 0.8"),
         _row("heard_opening_r", "mouth opening as the audio encoder hears it",
              bootstrap_mean([clip["heard_opening_r"] for clip in clips])),
+        _row("darkness_r", "darkness of the mouth, r with the opening (no instrument)", of("darkness_r"),
+             ceiling=ceiling("darkness_r"), control=controlled("darkness_r")),
         _row("width_r", "mouth width, r", of("width_r"), ceiling=ceiling("width_r"), control=controlled("width_r"),
              goal=">= 0.58"),
         _row("closure_r", "lip closure, r", of("closure_r"), ceiling=ceiling("closure_r"), control=controlled("closure_r"),

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from emo_model.evaluation.instruments import FaceBox
 from emo_model.evaluation.metrics import mouth
 
 
@@ -23,3 +24,10 @@ def test_correlation_by_part_sees_where_a_video_goes_wrong():
     true = torch.rand(75, generator=torch.Generator().manual_seed(2))
     said = torch.cat([true[:50], -true[50:]])
     assert mouth.opening_by_part(said, true, 25) == pytest.approx([1, 1, -1])
+
+
+def test_a_dark_hole_at_the_references_mouth_is_seen_without_an_instrument():
+    pictures = torch.zeros(3, 3, 100, 100)
+    pictures[1, :, 60:68, 44:56], pictures[2, :, 10:18, 44:56] = -1, -1  # at the mouth; on the forehead
+    dark = mouth.darkness(pictures, FaceBox(0.5, 0.5, 0.2))
+    assert dark[1] > 0.5 and dark[0] == dark[2] == 0
