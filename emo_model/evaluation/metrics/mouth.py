@@ -19,8 +19,8 @@ def measure(said: Readings, true: Readings) -> dict[str, float]:
 def darkness(pictures: Tensor, box: FaceBox) -> Tensor:
     """(T,) how dark the darkest tenth of the pixels is where the reference has mouth and jaw.
 
-    A look at open mouths that no network takes part in: blind to small openings and fooled by heads that move, but proof that what
-    the instruments read is there.
+    A look at open mouths that no network takes part in: blind to small openings and fooled by heads that move, but proof that
+    what the instruments read is there.
     """
     mouth = torch.tensor([[box.x, box.y + 0.65 * box.distance]], device=pictures.device).expand(len(pictures), 2)
     side = torch.full((len(pictures),), 1.1 * box.distance, device=pictures.device)

@@ -42,7 +42,7 @@ def model(tmp_path_factory):
     """64x64, wide enough for the instruments, and never trained."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
-    native.save(path, native.build(replace(PRESETS["test"], name="untrained", image_size=64)))
+    native.save(path, native.build(replace(PRESETS["test"], name="untrained", image_size=64, clip_frames=12)))
     return path
 
 
