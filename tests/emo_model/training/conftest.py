@@ -32,7 +32,7 @@ def store(config, seeded) -> Callable[..., ClipStore]:
 
 @pytest.fixture(scope="session")
 def speech_folder(tmp_path_factory) -> Path:
-    """Half a minute of prepared 'speech': a hum that is loud in each vowel and gone in each p, with its phonemes."""
+    """A quarter of a minute of prepared 'speech': a hum that is loud in each vowel and gone in each p, with its phonemes."""
     def hum(index: int, seconds: float, *, held_out: bool = False) -> Speech:
         steps = round(seconds / 0.2)
         sounds = ["aipu"[(step * step + index) % 4] for step in range(steps)]
@@ -45,4 +45,4 @@ def speech_folder(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speech_library, "sample_speech", hum)
         patch.setattr(speech_library, "available_voices", lambda: ("hum:low",))
-        return speech_library.prepare_speech(tmp_path_factory.mktemp("speech"), minutes=0.5)
+        return speech_library.prepare_speech(tmp_path_factory.mktemp("speech"), minutes=0.27, clip_seconds=5.4)
