@@ -145,10 +145,10 @@ class ModelConfig:
 class SamplingConfig:
     """How a video is sampled; the defaults are those of the built-in model."""
 
-    steps: int = 8  # Differs from EMO: the paper takes 40
+    steps: int = 4  # Differs from EMO: the paper takes 40
     sampler: str = "ddim"
     # EMO leaves open: the scales of guidance
-    audio_guidance: float = 1.5  # 1: as trained; above: the mouth follows the voice more strongly
+    audio_guidance: float = 2.5  # 1: as trained; above: the mouth follows the voice more strongly
     reference_guidance: float = 1.0  # 1: as trained; above: the portrait is kept more strongly. Another evaluation when not 1
     mixed_identity: bool = True  # Hallo: under guidance, read motion frames with the identity tokens that its own code gives them
     head_speed: float = 12.5  # degrees per second

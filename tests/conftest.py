@@ -14,12 +14,12 @@ from emo_model.models.emo import Emo
 from emo_model.types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, Speed
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> ModelConfig:
     return PRESETS["test"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def seeded() -> Callable[..., Tensor]:
     """seeded(2, 3, seed=1): normal noise, the same at every call."""
     def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -28,7 +28,7 @@ def seeded() -> Callable[..., Tensor]:
     return draw
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def awake() -> Callable[..., nn.Module]:
     """awake(module): the module with seeded noise in every weight, also in those that start at zero or one."""
     def stir(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -50,16 +50,16 @@ def emo(config, awake) -> Emo:
     return awake(Emo(config))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bundle(config, awake) -> native.Bundle:
-    """A whole model with noise in every weight."""
+    """A whole model with noise in every weight; for all tests, so not to be changed."""
     made = native.build(config, card={"made_by": "a test"})
     for number, part in enumerate(made.parts.values()):
         awake(part, seed=number)
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def conditions(seeded) -> Callable[..., Conditions]:
     """conditions(config, frames=10): a seeded portrait and voice of so many frames."""
     def make(config: ModelConfig, *, frames: int, speed: Speed = Speed.constant(12.5)) -> Conditions:  # noqa: B008

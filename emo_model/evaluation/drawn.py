@@ -26,17 +26,21 @@ from .instruments import FaceBox, Instruments, Readings
 
 HELD_OUT_PEOPLE, INSTRUMENT_PEOPLE, INSTRUMENT_TEST_PEOPLE = 800_000_000, 900_000_000, 950_000_000
 
-_COLOURS = ("skin", "hair", "lips", "cloth")
-_LENGTHS = ("femininity", "age", "face_width", "jaw_taper", "jaw_square", "eye_x", "eye_y", "eye_width", "eye_height", "brow_y",
-            "brow_thickness", "nose_y", "nose_width", "mouth_y", "mouth_width", "lip_upper", "lip_lower", "beard", "moustache",
-            "glasses", "hair_top", "hair_side", "ink_width", "shade_soft")
-TRAITS = (*(f"{colour} {part}" for colour in _COLOURS for part in ("red", "green", "blue")), *_LENGTHS)
+TRAITS = (*(f"{colour} {part}" for colour in ("skin", "hair", "lips") for part in ("red", "green", "blue")),
+          "femininity", "age", "face_width", "jaw_taper", "jaw_square", "eye_x", "eye_y", "eye_width", "eye_height", "brow_y",
+          "brow_thickness", "nose_width", "mouth_width", "lip_upper", "lip_lower", "beard", "moustache", "glasses", "hair_top",
+          "hair_side", "ink_width", "shade_soft")
+"""What makes a person, by the renderer's names, as far as a small picture may show it."""
 
 
-def traits(who: Identities) -> Tensor:
-    """(B, K): TRAITS of each person, in the renderer's units."""
-    colours, lengths = [getattr(who, name) for name in _COLOURS], [getattr(who, name)[:, None] for name in _LENGTHS]
-    return torch.cat([*colours, *lengths], dim=1).float()
+def traits(who: Identities, names: Sequence[str] = TRAITS) -> Tensor:
+    """(B, K): these traits of each person, in the renderer's units."""
+    def one(name: str) -> Tensor:
+        field, _, part = name.partition(" ")
+        value = getattr(who, field)
+        return (value[:, ("red", "green", "blue").index(part)] if part else value).float()
+
+    return torch.stack([one(name) for name in names], dim=1)
 
 
 def truth(who: Identities, motion: FaceMotion, instruments: Instruments) -> Readings:
@@ -47,17 +51,18 @@ def truth(who: Identities, motion: FaceMotion, instruments: Instruments) -> Read
         blink_left=motion.blink_left, blink_right=motion.blink_right, gaze_x_left=motion.gaze_x, gaze_x_right=motion.gaze_x,
         gaze_y_left=motion.gaze_y, gaze_y_right=motion.gaze_y, yaw=motion.yaw, pitch=motion.pitch, roll=motion.roll,
         iris=who.iris[:, None].expand(-1, 2, -1),
-        traits=_standard(traits(who), instruments),
+        traits=_standard(who, instruments),
         marks=torch.stack([marks.mouth, marks.eye_left, marks.eye_right], 1))
     return Readings(**{name: value.cpu() for name, value in vars(said).items()})
 
 
 def standard_traits(seeds: Sequence[int], instruments: Instruments) -> Tensor:
     """(P, K) traits of people in standard deviations, on the CPU."""
-    return _standard(traits(sample_identities(seeds)), instruments)
+    return _standard(sample_identities(seeds), instruments).cpu()
 
 
-def _standard(values: Tensor, instruments: Instruments) -> Tensor:
+def _standard(who: Identities, instruments: Instruments) -> Tensor:
+    values = traits(who, instruments.config.traits)
     return (values - instruments.face_mean[9:].to(values)) / instruments.face_std[9:].to(values)
 
 
@@ -105,13 +110,14 @@ def exercise(seeds: Sequence[int], *, device: torch.device | str = "cpu") -> Fac
     lids = unit("exercise lids")
     left, right = between("exercise left lid", 0, 1.1).clamp(max=1), between("exercise right lid", 0, 1.1).clamp(max=1)
     none = torch.zeros_like(left)
+    little = torch.where(unit("exercise little gaze") < 0.5, 0.35, 1.2)  # most glances are small, and must be told apart
     made = dict(
         opening=opening, closure=closure, tuck=tuck, width=between("exercise width", -1, 1),
         yaw=normal("exercise yaw", 0, 0.22), pitch=normal("exercise pitch", 0, 0.13), roll=normal("exercise roll", 0, 0.10),
         x=normal("exercise x", 0, 0.04), y=normal("exercise y", 0, 0.03), scale=1 + normal("exercise scale", 0, 0.03),
         blink_left=torch.where(lids < 0.55, none, left),
         blink_right=torch.where(lids < 0.55, none, torch.where(lids < 0.75, left, right)),
-        gaze_x=normal("exercise gaze x", 0, 0.30), gaze_y=normal("exercise gaze y", 0, 0.25))
+        gaze_x=normal("exercise gaze x", 0, 0.30) * little, gaze_y=normal("exercise gaze y", 0, 0.25) * little)
     return replace(motion, **{name: track.float() for name, track in made.items()}).to(device)
 
 

@@ -168,7 +168,7 @@ def read_examples(instruments: Instruments, people: int, *,
         who, moment = sample_identities(some, device=device), drawn.exercise(some, device=device)
         pictures = render(who, moment, size=instruments.config.size)
         boxes = drawn.reference_boxes(who, drawn.calm(some, device=device))
-        said += [instruments.read(picture[None], box) for picture, box in zip(pictures, boxes, strict=True)]
+        said.append(instruments.read(pictures, boxes))
         true.append(drawn.truth(who, moment, instruments))
     return Readings.join(said), Readings.join(true)
 

@@ -9,6 +9,7 @@ other. The box comes from the reference still, one for a whole clip; nothing her
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -32,11 +33,11 @@ class InstrumentConfig:
     """Sizes in pixels: pictures are brought to `size` first, then boxes are cut out of them and scaled to face, mouth and eye."""
 
     size: int = 128
-    face: int = 48
+    face: int = 56
     mouth: int = 40
-    eye: int = 28
+    eye: int = 32
     width: int = 16
-    traits: tuple[str, ...] = ()  # what of a person is read, see `drawn.traits`
+    traits: tuple[str, ...] = ()  # what of a person is read, see `drawn.TRAITS`
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class FaceBox:
         middle = (eyes + mouth) / 2
         return cls(middle[0].item(), middle[1].item(), (mouth - eyes).norm().item())
 
-    def tensor(self, count: int, device: torch.device | str = "cpu") -> Tensor:
+    def tensor(self, count: int) -> Tensor:
         """(count, 3)."""
-        return torch.tensor([self.x, self.y, self.distance], device=device).expand(count, 3)
+        return torch.tensor([self.x, self.y, self.distance]).expand(count, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +166,13 @@ class Instruments(nn.Module):
         return said
 
     @torch.no_grad()
-    def read(self, pictures: Tensor, box: FaceBox, *, chunk: int = 64) -> Readings:
-        """pictures (T, 3, H, W) in [-1, 1] of one head that stays near `box`; on the device of the weights -> on the CPU."""
+    def read(self, pictures: Tensor, box: FaceBox | Sequence[FaceBox], *, chunk: int = 64) -> Readings:
+        """pictures (T, 3, H, W) in [-1, 1] of one head that stays near `box`, or each in a box of its own."""
         device = self.trusted.device
+        where = box.tensor(len(pictures)) if isinstance(box, FaceBox) else torch.cat([one.tensor(1) for one in box])
         parts = []
-        for part in pictures.split(chunk):
-            part = to_size(part.to(device).float(), self.config.size)
-            boxes = box.tensor(len(part), device)
+        for part, boxes in zip(pictures.split(chunk), where.split(chunk), strict=True):
+            part, boxes = to_size(part.to(device).float(), self.config.size), boxes.to(device)
             face = self.see_face(part, boxes)
             marks = marks_in_picture(face[:, :6].unflatten(1, (3, 2)), boxes)
             mouth = self.see_mouth(part, marks[:, 0], boxes[:, 2])

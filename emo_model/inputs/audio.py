@@ -6,10 +6,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
-from av.audio.resampler import AudioResampler
 from torch import Tensor
 
 from ..types import AudioFeatures
@@ -23,6 +21,9 @@ def read_audio(path: str | Path) -> tuple[Tensor, int]:
 
     Raises FileNotFoundError, or ValueError for a file without sound.
     """
+    import av  # here, since training where there is no PyAV needs the rest of this file
+    from av.audio.resampler import AudioResampler
+
     name = Path(path).name
     try:
         with av.open(str(path)) as container:
@@ -46,6 +47,9 @@ def resample(waveform: Tensor, rate: int) -> Tensor:
     mono = waveform.float().mean(0).cpu()
     if rate == SAMPLE_RATE:
         return mono
+    import av
+    from av.audio.resampler import AudioResampler
+
     resampler = AudioResampler("fltp", "mono", SAMPLE_RATE)
     pieces = []
     for start in range(0, len(mono), rate):  # a second at a time

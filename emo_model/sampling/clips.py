@@ -39,7 +39,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                    renew: Callable[[Tensor], Tensor] | None = None,
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
-    """Yield scaled latents (1, C, F, h, w) clip by clip; the last is cut to the frames of the voice.
+    """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
     emo: anything with config, encode_reference, encode_motion, prepare and predict, on `device` in `dtype`; reference: its
     features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on every device.
@@ -63,12 +63,11 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
         clip = conditions.clip(number * model.clip_frames, clip_frames=model.clip_frames, margin_frames=model.audio_margin_frames)
         with torch.no_grad():
             context = emo.prepare(reference, emo.encode_motion(motion, like=reference), clip)
-        noise = torch.randn(shape, generator=generator).to(device, dtype)
+        noise = torch.randn(shape, generator=generator).to(device)
         latents = sample(
             guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance,
                    mixed_identity=config.mixed_identity), noise, schedule, sampler=config.sampler, steps=config.steps,
             on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
-        motion = MotionFrames.last_of(latents, model.motion_frames)
-        if renew is not None:
-            motion = MotionFrames(renew(motion.latents))
+        last = MotionFrames.last_of(latents, model.motion_frames).latents
+        motion = MotionFrames((last if renew is None else renew(last)).to(dtype))
         yield latents[:, :, :clip.frames]

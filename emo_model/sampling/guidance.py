@@ -23,15 +23,16 @@ def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_
 
     def predict(noisy: Tensor, timestep: int) -> Tensor:
         t = torch.full((len(noisy),), timestep, device=noisy.device)
-        said = emo.predict(noisy, t, context)
+        noisy = noisy.to(context.face.dtype)  # the model may calculate in half precision, the sampler never does
+        said = emo.predict(noisy, t, context).float()
         if nobody is not None and audio == reference:
-            nothing = emo.predict(noisy, t, nobody)
+            nothing = emo.predict(noisy, t, nobody).float()
             return nothing + audio * (said - nothing)
         if silent is not None:
-            without_voice = emo.predict(noisy, t, silent)
+            without_voice = emo.predict(noisy, t, silent).float()
             said = without_voice + audio * (said - without_voice)
         if nobody is not None:
-            without_portrait = emo.predict(noisy, t, nobody)
+            without_portrait = emo.predict(noisy, t, nobody).float()
             said = said + (reference - 1) * (without_voice - without_portrait)
         return said
 

@@ -74,9 +74,9 @@ def latent_statistics(autoencoder: Autoencoder, pixels: Tensor) -> tuple[float, 
     The map has a row per channel and one for the offset, for colours in 0..1; fitted by least squares, for previews.
     """
     with torch.no_grad():
-        latents = autoencoder.encode(pixels).float()
+        latents = autoencoder.encode(pixels).double()  # in float32 the same pictures give another fifth digit now and then
     factor = 1 / latents.std().item()
-    small = F.interpolate(pixels, size=latents.shape[-2:], mode="area") / 2 + 0.5
+    small = F.interpolate(pixels, size=latents.shape[-2:], mode="area").double() / 2 + 0.5
     rows = latents.permute(0, 2, 3, 1).flatten(0, 2)
     rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
     table = torch.linalg.lstsq(rows, small.permute(0, 2, 3, 1).flatten(0, 2)).solution

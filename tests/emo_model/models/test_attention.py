@@ -53,6 +53,13 @@ def test_self_attention_codes_its_keys_as_its_queries(awake, seeded):
     torch.testing.assert_close(attention(x, codes=codes), attention(x, x, codes=codes, context_codes=codes))
 
 
+def test_attention_in_bfloat16_stays_in_it_and_close_to_full_precision(awake, seeded):
+    attention, x = awake(Attention(16, heads=2)), seeded(2, 9, 16)
+    full, half = attention(x), attention.to(torch.bfloat16)(x.to(torch.bfloat16))
+    assert half.dtype == torch.bfloat16 and full.std() > 0.1
+    torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize("context_width", [None, 20])
 def test_attention_equals_diffusers_on_the_same_weights(awake, seeded, context_width):
     theirs = pytest.importorskip("diffusers.models.attention_processor").Attention(

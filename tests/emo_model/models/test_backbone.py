@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from emo_model.models.backbone import ReferenceAddition
 from emo_model.models.emo import Emo
 from emo_model.types import AudioFeatures, MotionFrames, Speed
 
@@ -89,6 +90,35 @@ def test_head_speed_reaches_the_prediction_only_through_the_temporal_modules(lon
     assert torch.equal(predict(long, noisy, slow), predict(long, noisy, fast))
     first = MotionFrames()
     assert changed(predict(long, noisy, slow, motion=first), predict(long, noisy, fast, motion=first)) == list(range(FRAMES))
+
+
+def with_addition(config, awake) -> Emo:
+    return awake(Emo(replace(config, attention_levels=(False, True), reference_addition=True)))
+
+
+def test_at_levels_without_attention_a_fresh_reference_addition_changes_nothing(config, awake, seeded):
+    backbone, width = with_addition(config, awake).backbone, config.channels[0]
+    places = ["down_blocks_0_resnets_0", "up_blocks_1_resnets_0", "up_blocks_1_resnets_1"]
+    assert list(backbone.reference_additions) == places
+    x, reference = seeded(6, width, 4, 4), seeded(2, 16, width, seed=1)
+    assert torch.equal(ReferenceAddition(width)(x, reference), x)
+
+
+def test_a_cell_of_the_portrait_is_added_to_the_same_cell_of_every_frame_of_its_video(awake, seeded):
+    addition, x, reference = awake(ReferenceAddition(8)), seeded(6, 8, 4, 5), seeded(2, 20, 8, seed=1)  # three frames a video
+    other = reference.clone()
+    other[1, 7] += 1  # second row, third column
+    changed = (addition(x, reference) - addition(x, other)).abs().amax(1).nonzero().tolist()
+    assert changed == [[frame, 1, 2] for frame in (3, 4, 5)]
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_levels_without_attention_see_the_portrait_only_by_addition(config, awake, conditions, seeded, adds):
+    emo = awake(Emo(replace(config, attention_levels=(False, True), reference_addition=adds)))
+    noisy, whole = seeded(1, 4, config.clip_frames, 4, 4), conditions(config, frames=config.clip_frames)
+    before, features = predict(emo, noisy, whole), emo.reference_net(whole.portrait.latents)
+    emo.reference_net.forward = lambda latents: features | {name: x + 1 for name, x in features.items() if "resnets" in name}
+    assert torch.equal(before, predict(emo, noisy, whole)) is not adds
 
 
 def test_videos_of_a_batch_do_not_see_each_other(emo, config, seeded):
