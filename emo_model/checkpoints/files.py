@@ -47,9 +47,11 @@ def open_tensors(path: str | Path) -> TensorFile:
     if said is not None:
         raise ValueError(f"{path.name} holds no weights: {said}")
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(9)
     if not start:
         raise ValueError(f"{path.name} is not a whole safetensors file (it is empty); download or copy it again")
+    if start[8:] == b"{":  # the length of a safetensors header comes first and may begin like a pickle or a zip
+        return _open_safetensors(path)
     return _open_pickle(path, is_zip=True) if start[:2] == b"PK" else \
         _open_pickle(path, is_zip=False) if start[:1] == b"\x80" else _open_safetensors(path)
 
@@ -58,6 +60,8 @@ def not_tensors(path: Path) -> str | None:
     """What a file is that cannot hold tensors, as told by its first bytes; None if it may."""
     with path.open("rb") as file:
         start = file.read(64)
+    if start[8:9] == b"{":  # safetensors; the bytes before it are a length and may look like anything
+        return None
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, three lines of text in place of the real file; download that ('git lfs pull')"
     if start.lstrip()[:1] == b"<":
@@ -68,7 +72,7 @@ def not_tensors(path: Path) -> str | None:
         return "it is an ONNX network; face analysis reads such files, this pack's loaders do not"
     if path.suffix in (".001", ".002", ".003") or ".safetensors.0" in path.name:
         return "it is a piece of a file; put the pieces together with `python -m emo_model.checkpoints join`"
-    if len(start) < 10 or start[:2] == b"PK" or start[:1] == b"\x80" or start[8:9] == b"{":
+    if len(start) < 10 or start[:2] == b"PK" or start[:1] == b"\x80":
         return None
     if start.isascii() and start[:1] in b"{[#-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
         return "it is a text"

@@ -59,7 +59,8 @@ def test_execute_takes_exactly_the_inputs_and_may_miss_only_the_optional(pack, n
 def test_defaults_are_those_of_the_library(pack):
     defaults = dataclasses.asdict(pack["emo_model.config"].SamplingConfig())
     widgets = {one.id: one.default for one in pack.nodes["EmoSampler"].define_schema().inputs if hasattr(one, "default")}
-    assert widgets == {key: value for key, value in defaults.items() if key != "head_speed"}
+    elsewhere = {"head_speed", "mixed_identity"}  # a node of its own; a part of Hallo, which no node loads yet
+    assert widgets == {key: value for key, value in defaults.items() if key not in elsewhere}
     assert pack.nodes["EmoHeadSpeed"].define_schema().inputs[0].default == defaults["head_speed"]
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import struct
 import weakref
 
 import pytest
@@ -76,6 +78,16 @@ def test_what_holds_no_weights_is_named(tmp_path, content, said):
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=said):
         open_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("first", [b"<", b"\x80", b"P", b"{", b"v"])
+def test_the_length_of_a_safetensors_header_is_not_taken_for_a_sign(tmp_path, first):
+    """It comes first in the file: a little-endian number, whose lowest byte may be that of a web page, a pickle, a text."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    length = 256 + first[0]
+    (tmp_path / "x.safetensors").write_bytes(
+        struct.pack("<Q", length) + header.ljust(length) + struct.pack("<ff", 1.0, 2.0))
+    assert open_tensors(tmp_path / "x.safetensors").read("a").tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("name, save", [("x.safetensors", save_file), ("x.pth", torch.save)])

@@ -82,11 +82,11 @@ def test_parameters_keep_their_names_and_shapes(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_outputs_stay_the_same(name):
-    """1e-5 is for other processors; on the machine that wrote the record they are equal to the bit."""
+    """1e-4 is for other processors and releases of torch; where the record was written they are equal to the bit."""
     metadata, outputs = read()
     made = video(ModelConfig.from_json(metadata[f"{name}.config"]))
     assert outputs[name].std() > 0.3
-    torch.testing.assert_close(made, outputs[name], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(made, outputs[name], atol=1e-4, rtol=1e-4)
 
 
 def write() -> None:
