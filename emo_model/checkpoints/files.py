@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -60,6 +61,10 @@ def not_tensors(path: Path) -> str | None:
     """What a file is that cannot hold tensors, as told by its first bytes; None if it may."""
     with path.open("rb") as file:
         start = file.read(64)
+    if re.fullmatch(r"\.\d{3}", path.suffix):
+        return "it is a piece of a file; put the pieces together with `python -m emo_model.checkpoints join`"
+    if start[8:9] == b"{":  # safetensors; the bytes before it are a length and may look like anything
+        return None
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, three lines of text in place of the real file; download that ('git lfs pull')"
     if start.lstrip()[:1] == b"<":
@@ -68,9 +73,7 @@ def not_tensors(path: Path) -> str | None:
         return "it is a GGUF file, which this pack does not read; get the safetensors file"
     if path.suffix == ".onnx":
         return "it is an ONNX network; face analysis reads such files, this pack's loaders do not"
-    if path.suffix in (".001", ".002", ".003") or ".safetensors.0" in path.name:
-        return "it is a piece of a file; put the pieces together with `python -m emo_model.checkpoints join`"
-    if len(start) < 10 or start[:2] == b"PK" or start[:1] == b"\x80" or start[8:9] == b"{":
+    if len(start) < 10 or start[:2] == b"PK" or start[:1] == b"\x80":
         return None
     if start.isascii() and start[:1] in b"{[#-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
         return "it is a text"

@@ -95,7 +95,8 @@ def voice_regions(face: FaceMask, lips: Tensor | None = None) -> FaceMask:
     if lips is None:
         lips = _box_inside(face.mask, LIPS_IN_FACE)
     if lips.shape != face.mask.shape:
-        raise ValueError(f"the lip mask is {tuple(lips.shape)}, the face mask {tuple(face.mask.shape)}: fit both to the same picture")
+        raise ValueError(f"the lip mask is {tuple(lips.shape)}, the face mask {tuple(face.mask.shape)}: fit both to the same "
+                         "picture")
     soft_face, soft_lips = _blur(face.mask, FACE_BLUR), _blur(lips, LIP_BLUR)
     return FaceMask(face.mask, torch.cat([1 - soft_face, (soft_face - soft_lips).clamp(min=0), soft_lips], dim=1))
 
@@ -115,7 +116,7 @@ def _box_inside(mask: Tensor, share: tuple[float, float, float, float]) -> Tenso
 
 
 def _blur(mask: Tensor, kernel: int) -> Tensor:
-    """mask (B, 1, H, W) -> (B, 1, 64, 64) in 0..1, blurred with a Gaussian over `kernel` cells and stretched to the full range."""
+    """mask (B, 1, H, W) -> (B, 1, 64, 64) in 0..1, blurred with a Gaussian over `kernel` cells, stretched to the full range."""
     small = F.interpolate(mask.float(), size=(REGION_CELLS, REGION_CELLS), mode="bilinear", align_corners=False)
     sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8  # OpenCV's for a kernel of this size
     places = torch.arange(kernel, device=mask.device) - kernel // 2

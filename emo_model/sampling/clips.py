@@ -68,7 +68,6 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
             guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance,
                    mixed_identity=config.mixed_identity), noise, schedule, sampler=config.sampler, steps=config.steps,
             on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
-        motion = MotionFrames.last_of(latents.to(dtype), model.motion_frames)
-        if renew is not None:
-            motion = MotionFrames(renew(motion.latents))
+        last = MotionFrames.last_of(latents, model.motion_frames).latents
+        motion = MotionFrames((last if renew is None else renew(last)).to(dtype))
         yield latents[:, :, :clip.frames]

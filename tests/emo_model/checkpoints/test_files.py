@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import struct
 import weakref
 
 import pytest
@@ -78,6 +80,16 @@ def test_what_holds_no_weights_is_named(tmp_path, content, said):
         open_tensors(tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize("first", [b"<", b"\x80", b"P", b"{", b"v"])
+def test_the_length_of_a_safetensors_header_is_not_taken_for_a_sign(tmp_path, first):
+    """It comes first in the file: a little-endian number, whose lowest byte may be that of a web page, a pickle, a text."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    length = 256 + first[0]
+    (tmp_path / "x.safetensors").write_bytes(
+        struct.pack("<Q", length) + header.ljust(length) + struct.pack("<ff", 1.0, 2.0))
+    assert open_tensors(tmp_path / "x.safetensors").read("a").tolist() == [1.0, 2.0]
+
+
 @pytest.mark.parametrize("name, save", [("x.safetensors", save_file), ("x.pth", torch.save)])
 def test_half_a_file_is_told_from_a_whole(tmp_path, name, save):
     save({"a": torch.zeros(10_000)}, tmp_path / name)
@@ -85,6 +97,13 @@ def test_half_a_file_is_told_from_a_whole(tmp_path, name, save):
     (tmp_path / name).write_bytes(whole[:len(whole) // 2])
     with pytest.raises(ValueError, match="not a whole"):
         open_tensors(tmp_path / name)
+
+
+def test_a_piece_of_a_file_is_told_how_to_become_whole(tmp_path):
+    save_file({"a": torch.zeros(100)}, tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors.001").write_bytes((tmp_path / "x.safetensors").read_bytes()[:200])
+    with pytest.raises(ValueError, match="a piece of a file; put the pieces together"):
+        open_tensors(tmp_path / "x.safetensors.001")
 
 
 def test_no_file_and_a_folder_are_said_to_be_so(tmp_path):
