@@ -1,110 +1,29 @@
-"""The one adapter to ComfyUI's engine: model folders and management, VAE, audio encoder, progress, previews, cancelling."""
+"""The parts of a checkpoint, each with the face that ComfyUI gives its kind: EMO, VAE, audio encoder."""
 
 from __future__ import annotations
 
-import itertools
-import json
 import logging
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import comfy.latent_formats
 import comfy.model_management as management
 import comfy.model_patcher
-import comfy.ops
 import comfy.sd
-import comfy.utils
-import folder_paths
-import latent_preview
-import numpy as np
 import torch
-from comfy.cli_args import args
 from comfy_execution.graph_utils import ExecutionBlocker
-from PIL import Image
 from torch import Tensor, nn
 
-from ..emo_model.checkpoints import native
-from ..emo_model.config import ModelConfig
-from ..emo_model.inputs.audio import SAMPLE_RATE, STRIDE, encode_long, resample
-from ..emo_model.inputs.media import VideoWriter
-from ..emo_model.models.emo import Emo
-from ..emo_model.types import ReferenceFeatures
-
-# ---- model files -----------------------------------------------------------------------------------------------------
-
-FOLDER = "emo"
-BUILT_IN = "built-in default"
-
-
-def register_model_folder() -> None:
-    """models/emo, beside the folders that extra_model_paths.yaml may have named before."""
-    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
-    paths, _ = folder_paths.folder_names_and_paths[FOLDER]
-    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors", ".sft"})
-
-
-register_model_folder()
-
-
-def model_names() -> list[str]:
-    """What the loader lists: the built-in model, then the files of models/emo."""
-    return [BUILT_IN, *folder_paths.get_filename_list(FOLDER)]
-
-
-def model_path(name: str) -> Path:
-    """The file behind a name of the list. Raises FileNotFoundError with the folders that were searched."""
-    if name == BUILT_IN:
-        if not native.DEFAULT_WEIGHTS.is_file():
-            raise FileNotFoundError(f"The built-in model is missing: there is no {native.DEFAULT_WEIGHTS}. "
-                                    "Install ComfyUI-EMO again.")
-        return native.DEFAULT_WEIGHTS
-    path = folder_paths.get_full_path(FOLDER, name)
-    if path is None:
-        folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(f"There is no model '{name}' in {folders}. Put the file there and press R to refresh the list, "
-                                f"or choose '{BUILT_IN}'.")
-    return Path(path)
-
-
-def fingerprint(name: str) -> str:
-    """Changes when the file does."""
-    path = model_path(name)
-    return f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}"
-
-
-# ---- models under ComfyUI's management -------------------------------------------------------------------------------
+from ...emo_model.checkpoints import native
+from ...emo_model.config import ModelConfig
+from ...emo_model.inputs.audio import SAMPLE_RATE, STRIDE, encode_long, resample
+from ...emo_model.models.emo import Emo
+from ...emo_model.types import ReferenceFeatures
+from .files import model_path
+from .management import interruptible, is_out_of_memory, keep, managed, patcher_of
 
 GIB = 1024**3
-LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
-MANAGED = {getattr(nn, name): getattr(comfy.ops.manual_cast, name) for name in LAYERS}
 ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; counted: emo 75, default 27
-
-
-def managed(module: nn.Module) -> nn.Module:
-    """Swap the class of the leaves, in place: ComfyUI then places, casts to the input's type, and patches each by itself."""
-    for part in module.modules():
-        layer = MANAGED.get(type(part))
-        if layer is not None and part._parameters.get("weight") is not None:
-            part.__class__ = layer
-            if not hasattr(part, "bias"):
-                part.bias = None  # Embedding; comfy.ops reads it
-    return module.eval().requires_grad_(False)
-
-
-def unmanaged(module: nn.Module) -> list[str]:
-    """Weights that ComfyUI would leave behind when it loads a part of the model; none, for every model of ours."""
-    return [f"{name}.{own}" for name, part in module.named_modules() if not hasattr(part, "comfy_cast_weights")
-            for own, _ in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))]
-
-
-def patcher_of(module: nn.Module, load_device: torch.device, offload_device: torch.device) -> comfy.model_patcher.ModelPatcher:
-    if hasattr(management, "archive_model_dtypes"):
-        management.archive_model_dtypes(module)
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # newer ComfyUI has a choice
-    return kind(module, load_device=load_device, offload_device=offload_device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,35 +76,6 @@ class EmoModel:
     def activation_bytes(self, frames: int) -> int:
         """A generous guess of the memory that one evaluation needs beside the weights."""
         return self.config.latent_size**2 * frames * self.config.channels[0] * self.compute.itemsize * ACTIVATIONS
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-@contextmanager
-def interruptible(module: nn.Module) -> Iterator[None]:
-    """Inside, every block of `module` looks whether the user has cancelled, many times per step."""
-    blocks = (part for part in module.modules() if next(part.children(), None) is not None)
-    hooks = [block.register_forward_pre_hook(_stop_if_cancelled) for block in blocks]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _stop_if_cancelled(*_) -> None:
-    management.throw_exception_if_processing_interrupted()
-
-
-def keep(tensor: Tensor) -> Tensor:
-    """To where ComfyUI keeps results between nodes."""
-    return tensor.to(management.intermediate_device())
-
-
-# ---- what a checkpoint brings along ----------------------------------------------------------------------------------
 
 
 class BuiltInVAE(comfy.sd.VAE):
@@ -274,56 +164,3 @@ def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:
         raise ValueError(f"This VAE makes latents of {tuple(latents.shape[1:])}, but EMO '{config.name}' needs {expected}. "
                          f"Connect {remedy}.")
     return latents
-
-
-# ---- while it runs ---------------------------------------------------------------------------------------------------
-
-
-class Progress:
-    """One bar over all that a node does, with a picture where ComfyUI's --preview-method wants one."""
-
-    def __init__(self, total: int, *, config: ModelConfig | None = None, device: torch.device | None = None):
-        self.total = total
-        self.bar = comfy.utils.ProgressBar(total)
-        self.previewer = None
-        if config is not None and config.latent_rgb:
-            colours = comfy.latent_formats.LatentFormat()
-            colours.latent_channels = config.latent_channels
-            *colours.latent_rgb_factors, colours.latent_rgb_factors_bias = map(list, config.latent_rgb)
-            self.previewer = latent_preview.get_previewer(device, colours)
-
-    def update(self, done: int, latents: Tensor | None = None) -> None:
-        """latents (B, C, F, h, w) scaled: the middle frame is shown. Raises ComfyUI's exception when the user has cancelled."""
-        management.throw_exception_if_processing_interrupted()
-        preview = None
-        if self.previewer is not None and latents is not None:
-            frame = latents[:, :, latents.shape[2] // 2].float()
-            kind, picture, limit = self.previewer.decode_latent_to_preview_image("JPEG", frame)
-            preview = (kind, picture.resize((picture.width * 8, picture.height * 8), Image.Resampling.BICUBIC), limit)
-        self.bar.update_absolute(done, self.total, preview)
-
-
-def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio: tuple[Tensor, int] | None, quality: int,
-                hidden) -> tuple[Path, str]:
-    """blocks of frames (F, H, W, 3) uint8 -> a new mp4 in the output folder: (path, subfolder). Holds one block in memory.
-
-    `hidden` has the workflow that is written into the file. Raises when the prefix leads out of the output folder.
-    """
-    blocks = iter(blocks)
-    first = next(blocks)
-    height, width = first.shape[1:3]
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), width, height)
-    path = Path(folder) / f"{name}_{counter:05}_.mp4"
-    with VideoWriter(path, fps=fps, width=width, height=height, audio=audio, crf=quality, metadata=workflow_of(hidden)) as video:
-        for block in itertools.chain([first], blocks):
-            video.write(block)
-    return path, subfolder
-
-
-def workflow_of(hidden) -> dict[str, str]:
-    """What the page needs to restore the graph from a file; nothing if ComfyUI was started with --disable-metadata."""
-    if args.disable_metadata:
-        return {}
-    values = {**(hidden.extra_pnginfo or {}), **({"prompt": hidden.prompt} if hidden.prompt is not None else {})}
-    return {key: json.dumps(value) for key, value in values.items()}

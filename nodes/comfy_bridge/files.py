@@ -1,0 +1,49 @@
+"""Model files: ComfyUI's folder for them, and the built-in one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+
+from ...emo_model.checkpoints import native
+
+FOLDER = "emo"
+BUILT_IN = "built-in default"
+
+
+def register_model_folder() -> None:
+    """models/emo, beside the folders that extra_model_paths.yaml may have named before."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    paths, _ = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors", ".sft"})
+
+
+register_model_folder()
+
+
+def model_names() -> list[str]:
+    """What the loader lists: the built-in model, then the files of models/emo."""
+    return [BUILT_IN, *folder_paths.get_filename_list(FOLDER)]
+
+
+def model_path(name: str) -> Path:
+    """The file behind a name of the list. Raises FileNotFoundError with the folders that were searched."""
+    if name == BUILT_IN:
+        if not native.DEFAULT_WEIGHTS.is_file():
+            raise FileNotFoundError(f"The built-in model is missing: there is no {native.DEFAULT_WEIGHTS}. "
+                                    "Install ComfyUI-EMO again.")
+        return native.DEFAULT_WEIGHTS
+    path = folder_paths.get_full_path(FOLDER, name)
+    if path is None:
+        folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
+        raise FileNotFoundError(f"There is no model '{name}' in {folders}. Put the file there and press R to refresh the list, "
+                                f"or choose '{BUILT_IN}'.")
+    return Path(path)
+
+
+def fingerprint(name: str) -> str:
+    """Changes when the file does."""
+    path = model_path(name)
+    return f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}"

@@ -1,0 +1,65 @@
+"""Networks under ComfyUI's management: placed, cast, patched and offloaded as its own are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.ops
+import torch
+from torch import Tensor, nn
+
+LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
+MANAGED = {getattr(nn, name): getattr(comfy.ops.manual_cast, name) for name in LAYERS}
+
+
+def managed(module: nn.Module) -> nn.Module:
+    """Swap the class of the leaves, in place: ComfyUI then places, casts to the input's type, and patches each by itself."""
+    for part in module.modules():
+        layer = MANAGED.get(type(part))
+        if layer is not None and part._parameters.get("weight") is not None:
+            part.__class__ = layer
+            if not hasattr(part, "bias"):
+                part.bias = None  # Embedding; comfy.ops reads it
+    return module.eval().requires_grad_(False)
+
+
+def unmanaged(module: nn.Module) -> list[str]:
+    """Weights that ComfyUI would leave behind when it loads a part of the model; none, for every model of ours."""
+    return [f"{name}.{own}" for name, part in module.named_modules() if not hasattr(part, "comfy_cast_weights")
+            for own, _ in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))]
+
+
+def patcher_of(module: nn.Module, load_device: torch.device, offload_device: torch.device) -> comfy.model_patcher.ModelPatcher:
+    if hasattr(management, "archive_model_dtypes"):
+        management.archive_model_dtypes(module)
+    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # newer ComfyUI has a choice
+    return kind(module, load_device=load_device, offload_device=offload_device)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+@contextmanager
+def interruptible(module: nn.Module) -> Iterator[None]:
+    """Inside, every block of `module` looks whether the user has cancelled, many times per step."""
+    blocks = (part for part in module.modules() if next(part.children(), None) is not None)
+    hooks = [block.register_forward_pre_hook(_stop_if_cancelled) for block in blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _stop_if_cancelled(*_) -> None:
+    management.throw_exception_if_processing_interrupted()
+
+
+def keep(tensor: Tensor) -> Tensor:
+    """To where ComfyUI keeps results between nodes."""
+    return tensor.to(management.intermediate_device())
