@@ -18,7 +18,7 @@ from .animatediff import CODES
 from .files import Entry, write_entries
 from .sources import bare
 
-SMALL_HALLO = replace(HALLO, image_size=64, channels=(32, 32, 64, 64), identity_context_width=24, audio_context_width=24,
+SMALL_HALLO = replace(HALLO, image_size=64, channels=(32, 64, 64, 64), identity_context_width=24, audio_context_width=24,
                       audio_tokens=4, audio_projection_width=8, face_locator_channels=(4, 4, 8, 8))
 """Hallo's design with small widths: seconds on a CPU. What comes from outside (latents, voice, embedding) is as wide as ever."""
 
