@@ -254,32 +254,23 @@ def speak(bundle: native.Bundle, portrait: Tensor, waveform: Tensor, sampling: S
 
 
 def clips_of(bundle: native.Bundle, portrait: Tensor, waveform: Tensor, sampling: SamplingConfig, *,
-             device: torch.device | str = "cpu", motion: MotionFrames | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """As `speak`, clip by clip: latents (F, C, h, w) and pictures (F, 3, S, S), on the CPU; motion: what clip 1 follows."""
+             device: torch.device | str = "cpu", first_frame: int = 0,
+             motion: MotionFrames = MotionFrames()) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: B008
+    """As `speak`, clip by clip: latents (F, C, h, w) and pictures (F, 3, S, S), on the CPU.
+
+    first_frame: of the sound's frames, where the video begins; motion: what its first clip follows.
+    """
     config = bundle.config
     heard = encode_long(lambda sound: bundle.audio_encoder(sound.to(device)), waveform)
     audio = features_per_frame(heard, fps=config.fps, seconds=len(waveform) / SAMPLE_RATE)
+    audio = replace(audio, frames=audio.frames[first_frame:])
     size = config.image_size
     conditions = Conditions(
         Portrait(vae.encode(bundle.autoencoder, portrait.to(device), config), portrait, Fit(size, size, 0, 0, size, size)),
         face.whole_mask(size), audio, Speed.constant(sampling.head_speed))
-    emo = bundle.emo if motion is None else _Following(bundle.emo, motion)
-    for latents in generate_clips(emo, conditions, config=sampling, device=device):
+    for latents in generate_clips(bundle.emo, conditions, config=sampling, device=device, motion=motion):
         latents = latents[0].transpose(0, 1)
         yield latents.float().cpu(), vae.decode(bundle.autoencoder, latents, config).float().cpu()
-
-
-class _Following:
-    """A model whose first clip follows `motion`."""
-
-    def __init__(self, emo, motion: MotionFrames):
-        self._emo, self._motion = emo, motion
-
-    def __getattr__(self, name: str):
-        return getattr(self._emo, name)
-
-    def encode_motion(self, motion: MotionFrames, *, like):
-        return self._emo.encode_motion(self._motion if motion.latents is None else motion, like=like)
 
 
 def recode(bundle: native.Bundle, pictures: Tensor, *, device: torch.device | str = "cpu") -> Tensor:

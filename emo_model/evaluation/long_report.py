@@ -113,8 +113,8 @@ def _seam_rows(videos: list[dict]) -> list[Row]:
         inside, border = ("whole", "inside"), ("whole", "middle")
         made.append(_row(f"border_{kind}", f"{kind}: jump between clips of one run", ratio(kind, border, inside),
                          unit="x inside"))
-        for way, what in (("latents", "continued from its latents"), ("pixels", "continued from its pixels"),
-                          ("nothing", "cut to a new video (for comparison)")):
+        for way, what in (("latents", "a second run continues from latents"), ("pixels", "it continues from pixels"),
+                          ("alone", "it hears its own sound alone"), ("nothing", "it continues no one (for comparison)")):
             made.append(_row(f"{way}_{kind}", f"{kind}: jump where {what}", ratio(kind, (way, "middle"), border),
                              unit="x between clips"))
     return made

@@ -51,6 +51,11 @@ class Amount:
     joined: int = 12  # videos that continue another
     joined_clips: int = 2  # clips of each half
 
+    def __post_init__(self):
+        if self.window_seconds < 1 or 60 * self.minutes < 2 * self.window_seconds:
+            raise ValueError("a drift is read from at least two windows of 1 s or more; "
+                             f"got {self.minutes} minutes in windows of {self.window_seconds} s")
+
 
 @dataclass(frozen=True, eq=False)
 class Watched:
@@ -124,21 +129,26 @@ class Bench:
                        "ceiling": pauses.measure(best.said, silent=silent, fps=self.config.fps)}
 
     def _seams(self) -> Iterable[dict]:
-        """Each scene in one go, and in two halves, of which the second hears its own sound alone and has other noise."""
+        """Each scene in one go, and in two halves, of which the second has other noise.
+
+        It continues the first from its last latents, or from the pixels they became, and hears its own half of the sound after
+        the other one, or (alone) without it, as a second recording would be; nothing: it continues no one.
+        """
         clips, clip = self.amount.joined_clips, self.config.clip_frames
         half = clips * clip
-        seconds = 2 * half / self.config.fps
-        for scene in drawn.scenes(self.library, self.amount.joined, seconds=seconds, first=_FIRST_SEAM, **self._drawing()):
-            middle = round(half / self.config.fps * drawn.RATE)
+        for scene in drawn.scenes(self.library, self.amount.joined, seconds=2 * half / self.config.fps, first=_FIRST_SEAM,
+                                  **self._drawing()):
             sampling = self._sampling(scene.number)
             whole = list(clips_of(self.bundle, scene.portrait, scene.waveform, sampling, device=self.device))
             first = whole[:clips]  # noise and sound of the first half do not know how long the video is
             last = torch.cat([latents for latents, _ in first])[-self.config.motion_frames:].to(self.device)
+            alone = scene.waveform[round(half / self.config.fps * drawn.RATE):]
             ways = {"whole": whole[clips:]}
-            for name, motion in (("latents", last), ("pixels", self._through_file(last)), ("nothing", None)):
-                given = None if motion is None else MotionFrames(rearrange(motion, "n c h w -> 1 c n h w"))
-                ways[name] = list(clips_of(self.bundle, scene.portrait, scene.waveform[middle:],
-                                           replace(sampling, seed=sampling.seed + 1_000_000), device=self.device, motion=given))
+            for name, motion, sound, start in (("latents", last, scene.waveform, half), ("alone", last, alone, 0), (
+                    "pixels", self._through_file(last), scene.waveform, half), ("nothing", None, scene.waveform, half)):
+                given = MotionFrames(None if motion is None else rearrange(motion, "n c h w -> 1 c n h w"))
+                ways[name] = list(clips_of(self.bundle, scene.portrait, sound, replace(sampling, seed=sampling.seed + 1_000_000),
+                                           device=self.device, first_frame=start, motion=given))
             found = {}
             for name, second in ways.items():
                 latents, pictures = (torch.cat(parts) for parts in zip(*first, *second, strict=True))

@@ -57,7 +57,8 @@ def test_a_join_is_held_against_the_borders_of_one_run():
     def changes(middle):
         return {kind: {"middle": middle, "inside": 1.0, "borders": 1.5} for kind in seams.KINDS}
 
-    videos = [{"changes": {"whole": changes(2.0), "latents": changes(2.0), "pixels": changes(2.2), "nothing": changes(8.0)}}] * 3
+    ways = {"whole": 2.0, "latents": 2.0, "pixels": 2.2, "alone": 2.0, "nothing": 8.0}
+    videos = [{"changes": {way: changes(middle) for way, middle in ways.items()}}] * 3
     rows = {row.key: row for row in long_report.rows({"seams": videos})}
     assert rows["border_picture"].value == 2.0
     assert [rows[f"{way}_picture"].value for way in ("latents", "pixels", "nothing")] == pytest.approx([1.0, 1.1, 4.0])

@@ -24,17 +24,18 @@ def bench(speech, model):
 
 def test_the_command_fills_every_row(speech, model, tmp_path):
     out = tmp_path / "long.json"
-    small = ("--device cpu --steps 1 --runs 1 --minutes 0.05 --window-seconds 0.5 --paused 1 --pause-seconds 2 --joined 1 "
+    small = ("--device cpu --steps 1 --runs 1 --minutes 0.05 --window-seconds 1 --paused 1 --pause-seconds 2 --joined 1 "
              "--joined-clips 1").split()
     assert command.main(["long", "--model", str(model), "--json", str(out), "--data", str(speech), *small]) == 0
     made = json.loads(out.read_text())
     rows = {row["key"]: row["value"] for row in made["rows"]}
     assert {"slope_lightness", "slope_identity_error", "last_colour", "ratio_sharpness", "opening_pause_silent",
-            "speed_speech_noisy", "border_picture", "latents_latents", "pixels_head", "nothing_colour"} <= set(rows)
+            "speed_speech_noisy", "border_picture", "latents_latents", "pixels_head", "alone_opening",
+            "nothing_colour"} <= set(rows)
     assert None not in rows.values()
     run, = made["records"]["drift"]
-    assert len(run["generated"]["lab"]) == len(run["ceiling"]["lab"]) == 6
-    assert made["amount"]["window_seconds"] == 0.5 and made["sampling"]["steps"] == 1
+    assert len(run["generated"]["lab"]) == len(run["ceiling"]["lab"]) == 3
+    assert made["amount"]["window_seconds"] == 1 and made["sampling"]["steps"] == 1
 
 
 def planted(by_frame):
@@ -89,7 +90,7 @@ def test_the_second_half_of_a_joined_video_follows_the_frames_it_is_given(bench)
     scene, = drawn.scenes(bench.library, 1, seconds=12 / 25, size=64, fps=25)
     first, other, alone = ((latents for latents, _ in long_videos.clips_of(
         bundle, scene.portrait, scene.waveform, SamplingConfig(steps=1), motion=motion))
-        for motion in (MotionFrames(torch.zeros(1, 4, 2, 8, 8)), MotionFrames(torch.ones(1, 4, 2, 8, 8)), None))
+        for motion in (MotionFrames(torch.zeros(1, 4, 2, 8, 8)), MotionFrames(torch.ones(1, 4, 2, 8, 8)), MotionFrames()))
     first, other, alone = next(first), next(other), next(alone)
     assert not torch.allclose(first, other, atol=1e-4) and not torch.allclose(first, alone, atol=1e-4)
 
@@ -109,3 +110,8 @@ def test_pauses_lie_in_silence_and_the_lips_are_shut_there(speech):
 def test_a_group_that_does_not_exist_is_named(bench):
     with pytest.raises(ValueError, match="'colour'; choose from: drift, pauses, seams"):
         bench.measure(("colour",))
+
+
+def test_minutes_too_short_for_two_windows_are_refused():
+    with pytest.raises(ValueError, match="at least two windows.*got 0.1 minutes in windows of 10"):
+        long_videos.Amount(minutes=0.1, window_seconds=10)
