@@ -107,7 +107,7 @@ def _add_bench(task: argparse.ArgumentParser, device: str) -> None:
     for name, kind in (("steps", int), ("sampler", str), ("audio_guidance", float), ("reference_guidance", float),
                        ("head_speed", float), ("seed", int)):
         shipped = getattr(SamplingConfig(), name)
-        task.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"in place of the shipped {shipped}")
+        task.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"in place of the model's own (built-in: {shipped})")
     task.add_argument("--device", default=device)
 
 
@@ -132,9 +132,9 @@ def _long(chosen: argparse.Namespace) -> None:
 
 def _measure(chosen: argparse.Namespace, groups: tuple[str, ...], amount: object, bench: Callable, rows: Callable) -> None:
     began = time.monotonic()
-    sampling = replace(SamplingConfig(), **_given(chosen, SamplingConfig))
     instruments = Instruments.load(chosen.instruments, device=chosen.device)
     bundle = native.load(chosen.model, dtype=torch.float32, device=chosen.device)
+    sampling = replace(bundle.sampling, **_given(chosen, SamplingConfig))
     if chosen.device == "cpu":
         bundle.emo.to(memory_format=torch.channels_last)
     library = drawn.held_out_speech(chosen.data)
@@ -171,7 +171,7 @@ def _strip(chosen: argparse.Namespace) -> None:
     pixels, fitted = face.fit_picture(media.read_picture(chosen.portrait), bundle.config.image_size, "crop")
     log.info("%s", fitted.says)
     sound = resample(*read_audio(chosen.audio))[round(chosen.start * 16_000):round((chosen.start + chosen.seconds) * 16_000)]
-    pictures, seconds = builtin.speak(bundle, pixels, sound, SamplingConfig(seed=chosen.seed), device=chosen.device)
+    pictures, seconds = builtin.speak(bundle, pixels, sound, replace(bundle.sampling, seed=chosen.seed), device=chosen.device)
     log.info("%d frames in %.1f s", len(pictures), seconds)
     figures.draw_strip(media.to_uint8(pixels)[0], media.to_uint8(pictures), chosen.out, count=chosen.frames, height=chosen.height)
 
