@@ -37,15 +37,16 @@ def count_clips(frames: int, clip_frames: int) -> int:
 
 def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                   renew: Callable[[Tensor], Tensor] | None = None,
+                   renew: Callable[[Tensor], Tensor] | None = None, together: bool = True,
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
-    emo: anything with config, encode_reference, encode_motion, prepare and predict, on `device` in `dtype`; reference: its
-    features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on every device.
+    emo: anything with config, encode_reference, settle, encode_motion, prepare, project and predict, on `device` in `dtype`;
+    reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on every
+    device.
     renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
-    back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may
-    raise to stop the run.
+    back (`inputs.vae.through_pixels`), without it they are handed on as they are. together: see `guided`. `on_step` is
+    called after each step and may raise to stop the run.
     """
     model = emo.config
     schedule = NoiseSchedule(model)
@@ -59,14 +60,16 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
             reference = emo.encode_reference(portrait, conditions.portrait.identity)
         else:
             reference = reference.map(lambda x: x.to(device, dtype))
+        scene = emo.settle(reference, conditions.face_mask)
     for number in range(clips):
         clip = conditions.clip(number * model.clip_frames, clip_frames=model.clip_frames, margin_frames=model.audio_margin_frames)
         with torch.no_grad():
-            context = emo.prepare(reference, emo.encode_motion(motion, like=reference), clip)
+            context = emo.prepare(scene, emo.encode_motion(motion, like=reference), clip)
         noise = torch.randn(shape, generator=generator).to(device)
         latents = sample(
             guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance,
-                   mixed_identity=config.mixed_identity), noise, schedule, sampler=config.sampler, steps=config.steps,
+                   mixed_identity=config.mixed_identity, together=together),
+            noise, schedule, sampler=config.sampler, steps=config.steps,
             on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
         last = MotionFrames.last_of(latents, model.motion_frames).latents
         motion = MotionFrames((last if renew is None else renew(last)).to(dtype))
