@@ -196,7 +196,8 @@ class Bench:
         made, seconds = self.speak(scene.portrait, scene.waveform, self._sampling(scene.number))
         heard = self.hear(scene.waveform)
         record = {"number": scene.number, "seed": scene.seed, "style": scene.style, "voice": scene.voice,
-                  "language": scene.language, "frames": len(scene), "seconds_of_work": seconds,
+                  "language": scene.language, "is_foreign": drawn.is_foreign(scene.voice), "frames": len(scene),
+                  "seconds_of_work": seconds,
                   "heard_opening_r": correlation(heard, true.opening)}
         for name, pictures in (("truth", original), ("ceiling", self.recode(original)), ("generated", made)):
             record[name] = self._numbers(pictures, scene, true)
@@ -210,8 +211,9 @@ class Bench:
         said, trusted = self.instruments.read(pictures, scene.box), self.instruments.trusted.cpu()
         second = round(self.config.fps)
         person = identity.measure(said, true, trusted=trusted, gallery=self.gallery)
-        return {**mouth.measure(said, true), **eyes.measure(said, true), **picture.measure(pictures, said),
-                **head.measure(said, clip_frames=self.config.clip_frames, fps=self.config.fps),
+        frames = self.config.clip_frames
+        return {**mouth.measure(said, true), **eyes.measure(said, true), **picture.measure(pictures, said, clip_frames=frames),
+                **head.measure(said, clip_frames=frames, fps=self.config.fps),
                 **{f"identity_{name}": value for name, value in person.items()},
                 "darkness_r": correlation(mouth.darkness(pictures, scene.box), true.opening),
                 "by_second": {"opening_r": mouth.opening_by_part(said.opening, true.opening, second),

@@ -21,7 +21,7 @@ from ..training.synthetic.dice import Dice
 from ..training.synthetic.identities import STYLES, Identities, sample_identities
 from ..training.synthetic.motion import FaceMotion, sample_motion, sample_still_motion
 from ..training.synthetic.renderer import landmarks, render
-from ..training.synthetic.speech import RATE, is_held_out, language_of
+from ..training.synthetic.speech import RATE, TRAINING_VOICES, is_held_out, language_of
 from .instruments import FaceBox, Instruments, Readings
 
 HELD_OUT_PEOPLE, INSTRUMENT_PEOPLE, INSTRUMENT_TEST_PEOPLE = 800_000_000, 900_000_000, 950_000_000
@@ -183,15 +183,25 @@ def _person(number: int) -> int:
 
 
 def _speech(library: SpeechLibrary, number: int, seconds: float, fps: float, repeat_first: bool) -> list[SpeechClip]:
+    """Voices in turn; every fourth scene speaks a language never trained on, where there is one."""
+    voices = sorted({clip["voice"] for clip in library.clips})
+    foreign, known = [[voice for voice in voices if is_foreign(voice) == strange] for strange in (True, False)]
     longest = min(clip["samples"] for clip in library.clips) / RATE
     count = max(1, -(-round(seconds * fps) // int(longest * fps)))
-    voices = sorted({clip["voice"] for clip in library.clips})
     pieces = []
     for part in range(count):
-        wanted = voices[(number + number // len(STYLES) + part) % len(voices)]  # in turn, and no style always with the same voice
+        place = number + part
+        some, turn = (foreign, place // 4) if place % 4 == 3 else (known, place - place // 4)
+        some = some or foreign or known
+        wanted = some[turn % len(some)]
         tries = (library.clip(number + 1_000 * part, seconds=seconds / count, seed=77 + draw, fps=fps) for draw in range(1_000))
         pieces.append(next(piece for piece in tries if piece.voice == wanted))
     return [*pieces[:-1], pieces[0]] if repeat_first and count > 1 else pieces
+
+
+def is_foreign(voice: str) -> bool:
+    """Whether no training voice speaks its language."""
+    return language_of(voice) not in {language_of(heard) for _, voices in TRAINING_VOICES for heard in voices}
 
 
 def held_out_speech(folder: Path | None, *, minutes: float = 4.0) -> SpeechLibrary:

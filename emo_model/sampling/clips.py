@@ -14,17 +14,22 @@ from ..types import Conditions, MotionFrames, ReferenceFeatures
 from .guidance import guided
 from .samplers import sample
 from .schedule import NoiseSchedule
+from .spool import ClipKeys, SpoolRun, weights_of
 
 
 @dataclass(frozen=True, eq=False)
 class StepReport:
-    """Where a run is: `step` of `steps` in clip `clip` of `clips`, counted from 1; denoised (B, C, F, h, w) is the clean estimate."""
+    """Where a run is: `step` of `steps` in clip `clip` of `clips`, counted from 1; denoised: the clean estimate.
+
+    denoised: (B, C, F, h, w); is_found: the clip is an earlier run's, told once with its last step.
+    """
 
     clip: int
     clips: int
     step: int
     steps: int
     denoised: Tensor
+    is_found: bool = False
 
 
 def ignore(report: StepReport) -> None:
@@ -37,40 +42,64 @@ def count_clips(frames: int, clip_frames: int) -> int:
 
 def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                   renew: Callable[[Tensor], Tensor] | None = None, together: bool = True,
+                   renew: Callable[[Tensor], Tensor] | None = None, motion: MotionFrames = MotionFrames(),  # noqa: B008
+                   keep: SpoolRun | None = None, finished_only: bool = False, together: bool = True,
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
     emo: anything with config, encode_reference, settle, encode_motion, prepare, project and predict, on `device` in `dtype`;
     reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on every
     device.
+    motion: the last frames of a video that this one continues.
     renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
-    back (`inputs.vae.through_pixels`), without it they are handed on as they are. together: see `guided`. `on_step` is
-    called after each step and may raise to stop the run.
+    back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may
+    raise to stop the run.
+    keep: a run on a spool. Clips that lie there are taken from it, each new one is on the disk before it is yielded. With
+    `finished_only` nothing is rendered, and the video ends before the first clip that is missing.
+    together: see `guided`.
     """
     model = emo.config
     schedule = NoiseSchedule(model)
     generator = torch.Generator().manual_seed(config.seed)
     shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
     clips = count_clips(conditions.frames, model.clip_frames)
-    motion = MotionFrames()
-    with torch.no_grad():
-        if reference is None:
-            portrait = conditions.portrait.latents.to(device, dtype)
-            reference = emo.encode_reference(portrait, conditions.portrait.identity)
-        else:
-            reference = reference.map(lambda x: x.to(device, dtype))
-        scene = emo.settle(reference, conditions.face_mask)
+    before, read = motion.latents, None  # the motion frames of the next clip; what the reference net saw in the portrait
+    scene = None  # what stays the same over the video
+    if keep is not None:
+        keep.start()
+        keys = ClipKeys(model, conditions.portrait, config, weights=keep.weights or weights_of(emo), reference=reference,
+                        device=device, dtype=dtype, renewal="" if renew is None else keep.renewal)
     for number in range(clips):
         clip = conditions.clip(number * model.clip_frames, clip_frames=model.clip_frames, margin_frames=model.audio_margin_frames)
-        with torch.no_grad():
-            context = emo.prepare(scene, emo.encode_motion(motion, like=reference), clip)
-        noise = torch.randn(shape, generator=generator).to(device)
-        latents = sample(
-            guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance,
-                   mixed_identity=config.mixed_identity, together=together),
-            noise, schedule, sampler=config.sampler, steps=config.steps,
-            on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
-        last = MotionFrames.last_of(latents, model.motion_frames).latents
-        motion = MotionFrames((last if renew is None else renew(last)).to(dtype))
+        noise = torch.randn(shape, generator=generator)  # for a clip that is found too: clip k has the seed's k-th draw
+        key = None if keep is None else keys.of(number, clip, before)
+        latents = None if keep is None else keep.find(key)
+        if latents is not None:
+            on_step(StepReport(number + 1, clips, config.steps, config.steps, latents, is_found=True))
+        elif finished_only:
+            return
+        else:
+            with torch.no_grad():
+                if read is None:
+                    read = _read_portrait(emo, conditions, reference, device, dtype)
+                    scene = emo.settle(read, conditions.face_mask)
+                if before is not None:
+                    before = before.to(device)
+                motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))
+                context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip)
+            latents = sample(
+                guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance,
+                       mixed_identity=config.mixed_identity, together=together),
+                noise.to(device), schedule, sampler=config.sampler, steps=config.steps,
+                on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
+            if keep is not None:
+                keep.save(key, latents)
+        before = MotionFrames.last_of(latents, model.motion_frames).latents
         yield latents[:, :, :clip.frames]
+
+
+def _read_portrait(emo: Emo, conditions: Conditions, reference: ReferenceFeatures | None, device: torch.device | str,
+                   dtype: torch.dtype) -> ReferenceFeatures:
+    if reference is not None:
+        return reference.map(lambda x: x.to(device, dtype))
+    return emo.encode_reference(conditions.portrait.latents.to(device, dtype), conditions.portrait.identity)

@@ -1,4 +1,4 @@
-"""The shipped workflow in ComfyUI's real page: dropped as a file, run by the button, played in the node."""
+"""ComfyUI's real page: a workflow dropped as a file, a graph wired with the mouse; run by the button, played in the node."""
 
 from __future__ import annotations
 
@@ -34,6 +34,37 @@ PROBLEMS = """() => window.app.graph._nodes.filter(n => n.has_errors
 VIDEO = """() => [...document.querySelectorAll('video')].map(v => ({seconds: v.duration, ready: v.readyState,
     at: v.currentTime, error: v.error?.message ?? null}))[0]"""
 
+FREE = (1200, 500)  # a place of the page with nothing on it
+SEARCH = 'input[id^="comfy-vue-node-search-box-input"], input[placeholder="Add a node..."]'  # pages of 2025, of 2026
+FOUND = """name => { const flat = text => text.toLowerCase().replace(/[^a-z0-9]/g, '');
+    const first = document.querySelector('.p-autocomplete-option, [data-testid="result-item"]');
+    return first && flat(first.innerText).includes(flat(name)); }"""
+IDS = "() => window.app.graph._nodes.map(n => n.id)"
+PLACE = """([id, x, y]) => { const canvas = window.app.canvas; window.app.graph.getNodeById(id).pos = [x, y];
+    canvas.ds.scale = 0.6; canvas.ds.offset = [0, 0]; canvas.setDirty(true, true); }"""
+DOT = """([id, isInput, name]) => {
+    const node = window.app.graph.getNodeById(id), slots = isInput ? node.inputs : node.outputs;
+    const place = slots.findIndex(slot => slot.name === name), canvas = window.app.canvas;
+    const at = isInput ? node.getInputPos(place) : node.getOutputPos(place), box = canvas.canvas.getBoundingClientRect();
+    return [(at[0] + canvas.ds.offset[0]) * canvas.ds.scale + box.x, (at[1] + canvas.ds.offset[1]) * canvas.ds.scale + box.y];
+}"""
+SOURCE = """([id, name]) => { const node = window.app.graph.getNodeById(id), input = node.inputs.find(i => i.name === name);
+    const links = window.app.graph.links, link = input.link == null ? null : links.get?.(input.link) ?? links[input.link];
+    return link && [link.origin_id, window.app.graph.getNodeById(link.origin_id).outputs[link.origin_slot].name]; }"""
+SET = """([id, name, value]) => {
+    const widget = window.app.graph.getNodeById(id).widgets.find(w => w.name === name);
+    widget.value = value;
+    widget.callback?.(value);
+}"""
+WIRES = (("EMO Reference Encoder", "model", "Load EMO Model", "model"),
+         ("EMO Reference Encoder", "vae", "Load EMO Model", "vae"),
+         ("EMO Audio Encoder", "audio_encoder", "Load EMO Model", "audio_encoder"),
+         ("EMO Sampler", "model", "Load EMO Model", "model"),
+         ("EMO Sampler", "reference", "EMO Reference Encoder", "reference"),
+         ("EMO Sampler", "audio_features", "EMO Audio Encoder", "audio_features"),
+         ("EMO Video Combine", "latent", "EMO Sampler", "latent"), ("EMO Video Combine", "vae", "Load EMO Model", "vae"),
+         ("EMO Video Combine", "audio", "EMO Audio Encoder", "audio"))
+"""(node, input, node, output)"""
 FILE_OF_VIDEO = """async () => {
     const video = document.querySelector('video'), reply = await fetch(video.currentSrc || video.querySelector('source').src);
     let text = '';
@@ -89,14 +120,45 @@ def test_a_dropped_workflow_shows_no_red_node_and_queues_the_shipped_api_form(pa
     assert without_titles == json.loads((ROOT / "workflows" / "api" / "talking_portrait.json").read_text(encoding="utf-8"))
 
 
-def test_run_is_pressed_and_the_video_plays_and_gives_its_workflow_back(page):
-    workflow = shipped()
-    for node in workflow["nodes"]:
-        if node["type"] == "EmoLoadModel":
-            node["widgets_values"] = ["tiny.safetensors"]
-        if node["type"] == "EmoSampler":
-            node["widgets_values"][2] = 1
-    drop(page, json.dumps(workflow).encode(), "tiny.json", nodes=len(workflow["nodes"]))
+def add(page, name: str, x: int, y: int):
+    """Double-click the empty canvas, type the name, press Enter -> the new node's id."""
+    before = page.evaluate(IDS)
+    box = page.locator(SEARCH).first
+    for _ in range(10):  # a page that has just been loaded, or closed its box, may not listen yet
+        page.mouse.dblclick(*FREE)
+        page.wait_for_timeout(2000)
+        if box.is_visible():
+            break
+    box.fill(name)
+    page.wait_for_function(FOUND, arg=name)
+    page.wait_for_timeout(300)
+    box.press("Enter")
+    box.wait_for(state="hidden")
+    if page.evaluate("() => (window.app.canvas.state?.ghostNodeId ?? null) !== null"):
+        page.mouse.click(*FREE)  # pages of 2026 hang a new node on the pointer until a click puts it down
+    page.wait_for_function("count => window.app.graph._nodes.length > count", arg=len(before))
+    page.wait_for_timeout(500)  # the closing box swallows the next double click
+    new, = set(page.evaluate(IDS)) - set(before)
+    page.evaluate(PLACE, [new, x, y])
+    return new
+
+
+def wire(page, node, slot: str, source, output: str) -> None:
+    """Drag from an output's dot to an input's, with the mouse."""
+    for _ in range(3):  # a page that is still drawing takes a drag for one of the canvas
+        (x0, y0), (x1, y1) = page.evaluate(DOT, [source, False, output]), page.evaluate(DOT, [node, True, slot])
+        page.mouse.move(x0, y0)
+        page.mouse.down()
+        page.mouse.move((x0 + x1) / 2, (y0 + y1) / 2, steps=5)
+        page.mouse.move(x1, y1, steps=5)
+        page.mouse.up()
+        page.wait_for_timeout(300)
+        if page.evaluate(SOURCE, [node, slot]) == [source, output]:
+            return
+    raise AssertionError(f"dragging from '{output}' to '{slot}' made no link")
+
+
+def press_run_and_play(page) -> None:
     with page.expect_response(lambda reply: reply.url.endswith("/prompt") and reply.request.method == "POST") as answer:
         next(button for button in map(page.locator, RUN_BUTTONS) if button.count()).first.click()
     assert answer.value.status == 200
@@ -106,6 +168,28 @@ def test_run_is_pressed_and_the_video_plays_and_gives_its_workflow_back(page):
     page.wait_for_function("() => document.querySelector('video').currentTime > 0.2")
     video = page.evaluate(VIDEO)
     assert video["error"] is None and video["seconds"] > 1
+
+
+def test_nodes_found_by_name_and_wired_with_the_mouse_make_a_video_that_plays(page):
+    page.evaluate("() => window.app.graph.clear()")
+    names = sorted({name for node, _, source, _ in WIRES for name in (node, source)})
+    nodes = {name: add(page, name, 160 + index % 3 * 520, 240 + index // 3 * 560) for index, name in enumerate(names)}
+    for node, slot, source, output in WIRES:
+        wire(page, nodes[node], slot, nodes[source], output)
+    page.evaluate(SET, [nodes["Load EMO Model"], "model_name", "tiny.safetensors"])
+    page.evaluate(SET, [nodes["EMO Sampler"], "steps", 1])
+    press_run_and_play(page)
+
+
+def test_run_is_pressed_and_the_video_plays_and_gives_its_workflow_back(page):
+    workflow = shipped()
+    for node in workflow["nodes"]:
+        if node["type"] == "EmoLoadModel":
+            node["widgets_values"] = ["tiny.safetensors"]
+        if node["type"] == "EmoSampler":
+            node["widgets_values"][2] = 1
+    drop(page, json.dumps(workflow).encode(), "tiny.json", nodes=len(workflow["nodes"]))
+    press_run_and_play(page)
 
     written = page.evaluate(FILE_OF_VIDEO)
     drop(page, base64.b64decode(written), "EMO_00001_.mp4", nodes=len(workflow["nodes"]))

@@ -13,11 +13,15 @@ EYE_SIDE, MOUTH_SIDE = 0.14, 0.24
 """Of the picture's width: the squares around eyes and mouth."""
 
 
-def measure(pictures: Tensor, said: Readings) -> dict[str, float]:
+def measure(pictures: Tensor, said: Readings, *, clip_frames: int) -> dict[str, float]:
     """sharpness, sharpness_eyes: mean slope of brightness; flicker: mean change of the upper corners from frame to frame;
-    shimmer: mean second difference over frames. All in grey levels of 255."""
+    shimmer: mean second difference over frames; change_joins, change_inside: mean change of the whole picture between the last
+    frame of a clip and the first of the next, and elsewhere. All in grey levels of 255."""
+    change = changes(pictures)
+    at_join = (torch.arange(1, len(pictures)) % clip_frames) == 0
     return {"sharpness": sharpness(pictures).mean().item(), "sharpness_eyes": sharpness(eyes(pictures, said.marks)).mean().item(),
-            "flicker": flicker(pictures), "shimmer": shimmer(pictures)}
+            "flicker": flicker(pictures), "shimmer": shimmer(pictures), "change_joins": change[at_join].mean().item(),
+            "change_inside": change[~at_join].mean().item()}
 
 
 def sharpness(pictures: Tensor) -> Tensor:
@@ -46,6 +50,11 @@ def flicker(pictures: Tensor) -> float:
     side = pictures.shape[-1] // 8
     corners = torch.cat([pictures[..., :side, :side], pictures[..., :side, -side:]], -1)
     return corners.diff(dim=0).abs().mean().item() * 127.5
+
+
+def changes(pictures: Tensor) -> Tensor:
+    """(T - 1,) of 255: mean change from each frame to the next."""
+    return pictures.diff(dim=0).abs().mean((1, 2, 3)) * 127.5
 
 
 def shimmer(pictures: Tensor) -> float:

@@ -60,3 +60,10 @@ def test_steady_movement_does_not_shimmer_but_trembling_does():
     ramp = torch.linspace(-1, 1, 8)[:, None, None, None].expand(-1, 3, 8, 8)
     assert picture.shimmer(ramp) == pytest.approx(0, abs=1e-3)
     assert picture.shimmer(ramp + 0.1 * (torch.arange(8) % 2)[:, None, None, None]) > 10
+
+
+def test_a_jump_of_the_picture_between_clips_shows_at_the_joins_alone(still_readings):
+    pictures = torch.zeros(8, 3, 64, 64)
+    pictures[4:] = 10 / 127.5
+    found = picture.measure(pictures, still_readings(8, marks=torch.full((8, 3, 2), 0.5)), clip_frames=4)
+    assert found["change_joins"] == pytest.approx(10, rel=1e-4) and found["change_inside"] == 0
