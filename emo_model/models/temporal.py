@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from einops import rearrange
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, is_grad_enabled, nn
 
 from ..config import ModelConfig
 from .attention import Attention, FeedForward, frame_codes
@@ -96,9 +96,11 @@ class TemporalModule(nn.Module):
 
     def project(self, motion: Tensor) -> MotionTokens:
         """motion (B, n, N, C): features of the motion frames, zeros for the first clip -> what `forward` needs of them."""
+        if is_grad_enabled() and not motion.requires_grad:
+            motion = motion.detach().requires_grad_()  # torch's CPU group norm crashes where only its weight wants a gradient
         # one row of cells: the norm is of a frame, whatever its shape
         normed = self.norm(rearrange(motion, "b m n c -> (b m) c 1 n"))
-        earlier = rearrange(normed, "(b m) c 1 n -> (b n) m c", b=len(motion))
+        earlier = rearrange(normed, "(b m) c 1 n -> (b n) m c", b=len(motion)).contiguous()
         return self.transformer_blocks[0].project(self.proj_in(earlier))
 
     def project_speed(self, speed: Tensor) -> KeysValues:
