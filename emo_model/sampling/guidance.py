@@ -17,7 +17,8 @@ def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_
 
     With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)). Two equal scales guide
     portrait and voice as one, as Hallo does: e(p, 0) falls out. mixed_identity: see there; only Hallo has identity tokens.
-    together: evaluate them as one batch, which takes more memory, and less time where they share layers or fill a GPU better.
+    together: evaluate them as one batch, if it is of one portrait (B = 1): that takes more memory, and less time, because they
+    share layers and fill a GPU better.
     """
     if reference != 1 and mixed_identity:
         context = mix_identity(context)
@@ -27,7 +28,7 @@ def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_
         middle = [] if reference == 1 or audio == reference else [silent]
         contexts += [*middle, silent if reference == 1 else silent.without_reference()]
     with torch.no_grad():
-        batches = [emo.project(*contexts)] if together else [emo.project(one) for one in contexts]
+        batches = [emo.project(*contexts)] if together and len(context.audio) == 1 else [emo.project(one) for one in contexts]
 
     def predict(noisy: Tensor, timestep: int) -> Tensor:
         t = torch.full((len(noisy),), timestep, device=noisy.device)
