@@ -69,13 +69,15 @@ class AudioFeatures:
     """What the audio encoder heard, one row per video frame.
 
     frames: (F + padding, L, D) float32 on the CPU; fps: the video's frame rate; seconds: the length of the sound;
-    F = round(seconds * fps); padding: rows behind the sound that fill the last clip (Hallo's encoder hears silence there).
+    F = round(seconds * fps); padding: rows behind the sound that fill the last clip (Hallo's encoder hears silence there);
+    resampling: what was brought to the frame rate, as `ModelConfig.audio_resampling` wants it.
     """
 
     frames: Tensor
     fps: float
     seconds: float
     padding: int = 0
+    resampling: str = "features"
 
     def __post_init__(self):
         if self.frames.ndim != 3:

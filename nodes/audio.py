@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..emo_model.config import ModelConfig
-from ..emo_model.inputs.audio import features_per_frame, resample
+from ..emo_model.inputs.audio import resample
 from . import comfy_bridge, conversions, shipped
-from .custom_types import AudioFeaturesType
+from .custom_types import AudioFeaturesType, EmoModelType
 
 
 class EmoAudioEncoder(io.ComfyNode):
@@ -21,13 +21,17 @@ class EmoAudioEncoder(io.ComfyNode):
             inputs=[
                 io.AudioEncoder.Input("audio_encoder",
                                       tooltip="The encoder that the model was trained with: from Load EMO Model, "
-                                              "if it brings one, else from core's loader of audio encoders."),
+                                              "if it brings one, else from core's loader of audio encoders (for Hallo, "
+                                              "wav2vec2-base-960h)."),
                 io.Float.Input("fps", default=ModelConfig().fps, min=1.0, max=120.0, step=0.01,
                                tooltip="Frame rate of the video, in frames per second. Heads move most naturally at the rate "
                                        "that the model was trained at: 25 for the built-in one."),
                 io.Audio.Input("audio", optional=True,
                                tooltip="Speech or singing of any length, sample rate and number of channels. "
                                        "Nothing connected: the voice that comes with this pack."),
+                EmoModelType.Input("model", optional=True,
+                                   tooltip="From Load EMO Model. Hallo needs it here, because it hears the voice in a way of its "
+                                           "own; other models do not."),
             ],
             outputs=[
                 AudioFeaturesType.Output(display_name="audio_features", tooltip="For EMO Sampler."),
@@ -36,8 +40,10 @@ class EmoAudioEncoder(io.ComfyNode):
             ])
 
     @classmethod
-    def execute(cls, audio_encoder, fps: float, audio=None) -> io.NodeOutput:
+    def execute(cls, audio_encoder, fps: float, audio=None, model: comfy_bridge.EmoModel | None = None) -> io.NodeOutput:
         audio = shipped.voice() if audio is None else audio
         waveform, rate = conversions.one_sound(audio)
-        layers = comfy_bridge.audio_layers(audio_encoder, resample(waveform, rate))
-        return io.NodeOutput(features_per_frame(layers, fps=fps, seconds=waveform.shape[-1] / rate), audio, fps)
+        progress = comfy_bridge.Progress(1)
+        features = comfy_bridge.hear(audio_encoder, resample(waveform, rate), fps=fps, seconds=waveform.shape[-1] / rate,
+                                     config=model and model.config, on_progress=progress.set)
+        return io.NodeOutput(features, audio, fps)

@@ -46,26 +46,30 @@ def frame_bytes(image: Tensor) -> np.ndarray:
     return (_colour(image).float() * 255).round().clamp(0, 255).to(device="cpu", dtype=torch.uint8).numpy()
 
 
-def dimmed_outside(pixels: Tensor, face_mask: FaceMask) -> Tensor:
-    """The fitted picture (1, 3, H, W) as IMAGE, dark where the face may not be."""
-    return images(pixels) * (0.3 + 0.7 * face_mask.mask[:, 0, :, :, None].to(pixels.device))
+def dimmed_outside(pixels: Tensor, face_mask: FaceMask, lips: Tensor | None = None) -> Tensor:
+    """The fitted picture (1, 3, H, W) as IMAGE, dark where the face may not be, reddish where lips (1, 1, H, W) are."""
+    shown = images(pixels) * (0.3 + 0.7 * face_mask.mask[:, 0, :, :, None].to(pixels.device))
+    if lips is not None:
+        shown = torch.lerp(shown, torch.tensor((1.0, 0.2, 0.2)), 0.4 * lips[:, 0, :, :, None].to(pixels.device))
+    return shown
 
 
 # ---- masks and boxes -------------------------------------------------------------------------------------------------
 
 
-def fitted_mask(mask: Tensor | None, fit: Fit) -> FaceMask:
-    """MASK (1, H, W) of the original picture, at any scale, or of the fitted one -> FaceMask."""
+def fitted_mask(mask: Tensor | None, fit: Fit, *, name: str = "mask") -> FaceMask:
+    """MASK (1, H, W) of the original picture, at any scale, or of the fitted one -> FaceMask. name: of the input, for errors."""
     if mask is None:
         raise ValueError("Mode 'mask' needs a mask. Connect one to 'mask', or set 'mode' to 'box' or 'whole picture'.")
     mask = mask.float().cpu().reshape(-1, 1, *mask.shape[-2:])
     if len(mask) != 1:
-        raise ValueError(f"'mask' holds {len(mask)} masks, but one portrait has one. Pick one of them first.")
+        raise ValueError(f"'{name}' holds {len(mask)} masks, but one portrait has one. Pick one of them first.")
     height, width = mask.shape[-2:]
     if not mask.any():
         no_alpha = ": 'Load Image' gives such a mask when the picture has no transparency" if width == height == 64 else ""
-        raise ValueError(f"The mask ({width}x{height}) is empty{no_alpha}. Paint the face with 'Open in MaskEditor' on 'Load "
-                         "Image', or set 'mode' to 'box' or 'whole picture'.")
+        instead = ("Paint the mouth with 'Open in MaskEditor' on 'Load Image', or disconnect 'lips'." if name == "lips" else
+                   "Paint the face with 'Open in MaskEditor' on 'Load Image', or set 'mode' to 'box' or 'whole picture'.")
+        raise ValueError(f"The mask ({width}x{height}) at '{name}' is empty{no_alpha}. {instead}")
     if (width, height) == (fit.size, fit.size) != (fit.width, fit.height):
         return FaceMask(mask.clamp(0, 1))  # made from the fitted picture that the reference encoder puts out
     if abs(width * fit.height - height * fit.width) > max(width, height, fit.width, fit.height):  # another shape, beyond rounding
@@ -91,6 +95,14 @@ def box_of_original(box: dict | list, fit: Fit) -> tuple[float, float, float, fl
                          f"from the {fit.width}x{fit.height} portrait: {fit.side} pixels at ({fit.left}, {fit.top}). Set 'fit' "
                          "of 'EMO Reference Encoder' to 'pad', or crop the portrait around the face first.")
     return x0, y0, x1, y1
+
+
+def grown_box(box: tuple[float, float, float, float], size: int, *, times: float = 1.2) -> tuple[float, float, float, float]:
+    """box (left, top, right, bottom) in pixels of the fitted picture -> as fractions of it, `times` as large (Hallo's: 1.2)."""
+    left, top, right, bottom = (edge / size for edge in box)
+    width, height = (right - left) * times / 2, (bottom - top) * times / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    return x - width, y - height, x + width, y + height
 
 
 def _boxes(value: dict | list) -> Iterator[dict]:
@@ -161,8 +173,8 @@ def playable_prefix(prefix: str) -> str:
     return folder + slash + (name.replace("png", "p_ng").replace("webp", "web_p") or "EMO")
 
 
-def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures) -> None:
-    """Raises ValueError where portrait or voice were prepared for another model than that of `config`."""
+def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures, face_mask: FaceMask | None) -> None:
+    """Raises ValueError where portrait, voice or mask were prepared for another model than that of `config`."""
     wanted = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(portrait.latents.shape[1:]) != wanted:
         raise ValueError(f"The reference was made for another model: its latents are {tuple(portrait.latents.shape[1:])}, but "
@@ -174,6 +186,14 @@ def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures) -
                   "the loader of audio encoders with the wav2vec2 model that it was trained with")
         raise ValueError(f"The audio features have {layers} layers of {width} numbers, but EMO '{config.name}' listens to "
                          f"{config.audio_layers} of {config.audio_width}. Connect {remedy} to 'EMO Audio Encoder'.")
+    if audio.resampling != config.audio_resampling:
+        raise ValueError(f"The voice was prepared for another kind of model. EMO '{config.name}' " + (
+            "hears it in a way of its own: connect 'model' of 'Load EMO Model' to 'EMO Audio Encoder' as well."
+            if config.audio_resampling == "convolutions" else
+            "needs 'model' of its own 'Load EMO Model' at 'EMO Audio Encoder', or nothing there."))
+    if config.audio_transformers and (face_mask is None or face_mask.regions is None):
+        raise ValueError(f"EMO '{config.name}' moves head, face and lips apart and needs to know where they are. Connect "
+                         "'EMO Face Mask Builder' to 'face_mask'.")
     if not len(audio.frames):
         raise ValueError(f"The sound lasts {audio.seconds:.3f} s, less than a frame at {audio.fps:g} frames per second. "
                          "Connect a longer recording.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..emo_model.inputs.face import box_mask, whole_mask
+from ..emo_model.inputs.face import box_mask, voice_regions, whole_mask
+from ..emo_model.inputs.identity import NoFaceError
 from . import comfy_bridge, conversions
 from .custom_types import BoundingBoxType, FaceMaskType, Reference, ReferenceType
 
-MODES = ("whole picture", "box", "mask")
+MODES = ("whole picture", "box", "mask", "detected")
 
 
 def edge(name: str, default: float) -> io.Float.Input:
@@ -28,7 +29,8 @@ class EmoFaceMaskBuilder(io.ComfyNode):
                 ReferenceType.Input("reference", tooltip="From EMO Reference Encoder: the mask is fitted as the portrait was."),
                 io.Combo.Input("mode", options=list(MODES), default=MODES[0],
                                tooltip="'whole picture': anywhere. 'box': within the four edges below, or within 'bounding_box' "
-                                       "if it is connected. 'mask': where 'mask' is white."),
+                                       "if it is connected. 'mask': where 'mask' is white. 'detected': where insightface, if it "
+                                       "is installed, finds the largest face and its lips."),
                 edge("left", 0.15),
                 edge("top", 0.1),
                 edge("right", 0.85),
@@ -39,6 +41,10 @@ class EmoFaceMaskBuilder(io.ComfyNode):
                 BoundingBoxType.Input("bounding_box", optional=True, extra_dict={"forceInput": True},  # newer pages: no widget
                                       tooltip="A face box in pixels of the original picture, for example from a face detector; "
                                               "the largest of several. Used in mode 'box'."),
+                io.Mask.Input("lips", optional=True,
+                              tooltip="White around the mouth, about twice as wide and high as it is; as 'mask', over the "
+                                      "original picture or the fitted one. Only Hallo uses it. Nothing connected: the lower "
+                                      "part of the face."),
             ],
             outputs=[
                 FaceMaskType.Output(display_name="face_mask", tooltip="For EMO Sampler."),
@@ -51,14 +57,23 @@ class EmoFaceMaskBuilder(io.ComfyNode):
 
     @classmethod
     def execute(cls, reference: Reference, mode: str, left: float, top: float, right: float, bottom: float, mask=None,
-                bounding_box=None) -> io.NodeOutput:
+                bounding_box=None, lips=None) -> io.NodeOutput:
         fit = reference.portrait.fit
-        if mode == "mask":
+        mouth = None if lips is None else conversions.fitted_mask(lips, fit, name="lips").mask
+        if mode == "detected":
+            try:
+                found = comfy_bridge.find_face(reference.portrait.pixels)
+            except NoFaceError as error:
+                raise ValueError(f"Mode 'detected' has no face: {error} Or set 'mode' to 'box' or 'mask'.") from None
+            built = box_mask(fit.size, conversions.grown_box(found.box, fit.size))
+            mouth = box_mask(fit.size, conversions.grown_box(found.lip_box, fit.size, times=1)).mask if mouth is None else mouth
+        elif mode == "mask":
             built = conversions.fitted_mask(mask, fit)
         elif mode == "box":
             box = (left, top, right, bottom) if bounding_box is None else conversions.box_of_original(bounding_box, fit)
             built = box_mask(fit.size, box)
         else:
             built = whole_mask(fit.size)
-        shown = conversions.dimmed_outside(reference.portrait.pixels, built)
+        built = voice_regions(built, mouth)
+        shown = conversions.dimmed_outside(reference.portrait.pixels, built, mouth)
         return io.NodeOutput(built, comfy_bridge.keep(built.mask[:, 0]), ui=ui.PreviewImage(shown, cls=cls))

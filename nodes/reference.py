@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from comfy_api.latest import io, ui
 
 from ..emo_model.inputs.face import FITS, fit_picture
+from ..emo_model.inputs.identity import NoFaceError
 from ..emo_model.inputs.vae import to_scaled
 from ..emo_model.types import Portrait
 from . import comfy_bridge, conversions, shipped
@@ -34,7 +33,8 @@ class EmoReferenceEncoder(io.ComfyNode):
             outputs=[
                 ReferenceType.Output(display_name="reference", tooltip="The portrait as the model knows it."),
                 io.Image.Output(display_name="picture", tooltip="The fitted picture, in the model's size in pixels."),
-            ])
+            ],
+            hidden=[io.Hidden.unique_id])
 
     @classmethod
     def validate_inputs(cls, fit: str) -> bool | str:
@@ -42,10 +42,16 @@ class EmoReferenceEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=None) -> io.NodeOutput:
-        pixels = shipped.portrait() if image is None else conversions.one_picture(image)
-        pixels, how = fit_picture(pixels, model.config.image_size, mode=fit)
-        logging.info(how.says)
+        whole = shipped.portrait() if image is None else conversions.one_picture(image)
+        pixels, how = fit_picture(whole, model.config.image_size, mode=fit)
+        identity, said = None, how.says
+        if model.config.identity_tokens:
+            try:
+                identity = comfy_bridge.find_face(whole).embedding
+            except NoFaceError as error:
+                said += f" {error} So the model gets no face embedding, and keeps the person less well."
+        comfy_bridge.tell(cls.hidden, said)
         picture = comfy_bridge.keep(conversions.images(pixels))
         latents = to_scaled(comfy_bridge.encode_picture(vae, picture, model.config), model.config)
-        reference = Reference(Portrait(latents, pixels, how), model.read_portrait(latents))
+        reference = Reference(Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity))
         return io.NodeOutput(reference, picture, ui=ui.PreviewImage(picture, cls=cls))

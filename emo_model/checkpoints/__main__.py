@@ -5,6 +5,7 @@ convert IN OUT             Hallo's net.pth -> a file of this pack; such a file -
 init --sd15 F OUT          a model to train from, of SD 1.5 and an AnimateDiff motion module, as the paper begins
 oracle IO CONFIG           our networks against tensors recorded from Hallo's own code; 1 if one is off
 parameters PRESET          table of a preset's parameters
+random KIND OUT            a file with random weights in the layout of a real one, to see whether a graph runs
 join PIECES OUT            put the pieces of a model file together
 """
 
@@ -15,6 +16,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +27,7 @@ from .files import open_tensors
 from .initialise import initialise
 from .kinds import recognise
 from .pieces import join
+from .random_files import SMALL_HALLO, hallo_shapes, vae_shapes, wav2vec2_shapes, write_random
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 Lines = Iterator[str]
@@ -104,6 +107,16 @@ def say_oracle(chosen: argparse.Namespace) -> Lines:
         raise ArithmeticError(f"{wrong} tensors are not what they should be (tolerance {chosen.tolerance:g})")
 
 
+RANDOM = {"hallo": (hallo_shapes, None), "small-hallo": (partial(hallo_shapes, SMALL_HALLO), SMALL_HALLO.image_size),
+          "vae": (vae_shapes, None), "wav2vec2": (wav2vec2_shapes, None)}
+
+
+def say_random(chosen: argparse.Namespace) -> Lines:
+    shapes, size = RANDOM[chosen.kind]
+    weights = write_random(chosen.out, shapes(), seed=chosen.seed, dtype=DTYPES[chosen.dtype], image_size=size)
+    yield f"{chosen.out} has {weights:,} random weights in the layout of '{chosen.kind}'; what it makes is noise"
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m emo_model.checkpoints", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -121,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path, metavar="IN")
     command.add_argument("out", type=Path)
     command.add_argument("--dtype", choices=DTYPES, help="as in the file, if not given")
-    command.add_argument("--image-size", type=int, default=HALLO.image_size, help="pixels; shows in no tensor (%(default)s)")
+    command.add_argument("--image-size", type=int, help=f"pixels; shows in no tensor ({HALLO.image_size})")
     command = add("init", say_init, "a model to train from: SD 1.5 and AnimateDiff where the paper takes them, the rest new")
     command.add_argument("--sd15", type=Path, required=True, help="UNet in diffusers' layout, or a whole single-file checkpoint")
     command.add_argument("--motion-module", type=Path, help="mm_sd_v15_v2.ckpt; without it temporal modules are new")
@@ -137,6 +150,11 @@ def parser() -> argparse.ArgumentParser:
     command = add("parameters", say_parameters, "table of a preset's parameters; nothing is allocated")
     command.add_argument("preset", nargs="?", default="emo", choices=sorted(PRESETS))
     command.add_argument("--all", action="store_true", help="a line for every tensor")
+    command = add("random", say_random, "a file with random weights in the layout of a real one, to see whether a graph runs")
+    command.add_argument("kind", choices=RANDOM, help="small-hallo is for pictures of 64x64; the others are of the real size")
+    command.add_argument("out", type=Path, help=".safetensors, or .pth")
+    command.add_argument("--dtype", choices=DTYPES, default="fp16")
+    command.add_argument("--seed", type=int, default=0)
     command = add("join", say_join, "put the pieces of a model file together")
     command.add_argument("file", type=Path, help="the name without .001")
     command.add_argument("out", type=Path)

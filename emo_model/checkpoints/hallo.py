@@ -32,6 +32,10 @@ IDLE = "idle."
 """Our files keep under this prefix what Hallo's file has and nothing runs; loading passes over it, converting back needs it."""
 
 
+IMAGE_SIZE = "image_size"
+"""Metadata of a safetensors file with Hallo's keys that was made for pictures of another size than the published net's."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a net of some config consists of, by Hallo's keys -> shapes.
@@ -115,8 +119,8 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], *, image_size: int = HALLO.
         face_mask_channels=dim("face_locator.conv_in.weight", 1))
 
 
-def open_net(path: str | Path, *, image_size: int = HALLO.image_size) -> tuple[Emo, TensorFile]:
-    """(the networks of a Hallo file, without weights; the file), checked key by key.
+def open_net(path: str | Path, *, image_size: int | None = None) -> tuple[Emo, TensorFile]:
+    """(the networks of a Hallo file, without weights; the file), checked key by key. image_size None: as the file says, or 512.
 
     Raises ValueError that names what the file is instead, or which keys are missing, left over or of another shape.
     """
@@ -124,7 +128,7 @@ def open_net(path: str | Path, *, image_size: int = HALLO.image_size) -> tuple[E
     if recognise(file).name != "hallo":
         raise wrong_file(file, "Hallo's net")
     try:
-        emo = bare(config_of(file.shapes, image_size=image_size))
+        emo = bare(config_of(file.shapes, image_size=image_size or int(file.metadata.get(IMAGE_SIZE, HALLO.image_size))))
     except ValueError as error:
         raise ValueError(f"{file.path.name} is a part of Hallo's net only: {error}; download it again") from None
     parts = layout(emo)
@@ -146,7 +150,7 @@ def _sources(emo: Emo, file: TensorFile) -> Sources:
 
 
 def to_native(path: str | Path, out: str | Path, *, dtype: torch.dtype | None = None,
-              image_size: int = HALLO.image_size) -> ModelConfig:
+              image_size: int | None = None) -> ModelConfig:
     """Hallo's file -> a file of this pack, one tensor at a time; returns its config. dtype None keeps the file's."""
     emo, file = open_net(path, image_size=image_size)
     kept = [Entry(IDLE + TABLE.to_ours(key), shape, dtype or file.dtypes[key], Taken(file, key).tensor)

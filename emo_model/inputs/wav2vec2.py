@@ -44,7 +44,7 @@ def features_at_frame_rate(model: nn.Module, sound: Tensor, *, fps: float, clip_
     layers = wav2vec2_layers(model, sound, rows=rows + missing, silence=missing * int(SAMPLE_RATE / fps), piece_rows=piece_rows,
                              device=device, folder=folder, in_memory=in_memory, on_progress=on_progress)
     frames = min(max(1, round(seconds * fps)), len(layers))
-    return AudioFeatures(layers, fps=float(fps), seconds=float(seconds), padding=len(layers) - frames)
+    return AudioFeatures(layers, fps=float(fps), seconds=float(seconds), padding=len(layers) - frames, resampling="convolutions")
 
 
 @torch.no_grad()

@@ -1,10 +1,11 @@
 """The one adapter to ComfyUI's engine; nothing else in this pack imports it. What the nodes use of it:"""
 
-from .files import BUILT_IN, fingerprint, model_names, model_path, register_model_folder
+from .audio import BuiltInAudioEncoder, audio_layers, hear
+from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, register_model_folder
 from .management import keep, managed, patcher_of, unmanaged
-from .parts import BuiltInAudioEncoder, BuiltInVAE, EmoModel, audio_layers, encode_picture, load_model
-from .running import Progress, workflow_of, write_video
+from .parts import BuiltInVAE, EmoModel, encode_picture, load_model
+from .running import Progress, tell, workflow_of, write_video
 
 __all__ = ["BUILT_IN", "BuiltInAudioEncoder", "BuiltInVAE", "EmoModel", "Progress", "audio_layers", "encode_picture",
-           "fingerprint", "keep", "load_model", "managed", "model_names", "model_path", "patcher_of",
-           "register_model_folder", "unmanaged", "workflow_of", "write_video"]
+           "find_face", "fingerprint", "hear", "keep", "load_model", "managed", "model_names", "model_path", "patcher_of",
+           "register_model_folder", "tell", "unmanaged", "workflow_of", "write_video"]

@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import folder_paths
+from torch import Tensor
 
 from ...emo_model.checkpoints import native
+from ...emo_model.checkpoints.load import SUFFIXES
+from ...emo_model.inputs import identity
 
 FOLDER = "emo"
 BUILT_IN = "built-in default"
@@ -17,7 +20,7 @@ def register_model_folder() -> None:
     """models/emo, beside the folders that extra_model_paths.yaml may have named before."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
-    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors", ".sft"})
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, set(SUFFIXES))
 
 
 register_model_folder()
@@ -47,3 +50,8 @@ def fingerprint(name: str) -> str:
     """Changes when the file does."""
     path = model_path(name)
     return f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}"
+
+
+def find_face(pixels: Tensor) -> identity.FoundFace:
+    """By insightface with its models in ComfyUI's models/insightface, where other packs have them too; see `inputs.identity`."""
+    return identity.find_face(pixels, folder=Path(folder_paths.models_dir) / "insightface")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,13 +12,15 @@ import comfy.model_patcher
 import comfy.sd
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
+from einops import rearrange
 from torch import Tensor, nn
 
-from ...emo_model.checkpoints import native
+from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
-from ...emo_model.inputs.audio import SAMPLE_RATE, STRIDE, encode_long, resample
+from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.models.emo import Emo
 from ...emo_model.types import ReferenceFeatures
+from .audio import BuiltInAudioEncoder
 from .files import model_path
 from .management import interruptible, is_out_of_memory, keep, managed, patcher_of
 
@@ -67,11 +69,23 @@ class EmoModel:
                 f"for {frames} frames of {size}x{size}, and {free / GIB:.1f} GiB were free. Close other programs, choose a model "
                 "with a smaller picture, or start ComfyUI with --lowvram or --cpu.") from error
 
-    def read_portrait(self, latents: Tensor) -> ReferenceFeatures:
-        """latents (1, C, h, w) scaled -> what the reference net sees in them."""
+    def read_portrait(self, latents: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
+        """latents (1, C, h, w) scaled, identity (1, D) a face embedding or None -> what the reference net sees in them."""
         with self.loaded(frames=2) as emo:  # it keeps what it sees, about as much again
-            features = emo.encode_reference(latents.to(self.device, self.compute)).features
-        return ReferenceFeatures({name: keep(feature) for name, feature in features.items()})
+            return emo.encode_reference(latents.to(self.device, self.compute), identity).map(keep)
+
+    def renewing(self, vae, *, frames: int) -> Callable[[Tensor], Tensor]:
+        """What sends motion frames (1, C, n, h, w) through any VAE to pictures and back; for use inside `loaded`.
+
+        The VAE may take the networks' place on the device meanwhile, so they are asked for again, with room for `frames` frames.
+        """
+        def renew(latents: Tensor) -> Tensor:
+            pictures = vae.decode(rearrange(to_raw(latents, self.config), "1 c n h w -> n c h w"))
+            renewed = to_scaled(encode_picture(vae, pictures, self.config), self.config)
+            management.load_models_gpu([self.patcher], memory_required=self.activation_bytes(frames))
+            return rearrange(renewed, "n c h w -> 1 c n h w").to(latents)
+
+        return renew
 
     def activation_bytes(self, frames: int) -> int:
         """A generous guess of the memory that one evaluation needs beside the weights."""
@@ -100,47 +114,9 @@ class BuiltInVAE(comfy.sd.VAE):
         self.patcher = patcher_of(self.first_stage_model, self.device, management.vae_offload_device())
 
 
-class BuiltInAudioEncoder:
-    """The built-in audio encoder with the face of core's AudioEncoderModel."""
-
-    model_sample_rate = SAMPLE_RATE
-
-    def __init__(self, model: nn.Module):
-        self.load_device = management.text_encoder_device()
-        self.dtype = torch.float32  # it is small, and sound has a wide range
-        self.model = managed(model.to(self.dtype))
-        self.patcher = patcher_of(self.model, self.load_device, management.text_encoder_offload_device())
-
-    def layers(self, sound: Tensor) -> Tensor:
-        """sound (B, T) mono 16 kHz -> (B, T50, L, D)."""
-        management.load_model_gpu(self.patcher)
-        return self.model(sound.to(self.load_device, self.dtype))
-
-    def encode_audio(self, audio: Tensor, sample_rate: int) -> dict:
-        """audio (B, C, T) -> what core's AudioEncoderEncode returns, with our L layers as 'encoded_audio_all_layers'."""
-        sounds = [resample(waveform.float().cpu(), sample_rate) for waveform in audio]
-        layers = torch.stack([encode_long(self.layers, sound) for sound in sounds])  # (B, T50, L, D)
-        return {"encoded_audio": layers[:, :, -1], "encoded_audio_all_layers": layers.unbind(2),
-                "audio_samples": sounds[0].shape[-1]}
-
-
-def audio_layers(encoder, sound: Tensor) -> Tensor:
-    """sound (T,) mono 16 kHz -> (T50, L, D) on the CPU, by the built-in encoder or any AUDIO_ENCODER of core (its blocks)."""
-    if isinstance(encoder, BuiltInAudioEncoder):
-        return encode_long(encoder.layers, sound)
-
-    def layers_of_core(piece: Tensor) -> Tensor:
-        outputs = encoder.encode_audio(piece[:, None], SAMPLE_RATE)["encoded_audio_all_layers"]
-        layers = torch.stack(outputs[1:], dim=2)  # the first is what the blocks were given
-        steps = torch.arange(piece.shape[-1] // STRIDE, device=layers.device)
-        return layers[:, steps.clamp(max=layers.shape[1] - 1)]  # wav2vec 2.0 has one less, Whisper always 30 s of them
-
-    return encode_long(layers_of_core, sound, chunk_seconds=22, context_seconds=4)  # Whisper hears 30 s at most
-
-
 def load_model(name: str) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker, BuiltInVAE | ExecutionBlocker]:
     """The parts of a checkpoint; one that it does not bring along tells whoever uses it what to load instead."""
-    bundle = native.load(model_path(name))
+    bundle = load.load_model(model_path(name))
     config = bundle.config
     audio_encoder = ExecutionBlocker(f"'{name}' brings no audio encoder along. Connect core's loader of audio encoders with a "
                                      "wav2vec2 model.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +24,14 @@ from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.media import VideoWriter
 
 
+def tell(hidden, text: str) -> None:
+    """A sentence in the log and in the node that runs; `hidden` has its id."""
+    logging.info("EMO: %s", text)
+    server = sys.modules.get("server")  # not there without one, in tests
+    if server is not None and hidden.unique_id is not None:
+        server.PromptServer.instance.send_progress_text(text, hidden.unique_id)
+
+
 class Progress:
     """One bar over all that a node does, with a picture where ComfyUI's --preview-method wants one."""
 
@@ -34,6 +44,11 @@ class Progress:
             colours.latent_channels = config.latent_channels
             *colours.latent_rgb_factors, colours.latent_rgb_factors_bias = map(list, config.latent_rgb)
             self.previewer = latent_preview.get_previewer(device, colours)
+
+    def set(self, done: int, total: int) -> None:
+        """`update` for work that knows its extent only when it has begun."""
+        self.total = total
+        self.update(done)
 
     def update(self, done: int, latents: Tensor | None = None) -> None:
         """latents (B, C, F, h, w) scaled: the middle frame is shown. Raises ComfyUI's exception when the user has cancelled."""

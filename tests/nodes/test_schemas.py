@@ -11,11 +11,11 @@ from comfyui_server import ROOT
 INPUTS = {  # widgets in the order in which workflows store them: never reorder, append optional ones at the end
     "EmoLoadModel": ["model_name"],
     "EmoReferenceEncoder": ["model", "vae", "fit", "image"],
-    "EmoAudioEncoder": ["audio_encoder", "fps", "audio"],
-    "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box"],
+    "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model"],
+    "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips"],
     "EmoHeadSpeed": ["speed", "curve"],
     "EmoSampler": ["model", "reference", "audio_features", "seed", "steps", "sampler", "audio_guidance", "reference_guidance",
-                   "face_mask", "speed"],
+                   "face_mask", "speed", "vae"],
     "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio"],
 }
 OUTPUTS = {

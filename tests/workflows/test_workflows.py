@@ -9,13 +9,14 @@ import sys
 import av
 import numpy as np
 import pytest
-from comfyui_server import ROOT, ComfyServer, comfyui_or_skip
+from comfyui_server import ROOT
 
 sys.path.insert(0, str(ROOT / "workflows"))
 from to_api import to_api  # noqa: E402
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-CORE = {"LoadImage", "LoadAudio", "VAEDecode", "SaveVideo", "CreateVideo", "PreviewImage", "MarkdownNote", "Note"}
+CORE = {"LoadImage", "LoadAudio", "VAELoader", "AudioEncoderLoader", "VAEDecode", "SaveVideo", "CreateVideo", "PreviewImage",
+        "MarkdownNote", "Note"}
 
 
 def read(path) -> dict:
@@ -24,22 +25,6 @@ def read(path) -> dict:
 
 def by_name(path):
     return path.stem
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A running ComfyUI with this pack, and a model of the test preset in models/emo."""
-    comfyui = comfyui_or_skip()
-    import torch
-
-    from emo_model.checkpoints import native
-    from emo_model.config import PRESETS
-
-    base = tmp_path_factory.mktemp("server")
-    torch.manual_seed(0)
-    native.save(base / "models" / "emo" / "tiny.safetensors", native.build(PRESETS["test"]))
-    with ComfyServer(comfyui, base, "--preview-method", "auto") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

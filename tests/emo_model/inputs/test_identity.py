@@ -1,8 +1,7 @@
-"""A face embedding where insightface and its models are there, and a sentence in the log where they are not."""
+"""A face embedding where insightface and its models are there, and a sentence where they are not."""
 
 from __future__ import annotations
 
-import logging
 import sys
 from types import ModuleType
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo_model.inputs.identity import find_face
+from emo_model.inputs.identity import NoFaceError, find_face
 
 PIXELS = torch.zeros(1, 3, 40, 60)
 SMALL = {"bbox": np.array([0.0, 0, 10, 10]), "embedding": np.zeros(512), "kps": np.zeros((5, 2))}
@@ -68,22 +67,20 @@ def test_the_picture_comes_blue_first_in_bytes(insightface, folder):
     assert picture.dtype == np.uint8 and picture.shape == (8, 8, 3) and picture[0, 0].tolist() == [0, 0, 255]
 
 
-def test_no_face_means_nobody_and_the_log_says_so(insightface, folder, caplog, monkeypatch):
+def test_a_picture_without_a_face_is_told_by_its_size(insightface, folder, monkeypatch):
     monkeypatch.setattr(insightface, "faces", [])
-    with caplog.at_level(logging.INFO):
-        assert find_face(PIXELS, folder=folder) is None
-    assert "finds no face in the picture (60x40)" in caplog.text
+    with pytest.raises(NoFaceError, match=r"finds no face in the picture \(60x40\)\.$"):
+        find_face(PIXELS, folder=folder)
 
 
-def test_without_models_nothing_is_downloaded_and_the_log_says_where_they_belong(insightface, tmp_path, caplog):
+def test_without_models_nothing_is_downloaded_and_their_place_is_named(insightface, tmp_path):
     insightface.given.clear()
-    with caplog.at_level(logging.INFO):
-        assert find_face(PIXELS, folder=tmp_path) is None
-    assert str(tmp_path / "models" / "antelopev2") in caplog.text and not insightface.given
+    with pytest.raises(NoFaceError) as raised:
+        find_face(PIXELS, folder=tmp_path)
+    assert str(tmp_path / "models" / "antelopev2") in str(raised.value) and not insightface.given
 
 
-def test_without_the_package_the_log_says_how_to_get_it(tmp_path, caplog, monkeypatch):
+def test_without_the_package_it_is_said_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "insightface", None)
-    with caplog.at_level(logging.INFO):
-        assert find_face(PIXELS, folder=tmp_path) is None
-    assert "pip install insightface" in caplog.text
+    with pytest.raises(NoFaceError, match="pip install insightface"):
+        find_face(PIXELS, folder=tmp_path)

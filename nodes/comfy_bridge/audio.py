@@ -1,0 +1,95 @@
+"""Audio encoders under ComfyUI's management: the built-in one with core's face, and core's wav2vec 2.0 heard in pieces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import comfy.model_management as management
+import folder_paths
+import torch
+from torch import Tensor, nn
+
+from ...emo_model.config import ModelConfig
+from ...emo_model.inputs.audio import SAMPLE_RATE, STRIDE, encode_long, features_per_frame, resample
+from ...emo_model.inputs.wav2vec2 import features_at_frame_rate, wav2vec2_layers
+from ...emo_model.types import AudioFeatures
+from .management import managed, patcher_of
+
+WAV2VEC2_BYTES = 2**29  # beside its weights, of a piece and of the convolutions over ten seconds; counted by benchmarks/memory.py
+
+
+class BuiltInAudioEncoder:
+    """The built-in audio encoder with the face of core's AudioEncoderModel."""
+
+    model_sample_rate = SAMPLE_RATE
+
+    def __init__(self, model: nn.Module):
+        self.load_device = management.text_encoder_device()
+        self.dtype = torch.float32  # it is small, and sound has a wide range
+        self.model = managed(model.to(self.dtype))
+        self.patcher = patcher_of(self.model, self.load_device, management.text_encoder_offload_device())
+
+    def layers(self, sound: Tensor) -> Tensor:
+        """sound (B, T) mono 16 kHz -> (B, T50, L, D)."""
+        management.load_model_gpu(self.patcher)
+        return self.model(sound.to(self.load_device, self.dtype))
+
+    def encode_audio(self, audio: Tensor, sample_rate: int) -> dict:
+        """audio (B, C, T) -> what core's AudioEncoderEncode returns, with our L layers as 'encoded_audio_all_layers'."""
+        sounds = [resample(waveform.float().cpu(), sample_rate) for waveform in audio]
+        layers = torch.stack([encode_long(self.layers, sound) for sound in sounds])  # (B, T50, L, D)
+        return {"encoded_audio": layers[:, :, -1], "encoded_audio_all_layers": layers.unbind(2),
+                "audio_samples": sounds[0].shape[-1]}
+
+
+def hear(encoder, sound: Tensor, *, fps: float, seconds: float, config: ModelConfig | None,
+         on_progress: Callable[[int, int], None]) -> AudioFeatures:
+    """sound (T,) mono 16 kHz -> what the encoder says of each video frame, as the model of `config` wants it.
+
+    encoder: the built-in one or any AUDIO_ENCODER of core; config None: of a model that takes layers at 50 a second. Raises
+    ValueError where the model needs another encoder.
+    """
+    module = _base_wav2vec2(encoder)
+    if config is not None and config.audio_resampling == "convolutions":
+        if module is None:
+            raise ValueError(f"EMO '{config.name}' hears the voice from inside a wav2vec 2.0 of base size, which this audio "
+                             "encoder is not. Connect core's loader of audio encoders with wav2vec2-base-960h to "
+                             "'audio_encoder'.")
+        return features_at_frame_rate(module, sound, fps=fps, seconds=seconds, clip_frames=config.clip_frames,
+                                      **_loaded(encoder), on_progress=on_progress)
+    layers = audio_layers(encoder, sound) if module is None else wav2vec2_layers(
+        module, sound, **_loaded(encoder), on_progress=on_progress)
+    return features_per_frame(layers, fps=fps, seconds=seconds)
+
+
+def _base_wav2vec2(encoder) -> nn.Module | None:
+    """The network inside core's AUDIO_ENCODER, if it is one that can be heard in pieces that equal the whole."""
+    module = getattr(encoder, "model", None)
+    is_wav2vec2 = hasattr(module, "feature_extractor") and hasattr(module, "feature_projection")
+    return module if is_wav2vec2 and not module.encoder.do_stable_layer_norm else None
+
+
+def _loaded(encoder) -> dict:
+    """Core's encoder on its device, and where to calculate and to keep what it says.
+
+    As a whole: loaded in part, its convolution of positions, no layer of comfy.ops, would stay behind.
+    """
+    management.load_models_gpu([encoder.patcher], memory_required=WAV2VEC2_BYTES, force_full_load=True)
+    folder = folder_paths.get_temp_directory()
+    os.makedirs(folder, exist_ok=True)
+    return {"device": encoder.load_device, "folder": folder}
+
+
+def audio_layers(encoder, sound: Tensor) -> Tensor:
+    """sound (T,) mono 16 kHz -> (T50, L, D) on the CPU, by the built-in encoder or any AUDIO_ENCODER of core (its blocks)."""
+    if isinstance(encoder, BuiltInAudioEncoder):
+        return encode_long(encoder.layers, sound)
+
+    def layers_of_core(piece: Tensor) -> Tensor:
+        outputs = encoder.encode_audio(piece[:, None], SAMPLE_RATE)["encoded_audio_all_layers"]
+        layers = torch.stack(outputs[1:], dim=2)  # the first is what the blocks were given
+        steps = torch.arange(piece.shape[-1] // STRIDE, device=layers.device)
+        return layers[:, steps.clamp(max=layers.shape[1] - 1)]  # wav2vec 2.0 has one less, Whisper always 30 s of them
+
+    return encode_long(layers_of_core, sound, chunk_seconds=22, context_seconds=4)  # Whisper hears 30 s at most
