@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -183,3 +185,18 @@ def read_video(path: str | Path) -> tuple[np.ndarray, float]:
         stream = container.streams.video[0]
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
         return frames, float(stream.average_rate)
+
+
+def last_frames(source: str | Path | BinaryIO, count: int) -> np.ndarray:
+    """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded."""
+    with av.open(source if hasattr(source, "read") else str(source)) as container:
+        stream = container.streams.video[0]
+        tail = collections.deque(maxlen=count)
+        for back in (2, 20, None):  # seconds before the end
+            start = 0 if back is None or not container.duration else max(0, container.duration - back * av.time_base)
+            container.seek(start)  # to the key frame before
+            tail.extend(container.decode(stream))
+            if len(tail) == count or start == 0:
+                break
+            tail.clear()
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in tail])

@@ -136,7 +136,7 @@ def lengths(path) -> tuple[int, Fraction, int, int, float]:
         stream = container.streams.audio[0]
         decoded = list(container.decode(stream))
         told = round(stream.duration * stream.time_base * stream.rate)
-        assert sum(frame.samples for frame in decoded) - told in range(1024)  # AAC's frames have 1024; the file says how many count
+        assert sum(frame.samples for frame in decoded) - told in range(1024)  # AAC's frames have 1024
         return frames, rate, told, stream.rate, float(decoded[0].pts * decoded[0].time_base) - float(start or 0)
 
 
