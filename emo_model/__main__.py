@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -86,15 +86,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.png", help="any picture; cut to a square, not squashed")
     parser.add_argument("audio", nargs="?", type=Path, default=EXAMPLES / "emo_voice.wav", help="any sound file; the video is as long")
     parser.add_argument("-o", "--out", type=Path, default=Path("emo.mp4"), help="the video, mp4 (%(default)s)")
-    parser.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file; default: the built-in model")
-    parser.add_argument("--steps", type=int, default=defaults["steps"], help="denoising steps per clip (%(default)s)")
-    parser.add_argument("--sampler", choices=SAMPLERS, default=defaults["sampler"])
-    parser.add_argument("--guidance", type=float, default=defaults["audio_guidance"], help="how strongly the mouth follows the voice, "
-                        "1 to 3 (%(default)s); 1 is twice as fast")
-    parser.add_argument("--reference-guidance", type=float, default=defaults["reference_guidance"], help="how strongly the portrait "
-                        "is kept (%(default)s)")
-    parser.add_argument("--head-speed", type=float, default=defaults["head_speed"], help="degrees per second (%(default)s)")
-    parser.add_argument("--seed", type=int, default=defaults["seed"])
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file; default: the built-in model")
+    models.add_argument("--fast", dest="model", action="store_const", const=native.FAST_WEIGHTS, default=native.DEFAULT_WEIGHTS,
+                        help="the built-in model's fast variant, for 2 steps without guidance")
+    parser.add_argument("--steps", type=int, help=f"denoising steps per clip (the model's own; built-in: {defaults['steps']})")
+    parser.add_argument("--sampler", choices=SAMPLERS, help=f"(the model's own; built-in: {defaults['sampler']})")
+    parser.add_argument("--guidance", type=float, dest="audio_guidance", help="how strongly the mouth follows the voice, 1 to 3 "
+                        f"(the model's own; built-in: {defaults['audio_guidance']}); 1 is twice as fast")
+    parser.add_argument("--reference-guidance", type=float, help="how strongly the portrait is kept (the model's own; built-in: "
+                        f"{defaults['reference_guidance']})")
+    parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
+    parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     parser.add_argument("--fit", choices=face.FITS, default="crop", help="cut the picture to a square, or pad it (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)")
@@ -105,8 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
         if chosen.out.suffix.lower() != ".mp4":
             raise ValueError(f"the video is an mp4; let the name after --out end in .mp4, not '{chosen.out.name}'")
-        sampling = SamplingConfig(steps=chosen.steps, sampler=chosen.sampler, audio_guidance=chosen.guidance,
-                                  reference_guidance=chosen.reference_guidance, head_speed=chosen.head_speed, seed=chosen.seed)
+        given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
+        sampling = replace(native.read_sampling(chosen.model), **given)
         said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps, fit=chosen.fit,
                     device=chosen.device)
     except (OSError, ValueError) as error:

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind in (("steps", int), ("sampler", str), ("audio_guidance", float), ("reference_guidance", float),
                        ("head_speed", float), ("seed", int)):
         shipped = getattr(SamplingConfig(), name)
-        measured.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"in place of the shipped {shipped}")
+        measured.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"in place of the model's own (built-in: {shipped})")
     measured.add_argument("--recordings", type=Path, nargs="+", default=[], help="sound files of real speech")
     measured.add_argument("--portraits", type=Path, nargs="+", default=[], help="pictures that speak the recordings")
     measured.add_argument("--device", default=device)
@@ -109,9 +109,9 @@ def _builtin(chosen: argparse.Namespace) -> None:
     groups = tuple(chosen.rows.split(",")) if chosen.rows else builtin.QUICK if chosen.quick else builtin.GROUPS
     usual = builtin.Amount(clips=16, seconds=3.0) if chosen.quick else builtin.Amount()
     amount = replace(usual, **_given(chosen, builtin.Amount))
-    sampling = replace(SamplingConfig(), **_given(chosen, SamplingConfig))
     instruments = Instruments.load(chosen.instruments, device=chosen.device)
     bundle = native.load(chosen.model, dtype=torch.float32, device=chosen.device)
+    sampling = replace(bundle.sampling, **_given(chosen, SamplingConfig))
     if chosen.device == "cpu":
         bundle.emo.to(memory_format=torch.channels_last)
     library = drawn.held_out_speech(chosen.data)
@@ -146,7 +146,7 @@ def _strip(chosen: argparse.Namespace) -> None:
     pixels, fitted = face.fit_picture(media.read_picture(chosen.portrait), bundle.config.image_size, "crop")
     log.info("%s", fitted.says)
     sound = resample(*read_audio(chosen.audio))[round(chosen.start * 16_000):round((chosen.start + chosen.seconds) * 16_000)]
-    pictures, seconds = builtin.speak(bundle, pixels, sound, SamplingConfig(seed=chosen.seed), device=chosen.device)
+    pictures, seconds = builtin.speak(bundle, pixels, sound, replace(bundle.sampling, seed=chosen.seed), device=chosen.device)
     log.info("%d frames in %.1f s", len(pictures), seconds)
     figures.draw_strip(media.to_uint8(pixels)[0], media.to_uint8(pictures), chosen.out, count=chosen.frames, height=chosen.height)
 

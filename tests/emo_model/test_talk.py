@@ -16,6 +16,7 @@ from PIL import Image
 
 from emo_model.__main__ import main, peak_rss_mb
 from emo_model.checkpoints import native
+from emo_model.config import SamplingConfig
 from emo_model.inputs import vae
 from emo_model.inputs.audio import read_audio
 from emo_model.inputs.media import read_video
@@ -68,6 +69,18 @@ def test_the_video_has_the_sound_of_the_recording(folder):
     sound, rate = read_audio("talk.mp4")
     assert len(sound) == 2 and rate == 44_100 and abs(sound.shape[1] - 0.36 * rate) <= 1024  # cut where the 9 frames end
     assert sound[:, 4_000:12_000].std() > 0.1
+
+
+def test_a_model_is_sampled_as_its_card_says_unless_told_otherwise(folder, bundle, monkeypatch):
+    native.save(folder / "quick.safetensors", replace(bundle, card={"sampling": {"steps": 3, "audio_guidance": 1.0}}))
+    monkeypatch.setattr(native, "FAST_WEIGHTS", folder / "quick.safetensors")
+    heard = []
+    monkeypatch.setattr("emo_model.__main__.talk",
+                        lambda *media, sampling, model, **how: heard.append((model.name, sampling)) or {})
+    for more in (["--model", "tiny.safetensors"], ["--fast"], ["--fast", "--steps", "5", "--guidance", "1.5", "--seed", "7"]):
+        assert main(["face.png", "voice.wav", *more]) == 0
+    assert heard == [("tiny.safetensors", SamplingConfig()), ("quick.safetensors", SamplingConfig(steps=3, audio_guidance=1.0)),
+                     ("quick.safetensors", SamplingConfig(steps=5, audio_guidance=1.5, seed=7))]
 
 
 def test_a_seed_makes_the_same_video_again(folder):
