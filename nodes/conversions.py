@@ -186,7 +186,7 @@ def of_equal_length(sound: tuple[Tensor, int] | None, frames: int, fps: float) -
     if sound is None:
         return None
     heard, seen = sound[0].shape[-1] / sound[1], frames / fps
-    if abs(heard - seen) * fps <= 1:
+    if abs(heard - seen) * fps <= 1 + 1e-6:
         return None
     then = "it is cut where they end" if heard > seen else "the rest is silent"
     return f"The sound lasts {heard:.2f} s and the frames {seen:.2f} s: {then}."
@@ -196,8 +196,8 @@ def check_same_latents(clips: SpooledClips, config: ModelConfig) -> None:
     """Raises ValueError where clips cannot be read by the model of `config`."""
     theirs, ours = ((one.latent_channels, one.latent_size, one.latent_scale) for one in (clips.config, config))
     if theirs != ours:
-        raise ValueError(f"The clips are of EMO '{clips.config.name}', whose latents EMO '{config.name}' cannot read. Connect the "
-                         "video instead, with 'vae'.")
+        raise ValueError(f"The clips are of EMO '{clips.config.name}', whose latents EMO '{config.name}' cannot read. Connect "
+                         "the video instead, with 'vae'.")
 
 
 def picture_of(frames: np.ndarray) -> Tensor:

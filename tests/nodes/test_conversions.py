@@ -160,8 +160,9 @@ def test_exactly_one_source_of_frames_is_asked_for(conversions):
             conversions.frames_to_write(*wrong, block=16)
 
 
-@pytest.mark.parametrize(("samples", "says"), [(16_000, None), (16_000 + 640, None), (24_000, "1.50 s and the frames 1.00 s: it is "
-                                                "cut where they end"), (8_000, "0.50 s and the frames 1.00 s: the rest is silent")])
+@pytest.mark.parametrize(("samples", "says"), [
+    (16_000, None), (16_000 + 640, None), (24_000, "1.50 s and the frames 1.00 s: it is cut where they end"),
+    (8_000, "0.50 s and the frames 1.00 s: the rest is silent")])
 def test_sound_and_frames_of_another_length_are_told(conversions, samples, says):
     said = conversions.of_equal_length((torch.zeros(1, samples), 16_000), 25, 25.0)
     assert said is None if says is None else says in said

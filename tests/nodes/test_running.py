@@ -121,7 +121,8 @@ def test_latents_are_one_per_frame_and_the_seed_decides(latents, audio):
 def test_the_bar_counts_every_step_of_every_clip(pack, sample, audio, monkeypatch):
     seen, progress = [], pack["nodes.comfy_bridge"].Progress
     update = progress.update
-    monkeypatch.setattr(progress, "update", lambda self, done, latents: seen.append((done, self.total)) or update(self, done, latents))
+    monkeypatch.setattr(progress, "update",
+                        lambda self, done, latents: seen.append((done, self.total)) or update(self, done, latents))
     sample(steps=3)
     total = 3 * -(-len(audio.frames) // 4)
     assert seen == [(done, total) for done in range(1, total + 1)]
