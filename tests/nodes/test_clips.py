@@ -214,10 +214,12 @@ def test_clips_are_continued_exactly(pack, tiny, sample):
 def test_a_video_is_continued_from_its_last_frames(pack, tiny, sample, folders, kind):
     clips = sample()
     output = pack.run("EmoVideoCombine", fps=25.0, quality=1, filename_prefix="go_on", clips=clips, vae=tiny.vae)
-    video = output.result[0]
-    given = {"video": video} if kind == "video" else {"images": video.get_components().images}
+    video, shown = output.result[0], output.ui.as_dict()["images"][0]
+    frames = pack["emo_model.inputs.media"].read_video(folders.output / shown["filename"])[0]
+    images = pack["nodes.conversions"].picture_of(frames)
+    given = {"video": video} if kind == "video" else {"images": images}
     motion = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, **given).result[0]
-    latents = tiny.vae.encode(video.get_components().images[-2:])
+    latents = tiny.vae.encode(images[-2:])
     expected = pack["nodes.conversions"].motion_latents(latents, tiny.config)
     torch.testing.assert_close(motion.latents, expected, atol=1e-4, rtol=0)
 
