@@ -4,10 +4,10 @@
     python benchmarks/hallo_memory.py --comfyui PATH --small --cpu      # a minute, to see that all of it runs
 
 Run it with ComfyUI's Python. Weights are random (5 GB are written to a temporary folder first, or to --folder), so times and
-memory are real and the picture is noise: 512x512, one clip of 16 frames, guidance 3.5, portrait and frames through SD's VAE, voice
-through wav2vec 2.0. Every row is a process of its own. A budget is kept by a tensor that takes the rest of the GPU; the smallest
-one runs with --lowvram. Latents must agree with the first row's to 2 % of their spread, or the exit code is 1. What newer versions
-of ComfyUI call dynamic memory is switched on by their main.py only, and so is off here.
+memory are real and the picture is noise: 512x512, one clip of 16 frames, guidance 3.5, portrait and frames through SD's VAE,
+voice through wav2vec 2.0. Every row is a process of its own. A budget is kept by a tensor that takes the rest of the GPU; the
+smallest one runs with --lowvram. Latents must agree with the first row's to 2 % of their spread, or the exit code is 1. What
+newer versions of ComfyUI call dynamic memory is switched on by their main.py only, and so is off here.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def run_row(chosen: argparse.Namespace) -> dict:
         decoding, after = time.perf_counter() - begin, peak()
     torch.save(made, chosen.out)
     return {"budget_gib": chosen.row or None, "lowvram": chosen.lowvram, "type": str(model.compute).removeprefix("torch."),
-            "seconds_per_frame": seconds / frames, "decoding_seconds_per_frame": decoding / frames, "frames": frames, "size": size,
-            "weights_gib": model.patcher.model_size() / GIB,
+            "seconds_per_frame": seconds / frames, "decoding_seconds_per_frame": decoding / frames, "frames": frames,
+            "size": size, "weights_gib": model.patcher.model_size() / GIB,
             "asked_gib": model.activation_bytes(frames + model.config.motion_frames) / GIB,
             "reading": before, "sampling": sampling, "decoding": after, "ran_out_once": retried.is_heard,
             "device": torch.cuda.get_device_name() if is_gpu else "cpu", "torch": torch.__version__}
@@ -158,7 +158,7 @@ def table(rows: list[dict]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"), help="ComfyUI's folder (or COMFYUI_PATH)")
-    parser.add_argument("--budgets", type=float, nargs="*", default=[8, 6, 4], help="GiB left free, a row each, beside one with all")
+    parser.add_argument("--budgets", type=float, nargs="*", default=[8, 6, 4], help="GiB left free, a row each")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--small", action="store_true", help="small widths and pictures")
     parser.add_argument("--cpu", action="store_true", help="without a GPU: only the first row")

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import signal
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -18,9 +20,11 @@ import torch
 from .checkpoints import native
 from .config import SamplingConfig
 from .inputs import face, media, vae
-from .inputs.audio import encode_long, features_per_frame, read_audio, resample
+from .inputs.audio import SoundFile, encode_long, features_per_frame, resample
 from .sampling.clips import StepReport, count_clips, generate_clips
+from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
+from .sampling.spool import Spool, weights_of
 from .types import Conditions, Portrait, Speed
 
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
@@ -28,10 +32,14 @@ log = logging.getLogger("emo")
 
 
 def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
-         fit: str = "crop", device: str = "cpu", progress: bool = True) -> dict:
-    """Make the video; returns what the JSON line says: frames, fps, seconds (in all), seconds_per_frame, peak_rss_mb, out.
+         fit: str = "crop", device: str = "cpu", clips: Path | None = None, finished_only: bool = False, codec: str = "aac",
+         progress: bool = True) -> dict:
+    """Make the video, block by block; returns what the JSON line says.
 
-    Raises OSError and ValueError with a sentence for the user, as the readers do.
+    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), seconds_per_frame, peak_rss_mb.
+    clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
+    a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the readers do; when the run is
+    stopped, a playable video of what is done stands beside `out`.
     """
     from tqdm import tqdm
 
@@ -48,26 +56,58 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
         bundle.emo.to(memory_format=torch.channels_last)
     pixels, fitted = face.fit_picture(media.read_picture(portrait), config.image_size, fit)
     log.info("%s", fitted.says)
-    waveform, rate = read_audio(voice)
-    if not waveform.shape[1]:
+    sound = SoundFile(voice)
+    if not sound.samples:
         raise ValueError(f"{voice.name} holds no sound (0 samples); choose another file")
-    seconds = waveform.shape[1] / rate
-    heard = encode_long(lambda sound: bundle.audio_encoder(sound.to(device)), resample(waveform, rate))
-    audio = features_per_frame(heard, fps=fps or config.fps, seconds=seconds)
+    heard = encode_long(lambda piece: bundle.audio_encoder(piece.to(device)), resample(sound))
+    audio = features_per_frame(heard, fps=fps or config.fps, seconds=sound.samples / sound.rate)
     conditions = Conditions(Portrait(vae.encode(bundle.autoencoder, pixels.to(device), config), pixels, fitted),
                             face.whole_mask(config.image_size), audio, Speed.constant(sampling.head_speed))
-    clips = count_clips(conditions.frames, config.clip_frames)
-    bar = tqdm(total=clips * sampling.steps, unit="step", disable=not progress, desc=f"{conditions.frames} frames in {clips} clips")
+    count = count_clips(conditions.frames, config.clip_frames)
+    keep = None if clips is None else Spool(clips).run(weights=weights_of(bundle.emo))
+    how = {"config": sampling, "device": device, "keep": keep}
+    finished = 0 if keep is None else sum(1 for _ in generate_clips(bundle.emo, conditions, finished_only=True, **how))
+    if finished_only and not finished:
+        raise ValueError(f"no clip of this video is finished yet in {clips}")
+    plan = estimate(config, frames=conditions.frames, fps=audio.fps, steps=sampling.steps, finished=finished,
+                    weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()), feature_bytes=audio.frames.nbytes)
+    if not finished_only:
+        log.info("%s%s", plan.says, "" if keep is None else f" {keep.spool.says}")
+        plan.refuse_what_cannot_fit(clips or out.parent, out.parent)
+    bar = tqdm(total=count * sampling.steps, unit="step", disable=not progress, initial=finished * sampling.steps,
+               desc=f"{conditions.frames} frames in {count} clips")
 
     def on_step(report: StepReport) -> None:
-        bar.update()
+        if not report.is_found:
+            bar.update()
 
-    with bar, media.VideoWriter(out, fps=audio.fps, width=config.image_size, height=config.image_size, audio=(waveform, rate)) as video:
-        for latents in generate_clips(bundle.emo, conditions, config=sampling, device=device, on_step=on_step):
-            video.write(media.to_uint8(vae.decode(bundle.autoencoder, latents[0].transpose(0, 1), config)))
+    frames = 0
+    try:
+        with bar, media.VideoWriter(out, fps=audio.fps, width=config.image_size, height=config.image_size, audio=sound,
+                                    codec=codec) as video:
+            for latents in generate_clips(bundle.emo, conditions, finished_only=finished_only, on_step=on_step, **how):
+                video.write(media.to_uint8(vae.decode(bundle.autoencoder, latents[0].transpose(0, 1), config)))
+                frames = video.frames
+    except BaseException:
+        if frames:
+            log.info("%s has the first %.2f s", video.beside, frames / audio.fps)
+        if keep is not None:
+            kept = max(finished, len(keep.keys))
+            log.info("%d of %d clips are kept in %s; the same command goes on from there", kept, count, clips)
+        raise
+    finally:
+        if keep is not None:
+            keep.lease.close()
     passed = time.monotonic() - began
-    return {"out": str(out), "frames": conditions.frames, "fps": audio.fps, "seconds": round(passed, 2),
-            "seconds_per_frame": round(passed / conditions.frames, 4), "peak_rss_mb": peak_rss_mb()}
+    return {"out": str(out), "frames": frames, "fps": audio.fps, "clips": count,
+            "rendered": count if keep is None else keep.rendered, "seconds": round(passed, 2),
+            "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
+
+
+def clips_folder() -> Path:
+    """The user's folder for caches, where clips are kept if no other folder is named."""
+    home = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "comfyui-emo" / "clips"
 
 
 def peak_rss_mb() -> int | None:
@@ -80,38 +120,66 @@ def peak_rss_mb() -> int | None:
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
 
 
+def _writable(folder: Path) -> Path | None:
+    """The folder, made; None where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("clips cannot be kept in %s (%s): a stopped run will begin again", folder, error.strerror)
+        return None
+    return folder
+
+
 def main(arguments: list[str] | None = None) -> int:
     defaults = {field.name: field.default for field in fields(SamplingConfig)}
     parser = argparse.ArgumentParser(prog="python -m emo_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.png", help="any picture; cut to a square, not squashed")
     parser.add_argument("audio", nargs="?", type=Path, default=EXAMPLES / "emo_voice.wav", help="any sound file; the video is as long")
     parser.add_argument("-o", "--out", type=Path, default=Path("emo.mp4"), help="the video, mp4 (%(default)s)")
-    parser.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file; default: the built-in model")
-    parser.add_argument("--steps", type=int, default=defaults["steps"], help="denoising steps per clip (%(default)s)")
-    parser.add_argument("--sampler", choices=SAMPLERS, default=defaults["sampler"])
-    parser.add_argument("--guidance", type=float, default=defaults["audio_guidance"], help="how strongly the mouth follows the voice, "
-                        "1 to 3 (%(default)s); 1 is twice as fast")
-    parser.add_argument("--reference-guidance", type=float, default=defaults["reference_guidance"], help="how strongly the portrait "
-                        "is kept (%(default)s)")
-    parser.add_argument("--head-speed", type=float, default=defaults["head_speed"], help="degrees per second (%(default)s)")
-    parser.add_argument("--seed", type=int, default=defaults["seed"])
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file; default: the built-in model")
+    models.add_argument("--fast", dest="model", action="store_const", const=native.FAST_WEIGHTS, default=native.DEFAULT_WEIGHTS,
+                        help="the built-in model's fast variant, for 2 steps without guidance")
+    parser.add_argument("--steps", type=int, help=f"denoising steps per clip (the model's own; built-in: {defaults['steps']})")
+    parser.add_argument("--sampler", choices=SAMPLERS, help=f"(the model's own; built-in: {defaults['sampler']})")
+    parser.add_argument("--guidance", type=float, dest="audio_guidance", help="how strongly the mouth follows the voice, 1 to 3 "
+                        f"(the model's own; built-in: {defaults['audio_guidance']}); 1 is twice as fast")
+    parser.add_argument("--reference-guidance", type=float, help="how strongly the portrait is kept (the model's own; built-in: "
+                        f"{defaults['reference_guidance']})")
+    parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
+    parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     parser.add_argument("--fit", choices=face.FITS, default="crop", help="cut the picture to a square, or pad it (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)")
+    parser.add_argument("--sound", choices=media.SOUND_CODECS, default="aac", help="aac plays everywhere, flac keeps every sample "
+                        "to the bit (%(default)s)")
+    parser.add_argument("--clips", type=Path, metavar="FOLDER", help="keeps finished clips, so that a stopped run goes on where it "
+                        "stopped, and a changed end renders only the end; cleaned by age and size (a folder in the user's cache)")
+    parser.add_argument("--no-clips", action="store_true", help="keep no clips, and render all of them")
+    parser.add_argument("--finished-only", action="store_true", help="render nothing: make a video of what a stopped run has done")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run as Ctrl-C does: tidily
     try:
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
         if chosen.out.suffix.lower() != ".mp4":
             raise ValueError(f"the video is an mp4; let the name after --out end in .mp4, not '{chosen.out.name}'")
-        sampling = SamplingConfig(steps=chosen.steps, sampler=chosen.sampler, audio_guidance=chosen.guidance,
-                                  reference_guidance=chosen.reference_guidance, head_speed=chosen.head_speed, seed=chosen.seed)
+        given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
+        sampling = replace(native.read_sampling(chosen.model), **given)
+        clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
+        if chosen.finished_only and clips is None:
+            raise ValueError("--finished-only makes a video of kept clips, and --no-clips keeps none; leave one of them out")
         said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps, fit=chosen.fit,
-                    device=chosen.device)
+                    device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound)
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2
+    except KeyboardInterrupt:
+        log.error("stopped")
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.stdout.write(json.dumps(said) + "\n")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .audio import EmoAudioEncoder
+from .clips import EmoClipsToLatent, EmoContinueFrom
 from .face_mask import EmoFaceMaskBuilder
 from .load import EmoLoadModel
 from .reference import EmoReferenceEncoder
@@ -12,7 +13,8 @@ from .sampler import EmoSampler
 from .speed import EmoHeadSpeed
 from .video import EmoVideoCombine
 
-NODES = [EmoLoadModel, EmoReferenceEncoder, EmoAudioEncoder, EmoFaceMaskBuilder, EmoHeadSpeed, EmoSampler, EmoVideoCombine]
+NODES = [EmoLoadModel, EmoReferenceEncoder, EmoAudioEncoder, EmoFaceMaskBuilder, EmoHeadSpeed, EmoSampler, EmoVideoCombine,
+         EmoClipsToLatent, EmoContinueFrom]
 
 
 class EmoExtension(ComfyExtension):

@@ -32,18 +32,28 @@ class EmoAudioEncoder(io.ComfyNode):
                 EmoModelType.Input("model", optional=True,
                                    tooltip="From Load EMO Model. Hallo needs it here, because it hears the voice in a way of its "
                                            "own; other models do not."),
+                io.Audio.Input("mix", optional=True,
+                               tooltip="What is heard in the video instead of 'audio', for example the song of which 'audio' has "
+                                       "only the voice; as long as 'audio', in seconds. Nothing connected: 'audio' is heard."),
             ],
             outputs=[
                 AudioFeaturesType.Output(display_name="audio_features", tooltip="For EMO Sampler."),
-                io.Audio.Output(display_name="audio", tooltip="The sound itself, unchanged, for EMO Video Combine."),
+                io.Audio.Output(display_name="audio", tooltip="The sound or the mix, unchanged, for EMO Video Combine."),
                 io.Float.Output(display_name="fps", tooltip="The frame rate in frames per second, for EMO Video Combine."),
-            ])
+            ],
+            hidden=[io.Hidden.unique_id])
 
     @classmethod
-    def execute(cls, audio_encoder, fps: float, audio=None, model: comfy_bridge.EmoModel | None = None) -> io.NodeOutput:
+    def execute(cls, audio_encoder, fps: float, audio=None, model: comfy_bridge.EmoModel | None = None,
+                mix=None) -> io.NodeOutput:
         audio = shipped.voice() if audio is None else audio
         waveform, rate = conversions.one_sound(audio)
         progress = comfy_bridge.Progress(1)
         features = comfy_bridge.hear(audio_encoder, resample(waveform, rate), fps=fps, seconds=waveform.shape[-1] / rate,
                                      config=model and model.config, on_progress=progress.set)
-        return io.NodeOutput(features, audio, fps)
+        frames = len(features.frames) - features.padding
+        said = f"{features.seconds:.3f} s at {fps:g} frames per second are {frames} frames."
+        if mix is not None and (differs := conversions.of_equal_length(conversions.one_sound(mix), frames, fps)):
+            said += f" At 'mix': {differs}"
+        comfy_bridge.tell(cls.hidden, said)
+        return io.NodeOutput(features, audio if mix is None else mix, fps)

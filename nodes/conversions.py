@@ -17,8 +17,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ..emo_model.config import ModelConfig
-from ..emo_model.inputs.face import fit_mask
-from ..emo_model.inputs.vae import to_raw
+from ..emo_model.inputs.face import fit_mask, fit_picture
+from ..emo_model.inputs.vae import to_raw, to_scaled
+from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import AudioFeatures, FaceMask, Fit, Portrait, Speed
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
@@ -150,20 +151,71 @@ def latent_of(clips: list[Tensor], config: ModelConfig) -> dict:
     return {"samples": rearrange(to_raw(torch.cat(clips, dim=2), config), "1 c f h w -> f c h w").contiguous()}
 
 
-def frames_to_write(latent: dict | None, vae, pictures: Tensor | None) -> Tensor:
-    """Exactly one of LATENT (with a VAE) and IMAGE -> samples (F, C, h, w) to decode, or the IMAGE."""
-    if (latent is None) == (pictures is None):
-        raise ValueError("Nothing to write: connect 'latent' (with 'vae') or 'images'." if latent is None else
-                         "Both 'latent' and 'images' are connected; disconnect one of them.")
-    if latent is not None and vae is None:
-        raise ValueError("'latent' must be decoded: connect 'vae' to the output of 'Load EMO Model'.")
+def frames_to_write(clips: SpooledClips | None, latent: dict | None, vae, pictures: Tensor | None, *,
+                    block: int) -> tuple[int, Iterator[Tensor]]:
+    """Exactly one of EMO_CLIPS, LATENT (both with a VAE) and IMAGE -> (how many frames, blocks of them).
+
+    Blocks are samples (f, C, h, w) to decode, or IMAGE.
+    """
+    check_one_given({"clips": clips, "latent": latent, "images": pictures}, "Nothing to write")
+    if pictures is None and vae is None:
+        raise ValueError(f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'vae' to the output of 'Load EMO "
+                         "Model'.")
+    if clips is not None:
+        return clips.frames, (latent_of([clip], clips.config)["samples"] for clip in clips)
     frames = pictures if latent is None else latent["samples"]
     if frames.ndim != 4:
         raise ValueError(f"'latent' has {frames.ndim} axes {tuple(frames.shape)}, but EMO's have four, one latent per frame. "
                          "Decode it with 'VAE Decode' and connect the pictures to 'images'.")
     if not len(frames):
         raise ValueError("There are no frames to write: 'latent' or 'images' is empty.")
-    return frames
+    return len(frames), iter(frames.split(block))
+
+
+def check_one_given(inputs: dict[str, object], nothing: str) -> None:
+    """Raises ValueError unless exactly one of the inputs is connected; nothing: how the sentence begins where none is."""
+    given = [f"'{name}'" for name, value in inputs.items() if value is not None]
+    if not given:
+        raise ValueError(f"{nothing}: connect one of {', '.join(repr(name) for name in inputs)}.")
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are connected, but only one of them counts. Disconnect the other.")
+
+
+def of_equal_length(sound: tuple[Tensor, int] | None, frames: int, fps: float) -> str | None:
+    """A sentence where sound and frames differ by more than a frame; None where they fit."""
+    if sound is None:
+        return None
+    heard, seen = sound[0].shape[-1] / sound[1], frames / fps
+    if abs(heard - seen) * fps <= 1 + 1e-6:
+        return None
+    then = "it is cut where they end" if heard > seen else "the rest is silent"
+    return f"The sound lasts {heard:.2f} s and the frames {seen:.2f} s: {then}."
+
+
+def check_same_latents(clips: SpooledClips, config: ModelConfig) -> None:
+    """Raises ValueError where clips cannot be read by the model of `config`."""
+    theirs, ours = ((one.latent_channels, one.latent_size, one.latent_scale) for one in (clips.config, config))
+    if theirs != ours:
+        raise ValueError(f"The clips are of EMO '{clips.config.name}', whose latents EMO '{config.name}' cannot read. Connect "
+                         "the video instead, with 'vae'.")
+
+
+def picture_of(frames: np.ndarray) -> Tensor:
+    """(F, H, W, 3) uint8 -> IMAGE."""
+    return torch.from_numpy(frames).float() / 255
+
+
+def fitted_frames(frames: Tensor, config: ModelConfig, count: int) -> Tensor:
+    """IMAGE (F, H, W, C) -> IMAGE (count, size, size, 3), cut to the model's square where it is another size."""
+    if len(frames) < count:
+        raise ValueError(f"The video has {len(frames)} frames, and {count} are needed to continue it.")
+    pixels = rearrange(_colour(frames).float().clamp(0, 1) * 2 - 1, "b h w c -> b c h w")
+    return images(torch.cat([fit_picture(one[None], config.image_size)[0] for one in pixels]))
+
+
+def motion_latents(latents: Tensor, config: ModelConfig) -> Tensor:
+    """Unscaled latents (n, C, h, w) -> scaled (1, C, n, h, w)."""
+    return rearrange(to_scaled(latents, config), "n c h w -> 1 c n h w")
 
 
 def playable_prefix(prefix: str) -> str:

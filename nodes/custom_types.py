@@ -23,6 +23,12 @@ FaceMaskType = io.Custom("EMO_FACE_MASK")
 SpeedType = io.Custom("EMO_SPEED")
 """emo_model.types.Speed"""
 
+ClipsType = io.Custom("EMO_CLIPS")
+"""emo_model.sampling.spool.SpooledClips"""
+
+MotionType = io.Custom("EMO_MOTION")
+"""emo_model.types.MotionFrames"""
+
 BoundingBoxType = io.Custom("BOUNDING_BOX")
 """Core's {x, y, width, height} in pixels, or lists of them; named here because ComfyUI 0.3 has no class for it."""
 

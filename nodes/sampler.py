@@ -1,21 +1,27 @@
-"""EMO Sampler: clip by clip, portrait and voice become the latents of a video."""
+"""EMO Sampler: clip by clip, portrait and voice become a video in latents, kept on the disk."""
 
 from __future__ import annotations
-
-import logging
-import time
 
 from comfy_api.latest import io
 
 from ..emo_model.config import SAMPLING, SamplingConfig
 from ..emo_model.inputs.face import whole_mask
-from ..emo_model.sampling.clips import StepReport, count_clips, generate_clips
 from ..emo_model.sampling.samplers import SAMPLERS
-from ..emo_model.types import AudioFeatures, Conditions, FaceMask, Speed
+from ..emo_model.types import AudioFeatures, Conditions, FaceMask, MotionFrames, Speed
 from . import comfy_bridge, conversions
-from .custom_types import AudioFeaturesType, EmoModelType, FaceMaskType, Reference, ReferenceType, SpeedType
+from .custom_types import (
+    AudioFeaturesType,
+    ClipsType,
+    EmoModelType,
+    FaceMaskType,
+    MotionType,
+    Reference,
+    ReferenceType,
+    SpeedType,
+)
 
 DEFAULTS, HALLO = SamplingConfig(), SAMPLING["hallo"]
+RENDER = ("all clips", "finished clips only")
 
 
 class EmoSampler(io.ComfyNode):
@@ -25,7 +31,8 @@ class EmoSampler(io.ComfyNode):
             node_id="EmoSampler",
             display_name="EMO Sampler",
             category="EMO",
-            description="Makes the video: one latent per frame, for EMO Video Combine or core's VAE Decode.",
+            description="Makes the video, clip by clip. Each finished clip is kept on the disk: after a stop, however it came, "
+                        "queue again and it goes on from there.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model."),
                 ReferenceType.Input("reference", tooltip="From EMO Reference Encoder, made with the same model."),
@@ -52,34 +59,32 @@ class EmoSampler(io.ComfyNode):
                              tooltip="Sends the last frames of each clip to pictures and back before the next clip reads them, "
                                      "as Hallo's own code does. Nothing connected: they are handed on as they are, which is "
                                      "faster."),
+                MotionType.Input("motion", optional=True,
+                                 tooltip="From EMO Continue From: the last frames of a video that this one continues."),
+                io.Combo.Input("render", options=list(RENDER), default=RENDER[0], optional=True,
+                               tooltip="'all clips' renders those that are not finished yet; 'finished clips only' renders "
+                                       "nothing and hands on what a stopped run has done, from the start."),
             ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame.")])
+            outputs=[ClipsType.Output(display_name="clips",
+                                      tooltip="For EMO Video Combine; EMO Clips To Latent makes a LATENT of it.")],
+            hidden=[io.Hidden.unique_id])
 
     @classmethod
-    def validate_inputs(cls, sampler: str) -> bool | str:
-        return sampler in SAMPLERS or f"'{sampler}' is not a sampler; choose one of {', '.join(SAMPLERS)}."
+    def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
+        if sampler not in SAMPLERS:
+            return f"'{sampler}' is not a sampler; choose one of {', '.join(SAMPLERS)}."
+        return render in RENDER or f"'{render}' is not a way to render; choose one of {', '.join(RENDER)}."
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
                 sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | None = None,
-                speed: Speed | None = None, vae=None) -> io.NodeOutput:
+                speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
+                render: str = RENDER[0]) -> io.NodeOutput:
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
         config = SamplingConfig(steps=steps, sampler=sampler, audio_guidance=audio_guidance,
                                 reference_guidance=reference_guidance, seed=seed)
         conditions = Conditions(reference.portrait, face_mask or whole_mask(model.config.image_size), audio_features,
                                 speed or Speed.constant(config.head_speed))
-        clips = count_clips(conditions.frames, model.config.clip_frames)
-        progress = comfy_bridge.Progress(clips * steps, config=model.config, device=model.device)
-
-        def on_step(report: StepReport) -> None:
-            progress.update((report.clip - 1) * report.steps + report.step, report.denoised)
-
-        begin, together = time.perf_counter(), model.config.clip_frames + model.config.motion_frames
-        renew = None if vae is None else model.renewing(vae, frames=together)
-        with model.loaded(frames=together) as emo:
-            latents = [comfy_bridge.keep(clip.float()) for clip in generate_clips(
-                emo, conditions, config=config, reference=reference.features, device=model.device, dtype=model.compute,
-                renew=renew, on_step=on_step)]
-        seconds = time.perf_counter() - begin
-        logging.info("EMO: %d frames in %.1f s (%.2f s per frame)", conditions.frames, seconds, seconds / conditions.frames)
-        return io.NodeOutput(conversions.latent_of(latents, model.config))
+        return io.NodeOutput(comfy_bridge.render(
+            model, conditions, config, reference=reference.features, motion=motion or MotionFrames(), vae=vae,
+            finished_only=render == RENDER[1], hidden=cls.hidden))

@@ -1,4 +1,4 @@
-"""EMO Video Combine: latents or pictures, and the sound, become an mp4 file, block by block."""
+"""EMO Video Combine: clips, latents or pictures, and the sound, become an mp4 file, block by block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from comfy_api.latest import InputImpl, io, ui
 
 from ..emo_model.config import ModelConfig
+from ..emo_model.inputs.media import SOUND_CODECS
+from ..emo_model.sampling.spool import SpooledClips
 from . import comfy_bridge, conversions
+from .custom_types import ClipsType
 
 BLOCK = 16  # frames decoded and written at a time: memory does not grow with the length of the video
 
@@ -22,39 +25,56 @@ class EmoVideoCombine(io.ComfyNode):
             description="Writes an mp4 into ComfyUI's output folder and plays it. Drop the file on the page to get its workflow.",
             inputs=[
                 io.Float.Input("fps", default=ModelConfig().fps, min=1.0, max=120.0, step=0.01,
-                               tooltip="Frame rate in frames per second. Connect 'fps' of EMO Audio Encoder to stay in time."),
+                               tooltip="Frame rate in frames per second, of 'latent' or 'images'. Connect 'fps' of EMO Audio "
+                                       "Encoder to stay in time. 'clips' know their own."),
                 io.Int.Input("quality", default=17, min=0, max=51,
                              tooltip="Constant rate factor of H.264 (0 to 51): lower is better and larger; "
                                      "17 looks as the original, 23 is usual, 30 is small."),
                 io.String.Input("filename_prefix", default="video/EMO",
                                 tooltip="Start of the file's name inside ComfyUI's output folder; a text such as "
                                         "%date:yyyy-MM-dd% is filled in."),
-                io.Latent.Input("latent", optional=True, tooltip="From EMO Sampler, together with 'vae'; this or 'images'."),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes 'latent'; from Load EMO Model."),
-                io.Image.Input("images", optional=True, tooltip="The frames as pictures, instead of 'latent'."),
+                io.Latent.Input("latent", optional=True,
+                                tooltip="Latents, one per frame, together with 'vae', instead of 'clips'."),
+                io.Vae.Input("vae", optional=True, tooltip="Decodes 'clips' or 'latent'; from Load EMO Model."),
+                io.Image.Input("images", optional=True, tooltip="The frames as pictures, instead of 'clips'."),
                 io.Audio.Input("audio", optional=True,
-                               tooltip="The sound: from EMO Audio Encoder, or another mix of the same length. "
-                                       "Cut where the frames end. Nothing connected: a silent video."),
+                               tooltip="The sound: from EMO Audio Encoder, or another mix of the same length. Its rate, "
+                                       "channels and samples stay as they are. Nothing connected: a silent video."),
+                ClipsType.Input("clips", optional=True,
+                                tooltip="From EMO Sampler, together with 'vae'; this, 'latent' or 'images'. A video of any "
+                                        "length takes no more memory than a short one."),
+                io.Combo.Input("sound", options=list(SOUND_CODECS), default=SOUND_CODECS[0], optional=True,
+                               tooltip="How the sound is stored: 'aac' plays everywhere, 'flac' keeps every sample to the bit "
+                                       "and is larger. What AAC cannot have becomes FLAC by itself: 7 or 8 channels, rates such "
+                                       "as 192 kHz."),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written.")],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
             not_idempotent=True)
 
     @classmethod
-    def execute(cls, fps: float, quality: int, filename_prefix: str, latent=None, vae=None, images=None,
-                audio=None) -> io.NodeOutput:
-        frames = conversions.frames_to_write(latent, vae, images)
-        sound = None if audio is None else conversions.one_sound(audio)
-        progress = comfy_bridge.Progress(len(frames))
+    def validate_inputs(cls, sound: str = SOUND_CODECS[0]) -> bool | str:
+        return sound in SOUND_CODECS or f"'{sound}' is not a way to store sound; choose one of {', '.join(SOUND_CODECS)}."
+
+    @classmethod
+    def execute(cls, fps: float, quality: int, filename_prefix: str, latent=None, vae=None, images=None, audio=None,
+                clips: SpooledClips | None = None, sound: str = SOUND_CODECS[0]) -> io.NodeOutput:
+        count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
+        fps = fps if clips is None else clips.fps
+        heard = None if audio is None else conversions.one_sound(audio)
+        if said := conversions.of_equal_length(heard, count, fps):
+            comfy_bridge.tell(cls.hidden, said)
+        progress = comfy_bridge.Progress(count)
 
         def blocks() -> Iterator:
-            for start in range(0, len(frames), BLOCK):
-                block = frames[start:start + BLOCK]
-                yield conversions.frame_bytes(block if latent is None else vae.decode(block))
-                progress.update(start + len(block))
+            done = 0
+            for block in frames:
+                yield conversions.frame_bytes(block if images is not None else comfy_bridge.decode(vae, block))
+                done += len(block)
+                progress.update(done)
 
         path, subfolder = comfy_bridge.write_video(blocks(), prefix=conversions.playable_prefix(filename_prefix), fps=fps,
-                                                   audio=sound, quality=quality, hidden=cls.hidden)
+                                                   audio=heard, quality=quality, codec=sound, hidden=cls.hidden)
         shown = ui.SavedResult(path.name, subfolder, io.FolderType.output)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=ui.PreviewVideo([shown]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..config import ModelConfig
+from ..config import SAMPLING, ModelConfig, SamplingConfig
 from ..models.audio_encoder import AudioEncoder
 from ..models.autoencoder import Autoencoder
 from ..models.emo import Emo
@@ -19,6 +19,7 @@ from .files import open_tensors
 from .kinds import NATIVE, wrong_file
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
+FAST_WEIGHTS = DEFAULT_WEIGHTS.with_name("fast.safetensors")  # the same model for 2 steps without guidance
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,11 @@ class Bundle:
     def parts(self) -> dict[str, nn.Module]:
         parts = {"emo": self.emo, "autoencoder": self.autoencoder, "audio_encoder": self.audio_encoder}
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How it is sampled best."""
+        return _sampling(self.config, self.card)
 
 
 def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict | None = None) -> Bundle:
@@ -76,6 +82,21 @@ def _metadata(path: Path) -> dict[str, str]:
 def read_config(path: str | Path) -> ModelConfig:
     """The config inside a file. Raises FileNotFoundError, or ValueError that says what the file is instead."""
     return ModelConfig.from_json(_metadata(Path(path))["config"])
+
+
+def read_sampling(path: str | Path) -> SamplingConfig:
+    """How the model of a file is sampled best: its preset's defaults, but for what its card says. Raises as `read_config`."""
+    metadata = _metadata(Path(path))
+    return _sampling(ModelConfig.from_json(metadata["config"]), json.loads(metadata.get("card", "{}")))
+
+
+def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
+    said = card.get("sampling", {})
+    unknown = sorted(said.keys() - {field.name for field in fields(SamplingConfig)})
+    if unknown:
+        raise ValueError(f"the model's card has settings of sampling that this version does not know: {', '.join(unknown)}; "
+                         "update ComfyUI-EMO")
+    return replace(SAMPLING.get(config.name, SamplingConfig()), **said)
 
 
 def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Bundle:

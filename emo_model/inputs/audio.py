@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,50 +15,83 @@ SAMPLE_RATE = 16000  # of everything an audio encoder hears
 STRIDE = 320  # samples per encoder feature, of ours as of wav2vec 2.0 and Whisper: 50 a second
 
 
-def read_audio(path: str | Path) -> tuple[Tensor, int]:
-    """The sound of any file that PyAV opens, video files too -> (waveform (C, T) float32, sample rate).
+class SoundFile:
+    """The sound of any file that PyAV opens, video files too, read a piece at a time.
 
+    rate: samples per second; channels; samples: how many of each channel.
     Raises FileNotFoundError, or ValueError for a file without sound.
     """
-    import av  # here, since training where there is no PyAV needs the rest of this file
-    from av.audio.resampler import AudioResampler
 
-    name = Path(path).name
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise ValueError(f"{name} has no sound in it")
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        import av  # here and below, since training where there is no PyAV needs the rest of this file
+
+        try:
+            with av.open(str(path)) as container:
+                if not container.streams.audio:
+                    raise ValueError(f"{self.path.name} has no sound in it")
+                stream = container.streams.audio[0]
+                self.rate, self.channels = stream.rate, stream.channels
+            self.samples = sum(block.shape[1] for block in self.blocks())
+        except av.error.InvalidDataError:
+            raise ValueError(f"{self.path.name} is not a sound file that PyAV can read; give a WAV, FLAC, MP3 or Ogg file"
+                             ) from None
+
+    def blocks(self) -> Iterator[Tensor]:
+        """(C, T) float32 in [-1, 1], as the file has them: mostly some milliseconds."""
+        import av
+        from av.audio.resampler import AudioResampler
+
+        with av.open(str(self.path)) as container:
             stream = container.streams.audio[0]
-            rate, channels = stream.rate, stream.channels
-            flat = AudioResampler("fltp", stream.layout, rate)
-            pieces = [piece.to_ndarray() for frame in container.decode(stream) for piece in flat.resample(frame)]
-            pieces += [piece.to_ndarray() for piece in flat.resample(None)]
-    except av.error.InvalidDataError:
-        raise ValueError(f"{name} is not a sound file that PyAV can read; give a WAV, FLAC, MP3 or Ogg file") from None
-    waveform = np.concatenate(pieces, axis=1) if pieces else np.zeros((channels, 0), np.float32)
-    return torch.from_numpy(waveform), rate
+            flat = AudioResampler("flt", stream.layout, self.rate)  # side by side: PyAV has no eight planes
+            for frame in container.decode(stream):
+                yield from (torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(frame))
+            yield from (torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(None))
 
 
-def resample(waveform: Tensor, rate: int) -> Tensor:
-    """waveform (C, T) in [-1, 1] at `rate` -> (round(T * 16000 / rate),) at 16 kHz, float32 on the CPU; channels are averaged."""
-    if waveform.ndim != 2:
+def read_audio(path: str | Path) -> tuple[Tensor, int]:
+    """A sound as a whole -> (waveform (C, T) float32, sample rate). Raises what `SoundFile` does."""
+    file = SoundFile(path)
+    return torch.cat([torch.zeros(file.channels, 0), *file.blocks()], dim=1), file.rate
+
+
+def resample(waveform: Tensor | SoundFile, rate: int | None = None) -> Tensor:
+    """waveform (C, T) in [-1, 1] at `rate`, or a file -> (round(T * 16000 / rate),) at 16 kHz, float32 on the CPU.
+
+    Channels are averaged. A second at a time: beside the sound itself there is only the result in memory.
+    """
+    if isinstance(waveform, SoundFile):
+        samples, rate, blocks = waveform.samples, waveform.rate, waveform.blocks()
+    elif waveform.ndim != 2:
         raise ValueError(f"a waveform must be (channels, samples), got {tuple(waveform.shape)}")
-    mono = waveform.float().mean(0).cpu()
+    else:
+        samples = waveform.shape[1]
+        blocks = (waveform[:, start:start + rate] for start in range(0, samples, rate))
+    result, filled = torch.zeros(round(samples * SAMPLE_RATE / rate)), 0
+    for piece in _at_16_khz((block.float().mean(0).cpu() for block in blocks), rate):
+        piece = piece[:len(result) - filled]
+        result[filled:filled + len(piece)] = piece
+        filled += len(piece)
+    return result
+
+
+def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
+    """Blocks (T,) at `rate` -> blocks at 16 kHz."""
     if rate == SAMPLE_RATE:
-        return mono
+        yield from blocks
+        return
     import av
     from av.audio.resampler import AudioResampler
 
-    resampler = AudioResampler("fltp", "mono", SAMPLE_RATE)
-    pieces = []
-    for start in range(0, len(mono), rate):  # a second at a time
-        frame = av.AudioFrame.from_ndarray(mono[None, start:start + rate].contiguous().numpy(), format="fltp", layout="mono")
+    resampler, start = AudioResampler("fltp", "mono", SAMPLE_RATE), 0
+    for block in blocks:
+        frame = av.AudioFrame.from_ndarray(block[None].contiguous().numpy(), format="fltp", layout="mono")
         frame.sample_rate, frame.pts = rate, start
-        pieces += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
-    pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)] if pieces else []
-    result = torch.from_numpy(np.concatenate(pieces)) if pieces else torch.zeros(0)
-    length = round(len(mono) * SAMPLE_RATE / rate)
-    return torch.nn.functional.pad(result, (0, max(0, length - len(result))))[:length]
+        start += len(block)
+        yield from (torch.from_numpy(piece.to_ndarray()[0]) for piece in resampler.resample(frame))
+    if start:
+        yield from (torch.from_numpy(piece.to_ndarray()[0]) for piece in resampler.resample(None))
 
 
 @torch.no_grad()

@@ -81,11 +81,15 @@ def content_of(tensor: Tensor) -> str:
 
 
 def weights_of(module: nn.Module) -> str:
-    """A hash of all weights and buffers with their names; several at a time, for they may be gigabytes."""
+    """A hash of all weights and buffers with their names and their layout in memory, which decides on the last bits.
+
+    Several are read at a time, for they may be gigabytes.
+    """
     state = sorted(module.state_dict().items())
     with ThreadPoolExecutor(4) as pool:
-        return _Digest(*(f"{name} {content}" for (name, _), content in
-                         zip(state, pool.map(lambda item: content_of(item[1]), state), strict=True))).hex()
+        contents = pool.map(content_of, (value for _, value in state))
+        return _Digest(*(f"{name} {value.stride()} {content}"
+                         for (name, value), content in zip(state, contents, strict=True))).hex()
 
 
 @functools.cache

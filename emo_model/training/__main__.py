@@ -1,4 +1,9 @@
-"""`python -m emo_model.training default --out DIR`: train the built-in model. `... prepare-default --out DIR`: speak its data."""
+"""Training of the built-in model, and of a fast variant of any model.
+
+default           the built-in model, all stages
+prepare-default   speak its data into a folder
+distill           a variant of a model for 2 steps without guidance
+"""
 
 from __future__ import annotations
 
@@ -6,44 +11,89 @@ import argparse
 import logging
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from ..checkpoints import native
 from .default import RECIPE, make_default, prepare_default
+from .distillation import distill
 from .loop import OutOfTime
+from .stages import DISTILLATIONS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m emo_model.training", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    default = commands.add_parser("default", help="train the built-in model, all stages")
-    default.add_argument("--minutes", type=float, default=math.inf, help="stop after so many minutes with everything saved (exit 3)")
-    default.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    default.add_argument("--data", type=Path, help="a folder made by prepare-default; made in --out if not given")
-    default.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
-    default.add_argument("--precision", choices=("no", "bf16"), help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16")
-    prepare = commands.add_parser("prepare-default", help="speak the training data into a folder, for a machine without speech engines")
-    for command in (default, prepare):
-        command.add_argument("--out", type=Path, required=True, help="folder of the run, or of the data")
-        command.add_argument("--preset", default="default", choices=sorted(RECIPE), help="'default-cpu' is 128x128, for two CPU cores")
-        command.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if chosen.command == "prepare-default":
-        folder = prepare_default(chosen.out, preset=chosen.preset, seed=chosen.seed)
-        logging.info("%s holds %.1f MB", folder, sum(file.stat().st_size for file in folder.iterdir()) / 1e6)
-        return 0
     try:
-        path = make_default(chosen.out, preset=chosen.preset, data=chosen.data, minutes=chosen.minutes, resume=chosen.resume,
-                            seed=chosen.seed, scale=chosen.scale, precision=chosen.precision)
+        _TASKS[chosen.command](chosen)
     except OutOfTime as reason:
         logging.info("time is over: %s; run the same command with --resume to go on", reason)
         return 3
-    except FileExistsError as reason:
+    except (FileExistsError, FileNotFoundError, ValueError) as reason:
         logging.error("%s", reason)
         return 2
-    logging.info("the model is %s", path)
     return 0
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m emo_model.training", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    default = commands.add_parser("default", help="train the built-in model, all stages")
+    prepare = commands.add_parser("prepare-default", help="speak the training data, for a machine without speech engines")
+    distilled = commands.add_parser("distill", help="train a variant for few steps without guidance")
+    for command in (default, distilled):
+        command.add_argument("--minutes", type=float, default=math.inf,
+                             help="stop after so many minutes with everything saved (exit 3)")
+        command.add_argument("--resume", action="store_true", help="go on with the run in --out")
+        command.add_argument("--data", type=Path, help="a folder made by prepare-default")
+        command.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
+        command.add_argument("--precision", choices=("no", "bf16"),
+                             help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16")
+    for command in (default, prepare, distilled):
+        command.add_argument("--out", type=Path, required=True, help="folder of the run, or of the data")
+        command.add_argument("--seed", type=int, default=0)
+    for command in (default, prepare):
+        command.add_argument("--preset", default="default", choices=sorted(RECIPE),
+                             help="'default-cpu' is 128x128, for two CPU cores")
+    distilled.add_argument("--model", default="default", help="the teacher: a model file, or 'default' for the built-in one")
+    distilled.add_argument("--clips", type=Path, help="clips as latents of the model (clips.safetensors of a run), not --data")
+    distilled.add_argument("--preset", choices=sorted(DISTILLATIONS), help="how long, how large (the one named in the model)")
+    for name, kind, what in (("steps", int, "the student's steps"), ("teacher_steps", int, "its teacher's, a multiple of them"),
+                             ("audio_guidance", float, "the teacher's"), ("reference_guidance", float, "the teacher's")):
+        distilled.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{what} (the preset's)")
+    return parser
+
+
+def _default(chosen: argparse.Namespace) -> None:
+    path = make_default(chosen.out, preset=chosen.preset, data=chosen.data, minutes=chosen.minutes, resume=chosen.resume,
+                        seed=chosen.seed, scale=chosen.scale, precision=chosen.precision)
+    logging.info("the model is %s", path)
+
+
+def _prepare(chosen: argparse.Namespace) -> None:
+    folder = prepare_default(chosen.out, preset=chosen.preset, seed=chosen.seed)
+    logging.info("%s holds %.1f MB", folder, sum(file.stat().st_size for file in folder.iterdir()) / 1e6)
+
+
+def _distill(chosen: argparse.Namespace) -> None:
+    model = native.DEFAULT_WEIGHTS if chosen.model == "default" else Path(chosen.model)
+    preset = chosen.preset or native.read_config(model).name
+    if preset not in DISTILLATIONS:
+        raise ValueError(f"{model.name} is of preset '{preset}', for which there is no recipe; choose --preset of: "
+                         f"{', '.join(DISTILLATIONS)}")
+    how = DISTILLATIONS[preset]
+    given = {name: getattr(chosen, name) for name in ("steps", "teacher_steps", "audio_guidance", "reference_guidance")}
+    how = replace(how, stage=replace(how.stage, steps=max(1, round(how.stage.steps * chosen.scale))),
+                  **{name: value for name, value in given.items() if value is not None})
+    drawn = RECIPE.get(preset, RECIPE["default"])
+    path = distill(chosen.out, model=model, how=how, clips=chosen.clips, speech=chosen.data, people=drawn.people,
+                   frames=drawn.frames, minutes=chosen.minutes, resume=chosen.resume, seed=chosen.seed,
+                   precision=chosen.precision)
+    logging.info("the model is %s", path)
+
+
+_TASKS = {"default": _default, "prepare-default": _prepare, "distill": _distill}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -36,6 +36,11 @@ class TrainingBatch:
     keeps_audio: Tensor
     keeps_motion: Tensor
 
+    def cut(self, start: int, end: int) -> TrainingBatch:
+        """The same with frames `start` to `end` only."""
+        return replace(self, clean=self.clean[:, :, start:end], noise=self.noise[:, :, start:end], audio=self.audio[:, start:end],
+                       speed=self.speed[:, start:end], weight=self.weight[:, start:end])
+
 
 @dataclass(frozen=True, eq=False)
 class ClipStore:
@@ -67,14 +72,16 @@ class ClipStore:
     def join(cls, stores: list[ClipStore]) -> ClipStore:
         return cls(**{field.name: torch.cat([getattr(store, field.name) for store in stores]) for field in fields(cls)})
 
-    def batch(self, stage: Stage, config: ModelConfig, generator: torch.Generator) -> TrainingBatch:
-        """Random windows of random clips, with the stage's drop-outs. Raises ValueError if the clips are too short.
+    def batch(self, stage: Stage, config: ModelConfig, generator: torch.Generator, *, clips: int = 1) -> TrainingBatch:
+        """Random windows of random people, each of so many `clips` on end, with the stage's drop-outs.
+
+        Raises ValueError if the store's clips are too short.
 
         Differs from EMO: all frames of a clip are given its mean head speed.
         """
-        clips, length = self.latents.shape[:2]
+        people, length = self.latents.shape[:2]
         count, device = stage.batch, self.latents.device
-        frames, motion_frames = (config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)
+        frames, motion_frames = (clips * config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)
         if length < frames + motion_frames:
             raise ValueError(f"clips of {length} frames are too short for {motion_frames} motion frames and {frames} frames")
 
@@ -87,7 +94,7 @@ class ClipStore:
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator).to(device)
 
-        who = integers(clips, count)
+        who = integers(people, count)
         start = integers(length - frames - motion_frames + 1, count)
         when = start[:, None] + torch.arange(motion_frames + frames, device=device)  # (B, n + F)
         window = self.latents[who[:, None], when].float().transpose(1, 2)  # (B, C, n + F, h, w)

@@ -1,4 +1,5 @@
-"""EMO's three training stages as data: what trains, what is left out at random, how long (arXiv 2402.17485, 'Training Strategies')."""
+"""EMO's three training stages as data: what trains, what is left out at random, how long (arXiv 2402.17485, 'Training
+Strategies'); and a fourth, which the paper does not have: distillation to few steps."""
 
 from __future__ import annotations
 
@@ -65,3 +66,31 @@ DEFAULT_CPU = (
 TEST = tuple(replace(stage, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1) for stage in PAPER)
 
 RECIPES = {"emo": PAPER, "default": DEFAULT, "default-cpu": DEFAULT_CPU, "test": TEST}
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The fourth stage: a student that takes `steps` steps without guidance learns from its guided teacher's `teacher_steps`."""
+
+    stage: Stage
+    steps: int = 2
+    teacher_steps: int = 4  # a multiple of `steps`
+    audio_guidance: float = 2.5  # the teacher's
+    reference_guidance: float = 1.0
+    detail: float = 0.0  # weight of the error of local sharpness, in the pictures of every `seen_every`-th frame
+    sharpening: float = 1.0  # of the teacher's pictures, by how much its own few steps blur
+    seen_every: int = 4
+    ema_decay: float = 0.99  # the run is short
+
+
+DISTILL = Stage("distill", trains=("backbone.*",), hears_speed=True, steps=4_000, batch=4, drop_reference=0.0,
+                drop_motion=0.15, motion_noise=0.4, reference_noise=0.1)
+
+DISTILLATIONS = {
+    "emo": Distillation(DISTILL, teacher_steps=20, audio_guidance=3.5),
+    "default": Distillation(replace(DISTILL, steps=2_000, batch=32, learning_rate=3e-4)),
+    "default-cpu": Distillation(replace(DISTILL, steps=450, batch=4, learning_rate=4e-4, warmup_steps=30), detail=0.03,
+                                sharpening=1.08),
+    "test": Distillation(replace(DISTILL, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1)),
+}
+"""By preset. Only the last but one was run beyond toy size."""

@@ -19,22 +19,27 @@ from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.models.emo import Emo
+from ...emo_model.sampling.estimate import activation_bytes
+from ...emo_model.sampling.spool import weights_of
 from ...emo_model.types import ReferenceFeatures
 from .audio import BuiltInAudioEncoder
 from .files import model_path
 from .management import Made, interruptible, is_out_of_memory, keep, managed, or_smaller, patcher_of
 
 GIB = 1024**3
-ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; counted: emo 75, default 27
 
 
 @dataclass(frozen=True, eq=False)
 class EmoModel:
-    """An Emo and its ModelPatcher; compute: the type it calculates in, which need not be the one it is stored in."""
+    """An Emo and its ModelPatcher.
+
+    compute: the type it calculates in, which need not be the one it is stored in; weights: a hash of all of them.
+    """
 
     config: ModelConfig
     patcher: comfy.model_patcher.ModelPatcher
     compute: torch.dtype
+    weights: str
 
     @classmethod
     def of(cls, emo: Emo, config: ModelConfig) -> EmoModel:
@@ -42,7 +47,17 @@ class EmoModel:
         weights = sum(weight.numel() for weight in emo.parameters())
         stored = management.unet_dtype(device=device, model_params=weights, weight_dtype=next(emo.parameters()).dtype)
         compute = management.unet_manual_cast(stored, device) or stored
-        return cls(config, patcher_of(managed(emo.to(stored)), device, management.unet_offload_device()), compute)
+        emo = managed(emo.to(stored))
+        return cls(config, patcher_of(emo, device, management.unet_offload_device()), compute, weights_of(emo))
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one for other weights, also where ComfyUI has patched them."""
+        return self.weights + (f" {self.patcher.patches_uuid}" if self.patcher.patches else "")
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.patcher.model_size()
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +120,7 @@ class EmoModel:
 
     def activation_bytes(self, frames: int) -> int:
         """A generous guess of the memory that one evaluation needs beside the weights."""
-        return self.config.latent_size**2 * frames * self.config.channels[0] * self.compute.itemsize * ACTIVATIONS
+        return activation_bytes(self.config, frames, self.compute.itemsize)
 
 
 class BuiltInVAE(comfy.sd.VAE):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import json
 import logging
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import comfy.latent_formats
@@ -23,27 +26,47 @@ from torch import Tensor
 from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.media import VideoWriter
 
+ANIMATION_FPS = 12  # frames of the preview per second, at most
+
 
 def tell(hidden, text: str) -> None:
     """A sentence in the log and in the node that runs; `hidden` has its id."""
     logging.info("EMO: %s", text)
+    show(hidden, text)
+
+
+def show(hidden, text: str) -> None:
+    """A sentence in the node that runs."""
     server = sys.modules.get("server")  # not there without one, in tests
     if server is not None and hidden.unique_id is not None:
         server.PromptServer.instance.send_progress_text(text, hidden.unique_id)
 
 
 class Progress:
-    """One bar over all that a node does, with a picture where ComfyUI's --preview-method wants one."""
+    """One bar over all that a node does; with a moving picture where ComfyUI's --preview-method wants one.
+
+    `with Progress(...)`: the picture moves in a thread of its own, which ends with the block.
+    """
 
     def __init__(self, total: int, *, config: ModelConfig | None = None, device: torch.device | None = None):
-        self.total = total
+        self.total, self.done = total, 0
         self.bar = comfy.utils.ProgressBar(total)
-        self.previewer = None
+        self.began = None  # (time, steps done) when work began that is not an earlier run's
+        self.animation = None
         if config is not None and config.latent_rgb:
             colours = comfy.latent_formats.LatentFormat()
             colours.latent_channels = config.latent_channels
             *colours.latent_rgb_factors, colours.latent_rgb_factors_bias = map(list, config.latent_rgb)
-            self.previewer = latent_preview.get_previewer(device, colours)
+            previewer = latent_preview.get_previewer(device, colours)
+            if previewer is not None:
+                self.animation = _Animation(previewer, self._send)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.animation is not None:
+            self.animation.stop()
 
     def set(self, done: int, total: int) -> None:
         """`update` for work that knows its extent only when it has begun."""
@@ -51,18 +74,69 @@ class Progress:
         self.update(done)
 
     def update(self, done: int, latents: Tensor | None = None) -> None:
-        """latents (B, C, F, h, w) scaled: the middle frame is shown. Raises ComfyUI's exception when the user has cancelled."""
+        """latents (B, C, F, h, w) scaled: the frames to be shown. Raises ComfyUI's exception when the user has cancelled."""
         management.throw_exception_if_processing_interrupted()
-        preview = None
-        if self.previewer is not None and latents is not None:
-            frame = latents[:, :, latents.shape[2] // 2].float()
+        self.done = done
+        if self.animation is not None and latents is not None:
+            self.animation.show(latents)
+        self._send(None)
+
+    def begin(self) -> None:
+        """From here on, time is measured."""
+        self.began = (time.monotonic(), self.done)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Since `begin`; None before the first step."""
+        if self.began is None or self.done <= self.began[1]:
+            return None
+        return (time.monotonic() - self.began[0]) / (self.done - self.began[1])
+
+    def _send(self, preview: tuple | None) -> None:
+        self.bar.update_absolute(self.done, self.total, preview)
+
+
+class _Animation:
+    """The frames of the latest estimate, one after another, until it is stopped."""
+
+    def __init__(self, previewer, send: Callable[[tuple], None]):
+        self.previewer, self.send = previewer, send
+        self.latents, self.ended = None, threading.Event()
+        context = contextvars.copy_context()  # knows which node runs
+        self.thread = threading.Thread(target=context.run, args=(self._run,), name="EMO preview", daemon=True)
+
+    def show(self, latents: Tensor) -> None:
+        self.latents = latents.detach().float().cpu()
+        if not self.thread.is_alive() and not self.ended.is_set():
+            self.thread.start()
+
+    def stop(self) -> None:
+        self.ended.set()
+        if self.thread.is_alive():
+            self.thread.join()
+
+    @torch.inference_mode()
+    def _run(self) -> None:
+        number = 0
+        while True:
+            latents = self.latents
+            frame = latents[:, :, number % latents.shape[2]]
             kind, picture, limit = self.previewer.decode_latent_to_preview_image("JPEG", frame)
-            preview = (kind, picture.resize((picture.width * 8, picture.height * 8), Image.Resampling.BICUBIC), limit)
-        self.bar.update_absolute(done, self.total, preview)
+            picture = picture.resize((picture.width * 8, picture.height * 8), Image.Resampling.BICUBIC)
+            if self.ended.is_set():
+                return
+            try:
+                self.send((kind, picture, limit))
+            except management.InterruptProcessingException:
+                management.interrupt_current_processing(True)  # it was raised here, but it is meant for the run
+                return
+            number += 1
+            if self.ended.wait(1 / ANIMATION_FPS):
+                return
 
 
 def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio: tuple[Tensor, int] | None, quality: int,
-                hidden) -> tuple[Path, str]:
+                codec: str, hidden) -> tuple[Path, str]:
     """blocks of frames (F, H, W, 3) uint8 -> a new mp4 in the output folder: (path, subfolder). Holds one block in memory.
 
     `hidden` has the workflow that is written into the file. Raises when the prefix leads out of the output folder.
@@ -73,7 +147,8 @@ def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio:
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory(), width, height)
     path = Path(folder) / f"{name}_{counter:05}_.mp4"
-    with VideoWriter(path, fps=fps, width=width, height=height, audio=audio, crf=quality, metadata=workflow_of(hidden)) as video:
+    with VideoWriter(path, fps=fps, width=width, height=height, audio=audio, crf=quality, codec=codec,
+                     metadata=workflow_of(hidden)) as video:
         for block in itertools.chain([first], blocks):
             video.write(block)
     return path, subfolder

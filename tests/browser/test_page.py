@@ -62,7 +62,7 @@ WIRES = (("EMO Reference Encoder", "model", "Load EMO Model", "model"),
          ("EMO Sampler", "model", "Load EMO Model", "model"),
          ("EMO Sampler", "reference", "EMO Reference Encoder", "reference"),
          ("EMO Sampler", "audio_features", "EMO Audio Encoder", "audio_features"),
-         ("EMO Video Combine", "latent", "EMO Sampler", "latent"), ("EMO Video Combine", "vae", "Load EMO Model", "vae"),
+         ("EMO Video Combine", "clips", "EMO Sampler", "clips"), ("EMO Video Combine", "vae", "Load EMO Model", "vae"),
          ("EMO Video Combine", "audio", "EMO Audio Encoder", "audio"))
 """(node, input, node, output)"""
 FILE_OF_VIDEO = """async () => {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import wave
@@ -16,6 +19,7 @@ from PIL import Image
 
 from emo_model.__main__ import main, peak_rss_mb
 from emo_model.checkpoints import native
+from emo_model.config import SamplingConfig
 from emo_model.inputs import vae
 from emo_model.inputs.audio import read_audio
 from emo_model.inputs.media import read_video
@@ -43,7 +47,8 @@ def folder(tmp_path, bundle, monkeypatch):
     return tmp_path
 
 
-COMMAND = ("face.png", "voice.wav", "-o", "talk.mp4", "--model", "tiny.safetensors", "--steps", "2", "--device", "cpu")
+COMMAND = ("face.png", "voice.wav", "-o", "talk.mp4", "--model", "tiny.safetensors", "--steps", "2", "--device", "cpu",
+           "--clips", "clips")
 
 
 def talk(*arguments: str) -> int:
@@ -66,8 +71,20 @@ def test_the_command_prints_one_json_line_and_writes_the_video(folder):
 def test_the_video_has_the_sound_of_the_recording(folder):
     assert talk() == 0
     sound, rate = read_audio("talk.mp4")
-    assert len(sound) == 2 and rate == 44_100 and abs(sound.shape[1] - 0.36 * rate) <= 1024  # cut where the 9 frames end
+    assert len(sound) == 2 and rate == 44_100 and 0 <= sound.shape[1] - 0.37 * rate < 1024  # all of it, in whole frames of AAC
     assert sound[:, 4_000:12_000].std() > 0.1
+
+
+def test_a_model_is_sampled_as_its_card_says_unless_told_otherwise(folder, bundle, monkeypatch):
+    native.save(folder / "quick.safetensors", replace(bundle, card={"sampling": {"steps": 3, "audio_guidance": 1.0}}))
+    monkeypatch.setattr(native, "FAST_WEIGHTS", folder / "quick.safetensors")
+    heard = []
+    monkeypatch.setattr("emo_model.__main__.talk",
+                        lambda *media, sampling, model, **how: heard.append((model.name, sampling)) or {})
+    for more in (["--model", "tiny.safetensors"], ["--fast"], ["--fast", "--steps", "5", "--guidance", "1.5", "--seed", "7"]):
+        assert main(["face.png", "voice.wav", *more]) == 0
+    assert heard == [("tiny.safetensors", SamplingConfig()), ("quick.safetensors", SamplingConfig(steps=3, audio_guidance=1.0)),
+                     ("quick.safetensors", SamplingConfig(steps=5, audio_guidance=1.5, seed=7))]
 
 
 def test_a_seed_makes_the_same_video_again(folder):
@@ -117,6 +134,8 @@ def test_the_shortest_sound_makes_one_frame(folder):
     (["face.png", "voice.wav", "--device", "cuda:7"], "device 'cuda:7' cannot be used here"),
     (["face.png", "voice.wav", "--device", "toaster"], "device 'toaster' cannot be used here"),
     (["face.png", "voice.wav", "-o", "talk.docx"], "talk.docx"),
+    (["face.png", "voice.wav", "--finished-only"], "no clip of this video is finished yet in clips"),
+    (["face.png", "voice.wav", "--finished-only", "--no-clips"], "leave one of them out"),
 ])
 def test_errors_are_sentences_with_exit_status_2(folder, config, capsys, caplog, arguments, says):
     if arguments[0:2] == ["face.png", "empty.wav"]:
@@ -126,6 +145,77 @@ def test_errors_are_sentences_with_exit_status_2(folder, config, capsys, caplog,
     assert main([*arguments[:2], *COMMAND[2:], *arguments[2:]]) == 2
     assert says in caplog.records[-1].getMessage() and len(caplog.records[-1].getMessage()) < 300
     assert capsys.readouterr().out == "" and not (folder / "talk.mp4").exists()
+
+
+def kept(folder: Path) -> int:
+    return len(list((folder / "clips").glob("*.safetensors")))
+
+
+def test_the_same_command_again_renders_nothing_and_writes_the_same_video(folder, capsys):
+    made = []
+    for _ in range(2):
+        assert talk() == 0
+        made.append((json.loads(capsys.readouterr().out)["rendered"], read_video("talk.mp4")[0].tobytes()))
+    assert [rendered for rendered, _ in made] == [3, 0] and made[0][1] == made[1][1] and kept(folder) == 3
+    assert talk("--no-clips") == 0
+    assert json.loads(capsys.readouterr().out)["rendered"] == 3 and read_video("talk.mp4")[0].tobytes() == made[0][1]
+
+
+def test_another_end_renders_only_the_end(folder, capsys):
+    write_wav(folder / "voice.wav", 8.0)
+    assert talk() == 0
+    write_wav(folder / "voice.wav", 8.2)
+    assert talk() == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["rendered"] == 50 and second["clips"] == 52 and 2 <= second["rendered"] < 30  # the encoder hears 3 s around
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_a_playable_part_and_goes_on(folder, capsys, caplog, monkeypatch, stop):
+    from emo_model.sampling import clips
+
+    write_wav(folder / "voice.wav", 0.8)
+    assert talk() == 0
+    whole = read_video("talk.mp4")[0]
+    shutil.rmtree(folder / "clips")
+    (folder / "talk.mp4").unlink()
+    caplog.set_level("INFO")
+    with monkeypatch.context() as patch:
+        calls, sample = [], clips.sample
+
+        def stopped(*given, **how):
+            calls.append(given)
+            if len(calls) == 4:
+                os.kill(os.getpid(), stop)
+            return sample(*given, **how)
+
+        patch.setattr(clips, "sample", stopped)
+        assert talk() == 130
+    assert "3 of 5 clips are kept in clips; the same command goes on from there" in caplog.text
+    assert "talk.part.mp4 has the first 0.48 s" in caplog.text and not (folder / "talk.mp4").exists()
+    part = read_video("talk.part.mp4")[0]
+    assert len(part) == 12 and np.abs(part.astype(int) - whole[:12]).mean() < 10 and kept(folder) == 3  # x264 looks ahead
+    capsys.readouterr()
+    assert talk("--finished-only") == 0 and len(read_video("talk.mp4")[0]) == 12
+    assert talk() == 0 and np.array_equal(read_video("talk.mp4")[0], whole) and not (folder / "talk.part.mp4").exists()
+    assert [json.loads(line)["rendered"] for line in capsys.readouterr().out.splitlines()] == [0, 2]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_clips_are_kept_in_the_users_cache_by_default(folder, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(folder / "cache"))
+    assert main([*COMMAND[:-2]]) == 0
+    assert len(list((folder / "cache" / "comfyui-emo" / "clips").glob("*.safetensors"))) == 3 and not (folder / "clips").exists()
+    (folder / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file"))
+    monkeypatch.setenv("LOCALAPPDATA", str(folder / "file"))
+    assert main([*COMMAND[:-2]]) == 0 and "a stopped run will begin again" in caplog.text
+
+
+def test_the_sound_can_be_kept_to_the_bit(folder):
+    assert talk("--sound", "flac") == 0
+    assert torch.equal(read_audio("talk.mp4")[0], read_audio("voice.wav")[0])
 
 
 def test_memory_is_measured_in_megabytes():

@@ -59,7 +59,7 @@ def folders(comfyui, tmp_path_factory) -> SimpleNamespace:
     base = tmp_path_factory.mktemp("comfyui")
     torch.manual_seed(0)
     native.save(base / "models" / "emo" / "tiny.safetensors", native.build(PRESETS["test"]))
-    for name in ("input", "output", "temp"):
+    for name in ("input", "output", "temp", "user"):
         (base / name).mkdir()
         getattr(folder_paths, f"set_{name}_directory")(str(base / name))
     folder_paths.models_dir = str(base / "models")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 import torch
@@ -120,10 +121,45 @@ def test_other_errors_pass_as_they_are(tiny):
 def test_the_memory_estimate_grows_with_frames_and_with_the_picture(bridge, pack):
     def estimate(preset: str, frames: int) -> int:
         config = pack["emo_model.config"].PRESETS[preset]
-        return bridge.EmoModel(config, None, torch.float16).activation_bytes(frames)
+        return bridge.EmoModel(config, None, torch.float16, "").activation_bytes(frames)
 
     assert estimate("default", 20) == 2 * estimate("default", 10)
     assert 0.2 < estimate("emo", 16) / 1024**3 < 6
+
+
+def attentions(module) -> list:
+    return [part for part in module.modules() if hasattr(part, "attend")]
+
+
+@pytest.mark.parametrize("name", ["attention_pytorch", "attention_sub_quad", "attention_split", "attention_basic"])
+def test_attention_by_comfyuis_kernels_computes_the_same(bridge, pack, name):
+    from comfy.ldm.modules import attention
+
+    emo = bridge.managed(fresh(pack).emo)
+    plain = predict(emo, pack)
+    for part in attentions(emo):
+        part.attend = getattr(attention, name)
+    torch.testing.assert_close(predict(emo, pack), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gpu_attends_with_comfyuis_kernel_and_with_the_one_for_small_inputs_over_time(bridge, pack, monkeypatch):
+    from comfy import model_management
+    from comfy.ldm.modules import attention
+
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(model_management, "get_torch_device", lambda: cuda)
+    chosen = {part.is_small: part.attend for part in attentions(bridge.managed(fresh(pack).emo))}
+    assert chosen == {False: attention.optimized_attention, True: attention.optimized_attention_for_device(cuda, small_input=True)}
+
+
+def test_the_cpu_attends_with_torchs_kernel_unless_the_user_asked_for_another(bridge, pack, monkeypatch):
+    from comfy.cli_args import args
+    from comfy.ldm.modules import attention
+
+    own = pack["emo_model.models.attention"].dot_product
+    assert {part.attend for part in attentions(bridge.managed(fresh(pack).emo))} == {own}
+    monkeypatch.setattr(args, "use_split_cross_attention", True)
+    assert attention.optimized_attention in {part.attend for part in attentions(bridge.managed(fresh(pack).emo))}
 
 
 @torch.inference_mode()
@@ -213,13 +249,73 @@ def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(bridge, p
     plain = config.PRESETS["test"]
     coloured = config.replace(plain, latent_rgb=((0.1, 0, 0), (0, 0.1, 0), (0, 0, 0.1), (0, 0, 0), (0.5, 0, -0.5)))
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.NoPreviews)
-    assert bridge.Progress(1, config=coloured, device=CPU).previewer is None
+    assert bridge.Progress(1, config=coloured, device=CPU).animation is None
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
-    assert bridge.Progress(1, config=plain, device=CPU).previewer is None
+    assert bridge.Progress(1, config=plain, device=CPU).animation is None
     shown = []
-    progress = bridge.Progress(2, config=coloured, device=CPU)
-    progress.bar.update_absolute = lambda done, total, preview: shown.append((done, total, preview))
-    progress.update(1, torch.zeros(1, 4, 3, 4, 4))
-    (done, total, (kind, image, _)), = shown
+    with bridge.Progress(2, config=coloured, device=CPU) as progress:
+        progress.bar.update_absolute = lambda done, total, preview: shown.append((done, total, preview))
+        progress.update(1, torch.zeros(1, 4, 3, 4, 4))
+        wait_until(lambda: len(shown) > 3)
+    done, total, (kind, image, _) = next(one for one in shown if one[2] is not None)
     assert (done, total, kind, image.size) == (1, 2, "JPEG", (32, 32))
     assert image.getpixel((9, 9)) == (191, 127, 63)  # the offset alone, from -1..1 to 0..255
+
+
+def wait_until(is_so, *, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def animated(bridge, pack, monkeypatch):
+    """A bar of 5 with its moving picture, and what it sent."""
+    from comfy.cli_args import LatentPreviewMethod, args
+
+    config = pack["emo_model.config"]
+    coloured = config.replace(config.PRESETS["test"], latent_rgb=((1, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)))
+    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Auto)
+    shown = []
+    progress = bridge.Progress(5, config=coloured, device=CPU)
+    progress.bar.update_absolute = lambda done, total, preview: shown.append((done, preview))
+    return progress, shown
+
+
+def test_the_preview_shows_the_frames_of_the_latest_estimate_one_after_another_and_ends_with_the_run(animated):
+    progress, shown = animated
+    frames = torch.tensor([-1.0, 0.0, 1.0]).view(1, 1, 3, 1, 1).expand(1, 4, 3, 4, 4)
+
+    def reds():
+        return [preview[1].getpixel((9, 9))[0] for _, preview in shown if preview is not None]
+
+    with progress:
+        progress.update(2, frames)
+        wait_until(lambda: len(reds()) >= 5)
+        assert reds()[:5] == [0, 127, 255, 0, 127]
+        progress.update(3, torch.ones_like(frames))
+        wait_until(lambda: reds()[-3:] == [255] * 3)
+        assert shown[-1][0] == 3
+    count = len(shown)
+    time.sleep(0.3)
+    assert len(shown) == count and not progress.animation.thread.is_alive()
+
+
+def test_a_preview_does_not_swallow_the_users_cancel(animated):
+    import comfy.model_management as management
+
+    progress, shown = animated
+    send = progress.bar.update_absolute
+
+    def hooked(done, total, preview):
+        management.throw_exception_if_processing_interrupted()  # as ComfyUI's own hook
+        send(done, total, preview)
+
+    progress.bar.update_absolute = hooked
+    with pytest.raises(management.InterruptProcessingException), progress:
+        progress.update(1, torch.zeros(1, 4, 3, 4, 4))
+        wait_until(lambda: len(shown) > 2)
+        management.interrupt_current_processing(True)
+        wait_until(lambda: not progress.animation.thread.is_alive())  # the thread was the first to see it
+        progress.update(2)

@@ -147,11 +147,31 @@ def test_a_file_name_that_old_pages_take_for_a_still_is_changed(conversions, pre
 
 def test_exactly_one_source_of_frames_is_asked_for(conversions):
     latent, vae, pictures = {"samples": torch.zeros(2, 4, 8, 8)}, object(), torch.zeros(2, 8, 8, 3)
-    assert conversions.frames_to_write(latent, vae, None) is latent["samples"]
-    assert conversions.frames_to_write(None, None, pictures) is pictures
+    count, blocks = conversions.frames_to_write(None, latent, vae, None, block=1)
+    assert count == 2 and [len(block) for block in blocks] == [1, 1]
+    assert conversions.frames_to_write(None, None, None, pictures, block=16)[0] == 2
     video_model = {"samples": torch.zeros(1, 4, 2, 8, 8)}
-    for wrong, says in [((None, None, None), "Nothing to write"), ((latent, vae, pictures), "Both"),
-                        ((latent, None, None), "connect 'vae'"), ((video_model, vae, None), "5 axes"),
-                        ((None, None, pictures[:0]), "no frames")]:
+    for wrong, says in [((None, None, None, None), "Nothing to write: connect one of 'clips', 'latent', 'images'"),
+                        ((None, latent, vae, pictures), "'latent' and 'images' are connected, but only one"),
+                        ((None, latent, None, None), "'latent' must be decoded: connect 'vae'"),
+                        ((object(), None, None, None), "'clips' must be decoded"), ((None, video_model, vae, None), "5 axes"),
+                        ((None, None, None, pictures[:0]), "no frames")]:
         with pytest.raises(ValueError, match=says):
-            conversions.frames_to_write(*wrong)
+            conversions.frames_to_write(*wrong, block=16)
+
+
+@pytest.mark.parametrize(("samples", "says"), [
+    (16_000, None), (16_000 + 640, None), (24_000, "1.50 s and the frames 1.00 s: it is cut where they end"),
+    (8_000, "0.50 s and the frames 1.00 s: the rest is silent")])
+def test_sound_and_frames_of_another_length_are_told(conversions, samples, says):
+    said = conversions.of_equal_length((torch.zeros(1, samples), 16_000), 25, 25.0)
+    assert said is None if says is None else says in said
+    assert conversions.of_equal_length(None, 25, 25.0) is None
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_frames_become_the_models_square_and_too_few_are_refused(conversions, pack, size):
+    config = pack["emo_model.config"].PRESETS["test"]
+    assert conversions.fitted_frames(torch.rand(2, size, size + 8, 4), config, 2).shape == (2, 32, 32, 3)
+    with pytest.raises(ValueError, match="has 2 frames, and 3 are needed"):
+        conversions.fitted_frames(torch.rand(2, size, size, 3), config, 3)

@@ -95,7 +95,8 @@ def sample(pack, hallo, reference, voice, face_mask):
     def run(**changes):
         inputs = {"model": hallo.model, "reference": reference, "audio_features": voice, "face_mask": face_mask, "seed": 0,
                   "steps": 1, "sampler": "ddim", "audio_guidance": 3.5, "reference_guidance": 3.5, **changes}
-        return pack.run("EmoSampler", **inputs).result[0]["samples"]
+        clips, = pack.run("EmoSampler", **inputs).result
+        return pack.run("EmoClipsToLatent", clips=clips).result[0]["samples"]
     return run
 
 

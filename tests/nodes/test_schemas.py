@@ -11,12 +11,14 @@ from comfyui_server import ROOT
 INPUTS = {  # widgets in the order in which workflows store them: never reorder, append optional ones at the end
     "EmoLoadModel": ["model_name"],
     "EmoReferenceEncoder": ["model", "vae", "fit", "image"],
-    "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model"],
+    "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model", "mix"],
     "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips"],
     "EmoHeadSpeed": ["speed", "curve"],
     "EmoSampler": ["model", "reference", "audio_features", "seed", "steps", "sampler", "audio_guidance", "reference_guidance",
-                   "face_mask", "speed", "vae"],
-    "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio"],
+                   "face_mask", "speed", "vae", "motion", "render"],
+    "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio", "clips", "sound"],
+    "EmoClipsToLatent": ["clips"],
+    "EmoContinueFrom": ["model", "clips", "video", "images", "vae"],
 }
 OUTPUTS = {
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
@@ -24,8 +26,10 @@ OUTPUTS = {
     "EmoAudioEncoder": ["EMO_AUDIO", "AUDIO", "FLOAT"],
     "EmoFaceMaskBuilder": ["EMO_FACE_MASK", "MASK"],
     "EmoHeadSpeed": ["EMO_SPEED"],
-    "EmoSampler": ["LATENT"],
+    "EmoSampler": ["EMO_CLIPS"],
     "EmoVideoCombine": ["VIDEO"],
+    "EmoClipsToLatent": ["LATENT"],
+    "EmoContinueFrom": ["EMO_MOTION"],
 }
 
 
@@ -60,6 +64,7 @@ def test_defaults_are_those_of_the_library(pack):
     defaults = dataclasses.asdict(pack["emo_model.config"].SamplingConfig())
     widgets = {one.id: one.default for one in pack.nodes["EmoSampler"].define_schema().inputs if hasattr(one, "default")}
     elsewhere = {"head_speed", "mixed_identity"}  # a node of its own; a part of Hallo, which no node loads yet
+    assert widgets.pop("render") == "all clips"  # what to do, not how
     assert widgets == {key: value for key, value in defaults.items() if key not in elsewhere}
     assert pack.nodes["EmoHeadSpeed"].define_schema().inputs[0].default == defaults["head_speed"]
 
@@ -81,6 +86,7 @@ def test_the_loader_lists_the_built_in_model_first_and_then_the_files(pack):
     ("EmoFaceMaskBuilder", {"mode": "guess"}),
     ("EmoHeadSpeed", {"curve": "fast"}),
     ("EmoSampler", {"sampler": "magic"}),
+    ("EmoVideoCombine", {"sound": "wax"}),
 ])
 def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
     answer = pack.nodes[name].validate_inputs(**wrong)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from emo_model.checkpoints import native
-from emo_model.config import PRESETS, SamplingConfig
+from emo_model.config import PRESETS, SAMPLING, SamplingConfig
 from emo_model.sampling.clips import generate_clips
 
 
@@ -45,6 +45,20 @@ def test_a_loaded_model_is_the_saved_one_bit_for_bit_in_half_precision(file, bun
 def test_config_and_card_travel_inside_the_file(file, bundle):
     loaded = native.load(file)
     assert loaded.config == native.read_config(file) == bundle.config and loaded.card == {"made_by": "a test"}
+
+
+def test_a_model_is_sampled_as_its_card_says_else_as_its_preset_else_by_default(tmp_path, bundle):
+    def sampling(name: str, card: dict) -> SamplingConfig:
+        native.save(tmp_path / "a.safetensors", replace(bundle, config=replace(bundle.config, name=name), card=card))
+        assert native.load(tmp_path / "a.safetensors").sampling == native.read_sampling(tmp_path / "a.safetensors")
+        return native.read_sampling(tmp_path / "a.safetensors")
+
+    said = {"sampling": {"steps": 2, "audio_guidance": 1.0}}
+    assert sampling("test", {}) == SamplingConfig() and sampling("hallo", {}) == SAMPLING["hallo"]
+    assert sampling("test", said) == SamplingConfig(steps=2, audio_guidance=1.0)
+    assert sampling("hallo", said) == replace(SAMPLING["hallo"], steps=2, audio_guidance=1.0)
+    with pytest.raises(ValueError, match="settings of sampling that this version does not know: hurry"):
+        sampling("test", {"sampling": {"hurry": 1}})
 
 
 def test_a_loaded_model_makes_the_video_that_the_saved_one_makes(tmp_path, bundle, config, conditions):

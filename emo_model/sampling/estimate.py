@@ -1,0 +1,99 @@
+"""Before the wait: how long it will take, and what must fit into memory and onto the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import ModelConfig
+from .clips import count_clips
+
+GB = 1e9
+ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; counted: emo 75, default 27
+VIDEO_BYTES = 0.1  # of the file, per pixel and frame: a generous guess for H.264 of high quality
+SOUND_BYTES = 48_000  # of the file, per second
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take. All of it grows with the length but the two kinds of memory.
+
+    clips, of which `finished` lie on the disk; minutes: of rendering, None before a step was timed; device_bytes: at most at a
+    time, of the device that renders; ram_bytes: at most at a time, beside the program itself and what is on the device;
+    clip_bytes and video_bytes: on the disk, for clips that are not there yet and for the video.
+    """
+
+    frames: int
+    clips: int
+    finished: int
+    minutes: float | None
+    device_bytes: int
+    ram_bytes: int
+    clip_bytes: int
+    video_bytes: int
+
+    @property
+    def says(self) -> str:
+        """One sentence for the log and the node."""
+        there = f", of which {self.finished} are finished" if self.finished else ""
+        time = "" if self.minutes is None else f"; {minutes_and_seconds(self.minutes * 60)} on this machine"
+        return (f"{self.frames} frames in {self.clips} clips{there}{time}. At most {self.device_bytes / GB:.2f} GB of the "
+                f"device's memory and {self.ram_bytes / GB:.2f} GB of RAM; {self.clip_bytes / GB:.2f} GB of disk for clips, "
+                f"about {self.video_bytes / GB:.2f} GB for the video.")
+
+    def refuse_what_cannot_fit(self, clips_folder: str | Path, video_folder: str | Path | None = None) -> None:
+        """Raises OSError with the numbers and a remedy where a disk is too small."""
+        needs: dict[int, list] = {}  # by file system: a folder on it, and bytes
+        for folder, size in ((clips_folder, self.clip_bytes), (video_folder, self.video_bytes)):
+            if folder is not None:
+                place = _existing(Path(folder))
+                needs.setdefault(os.stat(place).st_dev, [place, 0])[1] += size
+        for place, size in needs.values():
+            free = shutil.disk_usage(place).free
+            if size > free:
+                raise OSError(f"This run needs about {size / GB:.2f} GB on the disk of {place}, and {free / GB:.2f} GB are free: "
+                              f"{self.frames} frames, of which {self.finished} of {self.clips} clips are finished. Make room, "
+                              "or take a shorter sound; what is finished stays.")
+
+
+def estimate(config: ModelConfig, *, frames: int, fps: float, steps: int, finished: int = 0, weights_bytes: int = 0,
+             compute_bytes: int = 4, feature_bytes: int = 0, seconds_per_step: float | None = None) -> Estimate:
+    """What a video of `frames` frames will take.
+
+    finished: clips that need not be rendered; weights_bytes: of the model; compute_bytes: of a number that it calculates with;
+    feature_bytes: of the voice's features; seconds_per_step: measured on this machine, all evaluations of guidance in it.
+    """
+    clips = count_clips(frames, config.clip_frames)
+    left = max(0, clips - finished)
+    cells = config.latent_channels * config.latent_size**2
+    pictures = 16 * config.image_size**2 * 3 * 4 * 4  # a block on its way from the decoder to the file
+    return Estimate(
+        frames, clips, finished,
+        None if seconds_per_step is None else left * steps * seconds_per_step / 60,
+        weights_bytes + activation_bytes(config, config.clip_frames + config.motion_frames, compute_bytes),
+        weights_bytes + feature_bytes + pictures + 4 * clip_bytes(config),
+        left * clip_bytes(config), round(frames * (config.image_size**2 * VIDEO_BYTES + SOUND_BYTES / fps) + cells))
+
+
+def clip_bytes(config: ModelConfig) -> int:
+    """Of a clip's file."""
+    return config.clip_frames * config.latent_channels * config.latent_size**2 * 4 + 4096
+
+
+def activation_bytes(config: ModelConfig, frames: int, compute_bytes: int) -> int:
+    """A generous guess of the memory that one evaluation of `frames` frames needs beside the weights."""
+    return config.latent_size**2 * frames * config.channels[0] * compute_bytes * ACTIVATIONS
+
+
+def minutes_and_seconds(seconds: float) -> str:
+    """'about 40 s', 'about 12 min', 'about 3 h 20 min'."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min" if minutes < 90 else f"about {minutes // 60} h {minutes % 60} min"
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())

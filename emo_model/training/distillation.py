@@ -1,0 +1,234 @@
+"""Few steps without guidance: a student whose every step lands where several guided steps of its teacher land.
+
+Progressive distillation (arXiv 2202.00512) of a guided model (arXiv 2210.03142), on the student's own way: the noisy latents of
+its later steps, and half of the time the motion frames, are what it made itself, so that what it gets wrong it learns to mend.
+Differs from EMO: the paper has no such stage.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..checkpoints import native
+from ..inputs.vae import to_raw
+from ..models.emo import Context, Emo
+from ..sampling.guidance import guided
+from ..sampling.samplers import Predict
+from ..sampling.schedule import NoiseSchedule
+from ..types import ClipConditions, MotionFrames, ReferenceFeatures
+from .clips import ClipStore, TrainingBatch
+from .drawn import draw_clips
+from .loop import Plan, train
+from .speech_library import SpeechLibrary
+from .stages import Distillation
+
+
+@dataclass(frozen=True, eq=False)
+class DistillationBatch:
+    """One step's clip; before: the clip that ends where it begins, or None; seen: the frames whose pictures are compared."""
+
+    clip: TrainingBatch
+    before: TrainingBatch | None
+    seen: range
+
+
+class DistillationTask(nn.Module):
+    """The student's training on a store of clips; `forward(batch)` is the loss.
+
+    Only the student's backbone trains. What reads portrait, motion frames, voice, speed and mask stays the teacher's, and is read
+    once for both. `emo` becomes the student; the teacher is a copy of it as it is now. Without an autoencoder
+    there is no loss of detail.
+    """
+
+    def __init__(self, emo: Emo, how: Distillation, clips: ClipStore, *, seed: int, autoencoder: nn.Module | None = None):
+        super().__init__()
+        self.autoencoder = autoencoder
+        shared = {id(part): part for name, part in emo.named_children() if name != "backbone"}
+        self.emo, self.teacher = emo, copy.deepcopy(emo, shared)
+        self.how, self.clips, self.seed = how, clips, seed
+        self.schedule = NoiseSchedule(emo.config)
+        self.paths = paths(self.schedule, how.steps, how.teacher_steps)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.startswith("emo.") and how.stage.trains_parameter(name.removeprefix("emo.")))
+
+    def batch(self, step: int, rank: int = 0) -> DistillationBatch:
+        """The same for the same (seed, step, rank). Every other one has a clip before.
+
+        The student makes that one first, and its last frames are the motion frames; without, they are the data's.
+        """
+        stage, frames = self.how.stage, self.emo.config.clip_frames
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} {rank}".encode()))
+        both = self.clips.batch(stage, self.emo.config, generator, clips=2)
+        first, second = both.cut(0, frames), both.cut(frames, 2 * frames)
+        seen = range(step // 2 % self.how.seen_every, frames, self.how.seen_every)
+        return DistillationBatch(second, first, seen) if step % 2 else DistillationBatch(first, None, seen)
+
+    def forward(self, batch: DistillationBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted squared error of what the student says against what would land it where its teacher does, mean over its steps;
+        and the error of detail of some pictures."""
+        clip, before = batch.clip, batch.before
+        with torch.no_grad():
+            reference = self.emo.encode_reference(clip.reference)
+            if before is not None:
+                made = self._sample(before.noise, self._context(before, reference))
+                clip = replace(clip, motion=MotionFrames.last_of(made, self.emo.config.motion_frames).latents,
+                               keeps_motion=torch.ones_like(clip.keeps_motion))
+            context = self._context(clip, reference)
+        teach = guided(self.teacher, context, audio=self.how.audio_guidance, reference=self.how.reference_guidance)
+        x, losses, values = clip.noise, [], {}
+        for path in self.paths:
+            now, after = path[0], path[-1]
+            with torch.no_grad():
+                there = walk(teach, x, self.schedule, path)
+                target = landing_prediction(self.schedule, x, there, now, after)
+            said = self._say(x, now, context)
+            error = (said - target).square().mean(1)  # (B, F, h, w)
+            losses.append((error * clip.weight).sum() / clip.weight.sum())
+            near = clip.weight > 3
+            values |= {f"plain_{now}": error.mean().detach(),
+                       f"mouth_and_eyes_{now}": (error * near).sum().detach() / near.sum().clamp(min=1)}
+            landed = land(self.schedule, x, said, now, after)
+            x = landed.detach()
+        loss = torch.stack(losses).mean()
+        if self.autoencoder is None or not self.how.detail:
+            return loss, values
+        own = slopes(self._pictures(landed, batch.seen))
+        with torch.no_grad():
+            wanted = self.how.sharpening * slopes(self._pictures(there, batch.seen))
+        off = (own - wanted).abs().mean() / wanted.mean()
+        values |= {"detail_off": off.detach(), "detail": (own.mean() / wanted.mean()).detach()}
+        return loss + self.how.detail * off, values
+
+    def _pictures(self, latents: Tensor, seen: range) -> Tensor:
+        frames = rearrange(latents[:, :, seen.start::seen.step], "b c f h w -> (b f) c h w")
+        return self.autoencoder.decode(to_raw(frames, self.emo.config)).float()
+
+    def _say(self, x: Tensor, timestep: int, context: Context) -> Tensor:
+        noisy = x.clone()
+        if self.training and torch.is_grad_enabled():
+            noisy.requires_grad_()  # torch's CPU group norm crashes where its weight wants a gradient and its input does not
+        return self.emo.predict(noisy, torch.full((len(x),), timestep, device=x.device), context).float()
+
+    def _sample(self, noise: Tensor, context: Context) -> Tensor:
+        """What the student makes of the noise as it is now."""
+        timesteps = [*(path[0] for path in self.paths), -1]
+        return walk(lambda x, timestep: self._say(x, timestep, context), noise, self.schedule, timesteps)
+
+    def _context(self, clip: TrainingBatch, reference: ReferenceFeatures) -> Context:
+        emo = self.emo
+        motion = emo.encode_motion(MotionFrames(clip.motion), like=reference)
+        motion = motion.map(lambda x: x * clip.keeps_motion.view(-1, 1, 1, 1).to(x))
+        return emo.prepare(reference, motion, ClipConditions(clip.audio, clip.speed, clip.face_mask, clip.clean.shape[2]))
+
+
+def slopes(pictures: Tensor, *, cells: int = 16) -> Tensor:
+    """pictures (B, 3, H, W) -> (B, cells, cells): mean slope of brightness in each part of the picture.
+
+    Where edges lie within a part does not matter: a squared error makes blurred what it cannot place, this keeps it drawn.
+    """
+    grey = pictures.mean(1, keepdim=True)
+    slope = grey.diff(dim=2).abs()[..., :-1] + grey.diff(dim=3).abs()[:, :, :-1]
+    return F.adaptive_avg_pool2d(slope, cells)[:, 0]
+
+
+def paths(schedule: NoiseSchedule, steps: int, teacher_steps: int) -> list[list[int]]:
+    """For each step of the student, the timesteps of its teacher from where it starts to where it lands (-1: clean).
+
+    Raises ValueError if the teacher does not pass by every timestep of the student.
+    """
+    if teacher_steps % steps:
+        raise ValueError(f"a teacher of {teacher_steps} steps does not stop where a student of {steps} steps does; "
+                         f"its steps must be a multiple of {steps}")
+    all_steps, each = [*schedule.timesteps(teacher_steps), -1], teacher_steps // steps
+    return [all_steps[first:first + each + 1] for first in range(0, teacher_steps, each)]
+
+
+def land(schedule: NoiseSchedule, x: Tensor, said: Tensor, now: int, after: int) -> Tensor:
+    """Where one step of DDIM from `now` to `after` ends."""
+    clean, noise = schedule.clean_and_noise(x, said, now)
+    alpha, sigma = (scale.to(x.device) for scale in schedule.scales(after))
+    return alpha * clean + sigma * noise
+
+
+def walk(predict: Predict, x: Tensor, schedule: NoiseSchedule, timesteps: list[int]) -> Tensor:
+    """DDIM along `timesteps`, the last of which is where it ends."""
+    for now, after in zip(timesteps, timesteps[1:], strict=False):
+        x = land(schedule, x, predict(x, now), now, after)
+    return x
+
+
+def landing_prediction(schedule: NoiseSchedule, x: Tensor, there: Tensor, now: int, after: int) -> Tensor:
+    """What the model must say at x for one step of DDIM from `now` to `after` to end at `there`.
+
+    A step is affine in what the model says, for velocity and for noise: land(x, said) = land(x, 0) + said * land(0, 1).
+    """
+    nothing = torch.zeros((), device=x.device)
+    return (there - land(schedule, x, nothing, now, after)) / land(schedule, nothing, nothing + 1, now, after)
+
+
+def distill(out: Path, *, model: Path, how: Distillation, clips: Path | None = None, speech: Path | None = None,
+            people: int = 1_050, frames: int = 34, minutes: float = math.inf, resume: bool = False, seed: int = 0,
+            precision: str | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
+    """Train the fast variant of a model file into OUT/fast.safetensors; its card names the sampling that it was made for.
+
+    clips: a saved ClipStore of latents that this model's autoencoder made; without it, `people` drawn people speak `frames`
+    frames of the prepared `speech`, kept as OUT/clips.safetensors. Raises OutOfTime when `minutes` are over, with the state saved
+    (call again with resume=True), FileExistsError if `out` holds a run and `resume` is not set, ValueError if there is nothing to
+    learn from.
+    """
+    if (out / "log.jsonl").exists() and not resume:
+        raise FileExistsError(f"{out} already holds a training run; add --resume to go on with it, or choose another --out")
+    finished, deadline, stage = out / "fast.safetensors", clock() + 60 * minutes, how.stage
+    if finished.exists():
+        return finished
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    bundle = native.load(model, dtype=torch.float32, device=device)
+    config = bundle.config
+    store = ClipStore.load(clips or _drawn(out, bundle, speech, people, frames, device), device=device)
+    cells = (config.latent_channels, config.latent_size, config.latent_size)
+    if tuple(store.latents.shape[2:]) != cells:
+        raise ValueError(f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs {cells}: "
+                         "encode them with the autoencoder that belongs to it")
+    task = DistillationTask(bundle.emo, how, store, seed=seed, autoencoder=bundle.autoencoder)
+    if device == "cpu":
+        task.to(memory_format=torch.channels_last)
+    plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=how.ema_decay)
+    average = train(task, plan, out, deadline=deadline, clock=clock,
+                    mixed_precision=precision or ("bf16" if device == "cuda" else "no"))
+    with torch.no_grad():
+        for name, value in average.items():
+            bundle.emo.get_parameter(name.removeprefix("emo.")).copy_(value)
+    native.save(finished, replace(bundle, card={
+        "made_by": f"python -m emo_model.training distill --model {model.name} --seed {seed}",
+        "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},
+        "teacher": {"file": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "steps": how.teacher_steps,
+                    "audio_guidance": how.audio_guidance, "reference_guidance": how.reference_guidance},
+        "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps}, "licence": bundle.card.get("licence", "")}))
+    (out / "state" / f"{stage.name}.safetensors").unlink(missing_ok=True)  # not before its successor is there
+    return finished
+
+
+def _drawn(out: Path, bundle: native.Bundle, speech: Path | None, people: int, frames: int, device: str) -> Path:
+    """OUT/clips.safetensors, drawn now if it is not there."""
+    path = out / "clips.safetensors"
+    if path.exists():
+        return path
+    if speech is None:
+        raise ValueError("there is nothing to learn from; give --data (a folder of prepare-default) or --clips (a file of clips)")
+    if bundle.autoencoder is None or bundle.audio_encoder is None:
+        raise ValueError("drawn clips need a model with an autoencoder and an audio encoder of its own; give --clips")
+    draw_clips(range(people), SpeechLibrary(speech), config=bundle.config, autoencoder=bundle.autoencoder,
+               encoder=bundle.audio_encoder, frames=frames, device=device).save(path)
+    return path

@@ -1,0 +1,67 @@
+"""EMO Clips To Latent and EMO Continue From: the clips of a video for core's nodes, and for the video after it."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..emo_model.inputs.media import last_frames
+from ..emo_model.sampling.spool import SpooledClips
+from ..emo_model.types import MotionFrames
+from . import comfy_bridge, conversions
+from .custom_types import ClipsType, EmoModelType, MotionType
+
+
+class EmoClipsToLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmoClipsToLatent",
+            display_name="EMO Clips To Latent",
+            category="EMO",
+            description="All latents of a video at once, for core's VAE Decode: for short videos, since memory grows with the "
+                        "length. The node says how much.",
+            inputs=[ClipsType.Input("clips", tooltip="From EMO Sampler.")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame.")],
+            hidden=[io.Hidden.unique_id])
+
+    @classmethod
+    def execute(cls, clips: SpooledClips) -> io.NodeOutput:
+        comfy_bridge.tell(cls.hidden, f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and "
+                                      f"{clips.picture_bytes / 1e9:.2f} GB more when they are decoded to pictures. "
+                                      "'EMO Video Combine' takes the clips themselves and needs neither.")
+        return io.NodeOutput(conversions.latent_of([comfy_bridge.keep(clip) for clip in clips], clips.config))
+
+
+class EmoContinueFrom(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmoContinueFrom",
+            display_name="EMO Continue From",
+            category="EMO",
+            description="Takes the last frames of a video, so that another one goes on from them without a jump.",
+            inputs=[
+                EmoModelType.Input("model", tooltip="From Load EMO Model: the model that makes the next video."),
+                ClipsType.Input("clips", optional=True,
+                                tooltip="From EMO Sampler: continues exactly. This, 'video' or 'images'."),
+                io.Video.Input("video", optional=True, tooltip="Any video, with 'vae'; its last frames are read."),
+                io.Image.Input("images", optional=True,
+                               tooltip="The frames of a video as pictures, with 'vae'; the last ones count."),
+                io.Vae.Input("vae", optional=True, tooltip="Encodes the frames of 'video' or 'images'; from Load EMO Model."),
+            ],
+            outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")])
+
+    @classmethod
+    def execute(cls, model: comfy_bridge.EmoModel, clips: SpooledClips | None = None, video=None, images=None,
+                vae=None) -> io.NodeOutput:
+        count = model.config.motion_frames
+        conversions.check_one_given({"clips": clips, "video": video, "images": images}, "Nothing to continue from")
+        if clips is not None:
+            conversions.check_same_latents(clips, model.config)
+            return io.NodeOutput(MotionFrames(clips.last(count)))
+        if vae is None:
+            raise ValueError("The frames must be encoded: connect 'vae' to the output of 'Load EMO Model'.")
+        frames = images[-count:] if video is None else conversions.picture_of(last_frames(video.get_stream_source(), count))
+        pictures = conversions.fitted_frames(frames, model.config, count)
+        latents = comfy_bridge.encode_picture(vae, comfy_bridge.keep(pictures), model.config)
+        return io.NodeOutput(MotionFrames(conversions.motion_latents(latents, model.config)))

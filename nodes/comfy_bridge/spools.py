@@ -1,0 +1,34 @@
+"""Where finished clips are kept between runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+from ...emo_model.sampling.spool import Spool, weights_of
+
+FOLDER = "emo_clips"
+
+
+def clips_folder() -> Path:
+    """The folder that extra_model_paths.yaml names as 'emo_clips', or one of ComfyUI's user folder.
+
+    Not the temporary folder, which ComfyUI empties when it starts; nor the output folder, all of whose files newer ones list.
+    """
+    named = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))[0]
+    return Path(named[0] if named else Path(folder_paths.get_user_directory()) / FOLDER)
+
+
+def clips_spool() -> Spool:
+    return Spool(clips_folder())
+
+
+def output_folder() -> Path:
+    return Path(folder_paths.get_output_directory())
+
+
+def way_through(vae) -> str:
+    """A name for what a VAE makes of motion frames: another one for other weights."""
+    network = getattr(vae, "first_stage_model", None)
+    return type(vae).__name__ if network is None else weights_of(network)

@@ -1,0 +1,68 @@
+"""What is said before the wait."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import replace
+
+import pytest
+import torch
+
+from emo_model.config import PRESETS, SamplingConfig
+from emo_model.sampling import estimate as estimates
+from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.estimate import estimate, minutes_and_seconds
+from emo_model.sampling.spool import Spool
+
+
+def test_clips_and_minutes_are_counted_without_what_is_finished(config):
+    plan = estimate(config, frames=101, fps=25, steps=4, finished=20, seconds_per_step=1.5)
+    assert (plan.frames, plan.clips, plan.finished) == (101, 26, 20)
+    assert plan.minutes == pytest.approx(6 * 4 * 1.5 / 60) and "about 36 s" in plan.says and "20 are finished" in plan.says
+    assert estimate(config, frames=101, fps=25, steps=4).minutes is None
+
+
+def test_disk_grows_with_the_length_and_memory_does_not(config):
+    short, long = (estimate(config, frames=frames, fps=25, steps=4, weights_bytes=10**6) for frames in (100, 10_000))
+    assert long.clip_bytes == 100 * short.clip_bytes and long.video_bytes > 50 * short.video_bytes
+    assert (long.device_bytes, long.ram_bytes) == (short.device_bytes, short.ram_bytes) and short.device_bytes > 10**6
+
+
+def test_the_disk_takes_what_was_estimated_and_hardly_less(tmp_path, emo, config, conditions):
+    spool = Spool(tmp_path)
+    with spool.run() as keep:
+        for _ in generate_clips(emo, conditions(config, frames=30), config=SamplingConfig(steps=1), keep=keep):
+            pass
+    plan = estimate(config, frames=30, fps=25, steps=1)
+    assert plan.clip_bytes * 0.1 < spool.bytes <= plan.clip_bytes
+    large = estimate(PRESETS["emo"], frames=30, fps=25, steps=1)
+    assert large.clip_bytes < 1.02 * 36 * 4 * 64 * 64 * 4  # three clips of twelve frames
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers(config, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(estimates.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
+    plan = estimate(config, frames=90_000, fps=25, steps=4)
+    with pytest.raises(OSError, match=r"needs about [\d.]+ GB on the disk of .*, and 0.00 GB are free: 90000 frames.*Make room"):
+        plan.refuse_what_cannot_fit(tmp_path / "not" / "yet")
+    estimate(config, frames=8, fps=25, steps=4).refuse_what_cannot_fit(tmp_path)
+
+
+def test_clips_and_video_on_one_disk_must_fit_together(config, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    plan = replace(estimate(config, frames=100, fps=25, steps=4), clip_bytes=600, video_bytes=600)
+    monkeypatch.setattr(estimates.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    plan.refuse_what_cannot_fit(tmp_path)
+    with pytest.raises(OSError, match="This run needs"):
+        plan.refuse_what_cannot_fit(tmp_path, tmp_path / "videos")
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(0.2, "about 1 s"), (59.6, "about 60 s"), (100, "about 2 min"),
+                                               (5_000, "about 83 min"), (12_000, "about 3 h 20 min")])
+def test_times_are_said_in_few_words(seconds, says):
+    assert minutes_and_seconds(seconds) == says
+
+
+def test_an_estimate_needs_no_model():
+    with torch.device("meta"):
+        assert estimate(PRESETS["hallo"], frames=90_000, fps=25, steps=40, compute_bytes=2).clip_bytes > 5e9

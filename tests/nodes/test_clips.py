@@ -1,0 +1,247 @@
+"""Clips on their way through the nodes: kept, found, continued, and handed on after a stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import pytest
+import torch
+
+WIDGETS = {"seed": 3, "steps": 2, "sampler": "ddim", "audio_guidance": 1.0, "reference_guidance": 1.0}
+
+
+@pytest.fixture(scope="module")
+def voice():
+    return {"waveform": torch.randn(1, 1, 16_000, generator=torch.Generator().manual_seed(3)) * 0.1, "sample_rate": 16_000}
+
+
+@pytest.fixture(scope="module")
+def reference(pack, tiny):
+    image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(4))
+    return pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=image).result[0]
+
+
+@pytest.fixture(scope="module")
+def audio(pack, tiny, voice):
+    return pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice).result[0]
+
+
+@pytest.fixture(autouse=True)
+def folder(folders, monkeypatch, tmp_path) -> Path:
+    """An empty folder of clips for each test, named as extra_model_paths.yaml would."""
+    import folder_paths
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "emo_clips", ([str(tmp_path / "clips")], set()))
+    return tmp_path / "clips"
+
+
+@pytest.fixture
+def sample(pack, tiny, reference, audio):
+    def run(**changes):
+        inputs = {"model": tiny.model, "reference": reference, "audio_features": audio, **WIDGETS, **changes}
+        return pack.run("EmoSampler", **inputs).result[0]
+    return run
+
+
+@pytest.fixture
+def said(pack, monkeypatch):
+    """What the nodes say in the page."""
+    texts = []
+    for name in ("rendering", "running"):
+        monkeypatch.setattr(pack[f"nodes.comfy_bridge.{name}"], "show", lambda hidden, text: texts.append(text))
+    return texts
+
+
+def stop_at(pack, monkeypatch, count: int, error: BaseException) -> None:
+    """Let the `count`-th update of the bar raise."""
+    progress, seen = pack["nodes.comfy_bridge"].Progress, []
+    update = progress.update
+
+    def stopping(self, done, latents=None):
+        seen.append(done)
+        if len(seen) == count:
+            raise error
+        update(self, done, latents)
+
+    monkeypatch.setattr(progress, "update", stopping)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def test_clips_are_a_small_value_and_their_files_lie_where_comfyui_says(sample, folder):
+    clips = sample()
+    assert clips.frames == clips.wanted == 25 and clips.fps == 25.0 and len(files(folder)) == len(clips.keys) == 7
+    assert sum(len(key) for key in clips.keys) < 1000
+
+
+def test_by_default_clips_lie_in_the_user_folder_which_comfyui_does_not_empty(pack, folders, monkeypatch):
+    import folder_paths
+
+    monkeypatch.delitem(folder_paths.folder_names_and_paths, "emo_clips")
+    assert pack["nodes.comfy_bridge"].clips_folder() == folders.base / "user" / "emo_clips"
+
+
+def test_the_same_graph_again_renders_nothing(sample, said, folder, pack, monkeypatch):
+    first = sample()
+    before = {path.name: path.stat().st_size for path in files(folder)}
+    stop_at(pack, monkeypatch, 1, AssertionError("something was rendered"))
+    again = sample()
+    assert again.keys == first.keys and {path.name: path.stat().st_size for path in files(folder)} == before
+    assert "25 of 25 frames were finished before; nothing was rendered" in said[-1]
+
+
+def test_frames_time_memory_and_disk_are_said_before_and_after_the_first_step(sample, said, folder):
+    sample()
+    first, timed = said[0], said[1]
+    assert "25 frames in 7 clips. At most" in first and "GB of disk for clips" in first and str(folder) in first
+    assert "on this machine" in timed and "about" in timed
+    assert "7 of 7 clips rendered" in said[-1] and str(folder) in said[-1]
+
+
+def test_a_cancelled_run_keeps_its_clips_says_so_and_goes_on(sample, said, folder, pack, monkeypatch):
+    import comfy.model_management as management
+
+    whole = torch.cat(list(sample(seed=8)), dim=2)
+    for path in files(folder):
+        path.unlink()
+    with monkeypatch.context() as patch:
+        stop_at(pack, patch, 6, management.InterruptProcessingException())  # in the third clip
+        with pytest.raises(management.InterruptProcessingException):
+            sample(seed=8)
+    assert said[-1] == (f"2 of 7 clips are kept in {folder}; queue again to continue; set 'render' to 'finished clips only' "
+                        "for a video of what is done.")
+    assert len(files(folder)) == 2
+    part = sample(seed=8, render="finished clips only")
+    assert (part.frames, part.wanted, len(files(folder))) == (8, 25, 2)
+    assert torch.equal(torch.cat(list(part), dim=2), whole[:, :, :8])
+    resumed = sample(seed=8)
+    assert "5 of 7 clips rendered" in said[-1] and torch.equal(torch.cat(list(resumed), dim=2), whole)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), ValueError("anything")])
+def test_an_error_tells_what_is_kept(sample, said, folder, pack, monkeypatch, error):
+    stop_at(pack, monkeypatch, 4, error)
+    with pytest.raises(type(error)) as raised:
+        sample()
+    assert f"1 of 7 clips are kept in {folder}; queue again to continue" in str(raised.value)
+    assert not list(folder.glob("*.lease"))
+
+
+def test_what_is_finished_of_a_video_that_was_never_begun_is_an_error(sample):
+    with pytest.raises(ValueError, match="No clip of this video is finished yet in .*Set 'render' to 'all clips'"):
+        sample(render="finished clips only")
+
+
+def test_what_cannot_fit_on_the_disk_is_refused_before_anything_is_rendered(sample, folder, pack, monkeypatch):
+    monkeypatch.setattr(pack["emo_model.sampling.estimate"].shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    stop_at(pack, monkeypatch, 1, AssertionError("something was rendered"))
+    with pytest.raises(OSError, match="needs about 0.00 GB on the disk of .*, and 0.00 GB are free: 25 frames, of which 0 of"):
+        sample()
+
+
+def test_other_weights_are_another_video(sample, tiny):
+    assert not set(sample(model=dataclasses.replace(tiny.model, weights="others")).keys) & set(sample().keys)
+
+
+def test_a_vae_in_the_way_of_motion_frames_is_part_of_the_name(sample, tiny):
+    plain, renewed = sample(), sample(vae=tiny.vae)
+    assert not set(plain.keys) & set(renewed.keys) and sample(vae=tiny.vae).keys == renewed.keys
+
+
+# ---- to a file
+
+
+def test_what_is_done_of_a_video_plays_with_its_sound_cut(pack, tiny, sample, said, voice, folders, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(pack, patch, 8, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            sample()
+    clips = sample(render="finished clips only")
+    output = pack.run("EmoVideoCombine", fps=10.0, quality=20, filename_prefix="part", clips=clips, vae=tiny.vae, audio=voice)
+    shown, = output.ui.as_dict()["images"]
+    with av.open(str(folders.output / shown["filename"])) as container:
+        assert container.streams.video[0].average_rate == 25  # the clips' own
+        assert sum(1 for _ in container.decode(video=0)) == 12
+    with av.open(str(folders.output / shown["filename"])) as container:
+        sound = container.streams.audio[0]
+        assert round(sound.duration * sound.time_base * 16_000) == 12 / 25 * 16_000
+    assert any("The sound lasts 1.00 s and the frames 0.48 s: it is cut where they end." in text for text in said)
+
+
+def test_every_sample_is_in_the_file_when_flac_is_chosen(pack, tiny, sample, folders):
+    exact = (torch.randn(1, 2, 44_100, generator=torch.Generator().manual_seed(1)) * 3000).round() / 32768
+    output = pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="exact", clips=sample(), vae=tiny.vae,
+                      sound="flac", audio={"waveform": exact, "sample_rate": 44_100})
+    shown, = output.ui.as_dict()["images"]
+    read, rate = pack["emo_model.inputs.audio"].read_audio(folders.output / shown["filename"])
+    assert rate == 44_100 and torch.equal(read, exact[0])
+
+
+def test_a_mix_is_heard_while_the_voice_is_followed(pack, tiny, voice, audio, said):
+    mix = {"waveform": torch.zeros(1, 2, 48_000), "sample_rate": 48_000}
+    features, heard, _ = pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice, mix=mix).result
+    assert heard is mix and torch.equal(features.frames, audio.frames)
+    assert said[-1] == "1.000 s at 25 frames per second are 25 frames."
+    longer = {"waveform": torch.zeros(1, 2, 96_000), "sample_rate": 48_000}
+    pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice, mix=longer)
+    assert "At 'mix': The sound lasts 2.00 s and the frames 1.00 s" in said[-1]
+
+
+def test_latents_say_what_memory_they_will_take(pack, sample, said):
+    clips = sample()
+    latent = pack.run("EmoClipsToLatent", clips=clips).result[0]["samples"]
+    assert latent.shape == (25, 4, 4, 4)
+    assert "25 latents take 0.00 GB of RAM" in said[-1] and "GB more when they are decoded" in said[-1]
+
+
+# ---- going on
+
+
+def test_clips_are_continued_exactly(pack, tiny, sample):
+    clips = sample()
+    motion = pack.run("EmoContinueFrom", model=tiny.model, clips=clips).result[0]
+    assert torch.equal(motion.latents, torch.cat(list(clips), dim=2)[:, :, -2:])
+    assert sample(motion=motion).keys != clips.keys
+
+
+@pytest.mark.parametrize("kind", ["video", "images"])
+def test_a_video_is_continued_from_its_last_frames(pack, tiny, sample, folders, kind):
+    clips = sample()
+    output = pack.run("EmoVideoCombine", fps=25.0, quality=1, filename_prefix="go_on", clips=clips, vae=tiny.vae)
+    video, shown = output.result[0], output.ui.as_dict()["images"][0]
+    frames = pack["emo_model.inputs.media"].read_video(folders.output / shown["filename"])[0]
+    images = pack["nodes.conversions"].picture_of(frames)
+    given = {"video": video} if kind == "video" else {"images": images}
+    motion = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, **given).result[0]
+    latents = tiny.vae.encode(images[-2:])
+    expected = pack["nodes.conversions"].motion_latents(latents, tiny.config)
+    torch.testing.assert_close(motion.latents, expected, atol=1e-4, rtol=0)
+
+
+def test_what_is_missing_to_continue_is_said(pack, tiny, sample):
+    with pytest.raises(ValueError, match="Nothing to continue from: connect one of 'clips', 'video', 'images'"):
+        pack.run("EmoContinueFrom", model=tiny.model)
+    with pytest.raises(ValueError, match="must be encoded: connect 'vae'"):
+        pack.run("EmoContinueFrom", model=tiny.model, images=torch.zeros(3, 32, 32, 3))
+    with pytest.raises(ValueError, match="'clips' and 'images' are connected, but only one"):
+        pack.run("EmoContinueFrom", model=tiny.model, clips=sample(), images=torch.zeros(3, 32, 32, 3))
+
+
+def test_a_run_holds_its_clips_as_long_as_comfyui_holds_the_result(pack, sample, folder):
+    import gc
+
+    clips, spool = sample(), pack["emo_model.sampling.spool"]
+    strict = spool.Spool(folder, spool.SpoolLimits(max_gb=0, max_days=0))
+    with strict.run():
+        assert len(files(folder)) == 7
+    del clips
+    gc.collect()
+    time.sleep(0.01)
+    with strict.run():
+        assert not files(folder)
