@@ -3,49 +3,96 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
+
+from .seen import Answer, Groups, KeysValues, Zeros
+
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""(queries (B, N, C), keys (B, M, C), values (B, M, C), heads) -> answers (B, N, C)"""
+
+MOST_SEQUENCES = 2**15  # at once: kernels number them in a dimension of CUDA's grid that ends at 65535
+
+
+def dot_product(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Softmax attention by torch's own kernels, an `Attend`; heads are views, so nothing is copied on the way in."""
+    if q.device.type == "cuda" and len(q) > MOST_SEQUENCES:
+        parts = zip(*(x.split(MOST_SEQUENCES) for x in (q, k, v)), strict=True)
+        return torch.cat([dot_product(*part, heads) for part in parts])
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # backwards, torch's CPU kernel is four times slower in bfloat16
+        with torch.autocast("cpu", enabled=False):
+            answers = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
+    else:
+        answers = F.scaled_dot_product_attention(q, k, v)
+    return answers.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
-    """Multi-head attention; self-, reference-, audio-, temporal and speed attention differ only in `context`."""
+    """Multi-head attention; self-, reference-, audio-, temporal and speed attention differ only in `context`.
 
-    def __init__(self, channels: int, context_channels: int | None = None, *, heads: int):
+    attend: the kernel, which may be replaced in each attention; is_small: few tokens in very many sequences, for which another
+    kernel may be the faster.
+    """
+
+    def __init__(self, channels: int, context_channels: int | None = None, *, heads: int, is_small: bool = False):
         super().__init__()
-        self.heads = heads
+        self.heads, self.is_small = heads, is_small
+        self.attend: Attend = dot_product
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(context_channels or channels, channels, bias=False)
         self.to_v = nn.Linear(context_channels or channels, channels, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
-    def forward(self, x: Tensor, context: Tensor | None = None, *, codes: Tensor | None = None,
-                context_codes: Tensor | None = None, joined: Tensor | None = None) -> Tensor:
-        """x (B, N, C) looks at context (B, M, D), or at itself if None; returns (B, N, C).
+    def project(self, context: Tensor | Zeros, *, codes: Tensor | None = None,
+                like: Tensor | None = None) -> KeysValues | Answer:
+        """What is looked at (..., M, D) as keys and values, for any number of calls; of `ZEROS` the answer itself, as `like` is.
 
-        codes (N, C) and context_codes (M, D) tell queries and keys their places; values do not see them.
-        joined (B / F, G, M', D): further tokens for F frames to look at, projected once; if G > 1, frames take them by turns.
+        codes (M, D) tell the keys their places; values do not see them.
+        """
+        if isinstance(context, Zeros):  # values of zeros are zeros, whatever the keys
+            return Answer(self.to_out[0](like.new_zeros(1, 1, self.to_out[0].in_features)))
+        return KeysValues(self.to_k(context if codes is None else context + codes), self.to_v(context))
+
+    def forward(self, x: Tensor, context: Tensor | KeysValues | None = None, *, codes: Tensor | None = None,
+                context_codes: Tensor | None = None, joined: Tensor | KeysValues | Groups | None = None) -> Tensor:
+        """x (B, N, C) looks at context (B / F, M, D), which F rows share, projected or not, or at itself if None -> (B, N, C).
+
+        codes (N, C) tell queries their places, context_codes (M, D) keys that are yet to be projected.
+        joined (B / F, M', D) or (B / F, T, M', D): further tokens for F rows to look at; of T, rows take them by turns.
         """
         if context is None:
             context, context_codes = x, codes
         q = self.to_q(x if codes is None else x + codes)
-        k = self.to_k(context if context_codes is None else context + context_codes)
-        v = self.to_v(context)
+        seen = context if isinstance(context, KeysValues) else self.project(context, codes=context_codes)
+        return self.answer(q, seen, joined=joined)
+
+    def answer(self, queries: Tensor, seen: KeysValues, *, joined: Tensor | KeysValues | Groups | None = None) -> Tensor:
+        """`forward` of what is projected already."""
+        if isinstance(joined, Groups):
+            answers = joined.each(self._joined, queries, seen.keys, seen.values)
+        else:
+            answers = self._joined(joined, queries, seen.keys, seen.values)
+        return self.to_out[0](answers)
+
+    def _joined(self, joined: Tensor | KeysValues | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if joined is not None:
-            turns = torch.arange(len(x) // len(joined), device=x.device) % joined.shape[1]
-            k, v = (torch.cat([own, project(joined)[:, turns].flatten(0, 1)], dim=1)
-                    for own, project in ((k, self.to_k), (v, self.to_v)))
-        q, k, v = (rearrange(part, "b n (h d) -> b h n d", h=self.heads) for part in (q, k, v))
-        return self.to_out[0](rearrange(_attend(q, k, v), "b h n d -> b n (h d)"))
+            joined = joined if isinstance(joined, KeysValues) else self.project(joined)
+            k, v = (torch.cat([own, _by_turns(other, len(q))], dim=1) for own, other in ((k, joined.keys), (v, joined.values)))
+        if len(k) == len(q):
+            return self.attend(q, k, v, self.heads)
+        together = q.unflatten(0, (len(k), -1))  # rows that look at the same are one long row
+        return self.attend(together.flatten(1, 2), k, v, self.heads).view(q.shape)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # backwards, torch's CPU kernel is four times slower in bfloat16
-        with torch.autocast("cpu", enabled=False):
-            return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v)
+def _by_turns(x: Tensor, rows: int) -> Tensor:
+    """x (B, M, C) or (B, T, M, C) for `rows` = B F frames (B F, M, C); of T, frames take them by turns. Copies as little as it can."""
+    if x.ndim == 3:
+        return x[:, None].expand(-1, rows // len(x), -1, -1).flatten(0, 1)
+    return x[:, torch.arange(rows // len(x), device=x.device) % x.shape[1]].flatten(0, 1)
 
 
 class GEGLU(nn.Module):

@@ -7,8 +7,11 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attention import Attention, FeedForward
+from .seen import Answer, Groups, KeysValues, Zeros, for_groups, look, per_frame
 
 REGIONS = ("full", "face", "lip")  # pose is what the whole picture does
+Voice = tuple[KeysValues, ...]
+"""What each region's attention reads of the voice."""
 
 
 class AudioTransformerBlock(nn.Module):
@@ -30,16 +33,32 @@ class AudioTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
-    def forward(self, x: Tensor, audio: Tensor, regions: Tensor, weights: Tensor) -> Tensor:
-        """x (B F, N, C), audio (B F, M, D), regions (B, 3, N) in 0..1, weights (3,) -> (B F, N, C)."""
-        x = x + self.attn1(self.norm1(x))
-        query = self.norm2(x)
-        masks = regions.to(x.dtype).repeat_interleave(len(x) // len(regions), dim=0)[..., None]  # (B F, 3, N, 1)
-        for index, region in enumerate(REGIONS):
-            heard = getattr(self, f"attn2_{index}")(query, audio) * masks[:, index]
-            heard = getattr(self, f"zero_conv_{region}")(rearrange(heard, "b n c -> b c n 1"))
-            x = x + weights[index].to(x) * rearrange(heard, "b c n 1 -> b n c")
+    def project(self, audio: Tensor | Zeros, regions: Tensor, weights: Tensor) -> Voice | Answer:
+        """The voice (B F, M, D) as the three attentions read it, or what they say of `ZEROS` (B, N, C), all three together."""
+        attentions = [getattr(self, f"attn2_{index}") for index in range(len(REGIONS))]
+        if not isinstance(audio, Zeros):
+            return tuple(attention.project(audio) for attention in attentions)
+        answers = (attention.project(audio, like=regions).answer for attention in attentions)
+        return Answer(sum(self._moved(index, answer, regions, weights) for index, answer in enumerate(answers)))
+
+    def forward(self, x: Tensor, audio: Tensor | Voice | Answer | Groups, regions: Tensor, weights: Tensor) -> Tensor:
+        """x (B F, N, C), audio (B F, M, D), projected or not, regions (B, 3, N) in 0..1, weights (3,) -> (B F, N, C)."""
+        def add(heard: Tensor | Voice | Answer, x: Tensor) -> Tensor:
+            if isinstance(heard, Answer):
+                return x + per_frame(heard.answer, len(x))
+            query = self.norm2(x)
+            for index, voice in enumerate([heard] * len(REGIONS) if isinstance(heard, Tensor) else heard):
+                x = x + self._moved(index, getattr(self, f"attn2_{index}")(query, voice), regions, weights)
+            return x
+
+        x = look(x + self.attn1(self.norm1(x)), audio, add)
         return x + self.ff(self.norm3(x))
+
+    def _moved(self, index: int, heard: Tensor, regions: Tensor, weights: Tensor) -> Tensor:
+        """What the voice says to one region, (B F, N, C), where its mask lets it."""
+        heard = heard * per_frame(regions[:, index, :, None].to(heard.dtype), len(heard))
+        heard = getattr(self, f"zero_conv_{REGIONS[index]}")(rearrange(heard, "b n c -> b c n 1"))
+        return weights[index].to(heard) * rearrange(heard, "b c n 1 -> b n c")
 
 
 class AudioTransformer(nn.Module):
@@ -52,8 +71,12 @@ class AudioTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([AudioTransformerBlock(config, width)])
         self.proj_out = nn.Conv2d(width, channels, 1)
 
-    def forward(self, x: Tensor, audio: Tensor, regions: Tensor, weights: Tensor) -> Tensor:
+    def project(self, audio: Tensor | Zeros, regions: Tensor, weights: Tensor) -> Voice | Answer:
+        """See `AudioTransformerBlock.project`."""
+        return self.transformer_blocks[0].project(audio, regions, weights)
+
+    def forward(self, x: Tensor, audio: Tensor | Voice | Answer | Groups, regions: Tensor, weights: Tensor) -> Tensor:
         """x (B F, C, H, W), the rest as in `AudioTransformerBlock` -> (B F, C, H, W)."""
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
         tokens = self.transformer_blocks[0](tokens, audio, regions, weights)
-        return x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[-2]))
+        return for_groups(x, len(tokens)) + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[-2]))

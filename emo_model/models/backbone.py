@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .audio_transformer import AudioTransformer
-from .blocks import SpatialTransformer
+from .blocks import Look, SpatialTransformer
+from .seen import Answer, KeysValues, Seen, Zeros, look, per_frame
 from .temporal import TemporalModule
 from .unet import Beside, UNet
 
@@ -22,11 +23,17 @@ class ReferenceAddition(nn.Module):
         nn.init.zeros_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)
 
-    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
-        """x (B F, C, H, W), reference (B, N, C) -> x (B F, C, H, W)."""
-        height = x.shape[-2]
-        seen = rearrange(self.proj(reference), "b (h w) c -> b c h w", h=height)
-        return x + seen.repeat_interleave(len(x) // len(seen), dim=0)
+    def project(self, reference: Tensor | Zeros, *, like: Tensor | None = None) -> Answer:
+        """What is added for features (B, N, C) of the portrait, or for `ZEROS`, then as `like` is."""
+        if isinstance(reference, Zeros):
+            reference = like.new_zeros(1, 1, self.proj.in_features)
+        return Answer(self.proj(reference))
+
+    def forward(self, x: Tensor, reference: Tensor | Answer) -> Tensor:
+        """x (B F, C, H, W), reference (B, N, C), projected or not -> x (B F, C, H, W)."""
+        answer = (reference if isinstance(reference, Answer) else self.project(reference)).answer
+        height = 1 if answer.shape[1] == 1 else x.shape[-2]
+        return x + per_frame(rearrange(answer, "b (h w) c -> b c h w", h=height), len(x))
 
 
 class Backbone(UNet):
@@ -48,31 +55,37 @@ class Backbone(UNet):
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(config.channels[0], config.latent_channels, 3, padding=1)
 
-    def forward(self, noisy: Tensor, timestep: Tensor, *, reference: dict[str, Tensor] | None, motion: dict[str, Tensor] | None,
-                audio: Tensor | None, speed: Tensor | None, face: Tensor | None = None, identity: Tensor | None = None,
-                regions: tuple[Tensor, ...] = (), region_weights: Tensor | None = None) -> Tensor:
-        """noisy (B, C, F, H, W), timestep (B,), audio (B, F, M, D), speed (B, F, D) -> prediction (B, C, F, H, W).
+    def addition(self, name: str) -> ReferenceAddition | None:
+        """What adds the portrait's features at the place of that name."""
+        return self.reference_additions[name.replace(".", "_")] if name.replace(".", "_") in self.reference_additions else None
 
-        reference {name: (B, N, C)} and motion {name: (B, n, N, C)} by layer name. What is None is skipped: EMO's first
-        stage trains on single frames, without motion, voice or speed. For Hallo: face (B, C0, 1, H, W) joins the features of
-        the first convolution; identity (B, M, D); regions (B, 3, N) by level and region_weights (3,) for the audio modules.
+    def project_reference(self, features: dict[str, Tensor]) -> dict[str, KeysValues | Answer]:
+        """The portrait's features {name: (B, N, C)} as the layers read them: keys and values, or what is added."""
+        readers = {name: beside.attention or self.addition(name) for name, beside in self.places()}
+        return {name: reader.project(features[name]) for name, reader in readers.items() if reader is not None}
+
+    def forward(self, noisy: Tensor, timestep: Tensor, seen: dict[str, Seen], *, face: Look = None,
+                regions: tuple[Tensor, ...] = (), region_weights: Tensor | None = None) -> Tensor:
+        """noisy (B, C, F, H, W), timestep (B,) -> prediction (G B, C, F, H, W), of groups if what is `seen` has any.
+
+        seen: what each layer looks at, by its name; what is None is skipped: EMO's first stage trains on single frames, without
+        motion, voice or speed. For Hallo: face (B, C0, H, W) joins the features of the first convolution; regions (B, 3, N) by
+        level and region_weights (3,) for the audio modules.
         """
         frames = noisy.shape[2]
-        voice = None if audio is None else rearrange(audio, "b f m d -> (b f) m d")
 
         def visit(name: str, beside: Beside, x: Tensor) -> Tensor:
+            here = seen[name]
             if beside.attention is not None:
-                portrait = None if reference is None else reference[name]
-                x, _ = beside.attention(x, reference=portrait, audio=voice, identity=identity)
-            elif self.reference_additions:
-                x = self.reference_additions[name.replace(".", "_")](x, reference[name])
-            if beside.audio_module is not None and voice is not None:
-                x = beside.audio_module(x, voice, regions[beside.level], region_weights)
-            if beside.motion_module is not None and motion is not None:
-                x = beside.motion_module(x, motion[name], speed)
+                x, _ = beside.attention(x, reference=here.reference, audio=here.audio, identity=here.identity)
+            elif here.reference is not None:
+                x = look(x, here.reference, lambda reference, x: self.addition(name)(x, reference))
+            if beside.audio_module is not None and here.audio is not None:
+                x = beside.audio_module(x, here.audio, regions[beside.level], region_weights)
+            if beside.motion_module is not None and here.motion is not None:
+                x = look(x, here.motion, lambda motion, x: beside.motion_module(x, motion, here.speed))
             return x
 
-        time = self.embed_time(timestep, noisy).repeat_interleave(frames, dim=0)
-        added = None if face is None else repeat(face, "b c 1 h w -> (b f) c h w", f=frames)
-        x = self.walk(rearrange(noisy, "b c f h w -> (b f) c h w"), time, visit, added=added)
+        x = self.walk(rearrange(noisy, "b c f h w -> (b f) c h w"), self.embed_time(timestep, noisy), visit,
+                      first=lambda x: look(x, face, lambda face, x: x if face is None else x + per_frame(face, len(x))))
         return rearrange(self.conv_out(F.silu(self.conv_norm_out(x))), "(b f) c h w -> b c f h w", f=frames)

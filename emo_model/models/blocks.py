@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attention import Attention, FeedForward, grid_codes
+from .seen import Answer, Groups, KeysValues, Zeros, for_groups, look, per_frame
 
 
 class ResnetBlock(nn.Module):
@@ -21,8 +24,9 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, C, H, W), time (B, T) -> (B, C', H, W)."""
-        hidden = self.conv1(F.silu(self.norm1(x))) + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        """x (B F, C, H, W), time (B, T) -> (B F, C', H, W)."""
+        moment = per_frame(self.time_emb_proj(F.silu(time)), len(x))
+        hidden = self.conv1(F.silu(self.norm1(x))) + moment[:, :, None, None]
         hidden = self.conv2(F.silu(self.norm2(hidden)))
         return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
@@ -46,6 +50,19 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, size=size or (2 * x.shape[-2], 2 * x.shape[-1]), mode="nearest"))
 
 
+Look = Tensor | KeysValues | Answer | Groups | None
+"""What an attention looks at: tokens or their keys and values, the answer if it is known, by groups if they differ, or nothing."""
+
+
+def add_attention(attention: Attention, norm: nn.Module, x: Tensor, seen: Look, *, codes: Tensor | None = None) -> Tensor:
+    """x (B F, N, C) and what `attention` says of `seen`, which is not Groups; keys of both kinds have the `codes` of queries."""
+    if seen is None:
+        return x
+    if isinstance(seen, Answer):
+        return x + seen.answer
+    return x + attention(norm(x), seen, codes=codes, context_codes=codes)
+
+
 class TransformerBlock(nn.Module):
     """Self-attention, then (backbone only) reference-attention and audio-attention, then the feed-forward.
 
@@ -67,8 +84,7 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
-    def forward(self, x: Tensor, *, codes: Tensor | None, reference: Tensor | None = None,
-                audio: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *, codes: Tensor | None, reference: Look = None, audio: Look = None) -> tuple[Tensor, Tensor]:
         """x (B F, N, C) -> (x, feature): what self-attention reads, (B F, N, C), is the reference net's feature.
 
         reference (B, N, C) is shared by the frames of a video; audio (B F, M, D) belongs to each frame.
@@ -76,13 +92,9 @@ class TransformerBlock(nn.Module):
         feature = self.norm1(x)
         x = x + self.attn1(feature, codes=codes)
         if reference is not None:
-            frames = len(x) // len(reference)
-            query = rearrange(self.norm2(x), "(b f) n c -> b (f n) c", f=frames)
-            query_codes = None if codes is None else codes.repeat(frames, 1)
-            seen = self.attn2(query, reference, codes=query_codes, context_codes=codes)
-            x = x + rearrange(seen, "b (f n) c -> (b f) n c", f=frames)
+            x = look(x, reference, lambda seen, x: add_attention(self.attn2, self.norm2, x, seen, codes=codes))
         if audio is not None:
-            x = x + self.attn_audio(self.norm_audio(x), audio)
+            x = look(x, audio, lambda heard, x: add_attention(self.attn_audio, self.norm_audio, x, heard))
         return x + self.ff(self.norm3(x)), feature
 
 
@@ -102,14 +114,14 @@ class JoinedTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
-    def forward(self, x: Tensor, identity: Tensor, *, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (B F, N, C), identity (B, M, D), reference (B, N, C) or (B, G, N, C), of G portraits that frames look at by turns.
+    def forward(self, x: Tensor, identity: Look, *, reference: Look = None) -> tuple[Tensor, Tensor]:
+        """x (B F, N, C), identity (B, M, D), reference (B, N, C) or (B, T, N, C), of T portraits that frames look at by turns.
 
         Returns (x, feature), as `TransformerBlock`.
         """
         feature = self.norm1(x)
-        x = x + self.attn1(feature, joined=reference[:, None] if reference is not None and reference.ndim == 3 else reference)
-        x = x + self.attn2(self.norm2(x), identity.repeat_interleave(len(x) // len(identity), dim=0))
+        x = x + self.attn1(feature, joined=reference)
+        x = look(x, identity, lambda seen, x: add_attention(self.attn2, self.norm2, x, seen))
         return x + self.ff(self.norm3(x)), feature
 
 
@@ -140,16 +152,38 @@ class SpatialTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, *, reference: Tensor | None = None, audio: Tensor | None = None,
-                identity: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def project(self, reference: Tensor | Zeros, *, like: Tensor | None = None) -> KeysValues | Answer:
+        """The portrait's tokens (..., N, C), those of a square, as the block's attention reads them; EMO's may be `ZEROS`."""
+        block = self.transformer_blocks[0]
+        if isinstance(reference, Zeros):
+            return block.attn2.project(reference, like=like)
+        if isinstance(block, JoinedTransformerBlock):
+            return block.attn1.project(reference)
+        side = math.isqrt(reference.shape[-2])
+        return block.attn2.project(reference, codes=self._codes(side, side, like=reference))
+
+    def project_identity(self, identity: Tensor) -> KeysValues:
+        """Identity tokens (B, M, D), as Hallo's blocks read them."""
+        return self.transformer_blocks[0].attn2.project(identity)
+
+    def project_audio(self, audio: Tensor | Zeros, *, like: Tensor) -> KeysValues | Answer:
+        """The voice (B F, M, D), as EMO's blocks read it; if it is `ZEROS`, the answer is as `like` is."""
+        return self.transformer_blocks[0].attn_audio.project(audio, like=like)
+
+    def _codes(self, height: int, width: int, *, like: Tensor) -> Tensor | None:
+        """(N, C): where each token lies, for models that are told; `like` (..., C)."""
+        return grid_codes(height, width, like.shape[-1], like=like) if self.has_positions else None
+
+    def forward(self, x: Tensor, *, reference: Look = None, audio: Look = None,
+                identity: Look = None) -> tuple[Tensor, Tensor]:
         """x (B F, C, H, W) -> (x, feature (B F, N, C)); identity (B, M, D) for Hallo's blocks, audio for EMO's."""
         height, width = x.shape[-2:]
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
         if self.is_last_feature:
             return x, self.transformer_blocks[0].norm1(tokens)
         if identity is None:
-            codes = grid_codes(height, width, tokens.shape[-1], like=tokens) if self.has_positions else None
+            codes = self._codes(height, width, like=tokens)
             tokens, feature = self.transformer_blocks[0](tokens, codes=codes, reference=reference, audio=audio)
         else:
             tokens, feature = self.transformer_blocks[0](tokens, identity, reference=reference)
-        return x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height)), feature
+        return for_groups(x, len(tokens)) + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height)), feature

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -10,46 +10,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..types import ClipConditions, MotionFrames, ReferenceFeatures
+from ..types import ClipConditions, FaceMask, MotionFrames, ReferenceFeatures
 from .audio_projection import AudioProjection, WindowProjection
 from .backbone import Backbone
+from .context import Context, Projected, Scene, project
 from .face_locator import FaceLocator
 from .identity_projection import IdentityProjection
 from .reference_net import ReferenceNet
 from .speed_layers import SpeedLayers
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """What every denoising step of a clip reads; parts that are None are skipped (see Backbone).
-
-    reference and motion: features by layer; audio: (B, F, M, D) tokens; speed: (B, F, D); face: (B, C, 1, h, w), added to the
-    noise. For Hallo: identity (B, 2, M, D), the tokens of nobody and of who is shown; regions (B, 3, N) by level; region_weights
-    (3,).
-    """
-
-    reference: ReferenceFeatures | None
-    motion: ReferenceFeatures | None
-    audio: Tensor | None
-    speed: Tensor | None
-    face: Tensor
-    identity: Tensor | None = None
-    regions: tuple[Tensor, ...] = ()
-    region_weights: Tensor | None = None
-
-    def without_audio(self) -> Context:
-        """The unconditional half of audio guidance: silent tokens are zeros."""
-        return replace(self, audio=torch.zeros_like(self.audio))
-
-    def without_reference(self) -> Context:
-        """The unconditional half of reference guidance: a portrait of zeros.
-
-        Hallo's has none at all, no face mask, and motion frames that are read as nobody's.
-        """
-        if self.identity is None:
-            return replace(self, reference=self.reference.map(torch.zeros_like))
-        motion = None if self.motion is None else ReferenceFeatures(self.motion.nobody)
-        return replace(self, reference=None, motion=motion, face=torch.zeros_like(self.face), identity=self.identity.flip(1))
 
 
 class Emo(nn.Module):
@@ -112,21 +80,36 @@ class Emo(nn.Module):
         nobody, shown = identity.unbind(1)
         return ReferenceFeatures(self.reference_net(pictures, shown), self.reference_net(pictures, nobody), identity)
 
-    def prepare(self, reference: ReferenceFeatures, motion: ReferenceFeatures | None, clip: ClipConditions) -> Context:
-        """Everything that stays the same over the denoising steps of a clip."""
+    def settle(self, reference: ReferenceFeatures, face_mask: FaceMask) -> Scene:
+        """Everything that stays the same over a video, `reference` being the portrait's features."""
         like = next(iter(reference.features.values()))
-        device, dtype = like.device, like.dtype
-        context = Context(reference, motion,
-                          self.audio_projection(clip.audio.to(device, dtype)),
+        project = self.backbone.project_reference
+        seen = replace(reference, features=project(reference.features),
+                       nobody=None if reference.nobody is None else project(reference.nobody))
+        return Scene(seen, self._locate(face_mask.mask, like),
+                     () if face_mask.regions is None else self._region_levels(face_mask.regions.to(like)))
+
+    def prepare(self, scene: Scene | ReferenceFeatures, motion: ReferenceFeatures | None, clip: ClipConditions) -> Context:
+        """Everything that stays the same over the denoising steps of a clip; of a video's only clip, the portrait will do."""
+        if isinstance(scene, ReferenceFeatures):
+            like = next(iter(scene.features.values()))
+            regions = () if clip.regions is None else self._region_levels(clip.regions.to(like))
+            scene = Scene(scene, self._locate(clip.face_mask, like), regions)
+        device, dtype = scene.face.device, scene.face.dtype
+        context = Context(scene.reference, motion, self.audio_projection(clip.audio.to(device, dtype)),
                           None if self.speed_layers is None else self.speed_layers(clip.speed.to(device), dtype=dtype),
-                          self.face_locator(clip.face_mask.to(device, dtype))[:, :, None], reference.identity)
+                          scene.face, scene.reference.identity)
         if not self.config.audio_transformers:
             return context
-        if clip.regions is None:
+        if not scene.regions:
             raise ValueError(f"model '{self.config.name}' moves pose, face and lips apart and needs to know where they are: give "
                              "the face mask with its regions (in ComfyUI: connect 'EMO Face Mask Builder' to 'face_mask')")
-        return replace(context, regions=self._region_levels(clip.regions.to(device, dtype)),
-                       region_weights=torch.tensor(clip.region_weights, device=device, dtype=dtype))
+        weights = torch.tensor(clip.region_weights, device=device, dtype=dtype)
+        return replace(context, regions=scene.regions, region_weights=weights)
+
+    def _locate(self, mask: Tensor, like: Tensor) -> Tensor:
+        """mask (B, 1, H, W) -> (B, C, 1, h, w)."""
+        return self.face_locator(mask.to(like))[:, :, None]
 
     def _region_levels(self, regions: Tensor) -> tuple[Tensor, ...]:
         """regions (B, 3, h, w) -> (B, 3, N) at the size of each level of the backbone."""
@@ -136,13 +119,17 @@ class Emo(nn.Module):
         return tuple(F.interpolate(regions.float(), size=(size, size), mode="bilinear", antialias=True).flatten(2).to(regions)
                      for size in sizes)
 
-    def predict(self, noisy: Tensor, timestep: Tensor, context: Context) -> Tensor:
-        """noisy (B, C, F, h, w), timestep (B,) -> the model's prediction (noise or velocity, as config.prediction says)."""
-        face = context.face
+    def project(self, *contexts: Context) -> Projected:
+        """Contexts of one clip as the backbone's layers read them; several are groups of a batch, to be evaluated together."""
+        return project(self.backbone, contexts)
+
+    def predict(self, noisy: Tensor, timestep: Tensor, context: Context | Projected) -> Tensor:
+        """noisy (B, C, F, h, w), timestep (B,) -> the model's prediction (noise or velocity, as config.prediction says).
+
+        Of a context that was projected from several, (G B, C, F, h, w): what each of them says about the same noisy latents.
+        """
+        ready = context if isinstance(context, Projected) else self.project(context)
+        face = ready.face
         if not self.config.face_after_conv_in:
-            noisy, face = noisy + face, None
-        return self.backbone(noisy, timestep, reference=None if context.reference is None else context.reference.features,
-                             motion=None if context.motion is None else context.motion.features,
-                             audio=context.audio, speed=context.speed, face=face,
-                             identity=None if context.identity is None else context.identity[:, 1],
-                             regions=context.regions, region_weights=context.region_weights)
+            noisy, face = noisy + face[:, :, None], None
+        return self.backbone(noisy, timestep, ready.layers, face=face, regions=ready.regions, region_weights=ready.region_weights)

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from einops import rearrange
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, is_grad_enabled, nn
 
 from ..config import ModelConfig
 from .attention import Attention, FeedForward, frame_codes
+from .seen import KeysValues
+
+
+@dataclass(frozen=True, eq=False)
+class MotionTokens:
+    """The motion frames' share of a temporal module, which no noise reaches: (B N, n, C) each.
+
+    The first self-attention's keys and values; tokens and queries only if another follows, to which they give an answer.
+    """
+
+    seen: KeysValues
+    tokens: Tensor | None = None
+    queries: Tensor | None = None
+
+    def beside(self, others: list[MotionTokens]) -> MotionTokens:
+        """These, and behind them in the batch those of others."""
+        def joined(pick: Callable[[MotionTokens], Tensor | None]) -> Tensor | None:
+            return None if pick(self) is None else cat([pick(one) for one in (self, *others)])
+
+        return MotionTokens(KeysValues(joined(lambda one: one.seen.keys), joined(lambda one: one.seen.values)),
+                            joined(lambda one: one.tokens), joined(lambda one: one.queries))
 
 
 class TemporalBlock(nn.Module):
@@ -21,7 +45,7 @@ class TemporalBlock(nn.Module):
         self.self_attentions = config.temporal_attentions
         for index in range(1, config.temporal_attentions + 1):  # norm1, attn1, norm2, attn2: diffusers' names
             self.add_module(f"norm{index}", nn.LayerNorm(channels))
-            self.add_module(f"attn{index}", Attention(channels, heads=heads))
+            self.add_module(f"attn{index}", Attention(channels, heads=heads, is_small=True))
         if config.speed_centres:
             self.norm_speed = nn.LayerNorm(channels)
             self.attn_speed = Attention(channels, config.speed_width, heads=heads)
@@ -30,20 +54,31 @@ class TemporalBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
-    def forward(self, x: Tensor, *, motion_frames: int, speed: Tensor | None) -> Tensor:
-        """x (B N, n + F, C), speed (B, F, D) or None -> (B N, F, C): motion frames are heard and then dropped."""
-        codes = frame_codes(x.shape[1], x.shape[2], like=x)
-        for index in range(1, self.self_attentions + 1):
-            norm, attention = getattr(self, f"norm{index}"), getattr(self, f"attn{index}")
-            normed = norm(x) + codes  # AnimateDiff adds the codes for values as well
+    def project(self, earlier: Tensor) -> MotionTokens:
+        """Tokens (B N, n, C) of the motion frames -> what `forward` needs of them."""
+        normed = self.norm1(earlier) + frame_codes(*earlier.shape[1:], like=earlier)
+        seen = self.attn1.project(normed)
+        return MotionTokens(seen) if self.self_attentions == 1 else MotionTokens(seen, earlier, self.attn1.to_q(normed))
+
+    def forward(self, x: Tensor, *, motion: MotionTokens, speed: Tensor | KeysValues | None) -> Tensor:
+        """x (B N, F, C), speed (B, F, D) or None -> (B N, F, C): motion frames are heard and then dropped."""
+        motion_frames, frames = motion.seen.keys.shape[1], x.shape[1]
+        codes = frame_codes(motion_frames + frames, x.shape[2], like=x)
+        normed = self.norm1(x) + codes[motion_frames:]  # AnimateDiff adds the codes for values as well
+        own = self.attn1.project(normed)
+        seen = KeysValues(cat([motion.seen.keys, own.keys], dim=1), cat([motion.seen.values, own.values], dim=1))
+        queries = self.attn1.to_q(normed)
+        if self.self_attentions > 1:
+            x, queries = cat([motion.tokens, x], dim=1), cat([motion.queries, queries], dim=1)
+        x = x + self.attn1.answer(queries, seen)
+        for index in range(2, self.self_attentions + 1):
+            normed = getattr(self, f"norm{index}")(x) + codes
             if index == self.self_attentions:  # nobody reads the motion frames' own answers from here on
-                x = x[:, motion_frames:] + attention(normed[:, motion_frames:], normed)
+                x = x[:, motion_frames:] + getattr(self, f"attn{index}")(normed[:, motion_frames:], normed)
             else:
-                x = x + attention(normed)
+                x = x + getattr(self, f"attn{index}")(normed)
         if speed is not None:
-            cells, frames = len(x) // len(speed), x.shape[1]
-            query = rearrange(self.norm_speed(x), "(b n) f c -> b (n f) c", n=cells)
-            x = x + rearrange(self.attn_speed(query, speed), "b (n f) c -> (b n) f c", f=frames)
+            x = x + self.attn_speed(self.norm_speed(x), speed)
         return x + self.ff(self.norm3(x))
 
 
@@ -59,14 +94,23 @@ class TemporalModule(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, motion: Tensor, speed: Tensor | None) -> Tensor:
-        """x (B F, C, H, W), motion (B, n, N, C): features of the motion frames, zeros for the first clip -> (B F, C, H, W)."""
-        batch, motion_frames = motion.shape[:2]
+    def project(self, motion: Tensor) -> MotionTokens:
+        """motion (B, n, N, C): features of the motion frames, zeros for the first clip -> what `forward` needs of them."""
+        if is_grad_enabled() and not motion.requires_grad:
+            motion = motion.detach().requires_grad_()  # torch's CPU group norm crashes where only its weight wants a gradient
+        # one row of cells: the norm is of a frame, whatever its shape
+        normed = self.norm(rearrange(motion, "b m n c -> (b m) c 1 n"))
+        earlier = rearrange(normed, "(b m) c 1 n -> (b n) m c", b=len(motion)).contiguous()
+        return self.transformer_blocks[0].project(self.proj_in(earlier))
+
+    def project_speed(self, speed: Tensor) -> KeysValues:
+        return self.transformer_blocks[0].attn_speed.project(speed)
+
+    def forward(self, x: Tensor, motion: Tensor | MotionTokens, speed: Tensor | KeysValues | None) -> Tensor:
+        """x (B F, C, H, W), motion (B, n, N, C) and speed (B, F, D), projected or not -> (B F, C, H, W)."""
+        motion = motion if isinstance(motion, MotionTokens) else self.project(motion)
         height, width = x.shape[-2:]
-        earlier = rearrange(motion, "b m (h w) c -> (b m) c h w", h=height)
-        both = self.norm(cat([x, earlier.to(x.dtype)]))  # the norm is per frame, so the two may share a batch
-        frames = rearrange(both[:len(x)], "(b f) c h w -> (b h w) f c", b=batch)
-        earlier = rearrange(both[len(x):], "(b m) c h w -> (b h w) m c", b=batch)
-        tokens = self.proj_in(cat([earlier, frames], dim=1))  # (B N, n + F, C)
-        tokens = self.proj_out(self.transformer_blocks[0](tokens, motion_frames=motion_frames, speed=speed))
+        batch = len(motion.seen.keys) // (height * width)
+        tokens = self.proj_in(rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", b=batch))
+        tokens = self.proj_out(self.transformer_blocks[0](tokens, motion=motion, speed=speed))
         return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", b=batch, h=height)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from .attention import sinusoidal
 from .blocks import Downsample, ResnetBlock, Upsample
+from .seen import for_groups
 
 Layer = Callable[[int], nn.Module]  # channels -> module
 AudioLayer = Callable[[int, int], nn.Module]  # (channels, width inside) -> module
@@ -56,11 +57,15 @@ class Block(nn.Module):
         if motion_module is not None:
             self.motion_modules = nn.ModuleList(motion_module(channels) for _ in range(layers))
 
-    def visit(self, name: str, index: int, x: Tensor, visit: Visit) -> Tensor:
+    def beside(self, name: str, index: int) -> tuple[str, Beside]:
+        """(name, what stands there) of the place beside resnet `index`."""
         attention, motion_module, audio_module = (getattr(self, part)[index] if hasattr(self, part) else None
                                                   for part in ("attentions", "motion_modules", "audio_modules"))
         part = "resnets" if attention is None else "attentions"
-        return visit(f"{name}.{part}.{index}", Beside(self.level, attention, motion_module, audio_module), x)
+        return f"{name}.{part}.{index}", Beside(self.level, attention, motion_module, audio_module)
+
+    def visit(self, name: str, index: int, x: Tensor, visit: Visit) -> Tensor:
+        return visit(*self.beside(name, index), x)
 
 
 class UNet(nn.Module):
@@ -111,14 +116,21 @@ class UNet(nn.Module):
         """timestep (B,) -> (B, T) in the dtype of `like`."""
         return self.time_embedding(sinusoidal(timestep, self.time_channels).to(like.dtype))
 
-    def walk(self, x: Tensor, time: Tensor, visit: Visit, *, added: Tensor | None = None) -> Tensor:
-        """x (B F, C, H, W) latents -> (B F, C0, H, W); `visit` is called after each resnet but the mid block's second.
+    def places(self) -> Iterator[tuple[str, Beside]]:
+        """(name, what stands beside) of every resnet that `walk` visits, in its order."""
+        for level, block in enumerate(self.down_blocks):
+            yield from (block.beside(f"down_blocks.{level}", index) for index in range(len(block.resnets)))
+        yield self.mid_block.beside("mid_block", 0)
+        for level, block in enumerate(self.up_blocks):
+            yield from (block.beside(f"up_blocks.{level}", index) for index in range(len(block.resnets)))
 
-        added (B F, C0, H, W): joins the features behind the first convolution.
+    def walk(self, x: Tensor, time: Tensor, visit: Visit, *, first: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+        """x (B F, C, H, W) latents, time (B, T) -> (B F, C0, H, W).
+
+        `visit` is called after each resnet but the mid block's second, `first` after the first convolution. Either may answer
+        with several times as many rows, groups of the batch that part there; then there are as many at the end.
         """
-        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
-        if added is not None:
-            x = x + added
+        x = first(self.conv_in(x.contiguous(memory_format=torch.channels_last)))
         skips = [x]
         for level, block in enumerate(self.down_blocks):
             for index, resnet in enumerate(block.resnets):
@@ -131,7 +143,8 @@ class UNet(nn.Module):
         x = self.mid_block.resnets[1](x, time)
         for level, block in enumerate(self.up_blocks):
             for index, resnet in enumerate(block.resnets):
-                x = block.visit(f"up_blocks.{level}", index, resnet(torch.cat([x, skips.pop()], dim=1), time), visit)
+                x = block.visit(f"up_blocks.{level}", index, resnet(torch.cat([x, for_groups(skips.pop(), len(x))], dim=1), time),
+                                visit)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, skips[-1].shape[-2:])
         return x

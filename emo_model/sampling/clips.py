@@ -43,18 +43,20 @@ def count_clips(frames: int, clip_frames: int) -> int:
 def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                    renew: Callable[[Tensor], Tensor] | None = None, motion: MotionFrames = MotionFrames(),  # noqa: B008
-                   keep: SpoolRun | None = None, finished_only: bool = False,
+                   keep: SpoolRun | None = None, finished_only: bool = False, together: bool = True,
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
-    emo: anything with config, encode_reference, encode_motion, prepare and predict, on `device` in `dtype`; reference: its
-    features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on every device.
+    emo: anything with config, encode_reference, settle, encode_motion, prepare, project and predict, on `device` in `dtype`;
+    reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on every
+    device.
     motion: the last frames of a video that this one continues.
     renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
     back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may
     raise to stop the run.
     keep: a run on a spool. Clips that lie there are taken from it, each new one is on the disk before it is yielded. With
     `finished_only` nothing is rendered, and the video ends before the first clip that is missing.
+    together: see `guided`.
     """
     model = emo.config
     schedule = NoiseSchedule(model)
@@ -62,6 +64,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
     clips = count_clips(conditions.frames, model.clip_frames)
     before, read = motion.latents, None  # the motion frames of the next clip; what the reference net saw in the portrait
+    scene = None  # what stays the same over the video
     if keep is not None:
         keep.start()
         keys = ClipKeys(model, conditions.portrait, config, weights=keep.weights or weights_of(emo), reference=reference,
@@ -79,14 +82,15 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
             with torch.no_grad():
                 if read is None:
                     read = _read_portrait(emo, conditions, reference, device, dtype)
+                    scene = emo.settle(read, conditions.face_mask)
                 if before is not None:
                     before = before.to(device)
                 motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))
-                context = emo.prepare(read, emo.encode_motion(motion, like=read), clip)
+                context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip)
             latents = sample(
                 guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance,
-                       mixed_identity=config.mixed_identity), noise.to(device), schedule, sampler=config.sampler,
-                steps=config.steps,
+                       mixed_identity=config.mixed_identity, together=together),
+                noise.to(device), schedule, sampler=config.sampler, steps=config.steps,
                 on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
             if keep is not None:
                 keep.save(key, latents)

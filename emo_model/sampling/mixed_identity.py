@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..models.emo import Context
+from ..models.context import Context
+from ..models.seen import KeysValues
 from ..types import ReferenceFeatures
 
 
@@ -31,5 +32,6 @@ def mix_identity(context: Context) -> Context:
     half = 1 + motion_frames
     portraits = (reference.nobody, reference.features if half % 2 else reference.nobody)  # rows 0 and 1 + n
     even, odd = portraits[frames % 2], portraits[(frames + 1) % 2]  # of the frames of this half, which begins at frame F
-    by_turns = {name: torch.stack([x, odd[name]], dim=1) for name, x in even.items()}
+    by_turns = {name: KeysValues(torch.stack([x.keys, odd[name].keys], dim=1), torch.stack([x.values, odd[name].values], dim=1))
+                if isinstance(x, KeysValues) else torch.stack([x, odd[name]], dim=1) for name, x in even.items()}
     return replace(context, reference=ReferenceFeatures(by_turns), motion=ReferenceFeatures(dealt(half), dealt(0)))

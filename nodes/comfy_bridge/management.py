@@ -9,21 +9,41 @@ import comfy.model_management as management
 import comfy.model_patcher
 import comfy.ops
 import torch
+from comfy.cli_args import args
+from comfy.ldm.modules import attention
 from torch import Tensor, nn
+
+from ...emo_model.models.attention import Attend, Attention, dot_product
 
 LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
 MANAGED = {getattr(nn, name): getattr(comfy.ops.manual_cast, name) for name in LAYERS}
 
 
 def managed(module: nn.Module) -> nn.Module:
-    """Swap the class of the leaves, in place: ComfyUI then places, casts to the input's type, and patches each by itself."""
+    """Swap the class of the leaves, in place: ComfyUI then places, casts to the input's type, and patches each by itself.
+
+    Attentions take ComfyUI's kernel, which its flags choose.
+    """
     for part in module.modules():
+        if isinstance(part, Attention):
+            part.attend = kernel(management.get_torch_device(), is_small=part.is_small)
         layer = MANAGED.get(type(part))
         if layer is not None and part._parameters.get("weight") is not None:
             part.__class__ = layer
             if not hasattr(part, "bias"):
                 part.bias = None  # Embedding; comfy.ops reads it
     return module.eval().requires_grad_(False)
+
+
+def kernel(device: torch.device, *, is_small: bool) -> Attend:
+    """What computes attention on a device; `is_small`: few tokens in very many sequences.
+
+    On the CPU, ComfyUI's choice saves memory by splitting; torch's own kernel saves it too and is faster, so it is taken unless
+    the user asked for another.
+    """
+    if device.type == "cpu" and not (args.use_split_cross_attention or args.use_quad_cross_attention):
+        return dot_product
+    return attention.optimized_attention_for_device(device, small_input=True) if is_small else attention.optimized_attention
 
 
 def unmanaged(module: nn.Module) -> list[str]:

@@ -127,6 +127,41 @@ def test_the_memory_estimate_grows_with_frames_and_with_the_picture(bridge, pack
     assert 0.2 < estimate("emo", 16) / 1024**3 < 6
 
 
+def attentions(module) -> list:
+    return [part for part in module.modules() if hasattr(part, "attend")]
+
+
+@pytest.mark.parametrize("name", ["attention_pytorch", "attention_sub_quad", "attention_split", "attention_basic"])
+def test_attention_by_comfyuis_kernels_computes_the_same(bridge, pack, name):
+    from comfy.ldm.modules import attention
+
+    emo = bridge.managed(fresh(pack).emo)
+    plain = predict(emo, pack)
+    for part in attentions(emo):
+        part.attend = getattr(attention, name)
+    torch.testing.assert_close(predict(emo, pack), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gpu_attends_with_comfyuis_kernel_and_with_the_one_for_small_inputs_over_time(bridge, pack, monkeypatch):
+    from comfy import model_management
+    from comfy.ldm.modules import attention
+
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(model_management, "get_torch_device", lambda: cuda)
+    chosen = {part.is_small: part.attend for part in attentions(bridge.managed(fresh(pack).emo))}
+    assert chosen == {False: attention.optimized_attention, True: attention.optimized_attention_for_device(cuda, small_input=True)}
+
+
+def test_the_cpu_attends_with_torchs_kernel_unless_the_user_asked_for_another(bridge, pack, monkeypatch):
+    from comfy.cli_args import args
+    from comfy.ldm.modules import attention
+
+    own = pack["emo_model.models.attention"].dot_product
+    assert {part.attend for part in attentions(bridge.managed(fresh(pack).emo))} == {own}
+    monkeypatch.setattr(args, "use_split_cross_attention", True)
+    assert attention.optimized_attention in {part.attend for part in attentions(bridge.managed(fresh(pack).emo))}
+
+
 @torch.inference_mode()
 def test_cores_vae_nodes_accept_the_vae(tiny):
     import nodes

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from emo_model.models.backbone import ReferenceAddition
+from emo_model.models.context import Context, project
 from emo_model.models.emo import Emo
 from emo_model.types import AudioFeatures, MotionFrames, Speed
 
@@ -130,8 +131,8 @@ def test_videos_of_a_batch_do_not_see_each_other(emo, config, seeded):
     def said(some: slice):
         reference = emo.encode_reference(portraits[some])
         motion = emo.encode_motion(MotionFrames(earlier[some]), like=reference)
-        return emo.backbone(noisy[some], timestep[some], reference=reference.features, motion=motion.features, audio=audio[some],
-                            speed=speed[some])
+        ready = project(emo.backbone, [Context(reference, motion, audio[some], speed[some], None)])
+        return emo.backbone(noisy[some], timestep[some], ready.layers)
 
     with torch.no_grad():
         together = said(slice(0, 2))

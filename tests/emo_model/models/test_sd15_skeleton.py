@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from emo_model.models.context import Context, project
+
 diffusers = pytest.importorskip("diffusers", reason="diffusers' UNet is the judge")
 
 
@@ -40,7 +42,8 @@ def test_the_prediction_is_diffusers(theirs, tiny_hallo, draw, size):
     theirs.load_state_dict(skeleton(backbone))
     noisy, words, time = draw(2, 4, *size), draw(2, 5, tiny_hallo.config.identity_context_width), torch.tensor([7, 601])
     with torch.no_grad():
-        said = backbone(noisy[:, :, None], time, reference=None, motion=None, audio=None, speed=None, identity=words)
+        context = Context(None, None, None, None, None, identity=torch.stack([words, words], dim=1))
+        said = backbone(noisy[:, :, None], time, project(backbone, [context]).layers)
         torch.testing.assert_close(said[:, :, 0], theirs(noisy, time, words).sample, atol=2e-5, rtol=1e-4)
     assert said.std() > 0.1
 

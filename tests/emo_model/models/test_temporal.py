@@ -73,7 +73,7 @@ def test_cells_of_the_picture_do_not_see_each_other(awake, config, inputs):
 def test_dropping_motion_frames_at_the_last_attention_equals_dropping_them_at_the_end(awake, config, seeded, attentions):
     block = awake(TemporalBlock(replace(config, temporal_attentions=attentions), CHANNELS))
     x, speed = seeded(2 * CELLS, MOTION + FRAMES, CHANNELS), seeded(2, FRAMES, config.speed_width, seed=2)
-    early = block(x, motion_frames=MOTION, speed=speed)
+    early = block(x[:, MOTION:], motion=block.project(x[:, :MOTION]), speed=speed)
     codes = frame_codes(MOTION + FRAMES, CHANNELS, like=x)
     for index in range(1, attentions + 1):
         x = x + getattr(block, f"attn{index}")(getattr(block, f"norm{index}")(x) + codes)
@@ -93,7 +93,7 @@ def test_a_temporal_block_equals_diffusers_animatediff_on_the_same_weights(awake
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
     assert not unexpected and all("pos_embed" in name for name in missing)
     x = seeded(2 * CELLS, FRAMES, CHANNELS)
-    torch.testing.assert_close(ours(x, motion_frames=0, speed=None), theirs(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours(x, motion=ours.project(x[:, :0]), speed=None), theirs(x), rtol=1e-4, atol=1e-5)
 
 
 def test_the_norm_is_of_each_frame_alone_as_animatediffs(awake, config, inputs):
@@ -102,4 +102,5 @@ def test_the_norm_is_of_each_frame_alone_as_animatediffs(awake, config, inputs):
     module.norm.register_forward_hook(lambda _, given, output: normed.append(output))
     module(x, motion, speed)
     module(torch.cat([x[:1], 5 + 3 * x[1:]]), motion, speed)
-    assert torch.equal(normed[0][0], normed[1][0]) and normed[0].shape[0] == 2 * (FRAMES + MOTION)
+    assert [tuple(some.shape) for some in normed[:2]] == [(2 * MOTION, CHANNELS, 1, CELLS), (2 * FRAMES, CHANNELS, 3, 3)]
+    assert torch.equal(normed[1][0], normed[3][0]) and not torch.allclose(normed[1][1], normed[3][1] + 1)

@@ -9,8 +9,10 @@ import torch
 
 from emo_model.config import PRESETS
 from emo_model.models.backbone import Backbone
+from emo_model.models.context import Context, project
 from emo_model.models.emo import Emo
 from emo_model.models.reference_net import ReferenceNet
+from emo_model.types import ReferenceFeatures
 
 OURS_ALONE = ("motion_modules", "attn_audio", "norm_audio")  # what EMO adds to the skeleton
 
@@ -106,7 +108,8 @@ def test_the_backbone_without_emos_additions_is_diffusers_unet(tiny, awake, seed
     net = ReferenceNet(config)
     noisy, timestep = seeded(2, config.latent_channels, 8, 8), torch.tensor([3, 700])
     with torch.no_grad():
-        ours = backbone(noisy[:, :, None], timestep, reference=net(noisy), motion=None, audio=None, speed=None)
+        context = Context(ReferenceFeatures(net(noisy)), None, None, None, None)
+        ours = backbone(noisy[:, :, None], timestep, project(backbone, [context]).layers)
         theirs = unet(noisy, timestep, encoder_hidden_states=torch.zeros(2, 1, 8)).sample
     assert ours.std() > 0.1
     torch.testing.assert_close(ours[:, :, 0], theirs, rtol=1e-4, atol=1e-4)

@@ -27,6 +27,12 @@ class Recorder:
         self.portraits.append(portrait)
         return ReferenceFeatures({"a": portrait})
 
+    def settle(self, reference, face_mask):
+        return reference
+
+    def project(self, *contexts):
+        return contexts
+
     def encode_motion(self, motion, *, like):
         self.motions.append(motion.latents)
         return ReferenceFeatures()

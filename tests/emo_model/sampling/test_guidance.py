@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emo_model.models.emo import Context
+from emo_model.models.context import Context
+from emo_model.models.seen import ZEROS
 from emo_model.sampling.guidance import guided
 from emo_model.types import ReferenceFeatures
 
@@ -14,20 +15,28 @@ class FakeEmo:
     """Tells from its context what was left out, and remembers whom it was asked about."""
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.batches = [], 0
 
-    def predict(self, noisy, timestep, context):
-        has_voice, has_portrait = context.audio.any().item(), context.reference.features["a"].any().item()
+    def project(self, *contexts):
+        return contexts
+
+    def predict(self, noisy, timestep, contexts):
+        self.batches += 1
+        return torch.cat([self.answer(noisy, timestep, context) for context in contexts])
+
+    def answer(self, noisy, timestep, context):
+        has_voice, has_portrait = context.audio is not ZEROS, context.reference is not ZEROS
         self.asked.append((has_portrait, has_voice, timestep.tolist()))
         return torch.full_like(noisy, {(True, True): BOTH, (True, False): DEAF, (False, False): NOBODY}[has_portrait, has_voice])
 
 
-def ask(audio: float, reference: float):
+def ask(audio: float, reference: float, *, together: bool = True):
     emo = FakeEmo()
-    portrait = ReferenceFeatures({"a": torch.ones(2, 3, 4)})
-    context = Context(portrait, motion=None, audio=torch.ones(2, 5, 5, 4), speed=None, face=torch.zeros(2, 4, 1, 2, 2))
-    said = guided(emo, context, audio=audio, reference=reference)(torch.zeros(2, 4, 5, 2, 2), 321)
-    assert said.shape == (2, 4, 5, 2, 2) and said.unique().numel() == 1
+    portrait = ReferenceFeatures({"a": torch.ones(1, 3, 4)})
+    context = Context(portrait, motion=None, audio=torch.ones(1, 5, 5, 4), speed=None, face=torch.zeros(1, 4, 1, 2, 2))
+    said = guided(emo, context, audio=audio, reference=reference, together=together)(torch.zeros(1, 4, 5, 2, 2), 321)
+    assert emo.batches == (1 if together else len(emo.asked))
+    assert said.shape == (1, 4, 5, 2, 2) and said.unique().numel() == 1
     return said.flatten()[0].item(), emo.asked
 
 
@@ -37,10 +46,11 @@ def test_guidance_adds_its_differences_with_as_few_evaluations_as_it_needs(audio
     said, asked = ask(audio, reference)
     assert said == pytest.approx(NOBODY + reference * (DEAF - NOBODY) + audio * (BOTH - DEAF))
     assert len(asked) == evaluations and len(set(map(str, asked))) == evaluations
+    assert ask(audio, reference, together=False) == (said, asked)
 
 
 def test_scale_one_is_the_model_itself():
-    assert ask(1.0, 1.0) == (BOTH, [(True, True, [321, 321])])
+    assert ask(1.0, 1.0) == (BOTH, [(True, True, [321])])
 
 
 def test_audio_guidance_never_asks_without_the_portrait():

@@ -63,7 +63,7 @@ def test_two_equal_scales_are_guidance_of_both_in_two_evaluations(tiny_hallo, co
         context = emo.prepare(reference, emo.encode_motion(MotionFrames(), like=reference), clip)
         noisy, asked, predict = seeded(1, 4, 3, 8, 8), [], emo.predict
         monkeypatch.setattr(emo, "predict", lambda *given: asked.append(given) or predict(*given))
-        said = guided(emo, context, audio=3.5, reference=3.5)(noisy, 400)
+        said = guided(emo, context, audio=3.5, reference=3.5, together=False)(noisy, 400)
         assert len(asked) == 2
         nearly = guided(emo, context, audio=3.5, reference=3.500001)(noisy, 400)
         torch.testing.assert_close(said, nearly, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,101 @@
+"""What attentions look at when it is known before the denoising steps: projected once, and where guidance's halves differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Zeros:
+    """Tokens that are all zeros. No attention need look at them: its answer is a constant."""
+
+
+ZEROS = Zeros()
+
+
+@dataclass(frozen=True, eq=False)
+class KeysValues:
+    """Tokens as an attention reads them: keys and values, (..., M, C) each."""
+
+    keys: Tensor
+    values: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> KeysValues:
+        return KeysValues(change(self.keys), change(self.values))
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What every query is told that looks at zeros: (1, 1, C), or (B, N, C) if it depends on where it stands."""
+
+    answer: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """What is seen by the groups of a batch, the halves of guidance, where they differ. rows: of the batch, per group."""
+
+    parts: tuple
+    rows: int
+
+    def each(self, look: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """look(what a group sees, *its rows of the tensors) for each group, (groups * rows, ...).
+
+        Tensors of `rows` rows are still common to all groups: from here on they part. Neighbours that see the same look together.
+        """
+        are_common = len(tensors[0]) == self.rows
+        answers = []
+        for start, count, part in self._runs():
+            if are_common:
+                answers += [look(part, *tensors)] * count
+            else:
+                answers.append(look(part, *(x[start * self.rows:(start + count) * self.rows] for x in tensors)))
+        return torch.cat(answers)
+
+    def _runs(self) -> Iterator[tuple[int, int, Any]]:
+        """(first group, number of groups, what they see) of neighbours that see the same."""
+        start = 0
+        for _, same in groupby(self.parts, key=id):
+            same = list(same)
+            yield start, len(same), same[0]
+            start += len(same)
+
+    @classmethod
+    def of(cls, parts: tuple, rows: int) -> Any:
+        """The parts as groups; what is seen, if all see the same."""
+        return parts[0] if all(part is parts[0] for part in parts) else cls(parts, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a layer of the backbone looks at beside its own frames, ready for any number of steps; None: it skips such a thing.
+
+    reference, identity, audio: tokens' keys and values, or answers, in Groups where those differ; audio of Hallo's audio modules:
+    one for each region. motion: MotionTokens, of as many groups as the batch then has.
+    """
+
+    reference: Any = None
+    identity: Any = None
+    audio: Any = None
+    motion: Any = None
+    speed: KeysValues | None = None
+
+
+def per_frame(x: Tensor, rows: int) -> Tensor:
+    """x (B, ...) of B videos for their `rows` frames in all; as it is where one of the two can be broadcast."""
+    return x if 1 in (len(x), rows) else x.repeat_interleave(rows // len(x), dim=0)
+
+
+def for_groups(x: Tensor, rows: int) -> Tensor:
+    """x (R, ...) from before the groups parted, once for each of them: (rows, ...)."""
+    return x if len(x) == rows else torch.cat([x] * (rows // len(x)))
+
+
+def look(x: Tensor, seen: Any, add: Callable[[Any, Tensor], Tensor]) -> Tensor:
+    """add(seen, x), by groups where they see different things."""
+    return seen.each(add, x) if isinstance(seen, Groups) else add(seen, x)
