@@ -115,15 +115,17 @@ def machine_of(device: torch.device | str, dtype: torch.dtype) -> str:
 class ClipKeys:
     """The names of a video's clips. What all clips share is hashed once; what a clip has of its own, with each.
 
-    weights: `weights_of` the model; renewal: names what becomes of motion frames between clips, "" if nothing.
+    weights: `weights_of` the model; renewal: names what becomes of motion frames between clips, "" if nothing; together: see
+    `guided`, it decides on the last bits.
     """
 
     def __init__(self, model: ModelConfig, portrait: Portrait, config: SamplingConfig, *, weights: str,
-                 reference: ReferenceFeatures | None, device: torch.device | str, dtype: torch.dtype, renewal: str = ""):
+                 reference: ReferenceFeatures | None, device: torch.device | str, dtype: torch.dtype, renewal: str = "",
+                 together: bool = True):
         sampling = dataclasses.asdict(config)
         del sampling["head_speed"]  # clips have their own speeds
         digest = _Digest(FORMAT, _code(), weights, model.to_json(), repr(sorted(sampling.items())), machine_of(device, dtype),
-                         renewal)
+                         renewal, str(together))
         digest.add("portrait", portrait.latents)
         digest.add("identity", portrait.identity)
         for name, feature in _features(reference):
