@@ -4,8 +4,8 @@
     python benchmarks/long_audio.py --comfyui /path/to/ComfyUI [--json OUT]       # the server; with ComfyUI's own Python
 
 Every row is a process of its own, on a small model with random weights, so that an hour of sound ends in minutes; memory does not
-depend on what the weights say. Peak RSS is what the operating system counted for the process. The limit for the second row against
-the first: 5 % or 100 MB, whichever is more. Core's LoadAudio holds the whole sound in memory; `sound` is how much that is.
+depend on what the weights say. Peak RSS is what the operating system counted for the process. The limit for the second row
+against the first: 5 % or 100 MB, whichever is more. Core's LoadAudio holds the whole sound in memory; `sound` is how much that is.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def write_voice(path: Path, minutes: float) -> None:
 
 
 def by_library(model: Path, voice: Path, folder: Path) -> dict:
-    command = [sys.executable, "-m", "emo_model", str(ROOT / "workflows" / "inputs" / "emo_portrait.png"), str(voice), "-o",
-               str(folder / "long.mp4"), "--model", str(model), "--steps", "1", "--guidance", "1", "--clips", str(folder / "clips")]
+    portrait = ROOT / "workflows" / "inputs" / "emo_portrait.png"
+    command = [sys.executable, "-m", "emo_model", str(portrait), str(voice), "-o", str(folder / "long.mp4"), "--model", str(model),
+               "--steps", "1", "--guidance", "1", "--clips", str(folder / "clips")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
