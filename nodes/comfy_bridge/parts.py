@@ -73,8 +73,7 @@ class EmoModel:
             with self.loaded(frames=frames, times=1 + is_short) as emo:
                 return work(emo, is_short)
 
-        return or_smaller(attempt, smaller="with more of the weights left off the device and one evaluation at a time: slower, "
-                                           "and the same result")
+        return or_smaller(attempt, smaller="with more of the weights left off the device and less at a time, which is slower")
 
     @contextmanager
     def loaded(self, *, frames: int, times: int = 1) -> Iterator[Emo]:

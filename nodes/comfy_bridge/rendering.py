@@ -50,7 +50,8 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
 
                 def work(emo: Emo, is_short: bool) -> None:
                     renew = None if vae is None else model.renewing(vae, frames=together * (1 + is_short))
-                    for _ in generate_clips(emo, conditions, on_step=shown.on_step, together=not is_short,
+                    is_begun = bool(finished or keep.rendered)  # clips that are there were guided in one batch, and count only so
+                    for _ in generate_clips(emo, conditions, on_step=shown.on_step, together=is_begun or not is_short,
                                             **{**how, "renew": renew}):
                         pass
 

@@ -135,7 +135,7 @@ def test_a_run_that_is_short_of_memory_is_tried_once_more_with_twice_the_room(ti
 
     assert tiny.model.run(work, frames=6) == "done" and tried == [False, True]
     assert asked[1] == 2 * asked[0] == 2 * tiny.model.activation_bytes(6)
-    assert "memory ran out" in caplog.text and "one evaluation at a time" in caplog.text
+    assert "memory ran out" in caplog.text and "more of the weights left off the device" in caplog.text
 
 
 def test_what_the_first_attempt_held_is_gone_before_the_second(tiny):
