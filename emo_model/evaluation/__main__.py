@@ -1,8 +1,9 @@
 """`python -m emo_model.evaluation builtin --json results.json`: the built-in model, measured.
 
 builtin             held-out people and voices through the model; a table, and every number as JSON
+long                minutes of video, pauses, and videos that continue others: drift, shut mouths, seams
 train-instruments   make the networks that read mouth, eyes, pose and person
-figure              a figure from results.json (needs matplotlib)
+figure              a figure from the JSON of builtin or long (needs matplotlib)
 strip               a row of frames of a generated video
 prepare-speech      speak held-out voices into a folder, for machines without a speech engine (--data)
 """
@@ -14,7 +15,9 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +28,7 @@ from ..config import SamplingConfig
 from ..inputs import face, media
 from ..inputs.audio import read_audio, resample
 from ..training.speech_library import prepare_speech
-from . import builtin, drawn, figures, report
+from . import builtin, drawn, figures, long_report, long_videos, report
 from .instrument_training import train_instruments
 from .instruments import WEIGHTS, Instruments
 
@@ -52,22 +55,20 @@ def _parser() -> argparse.ArgumentParser:
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     measured = tasks.add_parser("builtin", help="measure a model on held-out people and voices")
-    measured.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file (the built-in model)")
-    measured.add_argument("--json", type=Path, help="write every number here")
-    measured.add_argument("--instruments", type=Path, default=WEIGHTS, help="weights of the instruments (the shipped ones)")
-    measured.add_argument("--data", type=Path, help="a folder of held-out speech made by prepare-speech; else it is spoken now")
+    _add_bench(measured, device)
     measured.add_argument("--quick", action="store_true", help="without steps, speeds, long runs: 16 clips of 3 seconds")
     measured.add_argument("--rows", help=f"which groups, of {','.join(builtin.GROUPS)} (all)")
     for field in fields(builtin.Amount):
         if field.name != "control_shift":
             measured.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), help=f"({field.default})")
-    for name, kind in (("steps", int), ("sampler", str), ("audio_guidance", float), ("reference_guidance", float),
-                       ("head_speed", float), ("seed", int)):
-        shipped = getattr(SamplingConfig(), name)
-        measured.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"in place of the model's own (built-in: {shipped})")
     measured.add_argument("--recordings", type=Path, nargs="+", default=[], help="sound files of real speech")
     measured.add_argument("--portraits", type=Path, nargs="+", default=[], help="pictures that speak the recordings")
-    measured.add_argument("--device", default=device)
+
+    long = tasks.add_parser("long", help="measure drift over minutes, mouths in pauses, and seams")
+    _add_bench(long, device)
+    long.add_argument("--groups", default=",".join(long_videos.GROUPS), help="what is measured (%(default)s)")
+    for field in fields(long_videos.Amount):
+        long.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), help=f"({field.default})")
 
     trained = tasks.add_parser("train-instruments", help="make the instruments")
     trained.add_argument("--out", type=Path, default=WEIGHTS, help="the file to write (%(default)s)")
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     trained.add_argument("--device", default=device)
 
     drew = tasks.add_parser("figure", help="draw results.json")
-    drew.add_argument("results", type=Path)
+    drew.add_argument("results", type=Path, nargs="+", help="of long: several files are drawn side by side")
     drew.add_argument("out", type=Path, help="a PNG or SVG file")
 
     strip = tasks.add_parser("strip", help="portrait and frames in a row")
@@ -98,6 +99,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_bench(task: argparse.ArgumentParser, device: str) -> None:
+    task.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file (the built-in model)")
+    task.add_argument("--json", type=Path, help="write every number here")
+    task.add_argument("--instruments", type=Path, default=WEIGHTS, help="weights of the instruments (the shipped ones)")
+    task.add_argument("--data", type=Path, help="a folder of held-out speech made by prepare-speech; else it is spoken now")
+    for name, kind in (("steps", int), ("sampler", str), ("audio_guidance", float), ("reference_guidance", float),
+                       ("head_speed", float), ("seed", int)):
+        shipped = getattr(SamplingConfig(), name)
+        task.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"in place of the model's own (built-in: {shipped})")
+    task.add_argument("--device", default=device)
+
+
 def _given(chosen: argparse.Namespace, kind: type) -> dict:
     """What the user set of the fields of `kind`."""
     names = [field.name for field in fields(kind)]
@@ -105,29 +118,37 @@ def _given(chosen: argparse.Namespace, kind: type) -> dict:
 
 
 def _builtin(chosen: argparse.Namespace) -> None:
-    began = time.monotonic()
     groups = tuple(chosen.rows.split(",")) if chosen.rows else builtin.QUICK if chosen.quick else builtin.GROUPS
     usual = builtin.Amount(clips=16, seconds=3.0) if chosen.quick else builtin.Amount()
     amount = replace(usual, **_given(chosen, builtin.Amount))
+    bench = partial(builtin.Bench, recordings=chosen.recordings, portraits=chosen.portraits)
+    _measure(chosen, groups, amount, bench, report.rows)
+
+
+def _long(chosen: argparse.Namespace) -> None:
+    amount = replace(long_videos.Amount(), **_given(chosen, long_videos.Amount))
+    _measure(chosen, tuple(chosen.groups.split(",")), amount, long_videos.Bench, long_report.rows)
+
+
+def _measure(chosen: argparse.Namespace, groups: tuple[str, ...], amount: object, bench: Callable, rows: Callable) -> None:
+    began = time.monotonic()
     instruments = Instruments.load(chosen.instruments, device=chosen.device)
     bundle = native.load(chosen.model, dtype=torch.float32, device=chosen.device)
     sampling = replace(bundle.sampling, **_given(chosen, SamplingConfig))
     if chosen.device == "cpu":
         bundle.emo.to(memory_format=torch.channels_last)
     library = drawn.held_out_speech(chosen.data)
-    bench = builtin.Bench(bundle, instruments, library, sampling, amount=amount, recordings=chosen.recordings,
-                          portraits=chosen.portraits, device=chosen.device)
     head = builtin.about(bundle, chosen.model, instruments, sampling, amount, chosen.device)
 
     def keep(records: dict) -> None:
         if chosen.json:
-            made = head | {"minutes": round((time.monotonic() - began) / 60, 1), "rows": report.as_json(report.rows(records)),
+            made = head | {"minutes": round((time.monotonic() - began) / 60, 1), "rows": report.as_json(rows(records)),
                            "records": report.plain(records)}
             chosen.json.parent.mkdir(parents=True, exist_ok=True)
             chosen.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
-    records = bench.measure(groups, on_group=keep)
-    sys.stdout.write(report.table(report.rows(records)))
+    records = bench(bundle, instruments, library, sampling, amount=amount, device=chosen.device).measure(groups, on_group=keep)
+    sys.stdout.write(report.table(rows(records)))
 
 
 def _train(chosen: argparse.Namespace) -> None:
@@ -138,7 +159,11 @@ def _train(chosen: argparse.Namespace) -> None:
 
 
 def _figure(chosen: argparse.Namespace) -> None:
-    figures.draw_figure(json.loads(chosen.results.read_text(encoding="utf-8")), chosen.out)
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in chosen.results}
+    if any("drift" in found.get("records", {}) for found in results.values()):
+        figures.draw_drift(results, chosen.out)
+    else:
+        figures.draw_figure(next(iter(results.values())), chosen.out)
 
 
 def _strip(chosen: argparse.Namespace) -> None:
@@ -155,7 +180,8 @@ def _speech(chosen: argparse.Namespace) -> None:
     prepare_speech(chosen.out, minutes=chosen.minutes, seed=900, held_out=True)
 
 
-_TASKS = {"builtin": _builtin, "train-instruments": _train, "figure": _figure, "strip": _strip, "prepare-speech": _speech}
+_TASKS = {"builtin": _builtin, "long": _long, "train-instruments": _train, "figure": _figure, "strip": _strip,
+          "prepare-speech": _speech}
 
 if __name__ == "__main__":
     sys.exit(main())

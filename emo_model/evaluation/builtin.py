@@ -12,7 +12,7 @@ import hashlib
 import logging
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from ..inputs.audio import SAMPLE_RATE, encode_long, features_per_frame, read_au
 from ..inputs.media import read_picture
 from ..sampling.clips import generate_clips
 from ..training.speech_library import SpeechLibrary
-from ..types import Conditions, Fit, Portrait, Speed
+from ..types import Conditions, Fit, MotionFrames, Portrait, Speed
 from . import drawn
 from .drawn import Scene
 from .instruments import Instruments, Readings
@@ -178,9 +178,7 @@ class Bench:
 
     def recode(self, pictures: Tensor) -> Tensor:
         """The autoencoder's way out and back, on the CPU."""
-        coder, config = self.bundle.autoencoder, self.config
-        return torch.cat([vae.decode(coder, vae.encode(coder, part, config), config).float().cpu()
-                          for part in pictures.to(self.device).split(16)])
+        return recode(self.bundle, pictures, device=self.device)
 
     @torch.no_grad()
     def hear(self, waveform: Tensor) -> Tensor:
@@ -250,19 +248,39 @@ class Bench:
 def speak(bundle: native.Bundle, portrait: Tensor, waveform: Tensor, sampling: SamplingConfig, *,
           device: torch.device | str = "cpu") -> tuple[Tensor, float]:
     """portrait (1, 3, S, S) of the model's size, waveform (T,) at 16 kHz -> pictures (F, 3, S, S) on the CPU, seconds of work."""
-    began, config = time.monotonic(), bundle.config
+    began = time.monotonic()
+    parts = [pictures for _, pictures in clips_of(bundle, portrait, waveform, sampling, device=device)]
+    return torch.cat(parts), time.monotonic() - began
+
+
+def clips_of(bundle: native.Bundle, portrait: Tensor, waveform: Tensor, sampling: SamplingConfig, *,
+             device: torch.device | str = "cpu", first_frame: int = 0,
+             motion: MotionFrames = MotionFrames()) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: B008
+    """As `speak`, clip by clip: latents (F, C, h, w) and pictures (F, 3, S, S), on the CPU.
+
+    first_frame: of the sound's frames, where the video begins; motion: what its first clip follows.
+    """
+    config = bundle.config
     heard = encode_long(lambda sound: bundle.audio_encoder(sound.to(device)), waveform)
     audio = features_per_frame(heard, fps=config.fps, seconds=len(waveform) / SAMPLE_RATE)
+    audio = replace(audio, frames=audio.frames[first_frame:])
     size = config.image_size
     conditions = Conditions(
         Portrait(vae.encode(bundle.autoencoder, portrait.to(device), config), portrait, Fit(size, size, 0, 0, size, size)),
         face.whole_mask(size), audio, Speed.constant(sampling.head_speed))
-    parts = [vae.decode(bundle.autoencoder, latents[0].transpose(0, 1), config).float().cpu()
-             for latents in generate_clips(bundle.emo, conditions, config=sampling, device=device)]
-    return torch.cat(parts), time.monotonic() - began
+    for latents in generate_clips(bundle.emo, conditions, config=sampling, device=device, motion=motion):
+        latents = latents[0].transpose(0, 1)
+        yield latents.float().cpu(), vae.decode(bundle.autoencoder, latents, config).float().cpu()
 
 
-def about(bundle: native.Bundle, model: Path, instruments: Instruments, sampling: SamplingConfig, amount: Amount,
+def recode(bundle: native.Bundle, pictures: Tensor, *, device: torch.device | str = "cpu") -> Tensor:
+    """pictures (T, 3, S, S) through the model's autoencoder, out and back, on the CPU."""
+    coder, config = bundle.autoencoder, bundle.config
+    return torch.cat([vae.decode(coder, vae.encode(coder, part, config), config).float().cpu()
+                      for part in pictures.to(device).split(16)])
+
+
+def about(bundle: native.Bundle, model: Path, instruments: Instruments, sampling: SamplingConfig, amount: object,
           device: torch.device | str) -> dict:
     """What was measured with what: the head of results.json."""
     cuda = torch.device(device).type == "cuda"

@@ -21,7 +21,8 @@ from ..training.synthetic.dice import Dice
 from ..training.synthetic.identities import STYLES, Identities, sample_identities
 from ..training.synthetic.motion import FaceMotion, sample_motion, sample_still_motion
 from ..training.synthetic.renderer import landmarks, render
-from ..training.synthetic.speech import RATE, TRAINING_VOICES, is_held_out, language_of
+from ..training.synthetic.speech import RATE, TRAINING_VOICES, add_noise, insert_silence, is_held_out, language_of
+from ..training.synthetic.visemes import mouth_tracks, voiced_energy
 from .instruments import FaceBox, Instruments, Readings
 
 HELD_OUT_PEOPLE, INSTRUMENT_PEOPLE, INSTRUMENT_TEST_PEOPLE = 800_000_000, 900_000_000, 950_000_000
@@ -142,9 +143,10 @@ class Scene:
     def __len__(self) -> int:
         return len(self.motion)
 
-    def pictures(self, size: int) -> Tensor:
-        """The truth (F, 3, size, size)."""
-        return render(self.who.repeat(len(self)), self.motion, size=size)
+    def pictures(self, size: int, frames: Sequence[int] | slice = slice(None)) -> Tensor:
+        """The truth (F, 3, size, size), or some frames of it."""
+        motion = self.motion[frames]
+        return render(self.who.repeat(len(motion)), motion, size=size)
 
     def truth(self, instruments: Instruments) -> Readings:
         return truth(self.who.repeat(len(self)), self.motion, instruments)
@@ -158,14 +160,54 @@ def scenes(library: SpeechLibrary, count: int, *, seconds: float, size: int, fps
     said, so that the two ends can be compared.
     """
     for number in range(first, first + count):
-        seed = _person(number)
         pieces = _speech(library, number, seconds, fps, repeat_first)
         tracks, energy = torch.cat([piece.tracks for piece in pieces]), torch.cat([piece.energy for piece in pieces])
-        motion = sample_motion(seed, len(tracks), fps, mouth=tracks, voiced=energy)
-        who, still = sample_identities([seed], device=device), calm([seed], device=device)
-        voice, waveform = pieces[0].voice, torch.cat([piece.waveform for piece in pieces])
-        yield Scene(number, seed, who.style_names[0], voice, language_of(voice), who, motion.to(device), waveform,
-                    render(who, still, size=size), reference_boxes(who, still)[0])
+        yield _scene(number, tracks, energy, torch.cat([piece.waveform for piece in pieces]), pieces[0].voice, size=size, fps=fps,
+                     device=device)
+
+
+def paused_scenes(library: SpeechLibrary, count: int, *, pause_seconds: float, size: int, fps: float,
+                  noise_decibels: float | None = None, device: torch.device | str = "cpu",
+                  first: int = 0) -> Iterator[tuple[Scene, Tensor]]:
+    """Scenes `first` .. `first + count`, each a whole prepared clip with two pauses put in, and their frames (F,) bool that lie
+    well inside silence.
+
+    noise_decibels: how far below the speech a room rustles all the time; None: pauses are silent to the last bit.
+    """
+    voices = sorted({clip["voice"] for clip in library.clips})
+    for number in range(first, first + count):
+        wanted = voices[number % len(voices)]
+        speech = next(library[index % len(library)] for index in range(number, number + len(library))
+                      if library.clips[index % len(library)]["voice"] == wanted)
+        whole = speech.seconds
+        for at in (whole / 3, 2 * whole / 3 + pause_seconds):
+            speech = insert_silence(speech, at, pause_seconds)
+        frames = round(speech.seconds * fps)
+        silent = silences(speech.phonemes, frames, fps)
+        tracks, energy = mouth_tracks(speech, fps=fps), voiced_energy(speech, fps=fps)
+        if noise_decibels is not None:
+            speech = add_noise(speech, noise_decibels, seed=number, colour=-3)
+        yield _scene(number, tracks, energy, speech.waveform, speech.voice, size=size, fps=fps, device=device), silent
+
+
+def silences(phonemes: Sequence[tuple[str, float, float]], frames: int, fps: float, *, shortest: float = 1.5,
+             margin: float = 0.4) -> Tensor:
+    """(F,) bool: frames at least `margin` seconds inside a stretch of `shortest` seconds or more between two phonemes."""
+    now = (torch.arange(frames) + 0.5) / fps
+    silent = torch.zeros(frames, dtype=torch.bool)
+    for (_, _, end), (_, start, _) in zip(phonemes, phonemes[1:], strict=False):
+        if start - end >= shortest:
+            silent |= (now >= end + margin) & (now <= start - margin)
+    return silent
+
+
+def _scene(number: int, tracks: Tensor, energy: Tensor, waveform: Tensor, voice: str, *, size: int, fps: float,
+           device: torch.device | str) -> Scene:
+    seed = _person(number)
+    motion = sample_motion(seed, len(tracks), fps, mouth=tracks, voiced=energy)
+    who, still = sample_identities([seed], device=device), calm([seed], device=device)
+    return Scene(number, seed, who.style_names[0], voice, language_of(voice), who, motion.to(device), waveform,
+                 render(who, still, size=size), reference_boxes(who, still)[0])
 
 
 def _person(number: int) -> int:

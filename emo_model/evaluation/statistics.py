@@ -76,6 +76,32 @@ def mean(values: Sequence[float]) -> float:
     return sum(numbers) / len(numbers) if numbers else math.nan
 
 
+def slope(runs: Sequence[Sequence[tuple[float, float]]], *, block: int = 3, draws: int = 1000, seed: int = 0) -> Estimate:
+    """How fast a value rises: the one slope of straight lines through all runs, each with a height of its own.
+
+    runs: (time, value) by run, in order of time. The interval is over blocks of neighbouring points drawn with replacement
+    within their runs, since neighbours resemble one another; count is that of the points. nan where times do not differ.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    along, across = torch.zeros(2, 1 + draws, dtype=torch.float64)  # the first is of all points as they are
+    for run in runs:
+        times, values = torch.tensor(run, dtype=torch.float64).T
+        starts = torch.arange(0, len(run), block)
+        chosen = starts[torch.randint(len(starts), (draws, len(starts)), generator=generator)]
+        points = (torch.cat([starts[None], chosen])[:, :, None] + torch.arange(block)).flatten(1)  # (1 + draws, points)
+        there = (points < len(run)).double()  # the last block may be short
+        points = points.clamp(max=len(run) - 1)
+        apart = (times[points] - (times[points] * there).sum(1, keepdim=True) / there.sum(1, keepdim=True)) * there
+        along += (apart * values[points]).sum(1)
+        across += apart.square().sum(1)
+    found = (along / across)[across > 1e-12] if len(runs) else along[:0]
+    if not len(found) or across[0] <= 1e-12:
+        return Estimate(math.nan, math.nan, math.nan, sum(map(len, runs)))
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = torch.quantile(found[1:], ends).tolist() if len(found) > 1 else (math.nan, math.nan)
+    return Estimate(found[0].item(), low, high, sum(map(len, runs)))
+
+
 def bootstrap_mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
     """Mean over clips, those without a number left out."""
     return bootstrap([value for value in values if not math.isnan(value)], mean, seed=seed)

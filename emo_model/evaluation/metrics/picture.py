@@ -45,11 +45,14 @@ def around(pictures: Tensor, marks: Tensor, side: float) -> Tensor:
 
 def flicker(pictures: Tensor) -> float:
     """Of 255; the upper corners, an eighth of the width: background in a portrait."""
-    if len(pictures) < 2:
-        return math.nan
+    return background_changes(pictures).mean().item() if len(pictures) > 1 else math.nan
+
+
+def background_changes(pictures: Tensor) -> Tensor:
+    """(T - 1,) of 255: mean change of the upper corners from each frame to the next."""
     side = pictures.shape[-1] // 8
     corners = torch.cat([pictures[..., :side, :side], pictures[..., :side, -side:]], -1)
-    return corners.diff(dim=0).abs().mean().item() * 127.5
+    return corners.diff(dim=0).abs().mean((1, 2, 3)) * 127.5
 
 
 def changes(pictures: Tensor) -> Tensor:

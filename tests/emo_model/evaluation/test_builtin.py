@@ -8,42 +8,12 @@ import pytest
 import torch
 
 from emo_model.checkpoints import native
-from emo_model.config import PRESETS, SamplingConfig
+from emo_model.config import SamplingConfig
 from emo_model.evaluation import __main__ as command
 from emo_model.evaluation import builtin, drawn
 from emo_model.evaluation.instruments import Instruments
 from emo_model.training import speech_library
-from emo_model.training.synthetic.speech import RATE, Speech
-
-
-def murmur(seed, seconds, *, held_out=False):
-    """Noise in syllables, as `sample_speech` gives it, without a speech engine."""
-    generator = torch.Generator().manual_seed(seed)
-    length, phonemes, now = round(seconds * RATE), [], 0.1
-    while now < seconds - 0.3:
-        phonemes += [("m", now, now + 0.09), ("a", now + 0.09, now + 0.25)]
-        now += 0.3 + 0.2 * torch.rand((), generator=generator).item()
-    loud = torch.zeros(length)
-    for ipa, start, end in phonemes:
-        loud[round(start * RATE):round(end * RATE)] = 0.3 if ipa == "a" else 0.1
-    return Speech(torch.randn(length, generator=generator) * loud, tuple(phonemes), "espeak:fi+f2", "espeak", "fi")
-
-
-@pytest.fixture(scope="module")
-def speech(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("speech")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speech_library, "sample_speech", murmur)
-        return speech_library.prepare_speech(folder, minutes=0.3, seed=1, held_out=True, clip_seconds=4)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """64x64, wide enough for the instruments, and never trained."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
-    native.save(path, native.build(replace(PRESETS["test"], name="untrained", image_size=64, clip_frames=12)))
-    return path
+from emo_model.training.synthetic.speech import RATE
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +88,7 @@ def test_a_still_video_reads_as_no_correlation_and_not_as_an_error(speech, model
         assert clip["generated"]["shimmer"] == 0
 
 
-def test_speech_that_training_may_have_heard_is_refused(tmp_path, monkeypatch):
+def test_speech_that_training_may_have_heard_is_refused(tmp_path, monkeypatch, murmur):
     monkeypatch.setattr(speech_library, "sample_speech",
                         lambda seed, seconds, held_out: replace(murmur(seed, seconds), voice="flite:rms"))
     folder = speech_library.prepare_speech(tmp_path, minutes=0.07, clip_seconds=4)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from emo_model.evaluation.statistics import bootstrap, bootstrap_mean, correlation, gain, lag_frames, mean
+from emo_model.evaluation.statistics import bootstrap, bootstrap_mean, correlation, gain, lag_frames, mean, slope
 
 
 def smooth_noise(frames, seed):
@@ -75,3 +75,20 @@ def test_clips_without_a_number_are_left_out():
 def test_no_clips_make_no_number():
     found = bootstrap_mean([])
     assert math.isnan(found.value) and math.isnan(found.low) and found.count == 0
+
+
+def test_one_slope_is_fitted_through_runs_of_different_heights():
+    runs = [[(time / 6, height + 3 * time / 6) for time in range(12)] for height in (0, 100)]
+    found = slope(runs)
+    assert (found.value, found.low, found.high) == pytest.approx((3, 3, 3)) and found.count == 24
+
+
+def test_a_slope_of_noise_has_an_interval_around_nothing():
+    generator = torch.Generator().manual_seed(1)
+    runs = [[(float(time), torch.randn((), generator=generator).item()) for time in range(30)] for _ in range(3)]
+    found = slope(runs)
+    assert found.low < 0 < found.high and found.high - found.low < 0.1
+
+
+def test_a_single_point_has_no_slope():
+    assert math.isnan(slope([[(0.0, 1.0)]]).value)
