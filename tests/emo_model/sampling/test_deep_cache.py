@@ -53,7 +53,7 @@ def test_without_the_cache_nothing_changes_and_with_it_something_does(emo, confi
 
 def test_when_guidance_begins_the_coarser_levels_are_asked_by_both_halves(emo, config, conditions):
     whole = conditions(config, frames=config.clip_frames)
-    counts = asked(emo, whole, deep_cache=99, audio_guidance_interval=(0.5, 1.0))
+    counts = asked(emo, whole, deep_cache=99, audio_guidance_start=0.5)
     assert counts == {"finest": STEPS, "middle": 2}
 
 

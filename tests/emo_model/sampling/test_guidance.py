@@ -74,13 +74,14 @@ def scales_asked(**settings) -> list[tuple[float, int]]:
 def test_guidance_acts_only_within_its_part_of_the_steps():
     guided_step, plain = (DEAF + 2 * (BOTH - DEAF), 2), (BOTH, 1)
     assert scales_asked(audio_guidance=2.0) == [guided_step] * 10
-    assert scales_asked(audio_guidance=2.0, audio_guidance_interval=(0.2, 0.5)) == [plain] * 2 + [guided_step] * 3 + [plain] * 5
-    assert scales_asked(audio_guidance=2.0, audio_guidance_interval=(0.5, 0.5)) == [plain] * 10
+    middle = scales_asked(audio_guidance=2.0, audio_guidance_start=0.2, audio_guidance_end=0.5)
+    assert middle == [plain] * 2 + [guided_step] * 3 + [plain] * 5
+    assert scales_asked(audio_guidance=2.0, audio_guidance_start=0.5, audio_guidance_end=0.5) == [plain] * 10
 
 
 def test_voice_and_portrait_have_intervals_of_their_own():
-    asked = scales_asked(audio_guidance=2.0, audio_guidance_interval=(0.0, 0.6), reference_guidance=1.5,
-                         reference_guidance_interval=(0.4, 1.0))
+    asked = scales_asked(audio_guidance=2.0, audio_guidance_start=0.0, audio_guidance_end=0.6, reference_guidance=1.5,
+                         reference_guidance_start=0.4, reference_guidance_end=1.0)
     assert [evaluations for _, evaluations in asked] == [2] * 4 + [3] * 6
     assert asked[5][0] == pytest.approx(NOBODY + 1.5 * (DEAF - NOBODY) + 2.0 * (BOTH - DEAF))
     assert asked[9][0] == pytest.approx(BOTH + 0.5 * (DEAF - NOBODY))
@@ -88,5 +89,5 @@ def test_voice_and_portrait_have_intervals_of_their_own():
 
 @pytest.mark.parametrize("interval", [(-0.1, 1.0), (0.0, 1.1), (0.6, 0.5)])
 def test_an_interval_that_is_none_is_refused(interval):
-    with pytest.raises(ValueError, match="audio_guidance_interval must be two parts of the steps"):
-        SamplingConfig(audio_guidance_interval=interval)
+    with pytest.raises(ValueError, match="audio_guidance acts in a part of the steps"):
+        SamplingConfig(audio_guidance_start=interval[0], audio_guidance_end=interval[1])
