@@ -36,7 +36,8 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
          progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
-    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), seconds_per_frame, peak_rss_mb.
+    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), seconds_per_frame, peak_rss_mb,
+    and with CUDA peak_device_mb.
     clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
     a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the readers do; when the run is
     stopped, a playable video of what is done stands beside `out`.
@@ -99,9 +100,12 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
         if keep is not None:
             keep.lease.close()
     passed = time.monotonic() - began
-    return {"out": str(out), "frames": frames, "fps": audio.fps, "clips": count,
+    said = {"out": str(out), "frames": frames, "fps": audio.fps, "clips": count,
             "rendered": count if keep is None else keep.rendered, "seconds": round(passed, 2),
             "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
+    if torch.device(device).type == "cuda":
+        said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
+    return said
 
 
 def clips_folder() -> Path:

@@ -68,7 +68,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     if keep is not None:
         keep.start()
         keys = ClipKeys(model, conditions.portrait, config, weights=keep.weights or weights_of(emo), reference=reference,
-                        device=device, dtype=dtype, renewal="" if renew is None else keep.renewal)
+                        device=device, dtype=dtype, renewal="" if renew is None else keep.renewal, together=together)
     for number in range(clips):
         clip = conditions.clip(number * model.clip_frames, clip_frames=model.clip_frames, margin_frames=model.audio_margin_frames)
         noise = torch.randn(shape, generator=generator)  # for a clip that is found too: clip k has the seed's k-th draw
