@@ -36,7 +36,8 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
          progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
-    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), seconds_per_frame, peak_rss_mb.
+    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), seconds_per_frame, peak_rss_mb,
+    and with CUDA peak_device_mb.
     clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
     a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the readers do; when the run is
     stopped, a playable video of what is done stands beside `out`.
@@ -99,9 +100,12 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
         if keep is not None:
             keep.lease.close()
     passed = time.monotonic() - began
-    return {"out": str(out), "frames": frames, "fps": audio.fps, "clips": count,
+    said = {"out": str(out), "frames": frames, "fps": audio.fps, "clips": count,
             "rendered": count if keep is None else keep.rendered, "seconds": round(passed, 2),
             "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
+    if torch.device(device).type == "cuda":
+        said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
+    return said
 
 
 def clips_folder() -> Path:
@@ -146,6 +150,14 @@ def main(arguments: list[str] | None = None) -> int:
                         f"(the model's own; built-in: {defaults['audio_guidance']}); 1 is twice as fast")
     parser.add_argument("--reference-guidance", type=float, help="how strongly the portrait is kept (the model's own; built-in: "
                         f"{defaults['reference_guidance']})")
+    for kind in ("audio", "reference"):
+        parser.add_argument(f"--{kind}-guidance-start", type=float, help=f"{kind} guidance acts from this part of the steps on (0)")
+        parser.add_argument(f"--{kind}-guidance-end", type=float, help="and up to this part (1); without guidance a step takes half "
+                            "the time")
+    parser.add_argument("--deep-cache", type=int, metavar="N", help="ask the coarse levels of the network in every Nth step only, "
+                        "and repeat their answer between: faster, and not quite the same (1)")
+    parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False, help="for Hallo's networks: "
+                        "do not deal out identity tokens as Hallo's own code does")
     parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")

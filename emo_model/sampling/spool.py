@@ -35,6 +35,7 @@ FORMAT = "comfyui-emo clip 1"
 CLIP = re.compile(r"[0-9a-f]{64}\.safetensors")  # nothing else in the folder is ours to delete
 PART = re.compile(r"[0-9a-f]{64}\.([0-9a-f]{16})\.part")  # by the lease of the run that writes it
 LEASE = re.compile(r"([0-9a-f]{16})\.lease")
+LONGEST_RUN = 7 * 86_400  # seconds; asked only where nothing tells whether a run lives
 GB = 1e9
 
 
@@ -115,15 +116,17 @@ def machine_of(device: torch.device | str, dtype: torch.dtype) -> str:
 class ClipKeys:
     """The names of a video's clips. What all clips share is hashed once; what a clip has of its own, with each.
 
-    weights: `weights_of` the model; renewal: names what becomes of motion frames between clips, "" if nothing.
+    weights: `weights_of` the model; renewal: names what becomes of motion frames between clips, "" if nothing; together: see
+    `guided`, it decides on the last bits.
     """
 
     def __init__(self, model: ModelConfig, portrait: Portrait, config: SamplingConfig, *, weights: str,
-                 reference: ReferenceFeatures | None, device: torch.device | str, dtype: torch.dtype, renewal: str = ""):
+                 reference: ReferenceFeatures | None, device: torch.device | str, dtype: torch.dtype, renewal: str = "",
+                 together: bool = True):
         sampling = dataclasses.asdict(config)
         del sampling["head_speed"]  # clips have their own speeds
         digest = _Digest(FORMAT, _code(), weights, model.to_json(), repr(sorted(sampling.items())), machine_of(device, dtype),
-                         renewal)
+                         renewal, str(together))
         digest.add("portrait", portrait.latents)
         digest.add("identity", portrait.identity)
         for name, feature in _features(reference):
@@ -214,7 +217,8 @@ class Lease:
         self.name = secrets.token_hex(8)
         self.path = folder / f"{self.name}.lease"
         self.file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115
-        _lock(self.file, wait=False)
+        with contextlib.suppress(OSError):
+            _lock(self.file, wait=False)
         self.file.write(f"process {os.getpid()}\n")
         self.file.flush()
 
@@ -274,6 +278,9 @@ class SpoolRun:
         except OSError as error:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
+            if _read(path) is not None:  # another run saved it meanwhile; Windows lets no one replace a file that is being read
+                self.keys.append(key)
+                return
             free = shutil.disk_usage(self.spool.folder).free if self.spool.folder.is_dir() else 0
             raise type(error)(
                 error.errno, f"clip {len(self.keys) + 1} could not be kept in {self.spool.folder}: {error.strerror}; "
@@ -373,7 +380,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _lock(file, *, wait: bool) -> None:
-    """Lock an open file for this process alone. Raises BlockingIOError where another holds it and `wait` is off."""
+    """Lock an open file for this process alone. Raises BlockingIOError where another holds it and `wait` is off, and OSError
+    where the file system knows no locks.
+    """
     if os.name == "nt":
         import msvcrt
 
@@ -392,14 +401,15 @@ def _lock(file, *, wait: bool) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One at a time, over all processes."""
+    """One at a time, over all processes; where the file system knows no locks, as many as come."""
     with open(path, "a+", encoding="utf-8") as file:
-        _lock(file, wait=True)
+        with contextlib.suppress(OSError):
+            _lock(file, wait=True)
         yield
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a lease's run lives; the file of a dead one is removed."""
+    """Whether a lease's run lives; the file of a dead one is removed. Without locks, a young lease counts as a living one."""
     try:
         with open(path, "a+", encoding="utf-8") as file:
             _lock(file, wait=False)
@@ -407,6 +417,8 @@ def _is_held(path: Path) -> bool:
         return True
     except FileNotFoundError:
         return False
+    except OSError:
+        return time.time() - path.stat().st_mtime < LONGEST_RUN
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
     return False

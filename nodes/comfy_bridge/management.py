@@ -68,7 +68,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def interruptible(module: nn.Module) -> Iterator[None]:
     """Inside, every block of `module` looks whether the user has cancelled, many times per step."""
     blocks = (part for part in module.modules() if next(part.children(), None) is not None)
-    hooks = [block.register_forward_pre_hook(_stop_if_cancelled) for block in blocks]
+    hooks = [block.register_forward_pre_hook(stop_if_cancelled) for block in blocks]
     try:
         yield
     finally:
@@ -76,7 +76,7 @@ def interruptible(module: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _stop_if_cancelled(*_) -> None:
+def stop_if_cancelled(*_) -> None:
     management.throw_exception_if_processing_interrupted()
 
 

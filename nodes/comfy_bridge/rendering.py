@@ -11,6 +11,7 @@ from ...emo_model.sampling.clips import StepReport, count_clips, generate_clips
 from ...emo_model.sampling.estimate import estimate, minutes_and_seconds
 from ...emo_model.sampling.spool import SpooledClips
 from ...emo_model.types import Conditions, MotionFrames, ReferenceFeatures
+from .management import stop_if_cancelled
 from .parts import EmoModel
 from .running import Progress, show, tell
 from .spools import clips_spool, output_folder, way_through
@@ -37,7 +38,8 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
                         feature_bytes=conditions.audio.frames.numel() * 4)
 
     try:
-        finished = sum(1 for _ in generate_clips(model.patcher.model, conditions, finished_only=True, **how))
+        there = generate_clips(model.patcher.model, conditions, finished_only=True, on_step=stop_if_cancelled, **how)
+        finished = sum(1 for _ in there)
         if finished_only and not finished:
             raise ValueError(f"No clip of this video is finished yet in {spool.folder}. Set 'render' to 'all clips'.")
         if finished < clips and not finished_only:

@@ -53,13 +53,10 @@ class Progress:
         self.bar = comfy.utils.ProgressBar(total)
         self.began = None  # (time, steps done) when work began that is not an earlier run's
         self.animation = None
-        if config is not None and config.latent_rgb:
-            colours = comfy.latent_formats.LatentFormat()
-            colours.latent_channels = config.latent_channels
-            *colours.latent_rgb_factors, colours.latent_rgb_factors_bias = map(list, config.latent_rgb)
-            previewer = latent_preview.get_previewer(device, colours)
-            if previewer is not None:
-                self.animation = _Animation(previewer, self._send)
+        colours = None if config is None else _colours(config)
+        previewer = None if colours is None else latent_preview.get_previewer(device, colours)
+        if previewer is not None:
+            self.animation = _Animation(previewer, config.image_size, self._send)
 
     def __enter__(self) -> Progress:
         return self
@@ -96,17 +93,27 @@ class Progress:
         self.bar.update_absolute(self.done, self.total, preview)
 
 
+def _colours(config: ModelConfig) -> comfy.latent_formats.LatentFormat | None:
+    """How latents look: the model's own colours, or Stable Diffusion's where its VAE is used; None: nobody knows."""
+    if config.latent_rgb:
+        colours = comfy.latent_formats.LatentFormat()
+        colours.latent_channels = config.latent_channels
+        *colours.latent_rgb_factors, colours.latent_rgb_factors_bias = map(list, config.latent_rgb)
+        return colours
+    return comfy.latent_formats.SD15() if config.autoencoder is None else None
+
+
 class _Animation:
     """The frames of the latest estimate, one after another, until it is stopped."""
 
-    def __init__(self, previewer, send: Callable[[tuple], None]):
-        self.previewer, self.send = previewer, send
+    def __init__(self, previewer, size: int, send: Callable[[tuple], None]):
+        self.previewer, self.size, self.send = previewer, size, send
         self.latents, self.ended = None, threading.Event()
         context = contextvars.copy_context()  # knows which node runs
         self.thread = threading.Thread(target=context.run, args=(self._run,), name="EMO preview", daemon=True)
 
     def show(self, latents: Tensor) -> None:
-        self.latents = latents.detach().float().cpu()
+        self.latents = latents.detach().float()
         if not self.thread.is_alive() and not self.ended.is_set():
             self.thread.start()
 
@@ -122,7 +129,8 @@ class _Animation:
             latents = self.latents
             frame = latents[:, :, number % latents.shape[2]]
             kind, picture, limit = self.previewer.decode_latent_to_preview_image("JPEG", frame)
-            picture = picture.resize((picture.width * 8, picture.height * 8), Image.Resampling.BICUBIC)
+            if picture.width < self.size:
+                picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
             if self.ended.is_set():
                 return
             try:

@@ -252,6 +252,7 @@ def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(bridge, p
     assert bridge.Progress(1, config=coloured, device=CPU).animation is None
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
     assert bridge.Progress(1, config=plain, device=CPU).animation is None
+    assert bridge.Progress(1, config=config.PRESETS["hallo"], device=CPU).animation is not None  # Stable Diffusion's colours
     shown = []
     with bridge.Progress(2, config=coloured, device=CPU) as progress:
         progress.bar.update_absolute = lambda done, total, preview: shown.append((done, total, preview))

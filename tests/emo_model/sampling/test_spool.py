@@ -184,7 +184,7 @@ def test_all_that_a_video_is_made_from_is_in_the_name_of_its_first_clip(config, 
 
 
 @pytest.mark.parametrize("change", [
-    {"weights": "v"}, {"config": replace(QUICK, seed=1)}, {"config": replace(QUICK, steps=3)}, {"dtype": torch.float16},
+    {"weights": "v"}, {"together": False}, {"config": replace(QUICK, seed=1)}, {"config": replace(QUICK, steps=3)}, {"dtype": torch.float16},
     {"config": replace(QUICK, sampler="dpmpp_2m")}, {"config": replace(QUICK, audio_guidance=1.1)}, {"renewal": "vae"},
     {"config": replace(QUICK, reference_guidance=1.1)}, {"reference": ReferenceFeatures({"a": torch.zeros(1)})}])
 def test_how_it_is_made_is_in_the_name_too(config, conditions, change):
@@ -357,6 +357,37 @@ def test_clips_of_a_video_that_is_still_held_are_not_removed_by_another_run(emo,
     del clips
     with strict.run():
         assert not list(spool.folder.glob("*.safetensors"))
+
+
+def test_where_files_cannot_be_locked_runs_go_on_and_clips_are_safe_for_a_week(config, conditions, render, spool, monkeypatch):
+    import emo_model.sampling.spool as module
+
+    def no_locks(file, *, wait):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(module, "_lock", no_locks)
+    strict = Spool(spool.folder, SpoolLimits(max_gb=0, max_days=0))
+    with spool.run() as keep:
+        assert render(conditions(config, frames=LONG))[1] == 8
+        with strict.run():
+            assert len(list(spool.folder.glob("*.safetensors"))) == 8
+        os.utime(keep.lease.path, (time.time() - 8 * 86_400,) * 2)
+        with strict.run():
+            assert not list(spool.folder.glob("*.safetensors"))
+
+
+def test_a_clip_that_another_run_saved_meanwhile_counts(emo, config, conditions, render, spool, monkeypatch):
+    """Windows lets no one replace a file that is being read."""
+    render(conditions(config, frames=8))
+
+    def denied(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with spool.run() as keep:
+        monkeypatch.setattr(os, "replace", denied)
+        monkeypatch.setattr(keep, "find", lambda key: None)
+        video = torch.cat(list(generate_clips(emo, conditions(config, frames=8), config=QUICK, keep=keep)), dim=2)
+        assert len(keep.keys) == 2 and torch.equal(torch.cat(list(keep.clips(wanted=8, fps=25.0, config=config)), dim=2), video)
 
 
 def test_the_size_of_a_spool_is_told(config, conditions, render, spool):
