@@ -19,6 +19,9 @@ class EmoLoadModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input("model_name", options=comfy_bridge.model_names(), default=comfy_bridge.BUILT_IN,
                                tooltip="The built-in model, or a file of ComfyUI/models/emo: of this pack, or Hallo's net.pth."),
+                io.Boolean.Input("compile", default=False, optional=True,
+                                 tooltip="Compile the networks with torch.compile: the first clip takes minutes longer, all clips "
+                                         "after it less time. Where there is no compiler, the log says so and nothing changes."),
             ],
             outputs=[
                 EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO Sampler."),
@@ -39,5 +42,5 @@ class EmoLoadModel(io.ComfyNode):
         return comfy_bridge.fingerprint(model_name)
 
     @classmethod
-    def execute(cls, model_name: str) -> io.NodeOutput:
-        return io.NodeOutput(*comfy_bridge.load_model(model_name))
+    def execute(cls, model_name: str, compile: bool = False) -> io.NodeOutput:  # noqa: A002: the input's name
+        return io.NodeOutput(*comfy_bridge.load_model(model_name, compiled=compile))
