@@ -48,10 +48,10 @@ class EmoModel:
         weights = sum(weight.numel() for weight in emo.parameters())
         stored = management.unet_dtype(device=device, model_params=weights, weight_dtype=next(emo.parameters()).dtype)
         compute = management.unet_manual_cast(stored, device) or stored
-        emo = managed(emo.to(stored))
-        if compiled:
-            compile_blocks(emo, device=device)
-        return cls(config, patcher_of(emo, device, management.unet_offload_device()), compute, weights_of(emo))
+        emo = managed(emo.to(stored).to(memory_format=torch.channels_last))
+        compiled = compiled and compile_blocks(emo, device=device)
+        return cls(config, patcher_of(emo, device, management.unet_offload_device()), compute,
+                   weights_of(emo) + compiled * " compiled")
 
     @property
     def fingerprint(self) -> str:
@@ -146,6 +146,9 @@ def load_model(name: str, *, compiled: bool = False) -> tuple[EmoModel, BuiltInA
     emo = EmoModel.of(bundle.emo, config, compiled=compiled)
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)
+    if "sampling" in bundle.card:
+        logging.info("EMO: '%s' is made for %d steps and audio_guidance %g; set them in EMO Sampler", name, bundle.sampling.steps,
+                     bundle.sampling.audio_guidance)
     return emo, audio_encoder, vae
 
 
