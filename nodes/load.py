@@ -39,7 +39,7 @@ class EmoLoadModel(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str) -> str:
+    def fingerprint_inputs(cls, model_name: str, compile: bool = False) -> str:  # noqa: A002
         return comfy_bridge.fingerprint(model_name)
 
     @classmethod

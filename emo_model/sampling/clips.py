@@ -11,7 +11,8 @@ from torch import Tensor
 from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import Conditions, MotionFrames, ReferenceFeatures
-from .guidance import guided_by
+from .estimate import count_clips
+from .guidance import fits_together, guided_by
 from .samplers import sample
 from .schedule import NoiseSchedule
 from .spool import ClipKeys, SpoolRun, weights_of
@@ -36,14 +37,10 @@ def ignore(report: StepReport) -> None:
     """No one listens."""
 
 
-def count_clips(frames: int, clip_frames: int) -> int:
-    return -(-frames // clip_frames)
-
-
 def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                    renew: Callable[[Tensor], Tensor] | None = None, motion: MotionFrames = MotionFrames(),  # noqa: B008
-                   keep: SpoolRun | None = None, finished_only: bool = False, together: bool = True,
+                   keep: SpoolRun | None = None, finished_only: bool = False, together: bool | None = None,
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
@@ -56,7 +53,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     raise to stop the run.
     keep: a run on a spool. Clips that lie there are taken from it, each new one is on the disk before it is yielded. With
     `finished_only` nothing is rendered, and the video ends before the first clip that is missing.
-    together: see `guided_by`.
+    together: see `guided_by`; None: where memory allows it.
     """
     model = emo.config
     schedule = NoiseSchedule(model)
@@ -88,7 +85,8 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                 motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))
                 context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip)
             latents = sample(
-                guided_by(emo, context, config, schedule.timesteps(config.steps), together=together),
+                guided_by(emo, context, config, schedule.timesteps(config.steps),
+                          together=fits_together(model, device, dtype) if together is None else together),
                 noise.to(device), schedule, sampler=config.sampler, steps=config.steps, generator=_clips_own(config.seed, number),
                 on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
             if keep is not None:
