@@ -43,5 +43,5 @@ class EmoLoadModel(io.ComfyNode):
         return comfy_bridge.fingerprint(model_name)
 
     @classmethod
-    def execute(cls, model_name: str, compile: bool = False) -> io.NodeOutput:  # noqa: A002: the input's name
+    def execute(cls, model_name: str, compile: bool = False) -> io.NodeOutput:  # noqa: A002
         return io.NodeOutput(*comfy_bridge.load_model(model_name, compiled=compile))

@@ -44,7 +44,7 @@ def is_compiled(part: nn.Module) -> bool:
 def _compiler_works(backend: str, device: torch.device | str) -> bool:
     try:
         torch.compile(lambda x: (x + 1).sin(), backend=backend)(torch.ones(8, device=device))
-    except Exception as error:  # noqa: BLE001: torch lets through whatever compilers and drivers raise
+    except Exception as error:  # torch lets through whatever compilers and drivers raise
         log.warning("the networks are not compiled, and run as they are: %s: %s", type(error).__name__,
                     " ".join(str(error).split())[:300])
         return False

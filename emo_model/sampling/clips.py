@@ -12,7 +12,7 @@ from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import Conditions, MotionFrames, ReferenceFeatures
 from .estimate import count_clips
-from .guidance import fits_together, guided_by
+from .guidance import guided_by
 from .samplers import sample
 from .schedule import NoiseSchedule
 from .spool import ClipKeys, SpoolRun, weights_of
@@ -40,7 +40,7 @@ def ignore(report: StepReport) -> None:
 def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                    renew: Callable[[Tensor], Tensor] | None = None, motion: MotionFrames = MotionFrames(),  # noqa: B008
-                   keep: SpoolRun | None = None, finished_only: bool = False, together: bool | None = None,
+                   keep: SpoolRun | None = None, finished_only: bool = False, together: bool = True,
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
@@ -53,7 +53,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     raise to stop the run.
     keep: a run on a spool. Clips that lie there are taken from it, each new one is on the disk before it is yielded. With
     `finished_only` nothing is rendered, and the video ends before the first clip that is missing.
-    together: see `guided_by`; None: where memory allows it.
+    together: see `guided_by`; clips count as kept only if they were guided so, for rounding differs.
     """
     model = emo.config
     schedule = NoiseSchedule(model)
@@ -86,8 +86,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                 motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))
                 context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip)
             latents = sample(
-                guided_by(emo, context, config, schedule.timesteps(config.steps),
-                          together=fits_together(model, device, dtype) if together is None else together),
+                guided_by(emo, context, config, schedule.timesteps(config.steps), together=together),
                 noise.to(device), schedule, sampler=config.sampler, steps=config.steps, generator=_clips_own(config.seed, number),
                 on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
             if keep is not None:

@@ -7,22 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig, SamplingConfig
+from ..config import SamplingConfig
 from ..models.context import Context, Projected
 from ..models.emo import Emo
 from ..models.unet import Inner
-from .estimate import activation_bytes
 from .mixed_identity import mix_identity
 from .samplers import Predict
-
-
-def fits_together(config: ModelConfig, device: torch.device | str, dtype: torch.dtype) -> bool:
-    """Whether the halves of guidance go into one batch: on a GPU if so much memory is free now, else always."""
-    if torch.device(device).type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch holds it, and nobody uses it
-    return activation_bytes(config, 2 * (config.clip_frames + config.motion_frames), dtype.itemsize) <= free
 
 
 def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_identity: bool = True,

@@ -6,8 +6,7 @@ import torch
 from emo_model.config import SamplingConfig
 from emo_model.models.context import Context
 from emo_model.models.seen import ZEROS
-from emo_model.sampling.estimate import activation_bytes
-from emo_model.sampling.guidance import fits_together, guided, guided_by
+from emo_model.sampling.guidance import guided, guided_by
 from emo_model.types import ReferenceFeatures
 
 BOTH, DEAF, NOBODY = 7.0, 3.0, 2.0  # what the fake model says with portrait and voice, without the voice, without either
@@ -92,13 +91,3 @@ def test_voice_and_portrait_have_intervals_of_their_own():
 def test_an_interval_that_is_none_is_refused(interval):
     with pytest.raises(ValueError, match="audio_guidance acts in a part of the steps"):
         SamplingConfig(audio_guidance_start=interval[0], audio_guidance_end=interval[1])
-
-
-def test_halves_go_into_one_batch_where_a_gpu_has_the_memory(config, monkeypatch):
-    needed = activation_bytes(config, 2 * (config.clip_frames + config.motion_frames), 2)
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
-    for free, fits in ((needed - 200, True), (needed - 201, False)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**12))
-        assert fits_together(config, "cuda:0", torch.float16) is fits
-    assert fits_together(config, "cpu", torch.float32)
