@@ -102,8 +102,9 @@ def test_every_option_changes_the_video(folder):
         assert talk(*arguments) == 0
         return read_video("talk.mp4")[0].tobytes()
 
-    options = [("--audio-guidance-end", "0.5"), ("--deep-cache", "4"), ("--sampler", "lcm"), ("--steps", "3"), ("--sampler", "dpmpp_2m"), ("--guidance", "3"), ("--reference-guidance", "2"),
-               ("--head-speed", "60"), ("--fit", "pad")]
+    options = [("--audio-guidance-end", "0.5"), ("--deep-cache", "4"), ("--sampler", "lcm"), ("--steps", "3"),
+               ("--sampler", "dpmpp_2m"), ("--guidance", "3"), ("--reference-guidance", "2"), ("--head-speed", "60"),
+               ("--fit", "pad")]
     videos = {(): video("--steps", "4")} | {option: video("--steps", "4", *option) for option in options}
     assert len(set(videos.values())) == 1 + len(options)
 
@@ -171,9 +172,11 @@ def test_another_end_renders_only_the_end(folder, capsys):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_leaves_a_playable_part_and_goes_on(folder, capsys, caplog, monkeypatch, stop):
+def test_a_stopped_run_leaves_a_playable_part_and_goes_on(folder, capsys, caplog, monkeypatch, request, stop):
     from emo_model.sampling import clips
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest runs in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     write_wav(folder / "voice.wav", 0.8)
     assert talk() == 0
     whole = read_video("talk.mp4")[0]

@@ -9,7 +9,7 @@ import pytest
 from comfyui_server import ROOT
 
 INPUTS = {  # widgets in the order in which workflows store them: never reorder, append optional ones at the end
-    "EmoLoadModel": ["model_name"],
+    "EmoLoadModel": ["model_name", "compile"],
     "EmoReferenceEncoder": ["model", "vae", "fit", "image"],
     "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model", "mix"],
     "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips"],
@@ -20,7 +20,7 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     "EmoClipsToLatent": ["clips"],
     "EmoContinueFrom": ["model", "clips", "video", "images", "vae"],
     "EmoSamplingOptions": ["audio_guidance_start", "audio_guidance_end", "reference_guidance_start", "reference_guidance_end",
-                           "deep_cache", "mixed_identity"],
+                           "deep_cache", "noise_scale", "mixed_identity"],
 }
 OUTPUTS = {
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
