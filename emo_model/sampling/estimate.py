@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import ModelConfig
+from ..config import ModelConfig, SamplingConfig
 from .clips import count_clips
 
 GB = 1e9
@@ -58,7 +58,7 @@ class Estimate:
                               "or take a shorter sound; what is finished stays.")
 
 
-def estimate(config: ModelConfig, *, frames: int, fps: float, steps: int, finished: int = 0, weights_bytes: int = 0,
+def estimate(config: ModelConfig, sampling: SamplingConfig, *, frames: int, fps: float, finished: int = 0, weights_bytes: int = 0,
              compute_bytes: int = 4, feature_bytes: int = 0, seconds_per_step: float | None = None) -> Estimate:
     """What a video of `frames` frames will take.
 
@@ -71,8 +71,8 @@ def estimate(config: ModelConfig, *, frames: int, fps: float, steps: int, finish
     pictures = 16 * config.image_size**2 * 3 * 4 * 4  # a block on its way from the decoder to the file
     return Estimate(
         frames, clips, finished,
-        None if seconds_per_step is None else left * steps * seconds_per_step / 60,
-        weights_bytes + activation_bytes(config, config.clip_frames + config.motion_frames, compute_bytes),
+        None if seconds_per_step is None else left * sampling.steps * seconds_per_step / 60,
+        weights_bytes + activation_bytes(config, frames_at_once(config, sampling), compute_bytes),
         weights_bytes + feature_bytes + pictures + 4 * clip_bytes(config),
         left * clip_bytes(config), round(frames * (config.image_size**2 * VIDEO_BYTES + SOUND_BYTES / fps) + cells))
 
@@ -80,6 +80,13 @@ def estimate(config: ModelConfig, *, frames: int, fps: float, steps: int, finish
 def clip_bytes(config: ModelConfig) -> int:
     """Of a clip's file."""
     return config.clip_frames * config.latent_channels * config.latent_size**2 * 4 + 4096
+
+
+def frames_at_once(config: ModelConfig, sampling: SamplingConfig) -> int:
+    """Frames in one batch: those of a clip and before it, once for each evaluation that guidance needs (see `guided`)."""
+    audio, reference = sampling.audio_guidance, sampling.reference_guidance
+    evaluations = 1 if audio == reference == 1 else 2 if reference in (1, audio) else 3
+    return (config.clip_frames + config.motion_frames) * evaluations
 
 
 def activation_bytes(config: ModelConfig, frames: int, compute_bytes: int) -> int:
