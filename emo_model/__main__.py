@@ -150,6 +150,14 @@ def main(arguments: list[str] | None = None) -> int:
                         f"(the model's own; built-in: {defaults['audio_guidance']}); 1 is twice as fast")
     parser.add_argument("--reference-guidance", type=float, help="how strongly the portrait is kept (the model's own; built-in: "
                         f"{defaults['reference_guidance']})")
+    for kind in ("audio", "reference"):
+        parser.add_argument(f"--{kind}-guidance-start", type=float, help=f"{kind} guidance acts from this part of the steps on (0)")
+        parser.add_argument(f"--{kind}-guidance-end", type=float, help="and up to this part (1); without guidance a step takes half "
+                            "the time")
+    parser.add_argument("--deep-cache", type=int, metavar="N", help="ask the coarse levels of the network in every Nth step only, "
+                        "and repeat their answer between: faster, and not quite the same (1)")
+    parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False, help="for Hallo's networks: "
+                        "do not deal out identity tokens as Hallo's own code does")
     parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")

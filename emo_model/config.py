@@ -150,7 +150,13 @@ class SamplingConfig:
     # EMO leaves open: the scales of guidance
     audio_guidance: float = 2.5  # 1: as trained; above: the mouth follows the voice more strongly
     reference_guidance: float = 1.0  # 1: as trained; above: the portrait is kept more strongly. Another evaluation when not 1
+    # guidance acts from this part of the steps on and up to that, 0..1; outside it costs nothing
+    audio_guidance_start: float = 0.0
+    audio_guidance_end: float = 1.0
+    reference_guidance_start: float = 0.0
+    reference_guidance_end: float = 1.0
     mixed_identity: bool = True  # Hallo: under guidance, read motion frames with the identity tokens that its own code gives them
+    deep_cache: int = 1  # the coarser levels are asked in every so-many-th step and repeat their answer between; 1: in all steps
     head_speed: float = 12.5  # degrees per second
     seed: int = 0
 
@@ -160,6 +166,18 @@ class SamplingConfig:
         for name in ("audio_guidance", "reference_guidance", "head_speed"):
             if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
+        for name in ("audio_guidance", "reference_guidance"):
+            start, end = getattr(self, f"{name}_start"), getattr(self, f"{name}_end")
+            if not 0 <= start <= end <= 1:
+                raise ValueError(f"{name} acts in a part of the steps, 0 <= start <= end <= 1, but got {start} to {end}")
+        if self.deep_cache < 1:
+            raise ValueError(f"deep_cache must be at least 1, got {self.deep_cache}")
+
+    def guidance_at(self, step: int) -> tuple[float, float]:
+        """(audio, reference): the scales of guidance in step 0, 1, ... of `steps`."""
+        return tuple(scale if start * self.steps <= step < end * self.steps else 1.0 for scale, start, end in (
+            (self.audio_guidance, self.audio_guidance_start, self.audio_guidance_end),
+            (self.reference_guidance, self.reference_guidance_start, self.reference_guidance_end)))
 
 
 def _refuse_unknown(part: type, values: dict) -> None:

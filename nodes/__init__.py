@@ -10,11 +10,12 @@ from .face_mask import EmoFaceMaskBuilder
 from .load import EmoLoadModel
 from .reference import EmoReferenceEncoder
 from .sampler import EmoSampler
+from .sampling_options import EmoSamplingOptions
 from .speed import EmoHeadSpeed
 from .video import EmoVideoCombine
 
 NODES = [EmoLoadModel, EmoReferenceEncoder, EmoAudioEncoder, EmoFaceMaskBuilder, EmoHeadSpeed, EmoSampler, EmoVideoCombine,
-         EmoClipsToLatent, EmoContinueFrom]
+         EmoClipsToLatent, EmoContinueFrom, EmoSamplingOptions]
 
 
 class EmoExtension(ComfyExtension):

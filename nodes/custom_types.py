@@ -29,6 +29,9 @@ ClipsType = io.Custom("EMO_CLIPS")
 MotionType = io.Custom("EMO_MOTION")
 """emo_model.types.MotionFrames"""
 
+OptionsType = io.Custom("EMO_OPTIONS")
+"""emo_model.config.SamplingConfig, of which EMO Sampler's own widgets are not read"""
+
 BoundingBoxType = io.Custom("BOUNDING_BOX")
 """Core's {x, y, width, height} in pixels, or lists of them; named here because ComfyUI 0.3 has no class for it."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ..emo_model.config import SAMPLING, SamplingConfig
@@ -15,6 +17,7 @@ from .custom_types import (
     EmoModelType,
     FaceMaskType,
     MotionType,
+    OptionsType,
     Reference,
     ReferenceType,
     SpeedType,
@@ -43,7 +46,8 @@ class EmoSampler(io.ComfyNode):
                              tooltip="Number of denoising steps of each clip; the time grows in proportion. "
                                      f"The built-in model takes {DEFAULTS.steps}, Hallo {HALLO.steps}."),
                 io.Combo.Input("sampler", options=list(SAMPLERS), default=DEFAULTS.sampler,
-                               tooltip="How a step is taken; 'ddim' is the paper's."),
+                               tooltip="How a step is taken: 'ddim' is the paper's, and 'euler' another name of it; 'dpmpp_2m' and "
+                                       "'unipc' get as far in fewer steps, from four on; 'lcm' is for models distilled for it."),
                 io.Float.Input("audio_guidance", default=DEFAULTS.audio_guidance, min=0.0, max=20.0, step=0.05,
                                tooltip="Factor of how strongly the mouth follows the voice: 1 as trained, above 1 more strongly. "
                                        f"Other values than 1 take more time. For Hallo, {HALLO.audio_guidance:g}."),
@@ -64,6 +68,8 @@ class EmoSampler(io.ComfyNode):
                 io.Combo.Input("render", options=list(RENDER), default=RENDER[0], optional=True,
                                tooltip="'all clips' renders those that are not finished yet; 'finished clips only' renders "
                                        "nothing and hands on what a stopped run has done, from the start."),
+                OptionsType.Input("options", optional=True,
+                                  tooltip="From EMO Sampling Options. Nothing connected: the most faithful, as it is."),
             ],
             outputs=[ClipsType.Output(display_name="clips",
                                       tooltip="For EMO Video Combine; EMO Clips To Latent makes a LATENT of it.")],
@@ -79,10 +85,10 @@ class EmoSampler(io.ComfyNode):
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
                 sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
-                render: str = RENDER[0]) -> io.NodeOutput:
+                render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
-        config = SamplingConfig(steps=steps, sampler=sampler, audio_guidance=audio_guidance,
-                                reference_guidance=reference_guidance, seed=seed)
+        config = replace(options, steps=steps, sampler=sampler, audio_guidance=audio_guidance,
+                         reference_guidance=reference_guidance, seed=seed)
         conditions = Conditions(reference.portrait, face_mask or whole_mask(model.config.image_size), audio_features,
                                 speed or Speed.constant(config.head_speed))
         return io.NodeOutput(comfy_bridge.render(

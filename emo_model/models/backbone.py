@@ -11,7 +11,7 @@ from .audio_transformer import AudioTransformer
 from .blocks import Look, SpatialTransformer
 from .seen import Answer, KeysValues, Seen, Zeros, look, per_frame
 from .temporal import TemporalModule
-from .unet import Beside, UNet
+from .unet import Beside, Inner, UNet
 
 
 class ReferenceAddition(nn.Module):
@@ -65,12 +65,12 @@ class Backbone(UNet):
         return {name: reader.project(features[name]) for name, reader in readers.items() if reader is not None}
 
     def forward(self, noisy: Tensor, timestep: Tensor, seen: dict[str, Seen], *, face: Look = None,
-                regions: tuple[Tensor, ...] = (), region_weights: Tensor | None = None) -> Tensor:
+                regions: tuple[Tensor, ...] = (), region_weights: Tensor | None = None, inner: Inner | None = None) -> Tensor:
         """noisy (B, C, F, H, W), timestep (B,) -> prediction (G B, C, F, H, W), of groups if what is `seen` has any.
 
         seen: what each layer looks at, by its name; what is None is skipped: EMO's first stage trains on single frames, without
         motion, voice or speed. For Hallo: face (B, C0, H, W) joins the features of the first convolution; regions (B, 3, N) by
-        level and region_weights (3,) for the audio modules.
+        level and region_weights (3,) for the audio modules. inner: see `UNet.walk`.
         """
         frames = noisy.shape[2]
 
@@ -87,5 +87,5 @@ class Backbone(UNet):
             return x
 
         x = self.walk(rearrange(noisy, "b c f h w -> (b f) c h w"), self.embed_time(timestep, noisy), visit,
-                      first=lambda x: look(x, face, lambda face, x: x if face is None else x + per_frame(face, len(x))))
+                      first=lambda x: look(x, face, lambda face, x: x if face is None else x + per_frame(face, len(x))), inner=inner)
         return rearrange(self.conv_out(F.silu(self.conv_norm_out(x))), "(b f) c h w -> b c f h w", f=frames)

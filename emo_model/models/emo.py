@@ -18,6 +18,7 @@ from .face_locator import FaceLocator
 from .identity_projection import IdentityProjection
 from .reference_net import ReferenceNet
 from .speed_layers import SpeedLayers
+from .unet import Inner
 
 
 class Emo(nn.Module):
@@ -123,13 +124,15 @@ class Emo(nn.Module):
         """Contexts of one clip as the backbone's layers read them; several are groups of a batch, to be evaluated together."""
         return project(self.backbone, contexts)
 
-    def predict(self, noisy: Tensor, timestep: Tensor, context: Context | Projected) -> Tensor:
+    def predict(self, noisy: Tensor, timestep: Tensor, context: Context | Projected, *, inner: Inner | None = None) -> Tensor:
         """noisy (B, C, F, h, w), timestep (B,) -> the model's prediction (noise or velocity, as config.prediction says).
 
         Of a context that was projected from several, (G B, C, F, h, w): what each of them says about the same noisy latents.
+        inner: keeps, or spares, what the coarser levels say (see `UNet.walk`).
         """
         ready = context if isinstance(context, Projected) else self.project(context)
         face = ready.face
         if not self.config.face_after_conv_in:
             noisy, face = noisy + face[:, :, None], None
-        return self.backbone(noisy, timestep, ready.layers, face=face, regions=ready.regions, region_weights=ready.region_weights)
+        return self.backbone(noisy, timestep, ready.layers, face=face, regions=ready.regions,
+                             region_weights=ready.region_weights, inner=inner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,17 @@ class Beside(NamedTuple):
 
 
 Visit = Callable[[str, Beside, Tensor], Tensor]  # (name, what stands beside, x) -> x
+
+
+@dataclass
+class Inner:
+    """What the levels below the finest said last, (B F, C, H, W); while it `repeats`, they are not asked again.
+
+    They change slowly from step to step (arXiv 2312.00858), but they do change: repeating is not exact.
+    """
+
+    said: Tensor | None = None
+    repeats: bool = False
 
 
 class TimeEmbedding(nn.Module):
@@ -124,11 +136,13 @@ class UNet(nn.Module):
         for level, block in enumerate(self.up_blocks):
             yield from (block.beside(f"up_blocks.{level}", index) for index in range(len(block.resnets)))
 
-    def walk(self, x: Tensor, time: Tensor, visit: Visit, *, first: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+    def walk(self, x: Tensor, time: Tensor, visit: Visit, *, first: Callable[[Tensor], Tensor] = lambda x: x,
+             inner: Inner | None = None) -> Tensor:
         """x (B F, C, H, W) latents, time (B, T) -> (B F, C0, H, W).
 
         `visit` is called after each resnet but the mid block's second, `first` after the first convolution. Either may answer
         with several times as many rows, groups of the batch that part there; then there are as many at the end.
+        inner: keeps what the coarser levels say, or, if it `repeats`, spares them.
         """
         x = first(self.conv_in(x.contiguous(memory_format=torch.channels_last)))
         skips = [x]
@@ -136,12 +150,25 @@ class UNet(nn.Module):
             for index, resnet in enumerate(block.resnets):
                 x = block.visit(f"down_blocks.{level}", index, resnet(x, time), visit)
                 skips.append(x)
+            if inner is not None and inner.repeats:
+                break
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0](x)
                 skips.append(x)
+        coarser = len(self.up_blocks) - 1
+        if inner is None or not inner.repeats:
+            x = self._up(range(coarser), self._mid(x, time, visit), skips, time, visit)
+        if inner is not None:
+            x = inner.said = inner.said if inner.repeats else x
+        return self._up(range(coarser, coarser + 1), x, skips, time, visit)
+
+    def _mid(self, x: Tensor, time: Tensor, visit: Visit) -> Tensor:
         x = self.mid_block.visit("mid_block", 0, self.mid_block.resnets[0](x, time), visit)
-        x = self.mid_block.resnets[1](x, time)
-        for level, block in enumerate(self.up_blocks):
+        return self.mid_block.resnets[1](x, time)
+
+    def _up(self, levels: range, x: Tensor, skips: list[Tensor], time: Tensor, visit: Visit) -> Tensor:
+        for level in levels:
+            block = self.up_blocks[level]
             for index, resnet in enumerate(block.resnets):
                 x = block.visit(f"up_blocks.{level}", index, resnet(torch.cat([x, for_groups(skips.pop(), len(x))], dim=1), time),
                                 visit)

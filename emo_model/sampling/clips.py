@@ -11,7 +11,7 @@ from torch import Tensor
 from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import Conditions, MotionFrames, ReferenceFeatures
-from .guidance import guided
+from .guidance import guided_by
 from .samplers import sample
 from .schedule import NoiseSchedule
 from .spool import ClipKeys, SpoolRun, weights_of
@@ -56,7 +56,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     raise to stop the run.
     keep: a run on a spool. Clips that lie there are taken from it, each new one is on the disk before it is yielded. With
     `finished_only` nothing is rendered, and the video ends before the first clip that is missing.
-    together: see `guided`.
+    together: see `guided_by`.
     """
     model = emo.config
     schedule = NoiseSchedule(model)
@@ -88,14 +88,18 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                 motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))
                 context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip)
             latents = sample(
-                guided(emo, context, audio=config.audio_guidance, reference=config.reference_guidance,
-                       mixed_identity=config.mixed_identity, together=together),
-                noise.to(device), schedule, sampler=config.sampler, steps=config.steps,
+                guided_by(emo, context, config, schedule.timesteps(config.steps), together=together),
+                noise.to(device), schedule, sampler=config.sampler, steps=config.steps, generator=_clips_own(config.seed, number),
                 on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
             if keep is not None:
                 keep.save(key, latents)
         before = MotionFrames.last_of(latents, model.motion_frames).latents
         yield latents[:, :, :clip.frames]
+
+
+def _clips_own(seed: int, number: int) -> torch.Generator:
+    """For what a sampler draws on its way: the same for clip `number`, whether the clips before it were rendered or found."""
+    return torch.Generator().manual_seed((seed + (number + 1) * 0x9E37_79B9_7F4A_7C15) % 2**64)
 
 
 def _read_portrait(emo: Emo, conditions: Conditions, reference: ReferenceFeatures | None, device: torch.device | str,

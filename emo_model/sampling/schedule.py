@@ -43,6 +43,16 @@ class NoiseSchedule:
         squared = torch.where(timestep < 0, 1.0, self.alphas_cumprod[timestep.cpu().clamp(min=0)])
         return squared.sqrt(), (1 - squared).sqrt()
 
+    def numbers(self, timestep: int) -> tuple[float, float]:
+        """`scales` of one timestep as plain numbers: no device has to be asked for them, and none is waited for."""
+        alpha, sigma = self.scales(timestep)
+        return alpha.item(), sigma.item()
+
+    def log_snr(self, timestep: int) -> float:
+        """log(alpha / sigma): rises from minus infinity (pure noise, if the schedule begins there) to infinity (clean)."""
+        alpha, sigma = self.scales(timestep)
+        return (alpha.log() - sigma.log()).item()
+
     def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """clean and noise (B, ...), timestep (B,) -> noisy (B, ...)."""
         alpha, sigma = self._spread(timestep, clean)
@@ -57,7 +67,7 @@ class NoiseSchedule:
 
     def clean_and_noise(self, noisy: Tensor, said: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
         """The clean latents and the noise that the model's answer stands for."""
-        alpha, sigma = (scale.to(noisy.device) for scale in self.scales(timestep))
+        alpha, sigma = self.numbers(timestep)
         if self.prediction == "epsilon":
             return (noisy - sigma * said) / alpha, said
         return alpha * noisy - sigma * said, sigma * noisy + alpha * said

@@ -102,7 +102,7 @@ def test_every_option_changes_the_video(folder):
         assert talk(*arguments) == 0
         return read_video("talk.mp4")[0].tobytes()
 
-    options = [("--steps", "3"), ("--sampler", "dpmpp_2m"), ("--guidance", "3"), ("--reference-guidance", "2"),
+    options = [("--audio-guidance-end", "0.5"), ("--deep-cache", "4"), ("--sampler", "lcm"), ("--steps", "3"), ("--sampler", "dpmpp_2m"), ("--guidance", "3"), ("--reference-guidance", "2"),
                ("--head-speed", "60"), ("--fit", "pad")]
     videos = {(): video("--steps", "4")} | {option: video("--steps", "4", *option) for option in options}
     assert len(set(videos.values())) == 1 + len(options)

@@ -15,10 +15,12 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips"],
     "EmoHeadSpeed": ["speed", "curve"],
     "EmoSampler": ["model", "reference", "audio_features", "seed", "steps", "sampler", "audio_guidance", "reference_guidance",
-                   "face_mask", "speed", "vae", "motion", "render"],
+                   "face_mask", "speed", "vae", "motion", "render", "options"],
     "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio", "clips", "sound"],
     "EmoClipsToLatent": ["clips"],
     "EmoContinueFrom": ["model", "clips", "video", "images", "vae"],
+    "EmoSamplingOptions": ["audio_guidance_start", "audio_guidance_end", "reference_guidance_start", "reference_guidance_end",
+                           "deep_cache", "mixed_identity"],
 }
 OUTPUTS = {
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
@@ -30,6 +32,7 @@ OUTPUTS = {
     "EmoVideoCombine": ["VIDEO"],
     "EmoClipsToLatent": ["LATENT"],
     "EmoContinueFrom": ["EMO_MOTION"],
+    "EmoSamplingOptions": ["EMO_OPTIONS"],
 }
 
 
@@ -62,11 +65,24 @@ def test_execute_takes_exactly_the_inputs_and_may_miss_only_the_optional(pack, n
 
 def test_defaults_are_those_of_the_library(pack):
     defaults = dataclasses.asdict(pack["emo_model.config"].SamplingConfig())
-    widgets = {one.id: one.default for one in pack.nodes["EmoSampler"].define_schema().inputs if hasattr(one, "default")}
-    elsewhere = {"head_speed", "mixed_identity"}  # a node of its own; a part of Hallo, which no node loads yet
+    widgets = {one.id: one.default for name in ("EmoSampler", "EmoSamplingOptions")
+               for one in pack.nodes[name].define_schema().inputs if hasattr(one, "default")}
     assert widgets.pop("render") == "all clips"  # what to do, not how
-    assert widgets == {key: value for key, value in defaults.items() if key not in elsewhere}
-    assert pack.nodes["EmoHeadSpeed"].define_schema().inputs[0].default == defaults["head_speed"]
+    assert pack.nodes["EmoHeadSpeed"].define_schema().inputs[0].default == defaults.pop("head_speed")
+    assert widgets == defaults
+
+
+def test_sampling_options_as_they_come_change_nothing(pack):
+    inputs = pack.nodes["EmoSamplingOptions"].define_schema().inputs
+    options, = pack.run("EmoSamplingOptions", **{one.id: one.default for one in inputs}).result
+    assert options == pack["emo_model.config"].SamplingConfig()
+
+
+def test_a_part_of_the_steps_that_ends_before_it_begins_is_refused(pack):
+    check = pack.nodes["EmoSamplingOptions"].validate_inputs
+    answer = check(audio_guidance_start=0.0, audio_guidance_end=1.0, reference_guidance_start=0.6, reference_guidance_end=0.5)
+    assert "from 0.6 to 0.5" in answer and answer.endswith(".")
+    assert check(audio_guidance_start=0.6, audio_guidance_end=None, reference_guidance_start=0, reference_guidance_end=0) is True
 
 
 def test_a_box_comes_by_wire_only(pack):

@@ -161,3 +161,15 @@ def test_everything_follows_the_device_it_was_given(config, conditions, sampler,
     sampling = SamplingConfig(steps=steps, sampler=sampler, audio_guidance=1.0, reference_guidance=reference_guidance)
     clips = list(generate_clips(emo, conditions(config, frames=frames), config=sampling, device="meta"))
     assert [clip.device.type for clip in clips] == ["meta"] * len(clips) and sum(clip.shape[2] for clip in clips) == frames
+
+
+def test_what_a_sampler_draws_on_its_way_is_the_clips_own(config, recorder, conditions, monkeypatch):
+    """Of a run and of one that continues it: clip 2 is not told whether clip 1 was rendered."""
+    from emo_model.sampling import clips
+
+    given, generate = [], clips.sample
+    monkeypatch.setattr(clips, "sample", lambda *args, generator, **kept: given.append(generator.initial_seed()) or generate(
+        *args, generator=generator, **kept))
+    for seed in (5, 5, 6, 2**64 - 1):
+        list(generate_clips(recorder, conditions(config, frames=12), config=replace(PLAIN, seed=seed, sampler="lcm")))
+    assert given[:3] == given[3:6] and len(set(given)) == 9

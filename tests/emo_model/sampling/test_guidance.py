@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from emo_model.config import SamplingConfig
 from emo_model.models.context import Context
 from emo_model.models.seen import ZEROS
-from emo_model.sampling.guidance import guided
+from emo_model.sampling.guidance import guided, guided_by
 from emo_model.types import ReferenceFeatures
 
 BOTH, DEAF, NOBODY = 7.0, 3.0, 2.0  # what the fake model says with portrait and voice, without the voice, without either
@@ -55,3 +56,38 @@ def test_scale_one_is_the_model_itself():
 
 def test_audio_guidance_never_asks_without_the_portrait():
     assert [asked[:2] for asked in ask(2.0, 1.0)[1]] == [(True, True), (True, False)]
+
+
+def scales_asked(**settings) -> list[tuple[float, int]]:
+    """(what is said, evaluations) in each of ten steps."""
+    config, made = SamplingConfig(steps=10, **settings), []
+    context = Context(ReferenceFeatures({"a": torch.ones(1, 3, 4)}), None, torch.ones(1, 5, 5, 4), None, torch.zeros(1, 4, 1, 2, 2))
+    emo, timesteps = FakeEmo(), list(range(999, 0, -100))
+    predict = guided_by(emo, context, config, timesteps)
+    for timestep in timesteps:
+        before = len(emo.asked)
+        said = predict(torch.zeros(1, 4, 5, 2, 2), timestep).flatten()[0].item()
+        made.append((said, len(emo.asked) - before))
+    return made
+
+
+def test_guidance_acts_only_within_its_part_of_the_steps():
+    guided_step, plain = (DEAF + 2 * (BOTH - DEAF), 2), (BOTH, 1)
+    assert scales_asked(audio_guidance=2.0) == [guided_step] * 10
+    middle = scales_asked(audio_guidance=2.0, audio_guidance_start=0.2, audio_guidance_end=0.5)
+    assert middle == [plain] * 2 + [guided_step] * 3 + [plain] * 5
+    assert scales_asked(audio_guidance=2.0, audio_guidance_start=0.5, audio_guidance_end=0.5) == [plain] * 10
+
+
+def test_voice_and_portrait_have_intervals_of_their_own():
+    asked = scales_asked(audio_guidance=2.0, audio_guidance_start=0.0, audio_guidance_end=0.6, reference_guidance=1.5,
+                         reference_guidance_start=0.4, reference_guidance_end=1.0)
+    assert [evaluations for _, evaluations in asked] == [2] * 4 + [3] * 6
+    assert asked[5][0] == pytest.approx(NOBODY + 1.5 * (DEAF - NOBODY) + 2.0 * (BOTH - DEAF))
+    assert asked[9][0] == pytest.approx(BOTH + 0.5 * (DEAF - NOBODY))
+
+
+@pytest.mark.parametrize("interval", [(-0.1, 1.0), (0.0, 1.1), (0.6, 0.5)])
+def test_an_interval_that_is_none_is_refused(interval):
+    with pytest.raises(ValueError, match="audio_guidance acts in a part of the steps"):
+        SamplingConfig(audio_guidance_start=interval[0], audio_guidance_end=interval[1])

@@ -1,0 +1,57 @@
+"""EMO Sampling Options: what the sampler need not ask everyone."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..emo_model.config import SamplingConfig
+from .custom_types import OptionsType
+
+DEFAULTS = SamplingConfig()
+
+
+def part(name: str, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(name, default=getattr(DEFAULTS, name), min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+
+
+class EmoSamplingOptions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmoSamplingOptions",
+            display_name="EMO Sampling Options",
+            category="EMO",
+            description="Trades a little fidelity for time, for EMO Sampler. As it comes, it changes nothing.",
+            inputs=[
+                part("audio_guidance_start", "Guidance by the voice begins at this part of the steps (0 to 1); 0 is the first."),
+                part("audio_guidance_end", "Guidance by the voice ends at this part of the steps (0 to 1); 1 is the last. A step "
+                                           "without guidance takes about half the time."),
+                part("reference_guidance_start", "Guidance by the portrait begins at this part of the steps (0 to 1)."),
+                part("reference_guidance_end", "Guidance by the portrait ends at this part of the steps (0 to 1)."),
+                io.Int.Input("deep_cache", default=DEFAULTS.deep_cache, min=1, max=10,
+                             tooltip="The coarse levels of the network are asked in every so-many-th step, and their answer is "
+                                     "repeated in the steps between: faster, and not quite the same. 1: in all steps."),
+                io.Boolean.Input("mixed_identity", default=DEFAULTS.mixed_identity,
+                                 tooltip="For Hallo under reference guidance: deal the tokens of who is shown out as Hallo's own "
+                                         "code does, which its weights are used with. Other models have no such tokens."),
+            ],
+            outputs=[OptionsType.Output(display_name="options", tooltip="For EMO Sampler.")])
+
+    @classmethod
+    def validate_inputs(cls, audio_guidance_start: float | None, audio_guidance_end: float | None,
+                        reference_guidance_start: float | None, reference_guidance_end: float | None) -> bool | str:
+        for kind, start, end in (("audio", audio_guidance_start, audio_guidance_end),
+                                 ("reference", reference_guidance_start, reference_guidance_end)):
+            given = [value for value in (start, end) if value is not None]  # a linked one is not known yet
+            if any(not 0 <= value <= 1 for value in given) or given != sorted(given):
+                return (f"Guidance by {kind} goes from {start} to {end}: both are parts of the steps from 0 to 1, and the first is "
+                        "not above the second.")
+        return True
+
+    @classmethod
+    def execute(cls, audio_guidance_start: float, audio_guidance_end: float, reference_guidance_start: float,
+                reference_guidance_end: float, deep_cache: int, mixed_identity: bool) -> io.NodeOutput:
+        return io.NodeOutput(SamplingConfig(
+            audio_guidance_start=audio_guidance_start, audio_guidance_end=audio_guidance_end,
+            reference_guidance_start=reference_guidance_start, reference_guidance_end=reference_guidance_end,
+            deep_cache=deep_cache, mixed_identity=mixed_identity))
