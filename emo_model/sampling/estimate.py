@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config import ModelConfig, SamplingConfig
 from .clips import count_clips
+from .guidance import evaluations
 
 GB = 1e9
 ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; counted: emo 75, default 27
@@ -83,10 +84,8 @@ def clip_bytes(config: ModelConfig) -> int:
 
 
 def frames_at_once(config: ModelConfig, sampling: SamplingConfig) -> int:
-    """Frames in one batch: those of a clip and before it, once for each evaluation that guidance needs (see `guided`)."""
-    audio, reference = sampling.audio_guidance, sampling.reference_guidance
-    evaluations = 1 if audio == reference == 1 else 2 if reference in (1, audio) else 3
-    return (config.clip_frames + config.motion_frames) * evaluations
+    """Frames in one batch: those of a clip and before it, once for each evaluation that guidance needs."""
+    return (config.clip_frames + config.motion_frames) * evaluations(sampling)
 
 
 def activation_bytes(config: ModelConfig, frames: int, compute_bytes: int) -> int:

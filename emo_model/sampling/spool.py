@@ -117,7 +117,7 @@ class ClipKeys:
     """The names of a video's clips. What all clips share is hashed once; what a clip has of its own, with each.
 
     weights: `weights_of` the model; renewal: names what becomes of motion frames between clips, "" if nothing; together: see
-    `guided`, it decides on the last bits.
+    `guided_by`, it decides on the last bits.
     """
 
     def __init__(self, model: ModelConfig, portrait: Portrait, config: SamplingConfig, *, weights: str,
