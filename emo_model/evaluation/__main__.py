@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     trained.add_argument("--device", default=device)
 
     drew = tasks.add_parser("figure", help="draw results.json")
-    drew.add_argument("results", type=Path, nargs="+", help="of long: several files are drawn side by side")
+    drew.add_argument("results", type=Path)
     drew.add_argument("out", type=Path, help="a PNG or SVG file")
 
     strip = tasks.add_parser("strip", help="portrait and frames in a row")
@@ -159,11 +159,9 @@ def _train(chosen: argparse.Namespace) -> None:
 
 
 def _figure(chosen: argparse.Namespace) -> None:
-    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in chosen.results}
-    if any("drift" in found.get("records", {}) for found in results.values()):
-        figures.draw_drift(results, chosen.out)
-    else:
-        figures.draw_figure(next(iter(results.values())), chosen.out)
+    results = json.loads(chosen.results.read_text(encoding="utf-8"))
+    draw = figures.draw_drift if "drift" in results.get("records", {}) else figures.draw_figure
+    draw(results, chosen.out)
 
 
 def _strip(chosen: argparse.Namespace) -> None:

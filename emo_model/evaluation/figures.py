@@ -1,4 +1,4 @@
-"""Drawing only: figures from results.json (matplotlib), and the README's strip of frames (Pillow)."""
+"""Drawing only: figures from the JSON of builtin and of long (matplotlib), and the README's strip of frames (Pillow)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from .long_report import curves
 
 STRIP_GAP = 6  # pixels between pictures
 
@@ -15,13 +17,7 @@ def draw_figure(results: dict, path: Path) -> None:
 
     Raises ModuleNotFoundError with what to install where matplotlib is missing, ValueError if the results hold no clips.
     """
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("drawing figures needs matplotlib: pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     clips = results.get("records", {}).get("main")
     if not clips:
         raise ValueError("these results hold no clips; make them with `python -m emo_model.evaluation builtin --json FILE`")
@@ -59,9 +55,58 @@ def draw_figure(results: dict, path: Path) -> None:
     right.legend(frameon=False)
     figure.suptitle(f"{len(clips)} clips of {chosen['frames']} frames, people and voices never trained on; higher is better; "
                     "right: the clip in the middle of all", fontsize=9)
+    _save(figure, path)
+
+
+def draw_drift(results: dict, path: Path) -> None:
+    """Colour, person, lips and sharpness by window of minutes of speech, a line a run; in grey the truth after the autoencoder.
+
+    Raises ModuleNotFoundError with what to install where matplotlib is missing, ValueError if the results hold no runs.
+    """
+    pyplot = _pyplot()
+    runs = results.get("records", {}).get("drift")
+    if not runs:
+        raise ValueError("these results hold no minutes of speech; make them with "
+                         "`python -m emo_model.evaluation long --json FILE`")
+    rows = {row["key"]: row for row in results["rows"]}
+    panels = (("from_portrait", "picture, mean colour:\ndistance from the portrait, L*a*b*"),
+              ("face_from_portrait", "face, mean colour:\ndistance from the portrait, L*a*b*"),
+              ("identity_error", "person: error of likeness,\nstandard deviations between people"),
+              ("opening_r", "mouth opening,\ncorrelation with the truth"), ("sharpness", "sharpness,\nof 255"))
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.2), constrained_layout=True)
+    for (name, label), axis in zip(panels, axes, strict=True):
+        for run in runs:
+            for kind, style in (("ceiling", {"color": "0.65", "linewidth": 1}), ("generated", {"linewidth": 1.4})):
+                values = curves(run, kind)[name]
+                axis.plot((np.arange(len(values)) + 0.5) * run["window_seconds"] / 60, values, **style)
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(0, low), 1.15 * high)
+        axis.set_ylabel(label, fontsize=8)
+        axis.set_xlabel("minutes")
+        slope = rows[f"slope_{name}"]
+        if slope["low"] is not None:
+            axis.set_title(f"{slope['value']:+.3f} a minute ({slope['low']:+.3f} to {slope['high']:+.3f})", fontsize=8)
+    minutes = runs[0]["frames"] / results["model"]["config"]["fps"] / 60
+    figure.suptitle(f"{len(runs)} {'video' if len(runs) == 1 else 'videos'} of {minutes:g} minutes, by "
+                    f"{runs[0]['window_seconds']:g} s; grey: the drawn truth after the autoencoder; above: slope with its "
+                    "95 % interval", fontsize=9)
+    _save(figure, path)
+
+
+def _pyplot():
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("drawing figures needs matplotlib: pip install matplotlib") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    return pyplot
+
+
+def _save(figure, path: Path) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    figure.clear()
 
 
 def draw_strip(portrait: np.ndarray, frames: np.ndarray, path: Path, *, count: int, height: int) -> None:

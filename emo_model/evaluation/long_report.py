@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -121,4 +122,6 @@ def _seam_rows(videos: list[dict]) -> list[Row]:
 
 
 def _row(key: str, what: str, estimate: Estimate, **more) -> Row:
+    if estimate.count < 2:
+        estimate = replace(estimate, low=math.nan, high=math.nan)
     return Row(key, what, estimate.value, estimate.low, estimate.high, estimate.count, **more)

@@ -1,4 +1,4 @@
-"""Model files: ComfyUI's folder for them, and the built-in one."""
+"""Model files: ComfyUI's folder for them, and the built-in ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ...emo_model.inputs import identity
 
 FOLDER = "emo"
 BUILT_IN = "built-in default"
+SHIPPED = {BUILT_IN: native.DEFAULT_WEIGHTS, "built-in fast": native.FAST_WEIGHTS}
 
 
 def register_model_folder() -> None:
@@ -27,17 +28,16 @@ register_model_folder()
 
 
 def model_names() -> list[str]:
-    """What the loader lists: the built-in model, then the files of models/emo."""
-    return [BUILT_IN, *folder_paths.get_filename_list(FOLDER)]
+    """What the loader lists: the built-in models, then the files of models/emo."""
+    return [*SHIPPED, *folder_paths.get_filename_list(FOLDER)]
 
 
 def model_path(name: str) -> Path:
     """The file behind a name of the list. Raises FileNotFoundError with the folders that were searched."""
-    if name == BUILT_IN:
-        if not native.DEFAULT_WEIGHTS.is_file():
-            raise FileNotFoundError(f"The built-in model is missing: there is no {native.DEFAULT_WEIGHTS}. "
-                                    "Install ComfyUI-EMO again.")
-        return native.DEFAULT_WEIGHTS
+    if name in SHIPPED:
+        if not SHIPPED[name].is_file():
+            raise FileNotFoundError(f"The built-in model is missing: there is no {SHIPPED[name]}. Install ComfyUI-EMO again.")
+        return SHIPPED[name]
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths(FOLDER))

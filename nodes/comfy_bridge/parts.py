@@ -143,6 +143,9 @@ def load_model(name: str) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBloc
     emo = EmoModel.of(bundle.emo, config)
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)
+    if "sampling" in bundle.card:
+        logging.info("EMO: '%s' is made for %d steps and audio_guidance %g; set them in EMO Sampler", name, bundle.sampling.steps,
+                     bundle.sampling.audio_guidance)
     return emo, audio_encoder, vae
 
 

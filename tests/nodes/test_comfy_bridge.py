@@ -242,6 +242,14 @@ def test_a_missing_model_names_the_folder_to_put_it_in(bridge, folders, name):
         bridge.model_path(name)
 
 
+def test_both_built_in_models_load_and_the_fast_one_says_how_to_sample_it(bridge, caplog):
+    caplog.set_level("INFO")
+    default, fast = (bridge.load_model(name) for name in ("built-in default", "built-in fast"))
+    assert fast[0].config == default[0].config and all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
+    said = [record.getMessage() for record in caplog.records if "is made for" in record.getMessage()]
+    assert said == ["EMO: 'built-in fast' is made for 2 steps and audio_guidance 1; set them in EMO Sampler"]
+
+
 def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(bridge, pack, monkeypatch):
     from comfy.cli_args import LatentPreviewMethod, args
 

@@ -91,8 +91,16 @@ def test_a_box_comes_by_wire_only(pack):
     assert optional["bounding_box"][0] == "BOUNDING_BOX" and optional["bounding_box"][1]["forceInput"] is True
 
 
-def test_the_loader_lists_the_built_in_model_first_and_then_the_files(pack):
-    assert pack.nodes["EmoLoadModel"].define_schema().inputs[0].options == ["built-in default", "tiny.safetensors"]
+def test_the_loader_lists_the_built_in_models_first_and_then_the_files(pack):
+    model = pack.nodes["EmoLoadModel"].define_schema().inputs[0]
+    assert model.options == ["built-in default", "built-in fast", "tiny.safetensors"] and model.default == "built-in default"
+
+
+def test_the_loaders_help_names_the_sampling_that_the_fast_model_was_made_for(pack):
+    native = pack["emo_model.checkpoints.native"]
+    made_for = native.read_sampling(native.FAST_WEIGHTS)
+    tooltip = pack.nodes["EmoLoadModel"].define_schema().inputs[0].tooltip
+    assert f"{made_for.steps} steps, audio_guidance {made_for.audio_guidance:g}" in tooltip
 
 
 @pytest.mark.parametrize(("name", "wrong"), [

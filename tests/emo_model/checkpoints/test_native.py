@@ -142,3 +142,25 @@ def test_a_file_of_a_newer_version_asks_for_an_update(file):
     rewrite(file, metadata=newer)
     with pytest.raises(ValueError, match="does not know: hands; update ComfyUI-EMO"):
         native.load(file)
+
+
+def test_the_fast_variant_is_the_built_in_model_with_another_backbone_for_two_steps_without_guidance():
+    usual, fast = native.load(), native.load(native.FAST_WEIGHTS)
+    assert fast.config == usual.config and fast.sampling == SamplingConfig(steps=2, audio_guidance=1.0)
+    for name, part in usual.parts.items():
+        ours, theirs = part.state_dict(), fast.parts[name].state_dict()
+        changed = {f"{name}.{key}" for key, value in ours.items() if not torch.equal(value, theirs[key])}
+        assert all(key.startswith("emo.backbone.") for key in changed) and (len(changed) > 400) == (name == "emo")
+
+
+def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance_in_twice_the_steps(conditions):
+    """What two steps of the built-in model without guidance make of the same noise is further away."""
+    usual, fast = native.load(dtype=torch.float32), native.load(native.FAST_WEIGHTS, dtype=torch.float32)
+    heard = conditions(usual.config, frames=12)
+
+    def made(bundle: native.Bundle, sampling: SamplingConfig) -> torch.Tensor:
+        return next(generate_clips(bundle.emo, heard, config=sampling))
+
+    wanted = made(usual, SamplingConfig())
+    off, before = ((made(bundle, fast.sampling) - wanted).square().mean() for bundle in (fast, usual))
+    assert off < 0.7 * before

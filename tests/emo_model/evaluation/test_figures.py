@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from emo_model.evaluation import figures
+from emo_model.evaluation import __main__ as command
+from emo_model.evaluation import figures, long_report, report
 
 
 def picture(level, count=None):
@@ -52,3 +55,27 @@ def test_results_without_clips_name_the_command_that_makes_them(tmp_path):
     pytest.importorskip("matplotlib", reason="figures are drawn with matplotlib")
     with pytest.raises(ValueError, match="builtin --json"):
         figures.draw_figure({"rows": [], "records": {}}, tmp_path / "figure.png")
+
+
+def long_results():
+    numbers = {"lab": [[50.0, 5.0, 7.0], [51.0, 5.0, 7.0]], "face_lab": [[60.0, 9.0, 9.0]] * 2, "sharpness": [4.0, 4.1],
+               "background": [4.0, 4.0], "latents": [[0.1, 0.9]] * 2, "identity_error": [0.5, 0.6], "opening_r": [0.7, 0.8],
+               "head_speed": [20.0, 21.0]}
+    run = {"window_seconds": 10.0, "frames": 500, "portrait": {"lab": [50.0, 5.0, 7.0], "face_lab": [60.0, 9.0, 9.0]},
+           "generated": numbers, "ceiling": numbers}
+    records = {"drift": [run]}
+    return {"model": {"config": {"fps": 25}}, "records": records, "rows": report.as_json(long_report.rows(records))}
+
+
+def test_a_figure_of_drift_is_drawn_from_long_results_by_the_command(tmp_path):
+    pytest.importorskip("matplotlib", reason="figures are drawn with matplotlib")
+    (tmp_path / "long.json").write_text(json.dumps(long_results()))
+    assert command.main(["figure", str(tmp_path / "long.json"), str(tmp_path / "drift.png")]) == 0
+    wide, high = Image.open(tmp_path / "drift.png").size
+    assert wide > 3 * high > 900
+
+
+def test_long_results_without_runs_name_the_command_that_makes_them(tmp_path):
+    pytest.importorskip("matplotlib", reason="figures are drawn with matplotlib")
+    with pytest.raises(ValueError, match="long --json"):
+        figures.draw_drift({"rows": [], "records": {"drift": []}}, tmp_path / "drift.png")
