@@ -70,7 +70,7 @@ class EmoVideoCombine(io.ComfyNode):
         def blocks() -> Iterator:
             done = 0
             for block in frames:
-                yield conversions.frame_bytes(block if images is not None else vae.decode(block))
+                yield conversions.frame_bytes(block if images is not None else comfy_bridge.decode(vae, block))
                 done += len(block)
                 progress.update(done)
 

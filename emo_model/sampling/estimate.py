@@ -12,7 +12,7 @@ from .clips import count_clips
 from .guidance import evaluations
 
 GB = 1e9
-ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; counted: emo 75, default 27
+ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; benchmarks/memory.py: at most 76
 VIDEO_BYTES = 0.1  # of the file, per pixel and frame: a generous guess for H.264 of high quality
 SOUND_BYTES = 48_000  # of the file, per second
 
@@ -89,7 +89,10 @@ def frames_at_once(config: ModelConfig, sampling: SamplingConfig) -> int:
 
 
 def activation_bytes(config: ModelConfig, frames: int, compute_bytes: int) -> int:
-    """A generous guess of the memory that one evaluation of `frames` frames needs beside the weights."""
+    """The memory that sampling clips of `frames` frames, motion frames among them, needs beside the weights.
+
+    A third more than was counted for 'hallo' with both halves of guidance in one batch; for smaller models more.
+    """
     return config.latent_size**2 * frames * config.channels[0] * compute_bytes * ACTIVATIONS
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.audio import SAMPLE_RATE, STRIDE, encode_long, features_per_frame, resample
-from ...emo_model.inputs.wav2vec2 import features_at_frame_rate, wav2vec2_layers
+from ...emo_model.inputs.wav2vec2 import PIECE_ROWS, features_at_frame_rate, wav2vec2_layers
 from ...emo_model.types import AudioFeatures
-from .management import managed, patcher_of
+from .management import Made, managed, or_smaller, patcher_of
 
 WAV2VEC2_BYTES = 2**29  # beside its weights, of a piece and of the convolutions over ten seconds; counted by benchmarks/memory.py
 
@@ -56,10 +56,10 @@ def hear(encoder, sound: Tensor, *, fps: float, seconds: float, config: ModelCon
             raise ValueError(f"EMO '{config.name}' hears the voice from inside a wav2vec 2.0 of base size, which this audio "
                              "encoder is not. Connect core's loader of audio encoders with wav2vec2-base-960h to "
                              "'audio_encoder'.")
-        return features_at_frame_rate(module, sound, fps=fps, seconds=seconds, clip_frames=config.clip_frames,
-                                      **_loaded(encoder), on_progress=on_progress)
-    layers = audio_layers(encoder, sound) if module is None else wav2vec2_layers(
-        module, sound, **_loaded(encoder), on_progress=on_progress)
+        return _in_pieces(encoder, lambda **how: features_at_frame_rate(
+            module, sound, fps=fps, seconds=seconds, clip_frames=config.clip_frames, on_progress=on_progress, **how))
+    layers = audio_layers(encoder, sound) if module is None else _in_pieces(
+        encoder, lambda **how: wav2vec2_layers(module, sound, on_progress=on_progress, **how))
     return features_per_frame(layers, fps=fps, seconds=seconds)
 
 
@@ -70,15 +70,19 @@ def _base_wav2vec2(encoder) -> nn.Module | None:
     return module if is_wav2vec2 and not module.encoder.do_stable_layer_norm else None
 
 
-def _loaded(encoder) -> dict:
-    """Core's encoder on its device, and where to calculate and to keep what it says.
+def _in_pieces(encoder, work: Callable[..., Made]) -> Made:
+    """`work` with core's encoder on its device, told where to calculate and to keep what it says; in smaller pieces at need.
 
-    As a whole: loaded in part, its convolution of positions, no layer of comfy.ops, would stay behind.
+    The encoder is loaded as a whole: in part, its convolution of positions, no layer of comfy.ops, would stay behind.
     """
-    management.load_models_gpu([encoder.patcher], memory_required=WAV2VEC2_BYTES, force_full_load=True)
     folder = folder_paths.get_temp_directory()
     os.makedirs(folder, exist_ok=True)
-    return {"device": encoder.load_device, "folder": folder}
+
+    def attempt(is_short: bool) -> Made:
+        management.load_models_gpu([encoder.patcher], memory_required=WAV2VEC2_BYTES, force_full_load=True)
+        return work(device=encoder.load_device, folder=folder, piece_rows=PIECE_ROWS // (4 if is_short else 1))
+
+    return or_smaller(attempt, smaller="in pieces a quarter as long")
 
 
 def audio_layers(encoder, sound: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import comfy.model_management as management
 import comfy.model_patcher
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from ...emo_model.models.attention import Attend, Attention, dot_product
 
 LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
+Made = TypeVar("Made")
 MANAGED = {getattr(nn, name): getattr(comfy.ops.manual_cast, name) for name in LAYERS}
 
 
@@ -62,6 +65,20 @@ def patcher_of(module: nn.Module, load_device: torch.device, offload_device: tor
 def is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
     return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def or_smaller(work: Callable[[bool], Made], *, smaller: str) -> Made:
+    """work(False), and where memory runs out, once more work(True), which must need less: `smaller`, which the log says."""
+    try:
+        return work(False)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        said = str(error).splitlines()[0]
+    # here, and not above: while the error is handled, it holds on to all that the first attempt had in memory
+    logging.warning("EMO: memory ran out (%s). Once more, %s.", said, smaller)
+    management.soft_empty_cache()
+    return work(True)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from ...emo_model.sampling.spool import weights_of
 from ...emo_model.types import ReferenceFeatures
 from .audio import BuiltInAudioEncoder
 from .files import model_path
-from .management import interruptible, is_out_of_memory, keep, managed, patcher_of
+from .management import Made, interruptible, is_out_of_memory, keep, managed, or_smaller, patcher_of
 
 GIB = 1024**3
 
@@ -63,13 +63,25 @@ class EmoModel:
     def device(self) -> torch.device:
         return self.patcher.load_device
 
+    def run(self, work: Callable[[Emo, bool], Made], *, frames: int) -> Made:
+        """work(emo, False) with the Emo on its device; where memory runs out, once more as work(emo, True).
+
+        Then ComfyUI leaves more of the weights where they came from, so that there is twice the room for `frames` frames at a
+        time, and the work should evaluate one thing after the other.
+        """
+        def attempt(is_short: bool) -> Made:
+            with self.loaded(frames=frames, times=1 + is_short) as emo:
+                return work(emo, is_short)
+
+        return or_smaller(attempt, smaller="with more of the weights left off the device and less at a time, which is slower")
+
     @contextmanager
-    def loaded(self, *, frames: int) -> Iterator[Emo]:
-        """The Emo on its device, with room for `frames` frames at a time; a cancelled run ends within a step.
+    def loaded(self, *, frames: int, times: int = 1) -> Iterator[Emo]:
+        """The Emo on its device, with `times` the room for `frames` frames at a time; a cancelled run ends within a step.
 
         When memory runs out, says how much was asked for and what helps.
         """
-        needed = self.activation_bytes(frames)
+        needed = self.activation_bytes(frames) * times
         free = management.get_free_memory(self.device)
         try:
             management.load_models_gpu([self.patcher], memory_required=needed)
@@ -80,14 +92,17 @@ class EmoModel:
                 raise
             size = self.config.image_size
             raise type(error)(
-                f"Out of memory on {self.device}: EMO '{self.config.name}' needs about {needed / GIB:.1f} GiB beside its weights "
-                f"for {frames} frames of {size}x{size}, and {free / GIB:.1f} GiB were free. Close other programs, choose a model "
-                "with a smaller picture, or start ComfyUI with --lowvram or --cpu.") from error
+                f"Out of memory on {self.device}: EMO '{self.config.name}' asked for {needed / GIB:.1f} GiB beside its weights "
+                f"({self.patcher.model_size() / GIB:.1f} GiB, of which parts may stay off the device) for {frames} frames of "
+                f"{size}x{size}, and {free / GIB:.1f} GiB were free. Close other programs, choose a model with a smaller "
+                "picture, or start ComfyUI with --reserve-vram 1, --novram (no weights stay on the device) or --cpu.") from error
 
     def read_portrait(self, latents: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
         """latents (1, C, h, w) scaled, identity (1, D) a face embedding or None -> what the reference net sees in them."""
-        with self.loaded(frames=2) as emo:  # it keeps what it sees, about as much again
+        def read(emo: Emo, is_short: bool) -> ReferenceFeatures:
             return emo.encode_reference(latents.to(self.device, self.compute), identity).map(keep)
+
+        return self.run(read, frames=2)  # it keeps what it sees, about as much again
 
     def renewing(self, vae, *, frames: int) -> Callable[[Tensor], Tensor]:
         """What sends motion frames (1, C, n, h, w) through any VAE to pictures and back; for use inside `loaded`.
@@ -147,6 +162,14 @@ def load_model(name: str) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBloc
         logging.info("EMO: '%s' is made for %d steps and audio_guidance %g; set them in EMO Sampler", name, bundle.sampling.steps,
                      bundle.sampling.audio_guidance)
     return emo, audio_encoder, vae
+
+
+def decode(vae, latents: Tensor) -> Tensor:
+    """unscaled latents (F, C, h, w) -> IMAGE (F, H, W, 3) by any VAE; where memory runs out, frame by frame."""
+    def attempt(is_short: bool) -> Tensor:
+        return torch.cat([vae.decode(part) for part in latents.split(1 if is_short else len(latents))])
+
+    return or_smaller(attempt, smaller="one frame at a time")
 
 
 def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
 
 from ...emo_model.config import SamplingConfig
+from ...emo_model.models.emo import Emo
 from ...emo_model.sampling.clips import StepReport, count_clips, generate_clips
 from ...emo_model.sampling.estimate import estimate, frames_at_once, minutes_and_seconds
 from ...emo_model.sampling.spool import SpooledClips
@@ -45,12 +45,17 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
         if finished < clips and not finished_only:
             tell(hidden, f"{plan().says} {spool.says}")
             plan().refuse_what_cannot_fit(spool.folder, output_folder())
-            with ExitStack() as running:
-                progress = running.enter_context(Progress(clips * config.steps, config=model.config, device=model.device))
-                emo = running.enter_context(model.loaded(frames=together))
+            with Progress(clips * config.steps, config=model.config, device=model.device) as progress:
                 shown = _Countdown(progress, hidden, plan)
-                for _ in generate_clips(emo, conditions, on_step=shown.on_step, **how):
-                    pass
+
+                def work(emo: Emo, is_short: bool) -> None:
+                    renew = None if vae is None else model.renewing(vae, frames=together * (1 + is_short))
+                    is_begun = bool(finished or keep.rendered)  # clips that are there were guided in one batch, and count only so
+                    for _ in generate_clips(emo, conditions, on_step=shown.on_step, together=is_begun or not is_short,
+                                            **{**how, "renew": renew}):
+                        pass
+
+                model.run(work, frames=together)
     except BaseException as error:
         kept = max(finished, len(keep.keys))
         said = (f"{kept} of {clips} clips are kept in {spool.folder}; queue again to continue" + (

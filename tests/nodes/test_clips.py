@@ -56,14 +56,14 @@ def said(pack, monkeypatch):
     return texts
 
 
-def stop_at(pack, monkeypatch, count: int, error: BaseException) -> None:
-    """Let the `count`-th update of the bar raise."""
+def stop_at(pack, monkeypatch, count: int, error: BaseException, *, is_once: bool = False) -> None:
+    """Let the `count`-th update of the bar raise, and that of step `count` when the run is tried again."""
     progress, seen = pack["nodes.comfy_bridge"].Progress, []
     update = progress.update
 
     def stopping(self, done, latents=None):
         seen.append(done)
-        if len(seen) == count:
+        if len(seen) == count or (done == count and not is_once):
             raise error
         update(self, done, latents)
 
@@ -131,6 +131,21 @@ def test_an_error_tells_what_is_kept(sample, said, folder, pack, monkeypatch, er
         sample()
     assert f"1 of 7 clips are kept in {folder}; queue again to continue" in str(raised.value)
     assert not list(folder.glob("*.lease"))
+
+
+@pytest.mark.parametrize(("step", "is_one_batch"), [(1, False), (4, True)])
+def test_memory_that_runs_out_once_costs_no_finished_clip(sample, said, folder, pack, monkeypatch, step, is_one_batch):
+    """In the first clip, guidance goes on one half after the other; later, clips that are there were made as one batch."""
+    whole = torch.cat(list(sample(seed=8)), dim=2)
+    for path in files(folder):
+        path.unlink()
+    rendering, asked = pack["nodes.comfy_bridge.rendering"], []
+    generate = rendering.generate_clips
+    monkeypatch.setattr(rendering, "generate_clips",
+                        lambda *given, **how: asked.append(how.get("together")) or generate(*given, **how))
+    stop_at(pack, monkeypatch, step, torch.cuda.OutOfMemoryError("CUDA out of memory"), is_once=True)
+    torch.testing.assert_close(torch.cat(list(sample(seed=8)), dim=2), whole, atol=1e-4, rtol=1e-4)
+    assert asked == [None, True, is_one_batch] and "7 of 7 clips rendered" in said[-1]
 
 
 def test_what_is_finished_of_a_video_that_was_never_begun_is_an_error(sample):

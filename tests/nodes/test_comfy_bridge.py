@@ -108,7 +108,7 @@ def test_a_cancelled_run_ends_before_the_next_block(bridge, tiny, pack):
 
 
 def test_running_out_of_memory_says_how_much_and_what_helps(tiny):
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"needs about \d+\.\d GiB .* for 6 frames of 32x32, and .* --lowvram"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"asked for \d+\.\d GiB .* for 6 frames of 32x32, and .* --novram"):
         with tiny.model.loaded(frames=6):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
 
