@@ -84,8 +84,8 @@ def clip_bytes(config: ModelConfig) -> int:
 
 
 def frames_at_once(config: ModelConfig, sampling: SamplingConfig) -> int:
-    """Frames in one batch: those of a clip and before it, once for each evaluation that guidance needs."""
-    return (config.clip_frames + config.motion_frames) * evaluations(sampling)
+    """Frames of a clip and before it, as `activation_bytes` counts them: with two evaluations in one batch; three are half more."""
+    return (config.clip_frames + config.motion_frames) * max(2, evaluations(sampling)) // 2
 
 
 def activation_bytes(config: ModelConfig, frames: int, compute_bytes: int) -> int:
