@@ -156,6 +156,7 @@ class SamplingConfig:
     reference_guidance_start: float = 0.0
     reference_guidance_end: float = 1.0
     mixed_identity: bool = True  # Hallo: under guidance, read motion frames with the identity tokens that its own code gives them
+    noise_scale: float = 1.0  # of the noise that clips begin with; 1: as trained; below: calmer heads, backgrounds that boil less
     deep_cache: int = 1  # the coarser levels are asked in every so-many-th step and repeat their answer between; 1: in all steps
     head_speed: float = 12.5  # degrees per second
     seed: int = 0
@@ -170,6 +171,8 @@ class SamplingConfig:
             start, end = getattr(self, f"{name}_start"), getattr(self, f"{name}_end")
             if not 0 <= start <= end <= 1:
                 raise ValueError(f"{name} acts in a part of the steps, 0 <= start <= end <= 1, but got {start} to {end}")
+        if not 0 <= self.noise_scale <= 1:
+            raise ValueError(f"noise_scale must be 0 to 1, got {self.noise_scale}")
         if self.deep_cache < 1:
             raise ValueError(f"deep_cache must be at least 1, got {self.deep_cache}")
 

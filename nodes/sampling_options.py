@@ -21,7 +21,7 @@ class EmoSamplingOptions(io.ComfyNode):
             node_id="EmoSamplingOptions",
             display_name="EMO Sampling Options",
             category="EMO",
-            description="Trades a little fidelity for time, for EMO Sampler. As it comes, it changes nothing.",
+            description="Trades a little fidelity for time or calm, for EMO Sampler. As it comes, it changes nothing.",
             inputs=[
                 part("audio_guidance_start", "Guidance by the voice begins at this part of the steps (0 to 1); 0 is the first."),
                 part("audio_guidance_end", "Guidance by the voice ends at this part of the steps (0 to 1); 1 is the last. A step "
@@ -31,6 +31,8 @@ class EmoSamplingOptions(io.ComfyNode):
                 io.Int.Input("deep_cache", default=DEFAULTS.deep_cache, min=1, max=10,
                              tooltip="The coarse levels of the network are asked in every so-many-th step, and their answer is "
                                      "repeated in the steps between: faster, and not quite the same. 1: in all steps."),
+                part("noise_scale", "Of the noise that each clip begins with (0 to 1). 1 is as trained; 0.75 makes backgrounds "
+                                    "boil less and the head calmer. Below 0.5 the likeness suffers."),
                 io.Boolean.Input("mixed_identity", default=DEFAULTS.mixed_identity,
                                  tooltip="For Hallo under reference guidance: deal the tokens of who is shown out as Hallo's own "
                                          "code does, which its weights are used with. Other models have no such tokens."),
@@ -50,8 +52,8 @@ class EmoSamplingOptions(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio_guidance_start: float, audio_guidance_end: float, reference_guidance_start: float,
-                reference_guidance_end: float, deep_cache: int, mixed_identity: bool) -> io.NodeOutput:
+                reference_guidance_end: float, deep_cache: int, noise_scale: float, mixed_identity: bool) -> io.NodeOutput:
         return io.NodeOutput(SamplingConfig(
             audio_guidance_start=audio_guidance_start, audio_guidance_end=audio_guidance_end,
             reference_guidance_start=reference_guidance_start, reference_guidance_end=reference_guidance_end,
-            deep_cache=deep_cache, mixed_identity=mixed_identity))
+            deep_cache=deep_cache, noise_scale=noise_scale, mixed_identity=mixed_identity))

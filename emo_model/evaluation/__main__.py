@@ -105,7 +105,7 @@ def _add_bench(task: argparse.ArgumentParser, device: str) -> None:
     task.add_argument("--instruments", type=Path, default=WEIGHTS, help="weights of the instruments (the shipped ones)")
     task.add_argument("--data", type=Path, help="a folder of held-out speech made by prepare-speech; else it is spoken now")
     for name, kind in (("steps", int), ("sampler", str), ("audio_guidance", float), ("reference_guidance", float),
-                       ("head_speed", float), ("seed", int)):
+                       ("noise_scale", float), ("head_speed", float), ("seed", int)):
         shipped = getattr(SamplingConfig(), name)
         task.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"in place of the model's own (built-in: {shipped})")
     task.add_argument("--device", default=device)

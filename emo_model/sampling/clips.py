@@ -71,7 +71,8 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                         device=device, dtype=dtype, renewal="" if renew is None else keep.renewal, together=together)
     for number in range(clips):
         clip = conditions.clip(number * model.clip_frames, clip_frames=model.clip_frames, margin_frames=model.audio_margin_frames)
-        noise = torch.randn(shape, generator=generator)  # for a clip that is found too: clip k has the seed's k-th draw
+        # drawn for a clip that is found, too: clip k has the seed's k-th draw
+        noise = config.noise_scale * torch.randn(shape, generator=generator)
         key = None if keep is None else keys.of(number, clip, before)
         latents = None if keep is None else keep.find(key)
         if latents is not None:

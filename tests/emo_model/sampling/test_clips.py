@@ -136,6 +136,16 @@ def test_the_clips_of_a_video_start_from_noise_of_their_own(config, recorder, co
     assert len(starts) == 2 and abs(torch.corrcoef(torch.stack([start.flatten() for start in starts]))[0, 1]) < 0.2
 
 
+def test_clips_begin_with_noise_of_the_scale_that_is_asked_for(config, recorder, conditions):
+    starts = []
+    recorder.predict = lambda noisy, timestep, context: starts.append(noisy) or torch.zeros_like(noisy)
+    for scale in (1.0, 0.75, 0.0):
+        list(generate_clips(recorder, conditions(config, frames=4), config=replace(PLAIN, steps=1, noise_scale=scale)))
+    full, less, none = starts
+    torch.testing.assert_close(less, 0.75 * full)
+    assert full.std() > 0.9 and not none.any()
+
+
 def test_motion_frames_change_what_the_next_clip_becomes(emo, config, conditions):
     whole = conditions(config, frames=8)
     other = replace(whole, audio=replace(whole.audio, frames=torch.cat([-whole.audio.frames[:2], whole.audio.frames[2:]])))
