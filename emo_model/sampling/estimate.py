@@ -84,7 +84,7 @@ def clip_bytes(config: ModelConfig) -> int:
 
 
 def frames_at_once(config: ModelConfig, sampling: SamplingConfig) -> int:
-    """Frames of a clip and before it, as `activation_bytes` counts them: with two evaluations in one batch; three are half more."""
+    """Frames of a clip and before it, as `activation_bytes` counts them: two evaluations in a batch, and three as half more."""
     return (config.clip_frames + config.motion_frames) * max(2, evaluations(sampling)) // 2
 
 
