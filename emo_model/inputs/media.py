@@ -75,7 +75,10 @@ class VideoWriter:
         self.container = av.open(str(self.beside), "w", options=options)
         for key, value in (metadata or {}).items():
             self.container.metadata[key] = value
-        self.video = self.container.add_stream("libx264", rate=self.rate, options={"crf": str(crf), "preset": preset})
+        options = {"crf": str(crf), "preset": preset}
+        if min(width, height) < 64:  # x264's macroblock tree reads beyond so small a picture: no two files would be the same
+            options["x264-params"] = "mbtree=0"
+        self.video = self.container.add_stream("libx264", rate=self.rate, options=options)
         self.video.width, self.video.height = width + width % 2, height + height % 2
         self.video.pix_fmt = "yuv420p"
         self.video.time_base = 1 / self.rate

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import ModelConfig, SamplingConfig
-from .clips import count_clips
 from .guidance import evaluations
 
 GB = 1e9
@@ -81,6 +80,10 @@ def estimate(config: ModelConfig, sampling: SamplingConfig, *, frames: int, fps:
 def clip_bytes(config: ModelConfig) -> int:
     """Of a clip's file."""
     return config.clip_frames * config.latent_channels * config.latent_size**2 * 4 + 4096
+
+
+def count_clips(frames: int, clip_frames: int) -> int:
+    return -(-frames // clip_frames)
 
 
 def frames_at_once(config: ModelConfig, sampling: SamplingConfig) -> int:

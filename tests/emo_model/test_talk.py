@@ -177,9 +177,11 @@ def test_another_end_renders_only_the_end(folder, capsys):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_leaves_a_playable_part_and_goes_on(folder, capsys, caplog, monkeypatch, stop):
+def test_a_stopped_run_leaves_a_playable_part_and_goes_on(folder, capsys, caplog, monkeypatch, request, stop):
     from emo_model.sampling import clips
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest runs in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     write_wav(folder / "voice.wav", 0.8)
     assert talk() == 0
     whole = read_video("talk.mp4")[0]

@@ -232,6 +232,16 @@ def test_a_video_without_sound_has_none(tmp_path):
         read_audio(tmp_path / "a.mp4")
 
 
+def test_small_pictures_are_written_the_same_way_each_time(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    files = set()
+    for number in range(12):
+        with VideoWriter(tmp_path / f"{number}.mp4", fps=25, width=32, height=32) as video:
+            video.write(frames)
+        files.add((tmp_path / f"{number}.mp4").read_bytes())
+    assert len(files) == 1
+
+
 def test_text_travels_in_the_videos_metadata(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, metadata={"workflow": '{"nodes": "äöü"}'}) as video:
         video.write(moving(2))
