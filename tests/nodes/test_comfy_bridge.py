@@ -42,7 +42,7 @@ def predict(emo, pack):
         return emo.predict(noisy, torch.tensor([500]), emo.prepare(reference, motion, clip))
 
 
-@pytest.mark.parametrize("preset", ["test", "default", "emo"])
+@pytest.mark.parametrize("preset", ["test", "default", "emo", "hallo"])
 def test_no_weight_is_left_to_be_forgotten(bridge, pack, preset):
     bundle = fresh(pack, preset, device="meta")
     assert bridge.unmanaged(bundle.emo)  # plain layers are what ComfyUI would leave behind
