@@ -199,8 +199,10 @@ class Bench:
 
     def _through_file(self, latents: Tensor) -> Tensor:
         """(n, C, h, w) as they come back from a picture of 256 levels a colour."""
-        pixels = vae.decode(self.bundle.autoencoder, latents, self.config)
-        return vae.encode(self.bundle.autoencoder, ((pixels + 1) * 127.5).round() / 127.5 - 1, self.config)
+        coder, config = self.bundle.autoencoder, self.config
+        pixels = vae.decode(coder, latents, config)
+        return vae.encode_again(lambda frames: vae.encode(coder, frames, config), lambda found: vae.decode(coder, found, config),
+                                ((pixels + 1) * 127.5).round() / 127.5 - 1)
 
     def _drawing(self) -> dict:
         return {"size": self.config.image_size, "fps": self.config.fps, "device": self.device}

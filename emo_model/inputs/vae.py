@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -38,6 +40,23 @@ def encode(vae: Vae, pixels: Tensor, config: ModelConfig) -> Tensor:
 def decode(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:
     """scaled latents (B, C, h, w) -> pixels (B, 3, H, W) in [-1, 1], clamped."""
     return vae.decode(to_raw(latents, config)).clamp(-1, 1)
+
+
+def encode_again(encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor], frames: Tensor, *,
+                 rounds: int = 4) -> Tensor:
+    """Latents whose pictures are `frames`, which a VAE had decoded: to continue a video of which only the pictures are left.
+
+    A VAE's way back is not quite the inverse of its way out, and what it misses would be a jump. So each round decodes what was
+    found, encodes that, and adds the difference, as long as it shrinks. encode and decode: the VAE's, in any convention.
+    """
+    wanted = found = best = encode(frames)
+    least = math.inf
+    for _ in range(rounds):
+        missed = wanted - encode(decode(found))
+        if missed.norm() >= least:
+            return best
+        least, best, found = missed.norm(), found, found + missed
+    return found
 
 
 def through_pixels(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:

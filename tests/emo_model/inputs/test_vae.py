@@ -34,3 +34,20 @@ def test_pixels_come_back_through_scaled_latents(config, seeded):
 def test_decoded_pixels_are_clamped(config, seeded):
     decoded = vae.decode(Doubler(), 10 * seeded(1, 3, 8, 8), config)
     assert decoded.min() == -1 and decoded.max() == 1
+
+
+def test_frames_that_were_decoded_are_traced_back_to_their_latents(seeded):
+    latents = seeded(3, 4, 5, 5)
+
+    def lossy(pictures):  # not quite the inverse: a third is lost, and something is added
+        return 0.66 * pictures + 0.1
+
+    def errors(rounds: int) -> float:
+        return (vae.encode_again(lossy, lambda found: found, latents, rounds=rounds) - latents).abs().max().item()
+
+    assert errors(0) > 0.5 and errors(4) < 0.1 and errors(20) < 1e-6
+
+
+def test_a_vae_that_cannot_be_traced_back_gives_what_it_encodes(seeded):
+    pictures = seeded(3, 4, 5, 5)
+    assert torch.equal(vae.encode_again(lambda x: 2.5 * x, lambda found: found, pictures), 2.5 * pictures)
