@@ -21,6 +21,8 @@ from .checkpoints import native
 from .config import SamplingConfig
 from .inputs import face, media, vae
 from .inputs.audio import SoundFile, encode_long, features_per_frame, resample
+from .inputs.behind import Behind
+from .models.compiling import compile_blocks
 from .sampling.clips import StepReport, count_clips, generate_clips
 from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
@@ -33,11 +35,12 @@ log = logging.getLogger("emo")
 
 def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
          fit: str = "crop", device: str = "cpu", clips: Path | None = None, finished_only: bool = False, codec: str = "aac",
-         progress: bool = True) -> dict:
+         compiled: bool = False, progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
     That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), seconds_per_frame, peak_rss_mb,
     and with CUDA peak_device_mb.
+    compiled: compile the networks first, which pays in long videos.
     clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
     a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the readers do; when the run is
     stopped, a playable video of what is done stands beside `out`.
@@ -53,8 +56,9 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     config = bundle.config
     if bundle.autoencoder is None or bundle.audio_encoder is None:
         raise ValueError(f"{model.name} has no autoencoder and audio encoder of its own; use it in ComfyUI, where they are nodes")
-    if device == "cpu":
-        bundle.emo.to(memory_format=torch.channels_last)
+    for part in (bundle.emo, bundle.autoencoder):
+        part.to(memory_format=torch.channels_last)
+    compiled = compiled and compile_blocks(bundle.emo, device=device)
     pixels, fitted = face.fit_picture(media.read_picture(portrait), config.image_size, fit)
     log.info("%s", fitted.says)
     sound = SoundFile(voice)
@@ -65,7 +69,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     conditions = Conditions(Portrait(vae.encode(bundle.autoencoder, pixels.to(device), config), pixels, fitted),
                             face.whole_mask(config.image_size), audio, Speed.constant(sampling.head_speed))
     count = count_clips(conditions.frames, config.clip_frames)
-    keep = None if clips is None else Spool(clips).run(weights=weights_of(bundle.emo))
+    keep = None if clips is None else Spool(clips).run(weights=weights_of(bundle.emo) + compiled * " compiled")
     how = {"config": sampling, "device": device, "keep": keep}
     finished = 0 if keep is None else sum(1 for _ in generate_clips(bundle.emo, conditions, finished_only=True, **how))
     if finished_only and not finished:
@@ -86,8 +90,11 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     try:
         with bar, media.VideoWriter(out, fps=audio.fps, width=config.image_size, height=config.image_size, audio=sound,
                                     codec=codec) as video:
-            for latents in generate_clips(bundle.emo, conditions, finished_only=finished_only, on_step=on_step, **how):
-                video.write(media.to_uint8(vae.decode(bundle.autoencoder, latents[0].transpose(0, 1), config)))
+            try:
+                with Behind(bundle.autoencoder, video, config, device=device) as behind:
+                    for latents in generate_clips(bundle.emo, conditions, finished_only=finished_only, on_step=on_step, **how):
+                        behind.put(latents)
+            finally:
                 frames = video.frames
     except BaseException:
         if frames:
@@ -163,6 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     parser.add_argument("--fit", choices=face.FITS, default="crop", help="cut the picture to a square, or pad it (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)")
+    parser.add_argument("--compile", action="store_true", help="compile the networks first: minutes for the first clip, less time for "
+                        "all others; where there is no compiler, they run as they are")
     parser.add_argument("--sound", choices=media.SOUND_CODECS, default="aac", help="aac plays everywhere, flac keeps every sample "
                         "to the bit (%(default)s)")
     parser.add_argument("--clips", type=Path, metavar="FOLDER", help="keeps finished clips, so that a stopped run goes on where it "
@@ -183,7 +192,8 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only makes a video of kept clips, and --no-clips keeps none; leave one of them out")
         said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps, fit=chosen.fit,
-                    device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound)
+                    device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
+                    compiled=chosen.compile)
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2

@@ -20,6 +20,9 @@ class EmoLoadModel(io.ComfyNode):
                 io.Combo.Input("model_name", options=comfy_bridge.model_names(), default=comfy_bridge.BUILT_IN,
                                tooltip="The built-in model, its fast variant (in EMO Sampler: 2 steps, audio_guidance 1), or a file "
                                        "of ComfyUI/models/emo: of this pack, or Hallo's net.pth."),
+                io.Boolean.Input("compile", default=False, optional=True,
+                                 tooltip="Compile the networks with torch.compile: the first clip takes minutes longer, all clips "
+                                         "after it less time. Where there is no compiler, the log says so and nothing changes."),
             ],
             outputs=[
                 EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO Sampler."),
@@ -36,9 +39,9 @@ class EmoLoadModel(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str) -> str:
+    def fingerprint_inputs(cls, model_name: str, compile: bool = False) -> str:  # noqa: A002
         return comfy_bridge.fingerprint(model_name)
 
     @classmethod
-    def execute(cls, model_name: str) -> io.NodeOutput:
-        return io.NodeOutput(*comfy_bridge.load_model(model_name))
+    def execute(cls, model_name: str, compile: bool = False) -> io.NodeOutput:  # noqa: A002
+        return io.NodeOutput(*comfy_bridge.load_model(model_name, compiled=compile))

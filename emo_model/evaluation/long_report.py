@@ -86,18 +86,18 @@ def _late_to_early(ends: Sequence[tuple[float, float]]) -> float:
 
 def _pause_rows(scenes: list[dict]) -> list[Row]:
     made = []
-    for room, said in (("silent", "silent"), ("noisy", "with the noise of a room")):
+    for room, said in (("silent", "silent pauses"), ("noisy", "pauses with the noise of a room")):
         some = [scene for scene in scenes if scene["room"] == room and scene["silent_frames"]]
 
         def row(name: str, what: str, unit: str, some: list[dict] = some, room: str = room) -> Row:
             return _row(f"{name}_{room}", what, bootstrap_mean([scene["generated"][name] for scene in some]), unit=unit,
                         ceiling=mean([scene["ceiling"][name] for scene in some]))
 
-        made += [row("opening_pause", f"{said} pauses: mouth opening", "of 1"),
+        made += [row("opening_pause", f"{said}: mouth opening", "of 1"),
                  row("opening_speech", "between them: mouth opening", "of 1"),
-                 row("shut_pause", f"{said} pauses: lips shut", "of frames"),
+                 row("shut_pause", f"{said}: lips shut", "of frames"),
                  row("shut_speech", "between them: lips shut", "of frames"),
-                 row("speed_pause", f"{said} pauses: head speed", "degrees a second"),
+                 row("speed_pause", f"{said}: head speed", "degrees a second"),
                  row("speed_speech", "between them: head speed", "degrees a second")]
     return made
 

@@ -128,10 +128,15 @@ def features_per_frame(layers: Tensor, *, layer_rate: float = 50.0, fps: float, 
     """
     if not len(layers):
         raise ValueError("the audio encoder heard nothing: there are no features. Connect a sound of at least 0.02 s")
-    frames = max(1, round(seconds * fps))
-    place = ((torch.arange(frames, dtype=torch.float64) + 0.5) * (layer_rate / fps) - 0.5).clamp(0, len(layers) - 1)
+    frames = range(max(1, round(seconds * fps)))
+    return AudioFeatures(at_frames(layers.float().cpu(), frames, layer_rate=layer_rate, fps=fps), fps=float(fps),
+                         seconds=float(seconds))
+
+
+def at_frames(layers: Tensor, frames: range, *, layer_rate: float = 50.0, fps: float) -> Tensor:
+    """The rows of some frames of `features_per_frame`, (F, L, D); it looks only at the layers around them."""
+    numbers = torch.arange(frames.start, frames.stop, dtype=torch.float64)
+    place = ((numbers + 0.5) * (layer_rate / fps) - 0.5).clamp(0, len(layers) - 1)
     low = place.floor().long().clamp(max=max(0, len(layers) - 2))
     high = (low + 1).clamp(max=len(layers) - 1)
-    share = (place - low).float()[:, None, None]
-    layers = layers.float().cpu()
-    return AudioFeatures(torch.lerp(layers[low], layers[high], share), fps=float(fps), seconds=float(seconds))
+    return torch.lerp(layers[low], layers[high], (place - low).float()[:, None, None])

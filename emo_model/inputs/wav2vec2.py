@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..types import AudioFeatures
-from .audio import SAMPLE_RATE
+from .audio import SAMPLE_RATE, at_frames
 
 PIECE_ROWS = 1000  # 40 s of video frames; its square for each head is the largest thing in memory
 IN_MEMORY = 2**28  # bytes; larger tables lie in a file
@@ -45,6 +45,22 @@ def features_at_frame_rate(model: nn.Module, sound: Tensor, *, fps: float, clip_
                              device=device, folder=folder, in_memory=in_memory, on_progress=on_progress)
     frames = min(max(1, round(seconds * fps)), len(layers))
     return AudioFeatures(layers, fps=float(fps), seconds=float(seconds), padding=len(layers) - frames, resampling="convolutions")
+
+
+def features_per_frame_in_pieces(model: nn.Module, sound: Tensor, *, fps: float, seconds: float, piece_rows: int = PIECE_ROWS,
+                                 device: torch.device | str | None = None, folder: str | Path | None = None,
+                                 in_memory: int = IN_MEMORY, on_progress: OnProgress = lambda done, of: None) -> AudioFeatures:
+    """`inputs.audio.features_per_frame` of `wav2vec2_layers`, with the memory of a piece: what is long lies in files."""
+    layers = wav2vec2_layers(model, sound, piece_rows=piece_rows, device=device, folder=folder, in_memory=in_memory,
+                             on_progress=on_progress)
+    frames = max(1, round(seconds * fps))
+    made = _Tables(layers.shape[1], frames, layers.shape[2], folder=folder, in_memory=in_memory)
+    tables = made.split()
+    for start in range(0, frames, piece_rows):
+        piece = slice(start, min(start + piece_rows, frames))
+        for table, rows in zip(tables, at_frames(layers, range(piece.start, piece.stop), fps=fps).unbind(1), strict=True):
+            table.write(piece, rows)
+    return AudioFeatures(made.tensor().transpose(0, 1), fps=float(fps), seconds=float(seconds))
 
 
 @torch.no_grad()

@@ -123,7 +123,7 @@ class _Groups:
         if self.have_parted and isinstance(parts[0], MotionTokens):  # every cell of every group has its own
             return parts[0].beside(parts[1:])
         self.have_parted = True
-        return Groups(tuple(parts), self.rows)
+        return Groups.of(parts, self.rows)
 
 
 def _reference(reader: nn.Module, reference: ReferenceFeatures | Zeros | None, name: str, like: Tensor) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -38,10 +38,22 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """What is seen by the groups of a batch, the halves of guidance, where they differ. rows: of the batch, per group."""
+    """What is seen by the groups of a batch, the halves of guidance, where they differ. rows: of the batch, per group.
 
-    parts: tuple
+    runs: (first group, number of groups, what they see) of neighbours that see the same.
+    """
+
+    runs: tuple[tuple[int, int, Any], ...]
     rows: int
+
+    @classmethod
+    def of(cls, parts: list, rows: int) -> Groups:
+        runs, start = [], 0
+        for _, same in groupby(parts, key=id):
+            same = list(same)
+            runs.append((start, len(same), same[0]))
+            start += len(same)
+        return cls(tuple(runs), rows)
 
     def each(self, look: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """look(what a group sees, *its rows of the tensors) for each group, (groups * rows, ...).
@@ -50,25 +62,12 @@ class Groups:
         """
         are_common = len(tensors[0]) == self.rows
         answers = []
-        for start, count, part in self._runs():
+        for start, count, seen in self.runs:
             if are_common:
-                answers += [look(part, *tensors)] * count
+                answers += [look(seen, *tensors)] * count
             else:
-                answers.append(look(part, *(x[start * self.rows:(start + count) * self.rows] for x in tensors)))
+                answers.append(look(seen, *(x[start * self.rows:(start + count) * self.rows] for x in tensors)))
         return torch.cat(answers)
-
-    def _runs(self) -> Iterator[tuple[int, int, Any]]:
-        """(first group, number of groups, what they see) of neighbours that see the same."""
-        start = 0
-        for _, same in groupby(self.parts, key=id):
-            same = list(same)
-            yield start, len(same), same[0]
-            start += len(same)
-
-    @classmethod
-    def of(cls, parts: tuple, rows: int) -> Any:
-        """The parts as groups; what is seen, if all see the same."""
-        return parts[0] if all(part is parts[0] for part in parts) else cls(parts, rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import Conditions, MotionFrames, ReferenceFeatures
+from .estimate import count_clips
 from .guidance import guided_by
 from .samplers import sample
 from .schedule import NoiseSchedule
@@ -36,10 +37,6 @@ def ignore(report: StepReport) -> None:
     """No one listens."""
 
 
-def count_clips(frames: int, clip_frames: int) -> int:
-    return -(-frames // clip_frames)
-
-
 def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                    renew: Callable[[Tensor], Tensor] | None = None, motion: MotionFrames = MotionFrames(),  # noqa: B008
@@ -56,7 +53,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     raise to stop the run.
     keep: a run on a spool. Clips that lie there are taken from it, each new one is on the disk before it is yielded. With
     `finished_only` nothing is rendered, and the video ends before the first clip that is missing.
-    together: see `guided_by`.
+    together: see `guided_by`; clips count as kept only if they were guided so, for rounding differs.
     """
     model = emo.config
     schedule = NoiseSchedule(model)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import ModelConfig
-from .clips import count_clips
 
 GB = 1e9
 ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; benchmarks/memory.py: at most 76
@@ -80,6 +79,10 @@ def estimate(config: ModelConfig, *, frames: int, fps: float, steps: int, finish
 def clip_bytes(config: ModelConfig) -> int:
     """Of a clip's file."""
     return config.clip_frames * config.latent_channels * config.latent_size**2 * 4 + 4096
+
+
+def count_clips(frames: int, clip_frames: int) -> int:
+    return -(-frames // clip_frames)
 
 
 def activation_bytes(config: ModelConfig, frames: int, compute_bytes: int) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.audio import SAMPLE_RATE, STRIDE, encode_long, features_per_frame, resample
-from ...emo_model.inputs.wav2vec2 import PIECE_ROWS, features_at_frame_rate, wav2vec2_layers
+from ...emo_model.inputs.wav2vec2 import PIECE_ROWS, features_at_frame_rate, features_per_frame_in_pieces
 from ...emo_model.types import AudioFeatures
 from .management import Made, managed, or_smaller, patcher_of
 
@@ -58,9 +58,10 @@ def hear(encoder, sound: Tensor, *, fps: float, seconds: float, config: ModelCon
                              "'audio_encoder'.")
         return _in_pieces(encoder, lambda **how: features_at_frame_rate(
             module, sound, fps=fps, seconds=seconds, clip_frames=config.clip_frames, on_progress=on_progress, **how))
-    layers = audio_layers(encoder, sound) if module is None else _in_pieces(
-        encoder, lambda **how: wav2vec2_layers(module, sound, on_progress=on_progress, **how))
-    return features_per_frame(layers, fps=fps, seconds=seconds)
+    if module is not None:
+        return _in_pieces(encoder, lambda **how: features_per_frame_in_pieces(
+            module, sound, fps=fps, seconds=seconds, on_progress=on_progress, **how))
+    return features_per_frame(audio_layers(encoder, sound), fps=fps, seconds=seconds)
 
 
 def _base_wav2vec2(encoder) -> nn.Module | None:

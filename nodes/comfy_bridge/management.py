@@ -16,6 +16,7 @@ from comfy.ldm.modules import attention
 from torch import Tensor, nn
 
 from ...emo_model.models.attention import Attend, Attention, dot_product
+from ...emo_model.models.compiling import is_compiled
 
 LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
 Made = TypeVar("Made")
@@ -83,14 +84,22 @@ def or_smaller(work: Callable[[bool], Made], *, smaller: str) -> Made:
 
 @contextmanager
 def interruptible(module: nn.Module) -> Iterator[None]:
-    """Inside, every block of `module` looks whether the user has cancelled, many times per step."""
-    blocks = (part for part in module.modules() if next(part.children(), None) is not None)
-    hooks = [block.register_forward_pre_hook(stop_if_cancelled) for block in blocks]
+    """Inside, every block of `module` looks whether the user has cancelled, many times per step; a compiled block as one."""
+    hooks = [block.register_forward_pre_hook(stop_if_cancelled) for block in _blocks(module)]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Parts that have parts, but none inside of what is compiled: a hook there would be compiled, too."""
+    if next(module.children(), None) is not None:
+        yield module
+    if not is_compiled(module):
+        for part in module.children():
+            yield from _blocks(part)
 
 
 def stop_if_cancelled(*_) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.vae import to_raw, to_scaled
+from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
 from ...emo_model.sampling.estimate import activation_bytes
 from ...emo_model.sampling.spool import weights_of
@@ -42,13 +43,15 @@ class EmoModel:
     weights: str
 
     @classmethod
-    def of(cls, emo: Emo, config: ModelConfig) -> EmoModel:
+    def of(cls, emo: Emo, config: ModelConfig, *, compiled: bool = False) -> EmoModel:
         device = management.get_torch_device()
         weights = sum(weight.numel() for weight in emo.parameters())
         stored = management.unet_dtype(device=device, model_params=weights, weight_dtype=next(emo.parameters()).dtype)
         compute = management.unet_manual_cast(stored, device) or stored
-        emo = managed(emo.to(stored))
-        return cls(config, patcher_of(emo, device, management.unet_offload_device()), compute, weights_of(emo))
+        emo = managed(emo.to(stored).to(memory_format=torch.channels_last))
+        compiled = compiled and compile_blocks(emo, device=device)
+        return cls(config, patcher_of(emo, device, management.unet_offload_device()), compute,
+                   weights_of(emo) + compiled * " compiled")
 
     @property
     def fingerprint(self) -> str:
@@ -144,7 +147,7 @@ class BuiltInVAE(comfy.sd.VAE):
         self.patcher = patcher_of(self.first_stage_model, self.device, management.vae_offload_device())
 
 
-def load_model(name: str) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker, BuiltInVAE | ExecutionBlocker]:
+def load_model(name: str, *, compiled: bool = False) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker, BuiltInVAE | ExecutionBlocker]:
     """The parts of a checkpoint; one that it does not bring along tells whoever uses it what to load instead."""
     bundle = load.load_model(model_path(name))
     config = bundle.config
@@ -155,7 +158,7 @@ def load_model(name: str) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBloc
         audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
     if bundle.autoencoder is not None:
         vae = BuiltInVAE(bundle.autoencoder, config)
-    emo = EmoModel.of(bundle.emo, config)
+    emo = EmoModel.of(bundle.emo, config, compiled=compiled)
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)
     if "sampling" in bundle.card:

@@ -42,7 +42,7 @@ def predict(emo, pack):
         return emo.predict(noisy, torch.tensor([500]), emo.prepare(reference, motion, clip))
 
 
-@pytest.mark.parametrize("preset", ["test", "default", "emo"])
+@pytest.mark.parametrize("preset", ["test", "default", "emo", "hallo"])
 def test_no_weight_is_left_to_be_forgotten(bridge, pack, preset):
     bundle = fresh(pack, preset, device="meta")
     assert bridge.unmanaged(bundle.emo)  # plain layers are what ComfyUI would leave behind
@@ -105,6 +105,31 @@ def test_a_cancelled_run_ends_before_the_next_block(bridge, tiny, pack):
         hook.remove()
         tracer.remove()
         model_management.interrupt_current_processing(False)
+
+
+def test_compiled_blocks_compute_the_same_and_a_cancelled_run_ends_before_the_next(bridge, pack, monkeypatch):
+    from comfy import model_management
+
+    compiling = pack["emo_model.models.compiling"]
+    monkeypatch.setattr(pack["nodes.comfy_bridge.parts"], "compile_blocks", lambda emo, device: compiling.compile_blocks(
+        emo, device=device, backend="aot_eager"))  # traces as the real one does, and calls no C++ compiler
+    plain, config = fresh(pack).emo.eval(), pack["emo_model.config"].PRESETS["test"]
+    expected = predict(plain, pack)
+    model = bridge.EmoModel.of(plain, config, compiled=True)
+    emo, evaluated = model.patcher.model, []
+    assert all(map(compiling.is_compiled, compiling.regions(emo)))
+    with model.loaded(frames=4):
+        made = predict(emo, pack)
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+        emo.backbone.up_blocks[0].resnets[0].register_forward_hook(lambda *_: evaluated.append(1))
+        emo.backbone.mid_block.resnets[0].register_forward_hook(lambda *_: model_management.interrupt_current_processing())
+    try:
+        with pytest.raises(model_management.InterruptProcessingException), model.loaded(frames=4):
+            predict(emo, pack)
+        assert not evaluated
+    finally:
+        model_management.interrupt_current_processing(False)
+        torch.compiler.reset()
 
 
 def test_running_out_of_memory_says_how_much_and_what_helps(tiny):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from emo_model.inputs.wav2vec2 import features_at_frame_rate, wav2vec2_layers
+from emo_model.inputs.audio import features_per_frame
+from emo_model.inputs.wav2vec2 import features_at_frame_rate, features_per_frame_in_pieces, wav2vec2_layers
 
 LAYERS, WIDTH, HEADS, CONVOLUTIONS = 3, 24, 4, 16
 STRIDES, KERNELS = (5, 2, 2, 2, 2, 2, 2), (10, 3, 3, 3, 3, 2, 2)
@@ -159,7 +160,18 @@ def test_a_file_for_the_tables_changes_nothing(model, tmp_path):
     assert in_file.dtype == torch.float32
 
 
-def test_no_tensor_grows_with_the_sound(model, tmp_path):
+@pytest.mark.parametrize("in_memory", [0, 2**28])
+def test_layers_at_the_frame_rate_in_pieces_are_those_of_the_whole(model, tmp_path, in_memory):
+    sound = voice(5.03)
+    whole = features_per_frame(wav2vec2_layers(model, sound), fps=30.0, seconds=5.03)
+    pieces = features_per_frame_in_pieces(model, sound, fps=30.0, seconds=5.03, piece_rows=40, folder=tmp_path,
+                                          in_memory=in_memory)
+    assert pieces.frames.shape == (151, LAYERS, WIDTH) and (pieces.fps, pieces.seconds) == (30, 5.03)
+    assert (pieces.frames - whole.frames).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("work", ["layers", "frames"])
+def test_no_tensor_grows_with_the_sound(model, tmp_path, work):
     class Largest(TorchDispatchMode):
         elements = 0
 
@@ -173,8 +185,12 @@ def test_no_tensor_grows_with_the_sound(model, tmp_path):
     largest = []
     for seconds in (30, 90):
         sound = voice(seconds)
+        how = {"piece_rows": 250, "folder": tmp_path, "in_memory": 0}
         with Largest() as watch:
-            wav2vec2_layers(model, sound, rows=25 * seconds, piece_rows=250, folder=tmp_path, in_memory=0)
+            if work == "layers":
+                wav2vec2_layers(model, sound, rows=25 * seconds, **how)
+            else:
+                features_per_frame_in_pieces(model, sound, fps=25.0, seconds=seconds, **how)
         largest.append(watch.elements)
     assert largest[0] == largest[1]
 

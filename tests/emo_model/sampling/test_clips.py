@@ -9,7 +9,8 @@ import torch
 
 from emo_model.config import SamplingConfig
 from emo_model.models.emo import Context, Emo
-from emo_model.sampling.clips import StepReport, count_clips, generate_clips
+from emo_model.sampling.clips import StepReport, generate_clips
+from emo_model.sampling.estimate import count_clips
 from emo_model.sampling.samplers import SAMPLERS
 from emo_model.types import ReferenceFeatures
 

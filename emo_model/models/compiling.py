@@ -1,0 +1,51 @@
+"""`torch.compile` for the backbone, block by block: compiled in seconds to minutes, once for all clips of that shape."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import nn
+
+from .audio_transformer import AudioTransformer
+from .blocks import ResnetBlock, SpatialTransformer
+from .emo import Emo
+from .temporal import TemporalModule
+
+REGIONS = (ResnetBlock, SpatialTransformer, TemporalModule, AudioTransformer)
+MOST_SHAPES = 64  # of one kind of block: widths, levels, and groups of guidance before and after they part
+log = logging.getLogger("emo")
+
+
+def compile_blocks(emo: Emo, *, backend: str = "inductor", device: torch.device | str = "cpu", **options) -> bool:
+    """Compile the blocks of the backbone, in place, at their first call. Returns whether that is possible.
+
+    What they compute stays the same up to rounding. Where no compiler works, says so in the log and leaves all as it was.
+    `options` go to torch.compile, such as mode="max-autotune-no-cudagraphs".
+    """
+    if not _compiler_works(backend, device):
+        return False
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+    setattr(torch._dynamo.config, limit, max(MOST_SHAPES, getattr(torch._dynamo.config, limit)))
+    for region in regions(emo):
+        region.forward = torch.compile(type(region).forward.__get__(region), backend=backend, dynamic=False, **options)
+    return True
+
+
+def regions(emo: nn.Module) -> list[nn.Module]:
+    """The blocks of the backbone that are compiled, each as one."""
+    return [part for part in emo.backbone.modules() if isinstance(part, REGIONS)]
+
+
+def is_compiled(part: nn.Module) -> bool:
+    return "forward" in vars(part)
+
+
+def _compiler_works(backend: str, device: torch.device | str) -> bool:
+    try:
+        torch.compile(lambda x: (x + 1).sin(), backend=backend)(torch.ones(8, device=device))
+    except Exception as error:  # torch lets through whatever compilers and drivers raise
+        log.warning("the networks are not compiled, and run as they are: %s: %s", type(error).__name__,
+                    " ".join(str(error).split())[:300])
+        return False
+    return True
