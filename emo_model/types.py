@@ -98,7 +98,7 @@ class Speed:
         if not self.seconds or len(self.seconds) != len(self.degrees_per_second):
             raise ValueError(f"Speed needs as many times as speeds, at least one; got {len(self.seconds)} and "
                              f"{len(self.degrees_per_second)}")
-        if any(late <= early for early, late in zip(self.seconds, self.seconds[1:])):
+        if any(late <= early for early, late in zip(self.seconds, self.seconds[1:], strict=False)):
             raise ValueError(f"the times of Speed must increase, got {self.seconds}")
 
     @classmethod

@@ -47,7 +47,8 @@ def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict
     """A model with fresh weights, or, on device 'meta', with none at all."""
     with torch.device(device):
         emo, autoencoder = Emo(config).eval(), Autoencoder(config).eval() if config.autoencoder else None
-    audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None  # computes its buffers: not on 'meta'
+    # computes its buffers: not on 'meta'
+    audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
     return Bundle(config, emo, autoencoder, audio_encoder, card or {})
 
 
@@ -107,7 +108,8 @@ def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None
     path = Path(path)
     metadata = _metadata(path)
     bundle = build(ModelConfig.from_json(metadata["config"]), device="meta", card=json.loads(metadata.get("card", "{}")))
-    wanted = {f"{name}.{key}": list(value.shape) for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
+    wanted = {f"{name}.{key}": list(value.shape)
+              for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
     states: dict[str, dict[str, Tensor]] = {name: {} for name in bundle.parts}
     with safe_open(path, "pt", device=str(device)) as file:
         found = {full: file.get_slice(full).get_shape() for full in file.keys()
@@ -116,7 +118,8 @@ def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None
             missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
             odd = sorted(full for full in found.keys() & wanted.keys() if found[full] != wanted[full])
             raise ValueError(f"{path.name} does not fit its own config: {len(missing)} tensors missing {missing[:5]}, "
-                             f"{len(unknown)} unknown {unknown[:5]}, {len(odd)} of another shape {odd[:5]}; download or copy it again")
+                             f"{len(unknown)} unknown {unknown[:5]}, {len(odd)} of another shape {odd[:5]}; "
+                             "download or copy it again")
         for full in found:
             name, key = full.split(".", 1)
             value = file.get_tensor(full)

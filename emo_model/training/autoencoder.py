@@ -16,7 +16,7 @@ from .drawn import draw_stills
 
 @dataclass(frozen=True, eq=False)
 class StillBatch:
-    """pixels: (B, 3, H, W) in [-1, 1]; weight: (B, 1, H, W) of each pixel in the loss; noise: like the latents, to be added to them."""
+    """pixels: (B, 3, H, W) in [-1, 1]; weight: (B, 1, H, W) of each pixel in the loss; noise: added to the latents, like them."""
 
     pixels: Tensor
     weight: Tensor
@@ -26,13 +26,14 @@ class StillBatch:
 class AutoencoderTask(nn.Module):
     """Absolute error of pixels and of their differences to the neighbours; latents are kept small and noise-proof.
 
-    Pictures come from a pool of freshly drawn heads that is drawn anew every `pool_steps` steps. Each latent gets noise of a standard
-    deviation up to `latent_noise`. With `only_decoder` the latents stay what they are: the decoder alone learns to paint clean
-    pictures from latents as noisy as a sampler leaves them.
+    Pictures come from a pool of freshly drawn heads that is drawn anew every `pool_steps` steps. Each latent gets noise of a
+    standard deviation up to `latent_noise`. With `only_decoder` the latents stay what they are: the decoder alone learns to paint
+    clean pictures from latents as noisy as a sampler leaves them.
     """
 
     def __init__(self, autoencoder: Autoencoder, config: ModelConfig, *, batch: int, seed: int, pool_steps: int = 60,
-                 pool_pictures: int = 640, latent_noise: float = 0.1, only_decoder: bool = False, device: torch.device | str = "cpu"):
+                 pool_pictures: int = 640, latent_noise: float = 0.1, only_decoder: bool = False,
+                 device: torch.device | str = "cpu"):
         super().__init__()
         self.autoencoder = autoencoder
         self.image_size, self.batch_size, self.seed = config.image_size, batch, seed
@@ -46,7 +47,8 @@ class AutoencoderTask(nn.Module):
         number = step // self.pool_steps
         if self._pool is None or self._pool[0] != number:
             first = 10_000_000 + (self.seed * 1_000 + number * 8 + rank) * self.pool_pictures  # far from the identities of clips
-            self._pool = (number, *draw_stills(range(first, first + self.pool_pictures), size=self.image_size, device=self.device))
+            drawn = draw_stills(range(first, first + self.pool_pictures), size=self.image_size, device=self.device)
+            self._pool = (number, *drawn)
         _, pixels, weight = self._pool
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} autoencoder {step} {rank}".encode()))
         chosen = torch.randint(len(pixels), (self.batch_size,), generator=generator).to(pixels.device)
@@ -61,7 +63,8 @@ class AutoencoderTask(nn.Module):
         decoded = self.autoencoder.decode(latents + batch.noise).float()
         weight = batch.weight / batch.weight.mean()
         error = ((decoded - batch.pixels).abs() * weight).mean()
-        edges = sum(((decoded - batch.pixels).diff(dim=axis).abs() * weight.narrow(axis, 0, weight.shape[axis] - 1)).mean() for axis in (2, 3))
+        edges = sum(((decoded - batch.pixels).diff(dim=axis).abs() * weight.narrow(axis, 0, weight.shape[axis] - 1)).mean()
+                    for axis in (2, 3))
         spread = (latents.float().square().mean() - 1).square() + latents.float().mean((0, 2, 3)).square().mean()
         loss = error + 0.5 * edges + 0.01 * spread
         psnr = -10 * ((decoded.clamp(-1, 1) - batch.pixels) / 2).square().mean().log10()

@@ -99,7 +99,8 @@ class ClipStore:
         when = start[:, None] + torch.arange(motion_frames + frames, device=device)  # (B, n + F)
         window = self.latents[who[:, None], when].float().transpose(1, 2)  # (B, C, n + F, h, w)
         motion, clean = window[:, :, :motion_frames], window[:, :, motion_frames:]
-        steps = (when[:, motion_frames:, None] + torch.arange(-config.audio_margin_frames, config.audio_margin_frames + 1, device=device))
+        steps = (when[:, motion_frames:, None]
+                 + torch.arange(-config.audio_margin_frames, config.audio_margin_frames + 1, device=device))
         steps = steps.clamp(0, length - 1)  # (B, F, K)
 
         other = integers(self.stills.shape[1] + 2, count)  # the stills, or (two chances) another frame of the clip

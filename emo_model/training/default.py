@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import native
 from ..checkpoints.pieces import split
-from ..config import PRESETS, ModelConfig
+from ..config import PRESETS
 from . import progress
 from .audio_encoder import AudioEncoderTask
 from .autoencoder import AutoencoderTask, latent_statistics
@@ -63,7 +63,8 @@ RECIPE = {
     "default": Recipe(),
     "default-cpu": Recipe(audio_encoder=Plan("audio_encoder", steps=1_500, learning_rate=2e-3, warmup_steps=50),
                           autoencoder=Plan("autoencoder", steps=1_200, learning_rate=1.2e-3, warmup_steps=100),
-                          decoder=Plan("decoder", steps=1_200, learning_rate=6e-4, warmup_steps=30), autoencoder_batch=16, pool_steps=150, people=1_050, frames=34, stages=RECIPES["default-cpu"]),
+                          decoder=Plan("decoder", steps=1_200, learning_rate=6e-4, warmup_steps=30), autoencoder_batch=16,
+                          pool_steps=150, people=1_050, frames=34, stages=RECIPES["default-cpu"]),
     "test": Recipe(speech_minutes=0.5, audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
                    autoencoder=Plan("autoencoder", steps=3, learning_rate=1e-3, warmup_steps=1),
                    decoder=Plan("decoder", steps=2, learning_rate=1e-3, warmup_steps=1), autoencoder_batch=2, people=3,
@@ -112,7 +113,8 @@ def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: f
             began = clock()
             native.write_tensors(path, {key: value.cpu().contiguous() for key, value in make().items()})
             (out / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
-            append_line(out / "log.jsonl", {"finished": name, "seconds_since_resume": round(clock() - began, 1), "device": device_name()})
+            append_line(out / "log.jsonl", {"finished": name, "seconds_since_resume": round(clock() - began, 1),
+                                            "device": device_name()})
         return load_file(path)
 
     def run(task: nn.Module, plan: Plan) -> dict[str, Tensor]:
@@ -125,8 +127,8 @@ def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: f
     library = SpeechLibrary(folder)
 
     def train_autoencoder(plan: Plan, **how) -> dict[str, Tensor]:
-        task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed, pool_steps=recipe.pool_steps,
-                               device=device, **how)
+        task = AutoencoderTask(bundle.autoencoder, config, batch=recipe.autoencoder_batch, seed=seed,
+                               pool_steps=recipe.pool_steps, device=device, **how)
         return bundle.autoencoder.state_dict() | _without("autoencoder.", run(task, plan))
 
     bundle.autoencoder.load_state_dict(step("autoencoder", lambda: train_autoencoder(recipe.autoencoder)))

@@ -56,8 +56,8 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
     """Train what requires a gradient in `task`; returns the averaged (EMA) weights by name.
 
     Goes on from OUT/state/NAME.safetensors if that is there, bit-equal to a run that was never stopped; the caller removes that
-    file once the weights are safe. Logs lines of JSON to OUT/log.jsonl. Raises OutOfTime when `clock` reaches `deadline`, with the
-    state saved, FloatingPointError if the loss is not a number. EMO leaves open: whether weights are averaged.
+    file once the weights are safe. Logs lines of JSON to OUT/log.jsonl. Raises OutOfTime when `clock` reaches `deadline`, with
+    the state saved, FloatingPointError if the loss is not a number. EMO leaves open: whether weights are averaged.
     """
     from accelerate import Accelerator
 
@@ -85,12 +85,15 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
         with torch.no_grad():
             torch._foreach_lerp_(list(average.values()), list(trained.values()), 1 - decay)
         if accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps):
-            line = {"stage": plan.name, "step": step, "steps": plan.steps, "loss": loss.item(), "rate": optimizer.param_groups[0]["lr"],
-                    "seconds_per_step": (clock() - started) / (step - first), **{key: float(value) for key, value in values.items()}}
+            line = {"stage": plan.name, "step": step, "steps": plan.steps, "loss": loss.item(),
+                    "rate": optimizer.param_groups[0]["lr"], "seconds_per_step": (clock() - started) / (step - first),
+                    **{key: float(value) for key, value in values.items()}}
             if not math.isfinite(line["loss"]):
-                raise FloatingPointError(f"the loss of stage '{plan.name}' is {line['loss']} at step {step}; lower the learning rate")
+                raise FloatingPointError(f"the loss of stage '{plan.name}' is {line['loss']} at step {step}; "
+                                         "lower the learning rate")
             append_line(out / "log.jsonl", line)
-            log.info("%s", "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()))
+            log.info("%s", "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                                     for key, value in line.items()))
         over = clock() > deadline
         if accelerator.is_main_process and step < plan.steps and (over or clock() - saved > plan.save_seconds):
             _save(state, step, warm_from, trained, average, optimizer)
@@ -114,7 +117,8 @@ def _save(path: Path, step: int, warm_from: int, trained: dict, average: dict, o
         tensors[f"average.{name}"] = average[name]
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
-    write_tensors(path, {name: value.cpu().contiguous() for name, value in tensors.items()}, {"step": str(step), "warm_from": str(warm_from)})
+    write_tensors(path, {name: value.cpu().contiguous() for name, value in tensors.items()},
+                  {"step": str(step), "warm_from": str(warm_from)})
 
 
 def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, int]:
@@ -130,6 +134,7 @@ def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, 
             values = {key: file.get_tensor(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
                       if f"optimizer.{key}.{name}" in keys}
             if values:
-                optimizer.state[parameter] = {key: value if key == "step" else value.to(parameter) for key, value in values.items()}
+                optimizer.state[parameter] = {key: value if key == "step" else value.to(parameter)
+                                              for key, value in values.items()}
         metadata = file.metadata()
         return int(metadata["step"]), int(metadata.get("warm_from", metadata["step"]))

@@ -42,7 +42,8 @@ class EmoTask(nn.Module):
         motion = None
         if stage.is_video:
             motion = emo.encode_motion(MotionFrames(batch.motion), like=reference)
-            motion = ReferenceFeatures({name: x * batch.keeps_motion.view(-1, 1, 1, 1).to(x) for name, x in motion.features.items()})
+            motion = ReferenceFeatures({name: x * batch.keeps_motion.view(-1, 1, 1, 1).to(x)
+                                        for name, x in motion.features.items()})
         context = emo.prepare(reference, motion, ClipConditions(batch.audio, batch.speed, batch.face_mask, batch.clean.shape[2]))
         if not stage.hears_speed:
             context = replace(context, speed=None)

@@ -38,7 +38,8 @@ class SpeechClip:
     voice: str
 
 
-def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_out: bool = False, clip_seconds: float = 10.0) -> Path:
+def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_out: bool = False,
+                   clip_seconds: float = 10.0) -> Path:
     """Write `minutes` of synthetic speech (see `sample_speech`) into `folder`; returns the folder.
 
     Raises RuntimeError if no speech engine is installed.
@@ -78,8 +79,8 @@ class SpeechLibrary:
         packed = np.frombuffer((folder / _SOUND).read_bytes(), dtype=np.uint8)
         longest = max(clip["samples"] for clip in self.clips)
         if len(packed) % len(self.clips) or 2 * len(packed) < longest * len(self.clips):
-            raise ValueError(f"{folder / _SOUND} holds {len(packed)} bytes, which is not {len(self.clips)} clips of {longest} samples, as "
-                             f"{_INDEX} says; prepare it again")
+            raise ValueError(f"{folder / _SOUND} holds {len(packed)} bytes, which is not {len(self.clips)} clips of {longest} "
+                             f"samples, as {_INDEX} says; prepare it again")
         self.samples = torch.from_numpy(adpcm.decode(packed.reshape(len(self.clips), -1)))  # (clips, samples) int16
 
     def __len__(self) -> int:

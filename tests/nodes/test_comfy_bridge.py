@@ -174,7 +174,8 @@ def test_a_gpu_attends_with_comfyuis_kernel_and_with_the_one_for_small_inputs_ov
     cuda = torch.device("cuda")
     monkeypatch.setattr(model_management, "get_torch_device", lambda: cuda)
     chosen = {part.is_small: part.attend for part in attentions(bridge.managed(fresh(pack).emo))}
-    assert chosen == {False: attention.optimized_attention, True: attention.optimized_attention_for_device(cuda, small_input=True)}
+    assert chosen == {False: attention.optimized_attention,
+                      True: attention.optimized_attention_for_device(cuda, small_input=True)}
 
 
 def test_the_cpu_attends_with_torchs_kernel_unless_the_user_asked_for_another(bridge, pack, monkeypatch):
@@ -270,7 +271,8 @@ def test_a_missing_model_names_the_folder_to_put_it_in(bridge, folders, name):
 def test_both_built_in_models_load_and_the_fast_one_says_how_to_sample_it(bridge, caplog):
     caplog.set_level("INFO")
     default, fast = (bridge.load_model(name) for name in ("built-in default", "built-in fast"))
-    assert fast[0].config == default[0].config and all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
+    assert fast[0].config == default[0].config
+    assert all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
     said = [record.getMessage() for record in caplog.records if "is made for" in record.getMessage()]
     assert said == ["EMO: 'built-in fast' is made for 2 steps and audio_guidance 1; set them in EMO Sampler"]
 

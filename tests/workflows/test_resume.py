@@ -23,7 +23,8 @@ def prompt(**changes) -> dict:
 
 def video(server: ComfyServer, result: dict) -> np.ndarray:
     assert result["status"] == "success", result["error"]
-    shown, = (one for output in result["outputs"].values() for one in output.get("images", ()) if one["filename"].endswith(".mp4"))
+    shown, = (one for output in result["outputs"].values() for one in output.get("images", ())
+              if one["filename"].endswith(".mp4"))
     with av.open(io.BytesIO(server.view(shown))) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 

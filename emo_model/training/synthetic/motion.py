@@ -96,7 +96,7 @@ def sample_motion(
     pitch = pitch + (0.10 + 0.04 * draw[1]) * energy
     offset = (0.085 * draw[2], 0.05 * draw[3], 0.04 * draw[4])
     rotation = _rotate_at(torch.stack((yaw, pitch, roll)), wanted, fps)
-    yaw, pitch, roll = (move + still for move, still in zip(rotation, offset))
+    yaw, pitch, roll = (move + still for move, still in zip(rotation, offset, strict=True))
     yaw, pitch, roll = _within(yaw, 0.50), _within(pitch, 0.30), _within(roll, 0.24)
 
     lively = min(1.4, 0.35 + wanted / 16.0)
@@ -108,7 +108,7 @@ def sample_motion(
     gaze_y = 0.7 * _glances(frames, fps, generator) - 0.5 * pitch
     brow = _within(0.10 * draw[8] + 0.14 * sway(0.15, 1.0) + 0.35 * energy, 0.8)
     tracks = dict(
-        zip(MOUTH_TRACKS, mouth.double().cpu().unbind(-1)),
+        zip(MOUTH_TRACKS, mouth.double().cpu().unbind(-1), strict=True),
         yaw=yaw,
         pitch=pitch,
         roll=roll,

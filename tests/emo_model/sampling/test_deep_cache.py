@@ -1,4 +1,4 @@
-"""The deep cache: which steps ask the coarser levels, that a clip never repeats another's answer, and how far off the result is."""
+"""The deep cache: which steps ask the coarser levels, that no clip repeats another's answer, and how far off the result is."""
 
 from __future__ import annotations
 
