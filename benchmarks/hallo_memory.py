@@ -53,7 +53,7 @@ def run_row(chosen: argparse.Namespace) -> dict:
     for kind in FILES:
         folder_paths.add_model_folder_path(kind, str(chosen.folder / "models" / kind), is_default=True)
     folder_paths.set_temp_directory(str(chosen.folder / "temp"))
-    import nodes
+    import nodes  # noqa: I001 (ComfyUI's, not ours)
     import torch
     from comfy import model_management
     from comfy.audio_encoders.audio_encoders import load_audio_encoder_from_sd

@@ -5,7 +5,7 @@
 
 Every row is a process of its own, on a small model with random weights, so that an hour of sound ends in minutes; memory does not
 depend on what the weights say. Peak RSS is what the operating system counted for the process. The limit for the second row
-against the first: 5 % or 100 MB, whichever is more. Core's LoadAudio holds the whole sound in memory; `sound` is how much that is.
+against the first: 5 % or 100 MB, whichever is more. Core's LoadAudio holds all sound in memory; `sound` is how much that is.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from emo_model.checkpoints import native
 from emo_model.config import PRESETS
 
+ROOT = Path(__file__).parents[1]
 RATE = 16_000
 SMALL = replace(PRESETS["test"], name="long", clip_frames=24, motion_frames=4)
 
@@ -50,8 +51,8 @@ def write_voice(path: Path, minutes: float) -> None:
 
 def by_library(model: Path, voice: Path, folder: Path) -> dict:
     portrait = ROOT / "workflows" / "inputs" / "emo_portrait.png"
-    command = [sys.executable, "-m", "emo_model", str(portrait), str(voice), "-o", str(folder / "long.mp4"), "--model", str(model),
-               "--steps", "1", "--guidance", "1", "--clips", str(folder / "clips")]
+    command = [sys.executable, "-m", "emo_model", str(portrait), str(voice), "-o", str(folder / "long.mp4"),
+               "--model", str(model), "--steps", "1", "--guidance", "1", "--clips", str(folder / "clips")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
