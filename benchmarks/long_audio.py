@@ -1,7 +1,7 @@
 """Peak memory over the length of the sound, on the command line's way and in a real ComfyUI: it must not grow.
 
-    python benchmarks/long_audio.py [--minutes 1 10 60] [--json OUT]              # the library
-    python benchmarks/long_audio.py --comfyui /path/to/ComfyUI [--json OUT]       # the server; with ComfyUI's own Python
+    python benchmarks/long_audio.py [--minutes 1 10 60] [--fps 25] [--json OUT]       # the library
+    python benchmarks/long_audio.py --comfyui /path/to/ComfyUI [...]                  # the server; with ComfyUI's own Python
 
 Every row is a process of its own, on a small model with random weights, so that an hour of sound ends in minutes; memory does not
 depend on what the weights say. Peak RSS is what the operating system counted for the process. The limit for the second row
@@ -49,10 +49,10 @@ def write_voice(path: Path, minutes: float) -> None:
             left -= count
 
 
-def by_library(model: Path, voice: Path, folder: Path) -> dict:
+def by_library(model: Path, voice: Path, folder: Path, fps: float) -> dict:
     portrait = ROOT / "workflows" / "inputs" / "emo_portrait.png"
     command = [sys.executable, "-m", "emo_model", str(portrait), str(voice), "-o", str(folder / "long.mp4"),
-               "--model", str(model), "--steps", "1", "--guidance", "1", "--clips", str(folder / "clips")]
+               "--model", str(model), "--steps", "1", "--guidance", "1", "--fps", str(fps), "--clips", str(folder / "clips")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
@@ -61,7 +61,7 @@ def by_library(model: Path, voice: Path, folder: Path) -> dict:
             "peak_device_mb": said.get("peak_device_mb")}
 
 
-def by_comfyui(comfyui: Path, model: Path, voice: Path, folder: Path) -> dict:
+def by_comfyui(comfyui: Path, model: Path, voice: Path, folder: Path, fps: float) -> dict:
     from comfyui_server import ComfyServer
 
     prompt = json.loads((ROOT / "workflows" / "api" / "talking_portrait.json").read_text(encoding="utf-8"))
@@ -70,7 +70,7 @@ def by_comfyui(comfyui: Path, model: Path, voice: Path, folder: Path) -> dict:
         changes = {"model_name": model.name, "steps": 1, "audio_guidance": 1.0}
         node["inputs"].update({key: value for key, value in changes.items() if key in node["inputs"]})
         if node["class_type"] == "EmoAudioEncoder":
-            node["inputs"]["audio"] = ["voice", 0]
+            node["inputs"].update(audio=["voice", 0], fps=fps)
     server = ComfyServer(comfyui, folder)
     for file, place in ((model, "models/emo"), (voice, "input")):
         (folder / place / file.name).symlink_to(file)
@@ -93,6 +93,7 @@ def rss_mb(process: int, field: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60])
+    parser.add_argument("--fps", type=float, default=25.0, help="of the video; fewer frames end sooner (%(default)s)")
     parser.add_argument("--comfyui", type=Path, help="measure the server of this ComfyUI, instead of the command")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
@@ -106,7 +107,7 @@ def main() -> None:
             torch.manual_seed(0)
             native.save(base / "long.safetensors", native.build(SMALL))
             write_voice(base / "voice.wav", minutes)
-            arguments = (base / "long.safetensors", base / "voice.wav", base / "run")
+            arguments = (base / "long.safetensors", base / "voice.wav", base / "run", chosen.fps)
             (base / "run").mkdir()
             row = by_comfyui(chosen.comfyui.resolve(), *arguments) if chosen.comfyui else by_library(*arguments)
         row = {"minutes": minutes, "sound_mb": round(minutes * 60 * RATE * 4 / 1e6), **row}

@@ -74,7 +74,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     finished = 0 if keep is None else sum(1 for _ in generate_clips(bundle.emo, conditions, finished_only=True, **how))
     if finished_only and not finished:
         raise ValueError(f"no clip of this video is finished yet in {clips}")
-    plan = estimate(config, frames=conditions.frames, fps=audio.fps, steps=sampling.steps, finished=finished,
+    plan = estimate(config, sampling, frames=conditions.frames, fps=audio.fps, finished=finished,
                     weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()), feature_bytes=audio.frames.nbytes)
     if not finished_only:
         log.info("%s%s", plan.says, "" if keep is None else f" {keep.spool.says}")

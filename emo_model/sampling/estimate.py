@@ -7,7 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import ModelConfig
+from ..config import ModelConfig, SamplingConfig
+from .guidance import evaluations
 
 GB = 1e9
 ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; benchmarks/memory.py: at most 76
@@ -57,7 +58,7 @@ class Estimate:
                               "or take a shorter sound; what is finished stays.")
 
 
-def estimate(config: ModelConfig, *, frames: int, fps: float, steps: int, finished: int = 0, weights_bytes: int = 0,
+def estimate(config: ModelConfig, sampling: SamplingConfig, *, frames: int, fps: float, finished: int = 0, weights_bytes: int = 0,
              compute_bytes: int = 4, feature_bytes: int = 0, seconds_per_step: float | None = None) -> Estimate:
     """What a video of `frames` frames will take.
 
@@ -70,8 +71,8 @@ def estimate(config: ModelConfig, *, frames: int, fps: float, steps: int, finish
     pictures = 16 * config.image_size**2 * 3 * 4 * 4  # a block on its way from the decoder to the file
     return Estimate(
         frames, clips, finished,
-        None if seconds_per_step is None else left * steps * seconds_per_step / 60,
-        weights_bytes + activation_bytes(config, config.clip_frames + config.motion_frames, compute_bytes),
+        None if seconds_per_step is None else left * sampling.steps * seconds_per_step / 60,
+        weights_bytes + activation_bytes(config, frames_at_once(config, sampling), compute_bytes),
         weights_bytes + feature_bytes + pictures + 4 * clip_bytes(config),
         left * clip_bytes(config), round(frames * (config.image_size**2 * VIDEO_BYTES + SOUND_BYTES / fps) + cells))
 
@@ -83,6 +84,11 @@ def clip_bytes(config: ModelConfig) -> int:
 
 def count_clips(frames: int, clip_frames: int) -> int:
     return -(-frames // clip_frames)
+
+
+def frames_at_once(config: ModelConfig, sampling: SamplingConfig) -> int:
+    """Frames of a clip and before it, as `activation_bytes` counts them: two evaluations in a batch, and three as half more."""
+    return (config.clip_frames + config.motion_frames) * max(2, evaluations(sampling)) // 2
 
 
 def activation_bytes(config: ModelConfig, frames: int, compute_bytes: int) -> int:

@@ -61,6 +61,11 @@ def guided_by(emo: Emo, context: Context, config: SamplingConfig, timesteps: Seq
     return predict
 
 
+def evaluations(config: SamplingConfig) -> int:
+    """How many answers of the model the dearest step needs."""
+    return max(len(_wanted(*config.guidance_at(step))) for step in range(config.steps))
+
+
 def _wanted(audio: float, reference: float) -> tuple[str, ...]:
     """Whom these scales ask."""
     if audio == reference == 1:

@@ -106,8 +106,9 @@ def machine_of(device: torch.device | str, dtype: torch.dtype) -> str:
     device = torch.device(device)
     facts = [torch.__version__, device.type, str(dtype)]
     if device.type == "cuda":
-        facts += [torch.cuda.get_device_name(device), str(torch.backends.cuda.matmul.allow_tf32),
-                  str(torch.backends.cudnn.allow_tf32)]
+        facts.append(torch.cuda.get_device_name(device))
+        with contextlib.suppress(RuntimeError):  # newer torch refuses to say it where its newer switches were used
+            facts += [str(torch.backends.cuda.matmul.allow_tf32), str(torch.backends.cudnn.allow_tf32)]
     elif device.type == "cpu":
         facts += [platform.machine(), str(torch.get_num_threads())]
     return " ".join(facts)
@@ -117,7 +118,7 @@ class ClipKeys:
     """The names of a video's clips. What all clips share is hashed once; what a clip has of its own, with each.
 
     weights: `weights_of` the model; renewal: names what becomes of motion frames between clips, "" if nothing; together: see
-    `guided`, it decides on the last bits.
+    `guided_by`, it decides on the last bits.
     """
 
     def __init__(self, model: ModelConfig, portrait: Portrait, config: SamplingConfig, *, weights: str,

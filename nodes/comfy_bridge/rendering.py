@@ -8,7 +8,7 @@ import time
 from ...emo_model.config import SamplingConfig
 from ...emo_model.models.emo import Emo
 from ...emo_model.sampling.clips import StepReport, count_clips, generate_clips
-from ...emo_model.sampling.estimate import estimate, minutes_and_seconds
+from ...emo_model.sampling.estimate import estimate, frames_at_once, minutes_and_seconds
 from ...emo_model.sampling.spool import SpooledClips
 from ...emo_model.types import Conditions, MotionFrames, ReferenceFeatures
 from .management import stop_if_cancelled
@@ -27,13 +27,13 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
     spool = clips_spool()
     keep = spool.run(weights=model.fingerprint, renewal="" if vae is None else way_through(vae))
     clips = count_clips(conditions.frames, model.config.clip_frames)
-    together = model.config.clip_frames + model.config.motion_frames
+    together = frames_at_once(model.config, config)
     how = {"config": config, "reference": reference, "device": model.device, "dtype": model.compute, "motion": motion,
            "keep": keep, "renew": None if vae is None else model.renewing(vae, frames=together)}
     finished, began = 0, time.monotonic()
 
     def plan(seconds_per_step: float | None = None):
-        return estimate(model.config, frames=conditions.frames, fps=conditions.audio.fps, steps=config.steps, finished=finished,
+        return estimate(model.config, config, frames=conditions.frames, fps=conditions.audio.fps, finished=finished,
                         weights_bytes=model.weight_bytes, compute_bytes=model.compute.itemsize, seconds_per_step=seconds_per_step,
                         feature_bytes=conditions.audio.frames.numel() * 4)
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from emo_model.inputs.audio import SoundFile, read_audio
-from emo_model.inputs.media import VideoWriter, read_picture, read_video, to_uint8
+from emo_model.inputs.media import VideoWriter, last_frames, read_picture, read_video, to_uint8
 
 
 def corners(pixels: torch.Tensor) -> list[int]:
@@ -269,3 +269,14 @@ def test_the_folder_of_a_video_is_made(tmp_path):
     with VideoWriter(tmp_path / "new" / "folder" / "a.mp4", fps=Fraction(25), width=32, height=32) as video:
         video.write(moving(2))
     assert (tmp_path / "new" / "folder" / "a.mp4").stat().st_size > 500
+
+
+@pytest.mark.parametrize(("frames", "count"), [(3, 1), (40, 4), (300, 4), (600, 70), (5, 9)])
+def test_the_last_frames_are_those_of_the_whole_video(tmp_path, frames, count):
+    """300 frames and more have several key frames; 70 frames at 25 a second are longer than the first look back."""
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(frames / 25, 16_000), 16_000)) as video:
+        video.write(moving(frames))
+    whole, _ = read_video(tmp_path / "a.mp4")
+    assert np.array_equal(last_frames(tmp_path / "a.mp4", count), whole[-count:])
+    with open(tmp_path / "a.mp4", "rb") as file:
+        assert np.array_equal(last_frames(file, count), whole[-count:])

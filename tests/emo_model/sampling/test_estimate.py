@@ -11,19 +11,21 @@ import torch
 from emo_model.config import PRESETS, SamplingConfig
 from emo_model.sampling import estimate as estimates
 from emo_model.sampling.clips import generate_clips
-from emo_model.sampling.estimate import estimate, minutes_and_seconds
+from emo_model.sampling.estimate import estimate, frames_at_once, minutes_and_seconds
 from emo_model.sampling.spool import Spool
+
+FOUR = SamplingConfig(steps=4)
 
 
 def test_clips_and_minutes_are_counted_without_what_is_finished(config):
-    plan = estimate(config, frames=101, fps=25, steps=4, finished=20, seconds_per_step=1.5)
+    plan = estimate(config, FOUR, frames=101, fps=25, finished=20, seconds_per_step=1.5)
     assert (plan.frames, plan.clips, plan.finished) == (101, 26, 20)
     assert plan.minutes == pytest.approx(6 * 4 * 1.5 / 60) and "about 36 s" in plan.says and "20 are finished" in plan.says
-    assert estimate(config, frames=101, fps=25, steps=4).minutes is None
+    assert estimate(config, FOUR, frames=101, fps=25).minutes is None
 
 
 def test_disk_grows_with_the_length_and_memory_does_not(config):
-    short, long = (estimate(config, frames=frames, fps=25, steps=4, weights_bytes=10**6) for frames in (100, 10_000))
+    short, long = (estimate(config, FOUR, frames=frames, fps=25, weights_bytes=10**6) for frames in (100, 10_000))
     assert long.clip_bytes == 100 * short.clip_bytes and long.video_bytes > 50 * short.video_bytes
     assert (long.device_bytes, long.ram_bytes) == (short.device_bytes, short.ram_bytes) and short.device_bytes > 10**6
 
@@ -33,24 +35,24 @@ def test_the_disk_takes_what_was_estimated_and_hardly_less(tmp_path, emo, config
     with spool.run() as keep:
         for _ in generate_clips(emo, conditions(config, frames=30), config=SamplingConfig(steps=1), keep=keep):
             pass
-    plan = estimate(config, frames=30, fps=25, steps=1)
+    plan = estimate(config, FOUR, frames=30, fps=25)
     assert plan.clip_bytes * 0.1 < spool.bytes <= plan.clip_bytes
-    large = estimate(PRESETS["emo"], frames=30, fps=25, steps=1)
+    large = estimate(PRESETS["emo"], FOUR, frames=30, fps=25)
     assert large.clip_bytes < 1.02 * 36 * 4 * 64 * 64 * 4  # three clips of twelve frames
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers(config, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(estimates.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
-    plan = estimate(config, frames=90_000, fps=25, steps=4)
+    plan = estimate(config, FOUR, frames=90_000, fps=25)
     with pytest.raises(OSError, match=r"needs about [\d.]+ GB on the disk of .*, and 0.00 GB are free: 90000 frames.*Make room"):
         plan.refuse_what_cannot_fit(tmp_path / "not" / "yet")
-    estimate(config, frames=8, fps=25, steps=4).refuse_what_cannot_fit(tmp_path)
+    estimate(config, FOUR, frames=8, fps=25).refuse_what_cannot_fit(tmp_path)
 
 
 def test_clips_and_video_on_one_disk_must_fit_together(config, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    plan = replace(estimate(config, frames=100, fps=25, steps=4), clip_bytes=600, video_bytes=600)
+    plan = replace(estimate(config, FOUR, frames=100, fps=25), clip_bytes=600, video_bytes=600)
     monkeypatch.setattr(estimates.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
     plan.refuse_what_cannot_fit(tmp_path)
     with pytest.raises(OSError, match="This run needs"):
@@ -63,6 +65,12 @@ def test_times_are_said_in_few_words(seconds, says):
     assert minutes_and_seconds(seconds) == says
 
 
+@pytest.mark.parametrize(("audio", "reference", "times"), [(1, 1, 1), (2.5, 1, 1), (3.5, 3.5, 1), (2.5, 1.5, 1.5), (1, 1.5, 1.5)])
+def test_a_third_evaluation_in_a_batch_takes_half_more(config, audio, reference, times):
+    sampling = SamplingConfig(steps=1, audio_guidance=audio, reference_guidance=reference)
+    assert frames_at_once(config, sampling) == times * (config.clip_frames + config.motion_frames)
+
+
 def test_an_estimate_needs_no_model():
     with torch.device("meta"):
-        assert estimate(PRESETS["hallo"], frames=90_000, fps=25, steps=40, compute_bytes=2).clip_bytes > 5e9
+        assert estimate(PRESETS["hallo"], FOUR, frames=90_000, fps=25, compute_bytes=2).clip_bytes > 5e9

@@ -184,10 +184,10 @@ def test_all_that_a_video_is_made_from_is_in_the_name_of_its_first_clip(config, 
 
 
 @pytest.mark.parametrize("change", [
-    {"weights": "v"}, {"together": False}, {"config": replace(QUICK, seed=1)}, {"config": replace(QUICK, steps=3)},
-    {"dtype": torch.float16}, {"config": replace(QUICK, sampler="dpmpp_2m")}, {"config": replace(QUICK, audio_guidance=1.1)},
-    {"renewal": "vae"}, {"config": replace(QUICK, reference_guidance=1.1)},
-    {"reference": ReferenceFeatures({"a": torch.zeros(1)})}])
+    {"weights": "v"}, {"together": False}, {"dtype": torch.float16}, {"config": replace(QUICK, seed=1)},
+    {"config": replace(QUICK, steps=3)},
+    {"config": replace(QUICK, sampler="dpmpp_2m")}, {"config": replace(QUICK, audio_guidance=1.1)}, {"renewal": "vae"},
+    {"config": replace(QUICK, reference_guidance=1.1)}, {"reference": ReferenceFeatures({"a": torch.zeros(1)})}])
 def test_how_it_is_made_is_in_the_name_too(config, conditions, change):
     whole = conditions(config, frames=LONG)
     how = {"config": QUICK, "weights": "w", "reference": None, "device": "cpu", "dtype": torch.float32}

@@ -1,0 +1,62 @@
+"""The benchmark of sampling runs on the CPU with one command, and docs/speed.md says what its JSON says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = json.loads((ROOT / "docs" / "images" / "sampling.json").read_text(encoding="utf-8"))["rows"]
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("sampling_benchmark", ROOT / "benchmarks" / "sampling.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_one_command_measures_every_saving_against_a_named_baseline(benchmark, tmp_path, capsys):
+    file = tmp_path / "table.json"
+    benchmark.main(["--preset", "test", "--repeat", "1", "--clips", "1", "--steps", "2", "--seconds", "2", "--device", "cpu",
+                    "--sections", "savings", "length", "--json", str(file)])
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == [*benchmark.SAVINGS, "2 times 1 s", "2 s"]
+    savings = rows[:len(benchmark.SAVINGS)]
+    assert savings[0]["ratio"] == 1 and all(row["difference"] <= 1e-5 and row["tflop_per_frame"] > 0 for row in savings)
+    assert savings[-1]["tflop_per_frame"] < savings[0]["tflop_per_frame"]
+    told = capsys.readouterr().out
+    assert all(row["name"] in told for row in rows)
+
+
+def test_the_figure_is_drawn_from_the_published_table(benchmark, tmp_path):
+    pytest.importorskip("matplotlib")
+    benchmark.main(["--json", str(ROOT / "docs" / "images" / "sampling.json"), "--draw", str(tmp_path / "figure.png")])
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("section", ["savings", "shortcuts", "storage"])
+def test_the_page_says_what_was_measured(section):
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    rows = [row for row in PUBLISHED if row["section"] == section]
+    assert len(rows) >= 5
+    for row in rows:
+        cells = next(line for line in page.splitlines() if line.startswith(f"| {row['name']} |")).split("|")[2:-1]
+        said = [cell.strip() for cell in cells]
+        measured = [f"{row['difference']:.1e}" if row["difference"] else "0"]
+        if section != "storage":
+            measured = [f"{row['ratio']:.2f}", f"{1000 * row['tflop_per_frame']:.2f}", *measured]
+        assert said == measured, row["name"]
+
+
+def test_the_published_savings_are_exact_and_save():
+    savings = [row for row in PUBLISHED if row["section"] == "savings"]
+    assert all(row["difference"] <= 1e-5 for row in savings)
+    assert savings[-1]["tflop_per_frame"] < 0.95 * savings[0]["tflop_per_frame"]
