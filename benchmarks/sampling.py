@@ -93,8 +93,8 @@ class Bench:
     def video(self, sampling: SamplingConfig, frames: int, *, emo: Emo | None = None, together: bool = True) -> Tensor:
         """Latents; decoded as well, where the model has a decoder."""
         made = []
-        for clip in generate_clips(emo or self.emo, self.conditions(frames), config=sampling, device=self.device, dtype=self.dtype,
-                                   together=together):
+        for clip in generate_clips(emo or self.emo, self.conditions(frames), config=sampling, device=self.device,
+                                   dtype=self.dtype, together=together):
             if self.decoder is not None:
                 vae.decode(self.decoder, clip[0].transpose(0, 1), self.config)
             made.append(clip)
@@ -129,8 +129,8 @@ class Bench:
             scales = sorted({how.guidance_at(step) for step in range(how.steps)})
             made.append(Row(
                 section, name, baseline, f"{frames}x{size}x{size}", str(self.dtype).removeprefix("torch."), how.steps,
-                " | ".join(f"{audio:g}, {reference:g}" for audio, reference in scales), seconds / frames, seconds / first, counted,
-                None if counted is None else counted * frames / seconds, peak, None if off is None else off.item()))
+                " | ".join(f"{audio:g}, {reference:g}" for audio, reference in scales), seconds / frames, seconds / first,
+                counted, None if counted is None else counted * frames / seconds, peak, None if off is None else off.item()))
         return made
 
     def tflop_per_frame(self, run: Callable[[Emo, Conditions, torch.device], object], frames: int) -> float:
@@ -166,7 +166,8 @@ def straightforward(emo: Emo, conditions: Conditions, sampling: SamplingConfig, 
             asked = emo if once_per_clip else _Forgetful(emo, zeros_are_known)
             predict = guided(asked, context, audio=sampling.audio_guidance, reference=sampling.reference_guidance,
                              mixed_identity=sampling.mixed_identity, together=together)
-            noise = torch.randn(1, config.latent_channels, config.clip_frames, config.latent_size, config.latent_size, generator=draw)
+            noise = torch.randn(1, config.latent_channels, config.clip_frames, config.latent_size, config.latent_size,
+                                generator=draw)
             latents = sample(predict, noise.to(device), schedule, sampler=sampling.sampler, steps=sampling.steps)
             motion = MotionFrames(MotionFrames.last_of(latents, config.motion_frames).latents.to(dtype))
             made.append(latents[:, :, :clip.frames])
@@ -266,7 +267,8 @@ def storage(bench: Bench, frames: int) -> list[Row]:
         return (weight / scale).to(torch.float8_e4m3fn).to(weight) * scale
 
     kinds = {"as in the run": (None, bench.dtype.itemsize), "bfloat16": (lambda weight: weight.bfloat16().to(weight), 2),
-             "int8, a scale per row": (by_rows, 1), "float8_e4m3fn": (lambda weight: weight.to(torch.float8_e4m3fn).to(weight), 1),
+             "int8, a scale per row": (by_rows, 1),
+             "float8_e4m3fn": (lambda weight: weight.to(torch.float8_e4m3fn).to(weight), 1),
              "float8_e4m3fn, a scale per tensor": (by_tensor, 1)}
     made = {}
     for name, (change, size) in kinds.items():
@@ -287,7 +289,8 @@ def length(bench: Bench, seconds: int) -> list[Row]:
     """One long video against as many of one second each, in turns; of one step, for it is the growth that counts."""
     sampling, clip = replace(bench.plain, steps=1), bench.config.clip_frames
     second = -(-round(bench.config.fps) // clip) * clip
-    shape, dtype = f"{seconds * second}x{bench.config.image_size}x{bench.config.image_size}", str(bench.dtype).removeprefix("torch.")
+    shape = f"{seconds * second}x{bench.config.image_size}x{bench.config.image_size}"
+    dtype = str(bench.dtype).removeprefix("torch.")
     runs = {f"{seconds} times 1 s": [second] * seconds, f"{seconds} s": [seconds * second]}
     best = dict.fromkeys(runs, float("inf"))
     bench.video(sampling, second)
@@ -357,8 +360,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time of all threads, for a machine that "
-                        "others use, too (%(default)s)")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall",
+                        help="cpu: processor time of all threads, for a machine that others use, too (%(default)s)")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile as well, cold and warm")
     parser.add_argument("--json", type=Path, help="save the table here, or read it from here to draw")
     parser.add_argument("--draw", type=Path, metavar="FIGURE")
@@ -371,9 +374,12 @@ def main(arguments: list[str] | None = None) -> None:
            "shortcuts": lambda: shortcuts(bench, frames, compiles=chosen.compile), "storage": lambda: storage(bench, frames),
            "length": lambda: length(bench, chosen.seconds)}
     rows = [row for name in chosen.sections for row in run[name]()]
-    machine = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads"
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    if bench.device.type == "cuda":
+        machine = torch.cuda.get_device_name()
     result = {"model": bench.config.name, "weights": "random" if chosen.preset else chosen.model.name, "machine": machine,
-              "torch": torch.__version__, "clock": chosen.clock, "peak_rss_mb": peak_rss_mb(), "rows": [asdict(row) for row in rows]}
+              "torch": torch.__version__, "clock": chosen.clock, "peak_rss_mb": peak_rss_mb(),
+              "rows": [asdict(row) for row in rows]}
     sys.stdout.write(table(result))
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1).replace("NaN", "null"), encoding="utf-8")
