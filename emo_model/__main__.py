@@ -143,9 +143,12 @@ def _writable(folder: Path) -> Path | None:
 
 def main(arguments: list[str] | None = None) -> int:
     defaults = {field.name: field.default for field in fields(SamplingConfig)}
-    parser = argparse.ArgumentParser(prog="python -m emo_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.png", help="any picture; cut to a square, not squashed")
-    parser.add_argument("audio", nargs="?", type=Path, default=EXAMPLES / "emo_voice.wav", help="any sound file; the video is as long")
+    parser = argparse.ArgumentParser(prog="python -m emo_model", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.png",
+                        help="any picture; cut to a square, not squashed")
+    parser.add_argument("audio", nargs="?", type=Path, default=EXAMPLES / "emo_voice.wav",
+                        help="any sound file; the video is as long")
     parser.add_argument("-o", "--out", type=Path, default=Path("emo.mp4"), help="the video, mp4 (%(default)s)")
     models = parser.add_mutually_exclusive_group()
     models.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file; default: the built-in model")
@@ -158,26 +161,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reference-guidance", type=float, help="how strongly the portrait is kept (the model's own; built-in: "
                         f"{defaults['reference_guidance']})")
     for kind in ("audio", "reference"):
-        parser.add_argument(f"--{kind}-guidance-start", type=float, help=f"{kind} guidance acts from this part of the steps on (0)")
-        parser.add_argument(f"--{kind}-guidance-end", type=float, help="and up to this part (1); without guidance a step takes half "
-                            "the time")
-    parser.add_argument("--deep-cache", type=int, metavar="N", help="ask the coarse levels of the network in every Nth step only, "
+        parser.add_argument(f"--{kind}-guidance-start", type=float,
+                            help=f"{kind} guidance acts from this part of the steps on (0)")
+        parser.add_argument(f"--{kind}-guidance-end", type=float,
+                            help="and up to this part (1); without guidance a step takes half the time")
+    parser.add_argument("--deep-cache", type=int, metavar="N",
+                        help="ask the coarse levels of the network in every Nth step only, "
                         "and repeat their answer between: faster, and not quite the same (1)")
-    parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False, help="for Hallo's networks: "
-                        "do not deal out identity tokens as Hallo's own code does")
+    parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False,
+                        help="for Hallo's networks: do not deal out identity tokens as Hallo's own code does")
     parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     parser.add_argument("--fit", choices=face.FITS, default="crop", help="cut the picture to a square, or pad it (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)")
-    parser.add_argument("--compile", action="store_true", help="compile the networks first: minutes for the first clip, less time for "
+    parser.add_argument("--compile", action="store_true",
+                        help="compile the networks first: minutes for the first clip, less time for "
                         "all others; where there is no compiler, they run as they are")
-    parser.add_argument("--sound", choices=media.SOUND_CODECS, default="aac", help="aac plays everywhere, flac keeps every sample "
-                        "to the bit (%(default)s)")
-    parser.add_argument("--clips", type=Path, metavar="FOLDER", help="keeps finished clips, so that a stopped run goes on where it "
+    parser.add_argument("--sound", choices=media.SOUND_CODECS, default="aac",
+                        help="aac plays everywhere, flac keeps every sample to the bit (%(default)s)")
+    parser.add_argument("--clips", type=Path, metavar="FOLDER",
+                        help="keeps finished clips, so that a stopped run goes on where it "
                         "stopped, and a changed end renders only the end; cleaned by age and size (a folder in the user's cache)")
     parser.add_argument("--no-clips", action="store_true", help="keep no clips, and render all of them")
-    parser.add_argument("--finished-only", action="store_true", help="render nothing: make a video of what a stopped run has done")
+    parser.add_argument("--finished-only", action="store_true",
+                        help="render nothing: make a video of what a stopped run has done")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run as Ctrl-C does: tidily
@@ -191,8 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only makes a video of kept clips, and --no-clips keeps none; leave one of them out")
-        said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps, fit=chosen.fit,
-                    device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
+        said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
+                    fit=chosen.fit, device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
                     compiled=chosen.compile)
     except (OSError, ValueError) as error:
         log.error("%s", error)

@@ -18,11 +18,12 @@ class EmoLoadModel(io.ComfyNode):
             description="Loads EMO, which makes a portrait speak. The built-in model comes with this pack and needs no download.",
             inputs=[
                 io.Combo.Input("model_name", options=comfy_bridge.model_names(), default=comfy_bridge.BUILT_IN,
-                               tooltip="The built-in model, its fast variant (in EMO Sampler: 2 steps, audio_guidance 1), or a file "
-                                       "of ComfyUI/models/emo: of this pack, or Hallo's net.pth."),
+                               tooltip="The built-in model, its fast variant (in EMO Sampler: 2 steps, audio_guidance 1), or a "
+                                       "file of ComfyUI/models/emo: of this pack, or Hallo's net.pth."),
                 io.Boolean.Input("compile", default=False, optional=True,
-                                 tooltip="Compile the networks with torch.compile: the first clip takes minutes longer, all clips "
-                                         "after it less time. Where there is no compiler, the log says so and nothing changes."),
+                                 tooltip="Compile the networks with torch.compile: the first clip takes minutes longer, all "
+                                         "clips after it less time. Where there is no compiler, the log says so and nothing "
+                                         "changes."),
             ],
             outputs=[
                 EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO Sampler."),

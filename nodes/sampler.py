@@ -46,8 +46,9 @@ class EmoSampler(io.ComfyNode):
                              tooltip="Number of denoising steps of each clip; the time grows in proportion. "
                                      f"The built-in model takes {DEFAULTS.steps}, Hallo {HALLO.steps}."),
                 io.Combo.Input("sampler", options=list(SAMPLERS), default=DEFAULTS.sampler,
-                               tooltip="How a step is taken: 'ddim' is the paper's, and 'euler' another name of it; 'dpmpp_2m' and "
-                                       "'unipc' get as far in fewer steps, from four on; 'lcm' is for models distilled for it."),
+                               tooltip="How a step is taken: 'ddim' is the paper's, and 'euler' another name of it; 'dpmpp_2m' "
+                                       "and 'unipc' get as far in fewer steps, from four on; 'lcm' is for models distilled for "
+                                       "it."),
                 io.Float.Input("audio_guidance", default=DEFAULTS.audio_guidance, min=0.0, max=20.0, step=0.05,
                                tooltip="Factor of how strongly the mouth follows the voice: 1 as trained, above 1 more strongly. "
                                        f"Other values than 1 take more time. For Hallo, {HALLO.audio_guidance:g}."),

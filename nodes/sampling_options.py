@@ -46,8 +46,8 @@ class EmoSamplingOptions(io.ComfyNode):
                                  ("reference", reference_guidance_start, reference_guidance_end)):
             given = [value for value in (start, end) if value is not None]  # a linked one is not known yet
             if any(not 0 <= value <= 1 for value in given) or given != sorted(given):
-                return (f"Guidance by {kind} goes from {start} to {end}: both are parts of the steps from 0 to 1, and the first is "
-                        "not above the second.")
+                return (f"Guidance by {kind} goes from {start} to {end}: both are parts of the steps from 0 to 1, and the first "
+                        "is not above the second.")
         return True
 
     @classmethod

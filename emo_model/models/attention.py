@@ -89,7 +89,7 @@ class Attention(nn.Module):
 
 
 def _by_turns(x: Tensor, rows: int) -> Tensor:
-    """x (B, M, C) or (B, T, M, C) for `rows` = B F frames (B F, M, C); of T, frames take them by turns. Copies as little as it can."""
+    """x (B, M, C) or (B, T, M, C) for `rows` = B F frames (B F, M, C); of T, frames take turns. Copies as little as it can."""
     if x.ndim == 3:
         return x[:, None].expand(-1, rows // len(x), -1, -1).flatten(0, 1)
     return x[:, torch.arange(rows // len(x), device=x.device) % x.shape[1]].flatten(0, 1)
@@ -110,7 +110,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int, *, multiplier: int):
         super().__init__()
-        self.net = nn.ModuleList([GEGLU(channels, channels * multiplier), nn.Identity(), nn.Linear(channels * multiplier, channels)])
+        self.net = nn.ModuleList([GEGLU(channels, channels * multiplier), nn.Identity(),
+                                  nn.Linear(channels * multiplier, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](self.net[0](x))
@@ -133,6 +134,7 @@ def frame_codes(frames: int, channels: int, *, like: Tensor) -> Tensor:
 
 def grid_codes(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
     """(N, C): where a cell lies in the picture; half of the channels for its row, half for its column."""
-    rows, columns = torch.meshgrid(torch.arange(height, device=like.device), torch.arange(width, device=like.device), indexing="ij")
-    places = torch.stack([rows / height, columns / width], dim=-1).reshape(-1, 2) * 8 * math.pi  # several turns across the picture
+    rows, columns = torch.meshgrid(torch.arange(height, device=like.device), torch.arange(width, device=like.device),
+                                   indexing="ij")
+    places = torch.stack([rows / height, columns / width], dim=-1).reshape(-1, 2) * 8 * math.pi  # several turns across a picture
     return sinusoidal(places, channels // 2, max_period=64.0).flatten(1).to(like.dtype)

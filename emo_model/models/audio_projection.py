@@ -29,7 +29,8 @@ class AudioProjection(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """windows (B, F, K, L, D) -> (B, F, K, width)."""
         if windows.shape[2] != self.places.num_embeddings:
-            raise ValueError(f"audio windows have {windows.shape[2]} steps, this model was built for {self.places.num_embeddings}")
+            raise ValueError(f"audio windows have {windows.shape[2]} steps, "
+                             f"this model was built for {self.places.num_embeddings}")
         hidden = self.linear_2(nn.functional.silu(self.linear_1(windows.flatten(3))))
         return self.norm(hidden + self.places(torch.arange(windows.shape[2], device=windows.device)).to(hidden.dtype))
 

@@ -51,7 +51,8 @@ def cosine_table(channels: int, side: int) -> tuple[Tensor, Tensor]:
 class Autoencoder(nn.Module):
     """Deterministic: pixels are folded by `patch`, then halved until a cell is `vae_factor` pixels wide, and back.
 
-    Beside the nets a linear map goes each way, at first JPEG's lowest waves: training starts from a blurred picture, not from none.
+    Beside the nets a linear map goes each way, at first JPEG's lowest waves: training starts from a blurred picture, not from
+    none.
     """
 
     def __init__(self, config: ModelConfig):
@@ -78,12 +79,12 @@ class Autoencoder(nn.Module):
             return [ResidualBlock(channels) for _ in range(parts.blocks)]
 
         encoder = [nn.Conv2d(folded, parts.encoder_channels[0], 3, padding=1), *blocks(parts.encoder_channels[0])]
-        for wide, wider in zip(parts.encoder_channels, parts.encoder_channels[1:]):
+        for wide, wider in zip(parts.encoder_channels, parts.encoder_channels[1:], strict=False):
             encoder += [nn.Conv2d(wide, wider, 2, stride=2), *blocks(wider)]
         self.encoder = nn.Sequential(*encoder, nn.GroupNorm(8, parts.encoder_channels[-1]), nn.SiLU(),
                                      _silent(nn.Conv2d(parts.encoder_channels[-1], config.latent_channels, 3, padding=1)))
         decoder = [nn.Conv2d(config.latent_channels, parts.decoder_channels[0], 3, padding=1), *blocks(parts.decoder_channels[0])]
-        for wider, wide in zip(parts.decoder_channels, parts.decoder_channels[1:]):
+        for wider, wide in zip(parts.decoder_channels, parts.decoder_channels[1:], strict=False):
             decoder += [nn.Conv2d(wider, wide * 4, 3, padding=1), nn.PixelShuffle(2), *blocks(wide)]
         self.decoder = nn.Sequential(*decoder, nn.GroupNorm(8, parts.decoder_channels[-1]), nn.SiLU(),
                                      _silent(nn.Conv2d(parts.decoder_channels[-1], folded, 3, padding=1)))

@@ -47,8 +47,9 @@ class Backbone(UNet):
                          motion_module=lambda channels: TemporalModule(config, channels), audio_module=audio_module)
         self.reference_additions = nn.ModuleDict()
         if config.reference_addition:
-            levels = list(zip(config.channels, config.attention_levels))
-            for kind, order, layers in (("down", levels, config.layers_per_block), ("up", levels[::-1], config.layers_per_block + 1)):
+            levels = list(zip(config.channels, config.attention_levels, strict=True))
+            for kind, order, layers in (("down", levels, config.layers_per_block),
+                                        ("up", levels[::-1], config.layers_per_block + 1)):
                 self.reference_additions.update({
                     f"{kind}_blocks_{level}_resnets_{index}": ReferenceAddition(width)
                     for level, (width, has_attention) in enumerate(order) if not has_attention for index in range(layers)})
@@ -87,5 +88,6 @@ class Backbone(UNet):
             return x
 
         x = self.walk(rearrange(noisy, "b c f h w -> (b f) c h w"), self.embed_time(timestep, noisy), visit,
-                      first=lambda x: look(x, face, lambda face, x: x if face is None else x + per_frame(face, len(x))), inner=inner)
+                      first=lambda x: look(x, face, lambda face, x: x if face is None else x + per_frame(face, len(x))),
+                      inner=inner)
         return rearrange(self.conv_out(F.silu(self.conv_norm_out(x))), "(b f) c h w -> b c f h w", f=frames)

@@ -51,7 +51,7 @@ class Upsample(nn.Module):
 
 
 Look = Tensor | KeysValues | Answer | Groups | None
-"""What an attention looks at: tokens or their keys and values, the answer if it is known, by groups if they differ, or nothing."""
+"""What an attention looks at: tokens or their keys and values, the answer if known, by groups if they differ, or nothing."""
 
 
 def add_attention(attention: Attention, norm: nn.Module, x: Tensor, seen: Look, *, codes: Tensor | None = None) -> Tensor:

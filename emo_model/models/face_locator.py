@@ -12,7 +12,7 @@ from ..config import ModelConfig
 
 
 class FaceLocator(nn.Module):
-    """EMO leaves open: the layers. Ours halve the picture until a cell of the mask is a cell of the latent; zero output at first."""
+    """EMO leaves open: the layers. Ours halve the picture until a cell of the mask is one of the latent; zero output at first."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -24,7 +24,7 @@ class FaceLocator(nn.Module):
         self.mask_channels = config.face_mask_channels
         self.conv_in = nn.Conv2d(self.mask_channels, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
-        for width, wider in zip(widths, widths[1:]):
+        for width, wider in zip(widths, widths[1:], strict=False):
             self.blocks += [nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, wider, 3, stride=2, padding=1)]
         self.conv_out = nn.Conv2d(widths[-1], outside, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)

@@ -1,4 +1,4 @@
-"""Reference net: the SD 1.5 UNet without time, voice or noise; its features carry who the portrait shows (EMO, 'ReferenceNet')."""
+"""Reference net: the SD 1.5 UNet without time, voice or noise; its features carry who is portrayed (EMO, 'ReferenceNet')."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classifier-free guidance, apart for the voice and for the portrait (arXiv 2207.12598; two scales as in arXiv 2211.09800, eq. 3)."""
+"""Classifier-free guidance, apart for the voice and for the portrait (arXiv 2207.12598; two scales: arXiv 2211.09800, eq. 3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_
     return guided_by(emo, context, config, together=together)
 
 
-def guided_by(emo: Emo, context: Context, config: SamplingConfig, timesteps: Sequence[int] = (), *, together: bool = True) -> Predict:
+def guided_by(emo: Emo, context: Context, config: SamplingConfig, timesteps: Sequence[int] = (), *,
+              together: bool = True) -> Predict:
     """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and costs no evaluation of its own.
 
     With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)). Two equal scales guide

@@ -89,7 +89,7 @@ def _corrected(clean: Tensor, started: Tensor, then: int, history: list[tuple[Te
 
 def sample_lcm(predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep, *,
                generator: torch.Generator | None = None) -> Tensor:
-    """Consistency sampling (arXiv 2310.04378, algorithm 3): to the clean estimate, and back to the next noise level with new noise.
+    """Consistency sampling (arXiv 2310.04378, algorithm 3): to the clean estimate, and back to the next level with new noise.
 
     For models distilled for it. All noise is drawn before the first step, on the CPU.
     """

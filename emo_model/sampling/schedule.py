@@ -1,4 +1,4 @@
-"""The noise schedule: noise added in training and timesteps taken in sampling come from one table (DDPM, DDIM; zero terminal SNR)."""
+"""The noise schedule: noise in training and timesteps in sampling come from one table (DDPM, DDIM; zero terminal SNR)."""
 
 from __future__ import annotations
 

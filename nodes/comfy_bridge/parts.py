@@ -147,7 +147,8 @@ class BuiltInVAE(comfy.sd.VAE):
         self.patcher = patcher_of(self.first_stage_model, self.device, management.vae_offload_device())
 
 
-def load_model(name: str, *, compiled: bool = False) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker, BuiltInVAE | ExecutionBlocker]:
+def load_model(name: str, *, compiled: bool = False) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker,
+                                                              BuiltInVAE | ExecutionBlocker]:
     """The parts of a checkpoint; one that it does not bring along tells whoever uses it what to load instead."""
     bundle = load.load_model(model_path(name))
     config = bundle.config

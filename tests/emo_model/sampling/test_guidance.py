@@ -61,7 +61,8 @@ def test_audio_guidance_never_asks_without_the_portrait():
 def scales_asked(**settings) -> list[tuple[float, int]]:
     """(what is said, evaluations) in each of ten steps."""
     config, made = SamplingConfig(steps=10, **settings), []
-    context = Context(ReferenceFeatures({"a": torch.ones(1, 3, 4)}), None, torch.ones(1, 5, 5, 4), None, torch.zeros(1, 4, 1, 2, 2))
+    context = Context(ReferenceFeatures({"a": torch.ones(1, 3, 4)}), None, torch.ones(1, 5, 5, 4), None,
+                      torch.zeros(1, 4, 1, 2, 2))
     emo, timesteps = FakeEmo(), list(range(999, 0, -100))
     predict = guided_by(emo, context, config, timesteps)
     for timestep in timesteps:
