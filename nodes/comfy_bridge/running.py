@@ -114,7 +114,7 @@ class _Animation:
 
     def show(self, latents: Tensor) -> None:
         self.latents = latents.detach().float()
-        if not self.thread.is_alive() and not self.ended.is_set():
+        if self.thread.ident is None:  # a thread that has ended, by a cancelled run or a broken previewer, stays so
             self.thread.start()
 
     def stop(self) -> None:

@@ -355,3 +355,15 @@ def test_a_preview_does_not_swallow_the_users_cancel(animated):
         management.interrupt_current_processing(True)
         wait_until(lambda: not progress.animation.thread.is_alive())  # the thread was the first to see it
         progress.update(2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_preview_that_fails_does_not_stop_the_run(animated):
+    progress, shown = animated
+    progress.animation.previewer.decode_latent_to_preview_image = None  # to call it is an error
+    with progress:
+        progress.update(1, torch.zeros(1, 4, 3, 4, 4))
+        progress.animation.thread.join(20)
+        assert not progress.animation.thread.is_alive()
+        progress.update(2, torch.zeros(1, 4, 3, 4, 4))
+    assert shown == [(1, None), (2, None)]
