@@ -181,6 +181,13 @@ def check_one_given(inputs: dict[str, object], nothing: str) -> None:
         raise ValueError(f"{' and '.join(given)} are connected, but only one of them counts. Disconnect the other.")
 
 
+def check_came(name: str, value: object) -> None:
+    """Raises ValueError where a wire brought nothing."""
+    if value is None:
+        raise ValueError(f"Nothing came over the wire to '{name}': a video without sound, for example, has none to give. Connect "
+                         f"something else, or disconnect '{name}'.")
+
+
 def of_equal_length(sound: tuple[Tensor, int] | None, frames: int, fps: float) -> str | None:
     """A sentence where sound and frames differ by more than a frame; None where they fit."""
     if sound is None:

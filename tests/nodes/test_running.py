@@ -74,6 +74,15 @@ def test_unconnected_portrait_and_voice_are_those_that_come_with_the_pack(pack, 
     assert len(features.frames) == round(features.seconds * 25) and fps == 25.0
 
 
+@pytest.mark.parametrize("name", ["audio", "mix", "image"])
+def test_a_wire_that_brings_nothing_is_refused_and_not_replaced_by_what_comes_with_the_pack(pack, tiny, name):
+    """Core's 'Get Video Components' gives None as the sound of a silent video."""
+    node, others = ("EmoReferenceEncoder", {"model": tiny.model, "vae": tiny.vae, "fit": "crop"}) if name == "image" else (
+        "EmoAudioEncoder", {"audio_encoder": tiny.audio_encoder, "fps": 25.0})
+    with pytest.raises(ValueError, match=f"Nothing came over the wire to '{name}'.*disconnect '{name}'"):
+        pack.run(node, **others, **{name: None})
+
+
 def test_the_sound_passes_through_unchanged(pack, tiny, voice):
     assert pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice).result[1] is voice
 
