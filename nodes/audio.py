@@ -46,6 +46,7 @@ class EmoAudioEncoder(io.ComfyNode):
     @classmethod
     def execute(cls, audio_encoder, fps: float, audio=shipped.UNCONNECTED, model: comfy_bridge.EmoModel | None = None,
                 mix=shipped.UNCONNECTED) -> io.NodeOutput:
+        conversions.check_fps(fps)
         conversions.check_came("audio", audio)
         conversions.check_came("mix", mix)
         audio = shipped.voice() if audio is shipped.UNCONNECTED else audio
@@ -56,7 +57,7 @@ class EmoAudioEncoder(io.ComfyNode):
                                      config=model and model.config, on_progress=progress.set)
         frames = len(features.frames) - features.padding
         said = f"{features.seconds:.3f} s at {fps:g} frames per second are {frames} frames."
-        if heard is not audio and (differs := conversions.of_equal_length(conversions.one_sound(heard), frames, fps)):
+        if heard is not audio and (differs := conversions.of_equal_length(conversions.one_sound(heard, name="mix"), frames, fps)):
             said += f" At 'mix': {differs}"
         comfy_bridge.tell(cls.hidden, said)
         return io.NodeOutput(features, heard, fps)

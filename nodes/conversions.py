@@ -117,18 +117,35 @@ def _boxes(value: dict | list) -> Iterator[dict]:
 # ---- sound and speed -------------------------------------------------------------------------------------------------
 
 
-def one_sound(audio: dict) -> tuple[Tensor, int]:
-    """AUDIO -> (waveform (C, T) float32 on the CPU, sample rate)."""
+def one_sound(audio: dict, *, name: str = "audio") -> tuple[Tensor, int]:
+    """AUDIO -> (waveform (C, T) float32 on the CPU, sample rate). name: of the input, for errors."""
     waveform, rate = audio["waveform"], int(audio["sample_rate"])
     if len(waveform) != 1:
-        raise ValueError(f"'audio' holds {len(waveform)} recordings, but a portrait speaks one at a time. Run them one by one.")
-    if waveform.shape[-1] == 0:
-        raise ValueError("'audio' is empty (0 samples). Connect a recording, for example from 'Load Audio'.")
-    return waveform[0].float().cpu(), rate
+        raise ValueError(f"'{name}' holds {len(waveform)} recordings, but a portrait speaks one at a time. Run them one by one.")
+    if waveform.shape[-1] == 0 or rate < 1:
+        raise ValueError(f"'{name}' is empty ({waveform.shape[-1]} samples at {rate} Hz). Connect a recording, for example from "
+                         "'Load Audio'.")
+    waveform = waveform[0].float().cpu()
+    if not math.isfinite(waveform.sum()):  # a sum looks at all samples and takes no memory
+        broken = (~waveform.isfinite()).sum().item()
+        if broken:
+            raise ValueError(f"{broken} samples of '{name}' are not numbers (NaN or infinite): the node that made it failed. "
+                             "Connect another recording, or make it again.")
+    return waveform, rate
+
+
+def check_fps(fps: float) -> None:
+    """Raises ValueError for a rate that only a wire can bring, past the limits of the widget."""
+    if not 1 <= fps <= 120:
+        raise ValueError(f"'fps' is {fps:g}, but videos have 1 to 120 frames per second. Connect another rate, or disconnect "
+                         "it and set it in the node.")
 
 
 def speed_curve(text: str, *, level: float) -> Speed:
     """'0: 5, 2.5: 30' (seconds: degrees per second; commas or lines) -> Speed; an empty text -> `level` throughout."""
+    if not 0 <= level < math.inf:
+        raise ValueError(f"'speed' is {level:g}, but a head turns by 0 or more degrees per second. Set or connect another "
+                         "number.")
     knots = [knot for knot in re.split(r"[,;\n]", text) if knot.strip()]
     if not knots:
         return Speed.constant(level)

@@ -62,6 +62,7 @@ class EmoVideoCombine(io.ComfyNode):
                 clips: SpooledClips | None = None, sound: str = SOUND_CODECS[0]) -> io.NodeOutput:
         count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
         fps = fps if clips is None else clips.fps
+        conversions.check_fps(fps)
         heard = None if audio is None else conversions.one_sound(audio)
         if said := conversions.of_equal_length(heard, count, fps):
             comfy_bridge.tell(cls.hidden, said)
