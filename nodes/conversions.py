@@ -20,7 +20,7 @@ from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.face import fit_mask, fit_picture
 from ..emo_model.inputs.vae import to_raw, to_scaled
 from ..emo_model.sampling.spool import SpooledClips
-from ..emo_model.types import AudioFeatures, FaceMask, Fit, Portrait, Speed
+from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,19 @@ def playable_prefix(prefix: str) -> str:
     return folder + slash + (name.replace("png", "p_ng").replace("webp", "web_p") or "EMO")
 
 
-def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures, face_mask: FaceMask | None) -> None:
+def masks_over_time(before: FaceMask | FaceMasks | None, mask: FaceMask, from_second: float) -> FaceMask | FaceMasks:
+    """The mask alone, or after `before` from `from_second` on. Raises ValueError where `before` would not be seen."""
+    if before is None:
+        return mask
+    earlier = FaceMasks.of(before)
+    if from_second <= earlier.seconds[-1]:
+        raise ValueError(f"'from_second' is {from_second:g}, but the mask at 'before' begins at {earlier.seconds[-1]:g} s and "
+                         "is to come before this one. Set 'from_second' to a later time, or disconnect 'before'.")
+    return earlier.then(from_second, mask)
+
+
+def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures,
+                face_mask: FaceMask | FaceMasks | None) -> None:
     """Raises ValueError where portrait, voice or mask were prepared for another model than that of `config`."""
     wanted = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(portrait.latents.shape[1:]) != wanted:
@@ -267,7 +279,7 @@ def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures, f
             "hears it in a way of its own: connect 'model' of 'Load EMO Model' to 'EMO Audio Encoder' as well."
             if config.audio_resampling == "convolutions" else
             "needs 'model' of its own 'Load EMO Model' at 'EMO Audio Encoder', or nothing there."))
-    if config.audio_transformers and (face_mask is None or face_mask.regions is None):
+    if config.audio_transformers and (face_mask is None or face_mask.between(0, 0).regions is None):
         raise ValueError(f"EMO '{config.name}' moves head, face and lips apart and needs to know where they are. Connect "
                          "'EMO Face Mask Builder' to 'face_mask'.")
     if not len(audio.frames):

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..emo_model.config import SAMPLING, SamplingConfig
 from ..emo_model.inputs.face import whole_mask
 from ..emo_model.sampling.samplers import SAMPLERS
-from ..emo_model.types import AudioFeatures, Conditions, FaceMask, MotionFrames, Speed
+from ..emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, MotionFrames, Speed
 from . import comfy_bridge, conversions
 from .custom_types import (
     AudioFeaturesType,
@@ -84,7 +84,7 @@ class EmoSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
-                sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | None = None,
+                sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
                 render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
