@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -196,6 +196,17 @@ def check_one_given(inputs: dict[str, object], nothing: str) -> None:
         raise ValueError(f"{nothing}: connect one of {', '.join(repr(name) for name in inputs)}.")
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} are connected, but only one of them counts. Disconnect the other.")
+
+
+def not_listed(value: str | None, options: Iterable[str], what: str) -> str | None:
+    """A sentence where a value is not in its list; ComfyUI does not look. None, a linked value that is not known yet, may be."""
+    return None if value is None or value in options else f"'{value}' is not {what}; choose one of {', '.join(options)}."
+
+
+def check_listed(value: str, options: Iterable[str], what: str) -> None:
+    """Raises ValueError where a value, now that it is known, is not in its list."""
+    if value not in options:
+        raise ValueError(not_listed(str(value), options, what))
 
 
 def check_came(name: str, value: object) -> None:

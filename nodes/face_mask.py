@@ -61,12 +61,13 @@ class EmoFaceMaskBuilder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, mode: str) -> bool | str:
-        return mode in MODES or f"'{mode}' is not a mode; choose one of {', '.join(MODES)}."
+        return conversions.not_listed(mode, MODES, "a mode") or True
 
     @classmethod
     def execute(cls, reference: Reference, mode: str, left: float, top: float, right: float, bottom: float, mask=None,
                 bounding_box=None, lips=None, before: FaceMask | FaceMasks | None = None,
                 from_second: float = 0.0) -> io.NodeOutput:
+        conversions.check_listed(mode, MODES, "a mode")
         fit = reference.portrait.fit
         mouth = None if lips is None else conversions.fitted_mask(lips, fit, name="lips").mask
         if mode == "detected":

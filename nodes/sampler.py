@@ -78,15 +78,16 @@ class EmoSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
-        if sampler not in SAMPLERS:
-            return f"'{sampler}' is not a sampler; choose one of {', '.join(SAMPLERS)}."
-        return render in RENDER or f"'{render}' is not a way to render; choose one of {', '.join(RENDER)}."
+        return conversions.not_listed(sampler, SAMPLERS, "a sampler") or conversions.not_listed(render, RENDER,
+                                                                                                "a way to render") or True
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
                 sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
                 render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
+        conversions.check_listed(sampler, SAMPLERS, "a sampler")
+        conversions.check_listed(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
         config = replace(options, steps=steps, sampler=sampler, audio_guidance=audio_guidance,
                          reference_guidance=reference_guidance, seed=seed)
