@@ -190,16 +190,26 @@ def read_video(path: str | Path) -> tuple[np.ndarray, float]:
         return frames, float(stream.average_rate)
 
 
-def last_frames(source: str | Path | BinaryIO, count: int) -> np.ndarray:
-    """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded."""
+def last_frames(source: str | Path | BinaryIO, count: int, *, since: float = 0.0, until: float | None = None) -> np.ndarray:
+    """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded.
+
+    since, until: seconds between which the frames begin, of a video that is cut; until None: to its end.
+    """
     with av.open(source if hasattr(source, "read") else str(source)) as container:
         stream = container.streams.video[0]
         tail = collections.deque(maxlen=count)
+        end = container.duration if until is None else round(until * av.time_base)
         for back in (2, 20, None):  # seconds before the end
-            start = 0 if back is None or not container.duration else max(0, container.duration - back * av.time_base)
+            start = 0 if back is None or not end else max(0, end - back * av.time_base)
             container.seek(start)  # to the key frame before
-            tail.extend(container.decode(stream))
+            for frame in container.decode(stream):
+                begins = frame.time or 0.0  # some files do not say
+                if until is not None and begins >= until:
+                    break
+                if not since or begins >= since:  # a first frame may begin before 0
+                    tail.append(frame)
             if len(tail) == count or start == 0:
                 break
             tail.clear()
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in tail])
+        frames = [frame.to_ndarray(format="rgb24") for frame in tail]
+        return np.stack(frames) if frames else np.zeros((0, stream.height, stream.width, 3), np.uint8)

@@ -239,6 +239,36 @@ def test_a_video_is_continued_from_its_last_frames(pack, tiny, sample, folders, 
     torch.testing.assert_close(motion.latents, expected, atol=1e-4, rtol=0)
 
 
+def test_a_video_in_memory_is_continued_from_its_pictures(pack, tiny):
+    """ComfyUI 0.3 cannot make a file of what core's 'Create Video' gives."""
+    from fractions import Fraction
+
+    from comfy_api.latest import InputImpl, Types
+
+    images = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(6))
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(25)))
+    first, second = (pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, **given).result[0].latents
+                     for given in ({"video": video}, {"images": images}))
+    assert torch.equal(first, second)
+
+
+def test_a_video_that_was_cut_is_continued_from_its_cut(pack, tiny, folders):
+    """By core's 'Video Slice', which leaves the file as it is; ComfyUI 0.3 has none."""
+    from comfy_api.latest import InputImpl
+
+    images = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(6)).repeat(10, 1, 1, 1)
+    images[5:] = 1 - images[5:]
+    shown, = pack.run("EmoVideoCombine", fps=10.0, quality=1, filename_prefix="cut", images=images).ui.as_dict()["images"]
+    whole = InputImpl.VideoFromFile(str(folders.output / shown["filename"]))
+    if not hasattr(whole, "as_trimmed"):
+        pytest.skip("this ComfyUI cuts no videos")
+    motion = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, video=whole.as_trimmed(0.0, 0.5)).result[0]
+    frames = pack["emo_model.inputs.media"].read_video(folders.output / shown["filename"])[0][:5]
+    images = pack["nodes.conversions"].picture_of(frames)
+    expected = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, images=images).result[0]
+    assert torch.equal(motion.latents, expected.latents)
+
+
 def test_what_is_missing_to_continue_is_said(pack, tiny, sample):
     with pytest.raises(ValueError, match="Nothing to continue from: connect one of 'clips', 'video', 'images'"):
         pack.run("EmoContinueFrom", model=tiny.model)

@@ -280,3 +280,13 @@ def test_the_last_frames_are_those_of_the_whole_video(tmp_path, frames, count):
     assert np.array_equal(last_frames(tmp_path / "a.mp4", count), whole[-count:])
     with open(tmp_path / "a.mp4", "rb") as file:
         assert np.array_equal(last_frames(file, count), whole[-count:])
+
+
+@pytest.mark.parametrize(("since", "until", "expected"), [
+    (0.0, 10.0, (248, 250)), (9.96, 10.0, (249, 250)), (4.0, 4.04, (100, 101)), (0.0, 0.02, (0, 1)), (8.0, None, (298, 300)),
+    (11.99, None, (300, 300))])
+def test_of_a_cut_video_the_last_frames_are_those_before_the_cut(tmp_path, since, until, expected):
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
+        video.write(moving(300))
+    whole, _ = read_video(tmp_path / "a.mp4")
+    assert np.array_equal(last_frames(tmp_path / "a.mp4", 2, since=since, until=until), whole[slice(*expected)])
