@@ -46,6 +46,10 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
     return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
+BT_601, LIMITED, SRGB = 5, 1, (1, 13)
+"""What FFmpeg makes of RGB, in its numbers: the matrix, the range; and the primaries and the curve of the pictures."""
+
+
 class VideoWriter:
     """An mp4 that grows as frames come: `with VideoWriter(...) as video: video.write(frames)`. Holds a second of sound at a time.
 
@@ -81,6 +85,9 @@ class VideoWriter:
         self.video = self.container.add_stream("libx264", rate=self.rate, options=options)
         self.video.width, self.video.height = width + width % 2, height + height % 2
         self.video.pix_fmt = "yuv420p"
+        colours = self.video.codec_context  # players would take large pictures that say nothing for BT.709
+        colours.colorspace, colours.color_range = BT_601, LIMITED
+        colours.color_primaries, colours.color_trc = SRGB
         self.video.time_base = 1 / self.rate
         if self.sound is not None:
             self.sound.begin(self.container)
