@@ -15,7 +15,7 @@ from av.audio.resampler import AudioResampler
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .audio import SoundFile
+from .audio import SoundFile, open_media
 
 
 def read_picture(path: str | Path) -> Tensor:
@@ -29,6 +29,9 @@ def read_picture(path: str | Path) -> Tensor:
             picture = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not a picture that Pillow can read; give a PNG, JPEG or WebP file") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, which Pillow takes for an "
+                         "attack; scale it down, to 2048 pixels a side or so") from None
     except OSError as error:
         if error.errno is not None:  # the file system's, not the decoder's
             raise
@@ -76,7 +79,7 @@ class VideoWriter:
         options = {"movflags": "use_metadata_tags+faststart"}
         if self.sound is not None:
             options["movie_timescale"] = str(self.sound.rate)  # else the sound's length is rounded to milliseconds
-        self.container = av.open(str(self.beside), "w", options=options)
+        self.container = av.open(str(self.beside.absolute()), "w", options=options)
         for key, value in (metadata or {}).items():
             self.container.metadata[key] = value
         options = {"crf": str(crf), "preset": preset}
@@ -191,7 +194,7 @@ SOUND_CODECS = ("aac", "flac")
 
 def read_video(path: str | Path) -> tuple[np.ndarray, float]:
     """All frames (F, H, W, 3) uint8 of a short video, and its frame rate."""
-    with av.open(str(path)) as container:
+    with open_media(path) as container:
         stream = container.streams.video[0]
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
         return frames, float(stream.average_rate)
@@ -202,7 +205,7 @@ def last_frames(source: str | Path | BinaryIO, count: int, *, since: float = 0.0
 
     since, until: seconds between which the frames begin, of a video that is cut; until None: to its end.
     """
-    with av.open(source if hasattr(source, "read") else str(source)) as container:
+    with av.open(source, metadata_errors="replace") if hasattr(source, "read") else open_media(source) as container:
         stream = container.streams.video[0]
         tail = collections.deque(maxlen=count)
         end = container.duration if until is None else round(until * av.time_base)

@@ -129,7 +129,7 @@ def test_the_shortest_sound_makes_one_frame(folder):
     (["nobody.png", "voice.wav"], "nobody.png"),
     (["face.png", "nobody.wav"], "nobody.wav"),
     (["voice.wav", "voice.wav"], "voice.wav is not a picture that Pillow can read"),
-    (["face.png", "tiny.safetensors"], "tiny.safetensors is not a sound file that PyAV can read"),
+    (["face.png", "tiny.safetensors"], "tiny.safetensors is not a sound file that PyAV can read, or is damaged"),
     (["face.png", "empty.wav"], "empty.wav holds no sound"),
     (["face.png", "voice.wav", "--model", "nobody.safetensors"], "there is no model file nobody.safetensors"),
     (["face.png", "voice.wav", "--model", "lean.safetensors"], "lean.safetensors has no autoencoder and audio encoder of its"),

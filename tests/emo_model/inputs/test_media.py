@@ -302,3 +302,17 @@ def test_a_file_says_how_its_colours_are_coded(tmp_path, height):
         assert (coded.colorspace, coded.color_range, coded.color_primaries, coded.color_trc) == (5, 1, 1, 13)
         brightness = next(container.decode(video=0)).to_ndarray()[height // 2, 16]
     assert abs(brightness - 131) <= 2  # BT.601 with 16 as black; BT.709 would be 149
+
+
+def test_a_colon_in_the_name_of_a_video_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter("take:2.mp4", fps=25, width=32, height=32) as video:
+        video.write(moving(3))
+    assert len(read_video("take:2.mp4")[0]) == len(last_frames("take:2.mp4", 3)) == 3
+
+
+def test_a_picture_too_large_for_pillow_is_refused_with_a_sentence(tmp_path, monkeypatch, marked):
+    marked.save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(ValueError, match="huge.png has more than 0 million pixels.*scale it down"):
+        read_picture(tmp_path / "huge.png")
