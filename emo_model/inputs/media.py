@@ -63,7 +63,7 @@ class VideoWriter:
     first sample at time 0 and the number of samples (AAC: in the file's edit list, which players obey); what AAC cannot have,
     rates such as 192 kHz or more than 6 channels, becomes FLAC. More than 8 channels are mixed to one.
     A sound that ends within a frame of the pictures' end is kept whole, a longer one is cut where they end.
-    The file stands under a temporary name until it is whole; after an error a playable part stays there.
+    The file stands under a temporary name until it is whole; after an error a playable part stays there, if a frame was written.
     """
 
     def __init__(self, path: str | Path, *, fps: float, width: int, height: int,
@@ -109,6 +109,8 @@ class VideoWriter:
                 self.container.mux(self.video.encode(None))
         if kind is None:
             self.beside.replace(self.path)
+        elif not self.frames:
+            self.beside.unlink(missing_ok=True)
 
     def write(self, frames: np.ndarray) -> None:
         """frames (F, H, W, 3) uint8."""
