@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,22 @@ def test_the_same_graph_again_renders_nothing(sample, said, folder, pack, monkey
     again = sample()
     assert again.keys == first.keys and {path.name: path.stat().st_size for path in files(folder)} == before
     assert "25 of 25 frames were finished before; nothing was rendered" in said[-1]
+
+
+def test_comfyui_asks_the_sampler_again_once_clips_are_gone_and_only_then(sample, folder, pack):
+    """It keeps the sampler's result while inputs and fingerprint stay as they were; the clips may be gone from the disk."""
+    state = pack.nodes["EmoSampler"].fingerprint_inputs
+    before = state(seed=3)  # in the order of a server that has just started
+    clips = sample()
+    list(clips)
+    assert state(seed=3) == state(seed=4) == before
+    files(folder)[0].unlink()
+    with pytest.raises(FileNotFoundError, match="render the video again"):
+        list(clips)
+    missed = state(seed=3)
+    assert missed != before and sample().keys == clips.keys and len(list(clips)) == 7 and state(seed=3) == missed
+    shutil.rmtree(folder)
+    assert state(seed=3) not in (before, missed) and len(list(sample())) == 7
 
 
 def test_frames_time_memory_and_disk_are_said_before_and_after_the_first_step(sample, said, folder):
