@@ -193,6 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
         if chosen.out.suffix.lower() != ".mp4":
             raise ValueError(f"the video is an mp4; let the name after --out end in .mp4, not '{chosen.out.name}'")
+        if chosen.out.resolve() in (chosen.portrait.resolve(), chosen.audio.resolve()):
+            raise ValueError(f"{chosen.out} is what the video is made from, and would be overwritten; give it another name")
         given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
         sampling = replace(native.read_sampling(chosen.model), **given)
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())

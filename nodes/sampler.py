@@ -82,6 +82,11 @@ class EmoSampler(io.ComfyNode):
                                                                                                 "a way to render") or True
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs) -> str:
+        """Else ComfyUI would hand on a result of before whose clips are gone, at every run."""
+        return comfy_bridge.clips_spool().mark
+
+    @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
                 sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,

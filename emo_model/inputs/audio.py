@@ -15,34 +15,46 @@ SAMPLE_RATE = 16000  # of everything an audio encoder hears
 STRIDE = 320  # samples per encoder feature, of ours as of wav2vec 2.0 and Whisper: 50 a second
 
 
+def open_media(path: str | Path):
+    """A file that PyAV reads: its container, to be used with `with`."""
+    import av  # here and below, since training where there is no PyAV needs the rest of this file
+
+    # absolute: FFmpeg takes what is before a colon for a protocol; tags of old files are in any encoding
+    return av.open(str(Path(path).absolute()), metadata_errors="replace")
+
+
 class SoundFile:
     """The sound of any file that PyAV opens, video files too, read a piece at a time.
 
     rate: samples per second; channels; samples: how many of each channel.
-    Raises FileNotFoundError, or ValueError for a file without sound.
+    Raises FileNotFoundError, or ValueError for a file without sound, or with sound that is damaged.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        import av  # here and below, since training where there is no PyAV needs the rest of this file
+        import av
 
         try:
-            with av.open(str(path)) as container:
+            with open_media(path) as container:
                 if not container.streams.audio:
                     raise ValueError(f"{self.path.name} has no sound in it")
                 stream = container.streams.audio[0]
+                if stream.codec_context is None or not stream.rate or not stream.channels:
+                    raise ValueError(f"the sound of {self.path.name} is of a kind that PyAV cannot read; give a WAV, FLAC, MP3 "
+                                     "or Ogg file")
                 self.rate, self.channels = stream.rate, stream.channels
             self.samples = sum(block.shape[1] for block in self.blocks())
-        except av.error.InvalidDataError:
-            raise ValueError(f"{self.path.name} is not a sound file that PyAV can read; give a WAV, FLAC, MP3 or Ogg file"
-                             ) from None
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError):  # the file system's, not the decoder's
+                raise
+            raise ValueError(f"{self.path.name} is not a sound file that PyAV can read, or is damaged ({error.strerror}); give a "
+                             "WAV, FLAC, MP3 or Ogg file") from None
 
     def blocks(self) -> Iterator[Tensor]:
         """(C, T) float32 in [-1, 1], as the file has them: mostly some milliseconds."""
-        import av
         from av.audio.resampler import AudioResampler
 
-        with av.open(str(self.path)) as container:
+        with open_media(self.path) as container:
             stream = container.streams.audio[0]
             flat = AudioResampler("flt", stream.layout, self.rate)  # side by side: PyAV has no eight planes
             for frame in container.decode(stream):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import math
+import struct
 import wave
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -60,6 +63,44 @@ def test_a_wav_file_is_read_with_its_channels_and_rate(tmp_path):
     waveform, rate = read_audio(tmp_path / "two.wav")
     assert rate == 22050
     torch.testing.assert_close(waveform, torch.from_numpy(sound) / 32768)
+
+
+def write_flac(path: Path) -> None:
+    """A second of a tone."""
+    with av.open(str(path.absolute()), "w") as container:
+        stream = container.add_stream("flac", rate=16000, layout="mono", format="s16")
+        for block in (tone(16000, 1.0) * 20000).short().split(4096, dim=1):
+            frame = av.AudioFrame.from_ndarray(block.numpy(), format="s16", layout="mono")
+            frame.sample_rate = 16000
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("size", [4, 30, 100])
+def test_a_file_that_was_cut_short_is_named(tmp_path, size):
+    write_flac(tmp_path / "a.flac")
+    (tmp_path / "a.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:size])
+    with pytest.raises(ValueError, match="a.flac is not a sound file that PyAV can read, or is damaged"):
+        SoundFile(tmp_path / "a.flac")
+
+
+def test_a_file_whose_tags_are_in_an_encoding_of_old_is_read(tmp_path):
+    with wave.open(str(tmp_path / "old.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(2000))
+    artist = "Ärzte\0".encode("latin-1")
+    tags = b"LIST" + struct.pack("<I", 12 + len(artist)) + b"INFOIART" + struct.pack("<I", len(artist)) + artist
+    whole = (tmp_path / "old.wav").read_bytes() + tags
+    (tmp_path / "old.wav").write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:])
+    assert SoundFile(tmp_path / "old.wav").samples == 1000
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_flac(Path("take:2.flac"))
+    assert SoundFile("take:2.flac").samples == 16000
 
 
 def test_a_file_that_is_no_sound_is_named(tmp_path):
