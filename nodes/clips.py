@@ -6,7 +6,6 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..emo_model.inputs.media import last_frames
-from ..emo_model.inputs.vae import encode_again
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import MotionFrames
 from . import comfy_bridge, conversions
@@ -65,8 +64,7 @@ class EmoContinueFrom(io.ComfyNode):
             raise ValueError("The frames must be encoded: connect 'vae' to the output of 'Load EMO Model'.")
         frames = images[-count:] if video is None else _last_pictures(video, count)
         pictures = conversions.fitted_frames(frames, model.config, count)
-        latents = encode_again(lambda frames: comfy_bridge.encode_picture(vae, frames, model.config),
-                               lambda found: comfy_bridge.decode(vae, found), comfy_bridge.keep(pictures))
+        latents = comfy_bridge.latents_of_frames(vae, pictures, model.config)
         return io.NodeOutput(MotionFrames(conversions.motion_latents(latents, model.config)))
 
 
