@@ -107,14 +107,14 @@ def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0,
-                context_seconds: float = 4.0) -> Tensor:
+def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 40.0,
+                context_seconds: float = 13.5) -> Tensor:
     """sound (T,) at 16 kHz -> (T50, L, D) on the CPU, in pieces, so that the memory an hour needs is its result's.
 
     encode: (B, T) -> (B, T // 320, L, D), as `AudioEncoder`. Each piece is heard with `context_seconds` on both sides; where that
-    is at least as far as the encoder hears (`AudioEncoder.context_seconds`), pieces equal the whole. wav2vec 2.0 and Whisper hear
-    without limit: for them the pieces, 28 s with their context (Whisper takes 30), are an approximation. Sound shorter than one
-    feature is filled up with silence.
+    is at least as far as the encoder hears (`AudioEncoder.context_seconds`; by default it is), pieces equal the whole. wav2vec
+    2.0 and Whisper hear without limit: for them pieces are an approximation. Sound shorter than one feature is filled up with
+    silence.
     """
     if len(sound) < STRIDE:
         sound = torch.nn.functional.pad(sound, (0, STRIDE - len(sound)))
