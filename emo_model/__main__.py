@@ -20,7 +20,7 @@ import torch
 from .checkpoints import native
 from .config import SamplingConfig
 from .inputs import face, media, vae
-from .inputs.audio import SoundFile, encode_long, features_per_frame, resample
+from .inputs.audio import SoundFile, hear_in_time
 from .inputs.behind import Behind
 from .models.compiling import compile_blocks
 from .sampling.clips import StepReport, count_clips, generate_clips
@@ -64,8 +64,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     sound = SoundFile(voice)
     if not sound.samples:
         raise ValueError(f"{voice.name} holds no sound (0 samples); choose another file")
-    heard = encode_long(lambda piece: bundle.audio_encoder(piece.to(device)), resample(sound))
-    audio = features_per_frame(heard, fps=fps or config.fps, seconds=sound.samples / sound.rate)
+    audio = hear_in_time(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
     conditions = Conditions(Portrait(vae.encode(bundle.autoencoder, pixels.to(device), config), pixels, fitted),
                             face.whole_mask(config.image_size), audio, Speed.constant(sampling.head_speed))
     count = count_clips(conditions.frames, config.clip_frames)

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -118,16 +119,29 @@ class FaceMasks:
         return FaceMask(mask, torch.cat([pose, (1 - pose - lips).clamp(min=0), lips], dim=1))
 
 
+class Rows(Protocol):
+    """A tensor (F, L, D), or what can be indexed like one and makes its rows in time (`inputs.audio.FramesInTime`)."""
+
+    ndim: int
+    shape: torch.Size
+    nbytes: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True, eq=False)
 class AudioFeatures:
     """What the audio encoder heard, one row per video frame.
 
-    frames: (F + padding, L, D) float32 on the CPU; fps: the video's frame rate; seconds: the length of the sound;
-    F = round(seconds * fps); padding: rows behind the sound that fill the last clip (Hallo's encoder hears silence there);
-    resampling: what was brought to the frame rate, as `ModelConfig.audio_resampling` wants it.
+    frames: (F + padding, L, D) float32 on the CPU, or what gives such rows when it is asked; fps: the video's frame rate;
+    seconds: the length of the sound; F = round(seconds * fps); padding: rows behind the sound that fill the last clip
+    (Hallo's encoder hears silence there); resampling: what was brought to the frame rate, as `ModelConfig.audio_resampling`
+    wants it.
     """
 
-    frames: Tensor
+    frames: Rows
     fps: float
     seconds: float
     padding: int = 0

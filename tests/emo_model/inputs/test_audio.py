@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from emo_model.config import AudioEncoderConfig
-from emo_model.inputs.audio import SoundFile, encode_long, features_per_frame, read_audio, resample
+from emo_model.inputs.audio import (
+    LayersInTime,
+    SoundFile,
+    encode_long,
+    features_per_frame,
+    hear_in_time,
+    read_audio,
+    resample,
+)
 from emo_model.models.audio_encoder import AudioEncoder
 
 
@@ -123,7 +131,7 @@ def test_the_default_context_reaches_as_far_as_the_built_in_encoder():
         return loudness(sound)
 
     encode_long(note, torch.zeros(16000 * 150))
-    context = (lengths[1] - 40.0) / 2
+    context = (lengths[1] - 20.0) / 2
     assert context >= AudioEncoder(AudioEncoderConfig()).context_seconds
 
 
@@ -135,7 +143,52 @@ def test_an_hour_never_reaches_the_encoder_at_once():
         return loudness(sound)
 
     assert encode_long(short_only, torch.zeros(1).expand(16000 * 3600)).shape == (180000, 1, 1)
-    assert max(longest) <= 67 * 16000
+    assert max(longest) <= 47 * 16000
+
+
+@pytest.fixture
+def recording(tmp_path) -> SoundFile:
+    """Ninety seconds of noise that swells, stereo at 8 kHz."""
+    draw = np.random.default_rng(2)
+    swell = np.repeat(draw.random(90), 8000)[:, None]
+    with wave.open(str(tmp_path / "swell.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((3000 * swell * draw.standard_normal((720_000, 2))).astype("<i2").tobytes())
+    return SoundFile(tmp_path / "swell.wav")
+
+
+@pytest.mark.parametrize("fps", [24.0, 25.0, 59.94])
+def test_a_sound_that_is_heard_in_time_is_the_sound_that_was_heard_before(recording, fps):
+    before = features_per_frame(encode_long(loudness, resample(recording)), fps=fps, seconds=90.0)
+    in_time = hear_in_time(loudness, recording, fps=fps)
+    assert len(in_time.frames) == len(before.frames) and in_time.frames.shape == before.frames.shape
+    assert (in_time.seconds, in_time.fps) == (before.seconds, before.fps)
+    last = len(before.frames)
+    for numbers in (torch.tensor([[0, 0, 1], [0, 1, 2]]), torch.arange(20, 700), torch.arange(last - 30, last)):
+        torch.testing.assert_close(in_time.frames[numbers], before.frames[numbers], rtol=0, atol=1e-6)
+    assert before.frames.std() > 0.01
+
+
+def test_the_first_clip_waits_for_no_more_than_the_first_piece(recording):
+    lengths = []
+
+    def note(sound: torch.Tensor) -> torch.Tensor:
+        lengths.append(sound.shape[1] / 16000)
+        return loudness(sound)
+
+    frames = hear_in_time(note, recording, fps=25.0).frames
+    assert lengths == [] and len(frames) == 2250  # frames are counted without hearing them
+    frames[torch.arange(12)]
+    assert lengths == [33.5]
+    frames[torch.arange(500, 512)]
+    assert len(lengths) == 2 and frames.layers.sound.shape[0] <= 48 * 16000  # what lies behind is forgotten
+
+
+def test_a_sound_that_ends_before_it_should_is_silent_to_its_end():
+    layers = LayersInTime(loudness, iter([torch.ones(8000)]), 16000)
+    assert layers.until(50)[:, 0, 0].tolist() == [1.0] * 25 + [0.0] * 25
 
 
 def test_even_the_shortest_sound_has_a_feature():
