@@ -116,13 +116,13 @@ def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
 
 
 def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0,
-                context_seconds: float = 4.0) -> Tensor:
+                context_seconds: float = 13.5) -> Tensor:
     """sound (T,) at 16 kHz -> (T50, L, D) on the CPU, in pieces, so that the memory an hour needs is its result's.
 
     encode: (B, T) -> (B, T // 320, L, D), as `AudioEncoder`. Each piece is heard with `context_seconds` on both sides; where that
-    is at least as far as the encoder hears (`AudioEncoder.context_seconds`), pieces equal the whole. wav2vec 2.0 and Whisper hear
-    without limit: for them the pieces, 28 s with their context (Whisper takes 30), are an approximation. Sound shorter than one
-    feature is filled up with silence.
+    is at least as far as the encoder hears (`AudioEncoder.context_seconds`; by default it is), pieces equal the whole. wav2vec
+    2.0 and Whisper hear without limit: for them pieces are an approximation. Sound shorter than one feature is filled up with
+    silence.
     """
     layers = LayersInTime(encode, iter(sound.split(SAMPLE_RATE)), len(sound), chunk_seconds=chunk_seconds,
                           context_seconds=context_seconds)
@@ -137,7 +137,7 @@ class LayersInTime:
     """
 
     def __init__(self, encode: Callable[[Tensor], Tensor], blocks: Iterator[Tensor], samples: int, *, chunk_seconds: float = 20.0,
-                 context_seconds: float = 4.0):
+                 context_seconds: float = 13.5):
         self.encode, self.blocks, self.samples = encode, blocks, max(samples, STRIDE)
         self.chunk, self.context = round(chunk_seconds * 50), math.ceil(context_seconds * 50)
         self.steps = self.samples // STRIDE
