@@ -20,7 +20,7 @@ import torch
 from .checkpoints import native
 from .config import SamplingConfig
 from .inputs import face, media, vae
-from .inputs.audio import SoundFile, encode_long, features_per_frame, resample
+from .inputs.audio import SoundFile, hear_in_time
 from .inputs.behind import Behind
 from .models.compiling import compile_blocks
 from .sampling.clips import StepReport, count_clips, generate_clips
@@ -64,8 +64,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     sound = SoundFile(voice)
     if not sound.samples:
         raise ValueError(f"{voice.name} holds no sound (0 samples); choose another file")
-    heard = encode_long(lambda piece: bundle.audio_encoder(piece.to(device)), resample(sound))
-    audio = features_per_frame(heard, fps=fps or config.fps, seconds=sound.samples / sound.rate)
+    audio = hear_in_time(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
     conditions = Conditions(Portrait(vae.encode(bundle.autoencoder, pixels.to(device), config), pixels, fitted),
                             face.whole_mask(config.image_size), audio, Speed.constant(sampling.head_speed))
     count = count_clips(conditions.frames, config.clip_frames)
@@ -194,6 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
         if chosen.out.suffix.lower() != ".mp4":
             raise ValueError(f"the video is an mp4; let the name after --out end in .mp4, not '{chosen.out.name}'")
+        if chosen.out.resolve() in (chosen.portrait.resolve(), chosen.audio.resolve()):
+            raise ValueError(f"{chosen.out} is what the video is made from, and would be overwritten; give it another name")
         given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
         sampling = replace(native.read_sampling(chosen.model), **given)
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())

@@ -171,6 +171,8 @@ class SamplingConfig:
             start, end = getattr(self, f"{name}_start"), getattr(self, f"{name}_end")
             if not 0 <= start <= end <= 1:
                 raise ValueError(f"{name} acts in a part of the steps, 0 <= start <= end <= 1, but got {start} to {end}")
+        if not -2**63 <= self.seed < 2**64:
+            raise ValueError(f"seed must be a number of up to 64 bits, got {self.seed}")
         if not 0 <= self.noise_scale <= 1:
             raise ValueError(f"noise_scale must be 0 to 1, got {self.noise_scale}")
         if self.deep_cache < 1:

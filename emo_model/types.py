@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -49,7 +52,7 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class FaceMask:
-    """mask: (B, 1, H, W) float in 0..1 in pixels of the fitted picture, 1 where the face may be during the whole video.
+    """mask: (B, 1, H, W) float in 0..1 in pixels of the fitted picture, 1 where the face may be.
 
     regions: (B, 3, h, w) in 0..1, where the voice may move pose, face and lips, for models with audio transformers (Hallo).
     """
@@ -63,17 +66,82 @@ class FaceMask:
         if self.regions is not None and (self.regions.ndim != 4 or self.regions.shape[1] != 3):
             raise ValueError(f"FaceMask.regions must be (B, 3, h, w), got {tuple(self.regions.shape)}")
 
+    def between(self, first: float, last: float) -> FaceMask:
+        """Where the face may be from second `first` to `last`: always the same."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class FaceMasks:
+    """Face masks over time: each holds from its second on, until the next begins. Differs from EMO: the paper has one a video.
+
+    seconds: K increasing times, the first of them 0; masks: as many, of one size, all with regions or all without.
+    """
+
+    seconds: tuple[float, ...]
+    masks: tuple[FaceMask, ...]
+
+    def __post_init__(self):
+        if len(self.seconds) != len(self.masks) or self.seconds[:1] != (0,):
+            raise ValueError(f"FaceMasks needs a time for each mask, the first of them 0; got {self.seconds} for "
+                             f"{len(self.masks)} masks")
+        for early, late in itertools.pairwise(self.seconds):
+            if not late > early:
+                raise ValueError(f"the times of face masks must increase, but {late:g} s comes after {early:g} s")
+        shapes = {tuple(None if x is None else tuple(x.shape) for x in (one.mask, one.regions)) for one in self.masks}
+        if len(shapes) > 1:
+            raise ValueError(f"face masks of one video must be alike, but their shapes are {sorted(shapes, key=str)}: make all "
+                             "of them from the same portrait")
+
+    @classmethod
+    def of(cls, face_mask: FaceMask | FaceMasks) -> FaceMasks:
+        """The same as masks over time."""
+        return face_mask if isinstance(face_mask, FaceMasks) else cls((0.0,), (face_mask,))
+
+    def then(self, second: float, mask: FaceMask) -> FaceMasks:
+        """These, and from `second` on another."""
+        return FaceMasks((*self.seconds, second), (*self.masks, mask))
+
+    def between(self, first: float, last: float) -> FaceMask:
+        """Where the face may be from second `first` to `last`: wherever a mask says so that holds then.
+
+        The regions follow: pose moves what lies outside of all faces, the lips may be wherever they are in one of the masks.
+        """
+        held = [mask for mask, begin, end in zip(self.masks, self.seconds, (*self.seconds[1:], math.inf), strict=True)
+                if begin <= last and first < end]
+        if len(held) == 1:
+            return held[0]
+        mask = torch.stack([one.mask for one in held]).amax(0)
+        if held[0].regions is None:
+            return FaceMask(mask)
+        regions = torch.stack([one.regions for one in held])
+        pose, lips = regions[:, :, :1].amin(0), regions[:, :, 2:].amax(0)
+        return FaceMask(mask, torch.cat([pose, (1 - pose - lips).clamp(min=0), lips], dim=1))
+
+
+class Rows(Protocol):
+    """A tensor (F, L, D), or what can be indexed like one and makes its rows in time (`inputs.audio.FramesInTime`)."""
+
+    ndim: int
+    shape: torch.Size
+    nbytes: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: Tensor) -> Tensor: ...
+
 
 @dataclass(frozen=True, eq=False)
 class AudioFeatures:
     """What the audio encoder heard, one row per video frame.
 
-    frames: (F + padding, L, D) float32 on the CPU; fps: the video's frame rate; seconds: the length of the sound;
-    F = round(seconds * fps); padding: rows behind the sound that fill the last clip (Hallo's encoder hears silence there);
-    resampling: what was brought to the frame rate, as `ModelConfig.audio_resampling` wants it.
+    frames: (F + padding, L, D) float32 on the CPU, or what gives such rows when it is asked; fps: the video's frame rate;
+    seconds: the length of the sound; F = round(seconds * fps); padding: rows behind the sound that fill the last clip
+    (Hallo's encoder hears silence there); resampling: what was brought to the frame rate, as `ModelConfig.audio_resampling`
+    wants it.
     """
 
-    frames: Tensor
+    frames: Rows
     fps: float
     seconds: float
     padding: int = 0
@@ -171,11 +239,12 @@ class ClipConditions:
 class Conditions:
     """Everything a video is made from, of one portrait (B = 1).
 
-    region_weights: how strongly the voice moves pose, face and lips, for models with audio transformers (Hallo).
+    face_mask: one for the whole video, or several over time. region_weights: how strongly the voice moves pose, face and lips,
+    for models with audio transformers (Hallo).
     """
 
     portrait: Portrait
-    face_mask: FaceMask
+    face_mask: FaceMask | FaceMasks
     audio: AudioFeatures
     speed: Speed
     region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -192,5 +261,7 @@ class Conditions:
         numbers = torch.arange(start, start + clip_frames)
         steps = numbers[:, None] + torch.arange(-margin_frames, margin_frames + 1)  # (F, K)
         inside = steps.clamp(0, len(self.audio.frames) - 1)
-        return ClipConditions(self.audio.frames[inside][None], self.speed.at(inside, self.audio.fps)[None], self.face_mask.mask,
-                              min(clip_frames, self.frames - start), self.face_mask.regions, self.region_weights)
+        frames = min(clip_frames, self.frames - start)
+        face = self.face_mask.between(start / self.audio.fps, (start + frames - 1) / self.audio.fps)
+        return ClipConditions(self.audio.frames[inside][None], self.speed.at(inside, self.audio.fps)[None], face.mask, frames,
+                              face.regions, self.region_weights)

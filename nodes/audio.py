@@ -44,16 +44,20 @@ class EmoAudioEncoder(io.ComfyNode):
             hidden=[io.Hidden.unique_id])
 
     @classmethod
-    def execute(cls, audio_encoder, fps: float, audio=None, model: comfy_bridge.EmoModel | None = None,
-                mix=None) -> io.NodeOutput:
-        audio = shipped.voice() if audio is None else audio
+    def execute(cls, audio_encoder, fps: float, audio=shipped.UNCONNECTED, model: comfy_bridge.EmoModel | None = None,
+                mix=shipped.UNCONNECTED) -> io.NodeOutput:
+        conversions.check_fps(fps)
+        conversions.check_came("audio", audio)
+        conversions.check_came("mix", mix)
+        audio = shipped.voice() if audio is shipped.UNCONNECTED else audio
+        heard = audio if mix is shipped.UNCONNECTED else mix
         waveform, rate = conversions.one_sound(audio)
         progress = comfy_bridge.Progress(1)
         features = comfy_bridge.hear(audio_encoder, resample(waveform, rate), fps=fps, seconds=waveform.shape[-1] / rate,
                                      config=model and model.config, on_progress=progress.set)
         frames = len(features.frames) - features.padding
         said = f"{features.seconds:.3f} s at {fps:g} frames per second are {frames} frames."
-        if mix is not None and (differs := conversions.of_equal_length(conversions.one_sound(mix), frames, fps)):
+        if heard is not audio and (differs := conversions.of_equal_length(conversions.one_sound(heard, name="mix"), frames, fps)):
             said += f" At 'mix': {differs}"
         comfy_bridge.tell(cls.hidden, said)
-        return io.NodeOutput(features, audio if mix is None else mix, fps)
+        return io.NodeOutput(features, heard, fps)

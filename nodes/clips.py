@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, io
+from torch import Tensor
 
 from ..emo_model.inputs.media import last_frames
-from ..emo_model.inputs.vae import encode_again
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import MotionFrames
 from . import comfy_bridge, conversions
@@ -62,8 +62,16 @@ class EmoContinueFrom(io.ComfyNode):
             return io.NodeOutput(MotionFrames(clips.last(count)))
         if vae is None:
             raise ValueError("The frames must be encoded: connect 'vae' to the output of 'Load EMO Model'.")
-        frames = images[-count:] if video is None else conversions.picture_of(last_frames(video.get_stream_source(), count))
+        frames = images[-count:] if video is None else _last_pictures(video, count)
         pictures = conversions.fitted_frames(frames, model.config, count)
-        latents = encode_again(lambda frames: comfy_bridge.encode_picture(vae, frames, model.config),
-                               lambda found: comfy_bridge.decode(vae, found), comfy_bridge.keep(pictures))
+        latents = comfy_bridge.latents_of_frames(vae, pictures, model.config)
         return io.NodeOutput(MotionFrames(conversions.motion_latents(latents, model.config)))
+
+
+def _last_pictures(video, count: int) -> Tensor:
+    """The last `count` frames of a VIDEO, or all if it has fewer, as IMAGE."""
+    if isinstance(video, InputImpl.VideoFromComponents):  # in memory; ComfyUI 0.3 cannot make a file of it there
+        return video.get_components().images[-count:]
+    start, duration = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
+    until = start + duration if duration else None
+    return conversions.picture_of(last_frames(video.get_stream_source(), count, since=start, until=until))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.face import fit_mask, fit_picture
 from ..emo_model.inputs.vae import to_raw, to_scaled
 from ..emo_model.sampling.spool import SpooledClips
-from ..emo_model.types import AudioFeatures, FaceMask, Fit, Portrait, Speed
+from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
@@ -117,18 +117,35 @@ def _boxes(value: dict | list) -> Iterator[dict]:
 # ---- sound and speed -------------------------------------------------------------------------------------------------
 
 
-def one_sound(audio: dict) -> tuple[Tensor, int]:
-    """AUDIO -> (waveform (C, T) float32 on the CPU, sample rate)."""
+def one_sound(audio: dict, *, name: str = "audio") -> tuple[Tensor, int]:
+    """AUDIO -> (waveform (C, T) float32 on the CPU, sample rate). name: of the input, for errors."""
     waveform, rate = audio["waveform"], int(audio["sample_rate"])
     if len(waveform) != 1:
-        raise ValueError(f"'audio' holds {len(waveform)} recordings, but a portrait speaks one at a time. Run them one by one.")
-    if waveform.shape[-1] == 0:
-        raise ValueError("'audio' is empty (0 samples). Connect a recording, for example from 'Load Audio'.")
-    return waveform[0].float().cpu(), rate
+        raise ValueError(f"'{name}' holds {len(waveform)} recordings, but a portrait speaks one at a time. Run them one by one.")
+    if waveform.shape[-1] == 0 or rate < 1:
+        raise ValueError(f"'{name}' is empty ({waveform.shape[-1]} samples at {rate} Hz). Connect a recording, for example from "
+                         "'Load Audio'.")
+    waveform = waveform[0].float().cpu()
+    if not math.isfinite(waveform.sum()):  # a sum looks at all samples and takes no memory
+        broken = (~waveform.isfinite()).sum().item()
+        if broken:
+            raise ValueError(f"{broken} samples of '{name}' are not numbers (NaN or infinite): the node that made it failed. "
+                             "Connect another recording, or make it again.")
+    return waveform, rate
+
+
+def check_fps(fps: float) -> None:
+    """Raises ValueError for a rate that only a wire can bring, past the limits of the widget."""
+    if not 1 <= fps <= 120:
+        raise ValueError(f"'fps' is {fps:g}, but videos have 1 to 120 frames per second. Connect another rate, or disconnect "
+                         "it and set it in the node.")
 
 
 def speed_curve(text: str, *, level: float) -> Speed:
     """'0: 5, 2.5: 30' (seconds: degrees per second; commas or lines) -> Speed; an empty text -> `level` throughout."""
+    if not 0 <= level < math.inf:
+        raise ValueError(f"'speed' is {level:g}, but a head turns by 0 or more degrees per second. Set or connect another "
+                         "number.")
     knots = [knot for knot in re.split(r"[,;\n]", text) if knot.strip()]
     if not knots:
         return Speed.constant(level)
@@ -181,6 +198,24 @@ def check_one_given(inputs: dict[str, object], nothing: str) -> None:
         raise ValueError(f"{' and '.join(given)} are connected, but only one of them counts. Disconnect the other.")
 
 
+def not_listed(value: str | None, options: Iterable[str], what: str) -> str | None:
+    """A sentence where a value is not in its list; ComfyUI does not look. None, a linked value that is not known yet, may be."""
+    return None if value is None or value in options else f"'{value}' is not {what}; choose one of {', '.join(options)}."
+
+
+def check_listed(value: str, options: Iterable[str], what: str) -> None:
+    """Raises ValueError where a value, now that it is known, is not in its list."""
+    if value not in options:
+        raise ValueError(not_listed(str(value), options, what))
+
+
+def check_came(name: str, value: object) -> None:
+    """Raises ValueError where a wire brought nothing."""
+    if value is None:
+        raise ValueError(f"Nothing came over the wire to '{name}': a video without sound, for example, has none to give. Connect "
+                         f"something else, or disconnect '{name}'.")
+
+
 def of_equal_length(sound: tuple[Tensor, int] | None, frames: int, fps: float) -> str | None:
     """A sentence where sound and frames differ by more than a frame; None where they fit."""
     if sound is None:
@@ -225,7 +260,19 @@ def playable_prefix(prefix: str) -> str:
     return folder + slash + (name.replace("png", "p_ng").replace("webp", "web_p") or "EMO")
 
 
-def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures, face_mask: FaceMask | None) -> None:
+def masks_over_time(before: FaceMask | FaceMasks | None, mask: FaceMask, from_second: float) -> FaceMask | FaceMasks:
+    """The mask alone, or after `before` from `from_second` on. Raises ValueError where `before` would not be seen."""
+    if before is None:
+        return mask
+    earlier = FaceMasks.of(before)
+    if from_second <= earlier.seconds[-1]:
+        raise ValueError(f"'from_second' is {from_second:g}, but the mask at 'before' begins at {earlier.seconds[-1]:g} s and "
+                         "is to come before this one. Set 'from_second' to a later time, or disconnect 'before'.")
+    return earlier.then(from_second, mask)
+
+
+def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures,
+                face_mask: FaceMask | FaceMasks | None) -> None:
     """Raises ValueError where portrait, voice or mask were prepared for another model than that of `config`."""
     wanted = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(portrait.latents.shape[1:]) != wanted:
@@ -243,7 +290,7 @@ def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures, f
             "hears it in a way of its own: connect 'model' of 'Load EMO Model' to 'EMO Audio Encoder' as well."
             if config.audio_resampling == "convolutions" else
             "needs 'model' of its own 'Load EMO Model' at 'EMO Audio Encoder', or nothing there."))
-    if config.audio_transformers and (face_mask is None or face_mask.regions is None):
+    if config.audio_transformers and (face_mask is None or face_mask.between(0, 0).regions is None):
         raise ValueError(f"EMO '{config.name}' moves head, face and lips apart and needs to know where they are. Connect "
                          "'EMO Face Mask Builder' to 'face_mask'.")
     if not len(audio.frames):

@@ -18,7 +18,7 @@ AudioFeaturesType = io.Custom("EMO_AUDIO")
 """emo_model.types.AudioFeatures"""
 
 FaceMaskType = io.Custom("EMO_FACE_MASK")
-"""emo_model.types.FaceMask"""
+"""emo_model.types.FaceMask, or FaceMasks over time"""
 
 SpeedType = io.Custom("EMO_SPEED")
 """emo_model.types.Speed"""

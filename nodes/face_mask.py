@@ -1,4 +1,4 @@
-"""EMO Face Mask Builder: where the face may be during the whole video."""
+"""EMO Face Mask Builder: where the face may be, during the whole video or from some second on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..emo_model.inputs.face import box_mask, voice_regions, whole_mask
 from ..emo_model.inputs.identity import NoFaceError
+from ..emo_model.types import FaceMask, FaceMasks
 from . import comfy_bridge, conversions
 from .custom_types import BoundingBoxType, FaceMaskType, Reference, ReferenceType
 
@@ -24,7 +25,8 @@ class EmoFaceMaskBuilder(io.ComfyNode):
             node_id="EmoFaceMaskBuilder",
             display_name="EMO Face Mask Builder",
             category="EMO",
-            description="Says where the face may be during the whole video. The picture in the node shows it: outside is dark.",
+            description="Says where the face may be, during the whole video or from some second on. The picture in the node "
+                        "shows it: outside is dark.",
             inputs=[
                 ReferenceType.Input("reference", tooltip="From EMO Reference Encoder: the mask is fitted as the portrait was."),
                 io.Combo.Input("mode", options=list(MODES), default=MODES[0],
@@ -45,6 +47,12 @@ class EmoFaceMaskBuilder(io.ComfyNode):
                               tooltip="White around the mouth, about twice as wide and high as it is; as 'mask', over the "
                                       "original picture or the fitted one. Only Hallo uses it. Nothing connected: the lower "
                                       "part of the face."),
+                FaceMaskType.Input("before", optional=True,
+                                   tooltip="From another EMO Face Mask Builder: its mask holds up to 'from_second', this one "
+                                           "from there on. Nothing connected: this one holds during the whole video."),
+                io.Float.Input("from_second", default=0.0, min=0.0, max=1e6, step=0.1, optional=True,
+                               tooltip="Seconds into the video where this mask takes over from the one at 'before'. Without "
+                                       "'before' it is not read."),
             ],
             outputs=[
                 FaceMaskType.Output(display_name="face_mask", tooltip="For EMO Sampler."),
@@ -53,11 +61,13 @@ class EmoFaceMaskBuilder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, mode: str) -> bool | str:
-        return mode in MODES or f"'{mode}' is not a mode; choose one of {', '.join(MODES)}."
+        return conversions.not_listed(mode, MODES, "a mode") or True
 
     @classmethod
     def execute(cls, reference: Reference, mode: str, left: float, top: float, right: float, bottom: float, mask=None,
-                bounding_box=None, lips=None) -> io.NodeOutput:
+                bounding_box=None, lips=None, before: FaceMask | FaceMasks | None = None,
+                from_second: float = 0.0) -> io.NodeOutput:
+        conversions.check_listed(mode, MODES, "a mode")
         fit = reference.portrait.fit
         mouth = None if lips is None else conversions.fitted_mask(lips, fit, name="lips").mask
         if mode == "detected":
@@ -76,4 +86,5 @@ class EmoFaceMaskBuilder(io.ComfyNode):
             built = whole_mask(fit.size)
         built = voice_regions(built, mouth)
         shown = conversions.dimmed_outside(reference.portrait.pixels, built, mouth)
-        return io.NodeOutput(built, comfy_bridge.keep(built.mask[:, 0]), ui=ui.PreviewImage(shown, cls=cls))
+        face_mask = conversions.masks_over_time(before, built, from_second)
+        return io.NodeOutput(face_mask, comfy_bridge.keep(built.mask[:, 0]), ui=ui.PreviewImage(shown, cls=cls))

@@ -33,6 +33,8 @@ class EmoLoadModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model_name: str) -> bool | str:
+        if model_name is None:  # linked, and not known yet
+            return True
         try:
             comfy_bridge.model_path(model_name)
         except FileNotFoundError as error:
@@ -41,7 +43,7 @@ class EmoLoadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, compile: bool = False) -> str:  # noqa: A002
-        return comfy_bridge.fingerprint(model_name)
+        return "" if model_name is None else comfy_bridge.fingerprint(model_name)
 
     @classmethod
     def execute(cls, model_name: str, compile: bool = False) -> io.NodeOutput:  # noqa: A002

@@ -38,11 +38,13 @@ class EmoReferenceEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, fit: str) -> bool | str:
-        return fit in FITS or f"'{fit}' is not a way to fit a picture; choose one of {', '.join(FITS)}."
+        return conversions.not_listed(fit, FITS, "a way to fit a picture") or True
 
     @classmethod
-    def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=None) -> io.NodeOutput:
-        whole = shipped.portrait() if image is None else conversions.one_picture(image)
+    def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=shipped.UNCONNECTED) -> io.NodeOutput:
+        conversions.check_listed(fit, FITS, "a way to fit a picture")
+        conversions.check_came("image", image)
+        whole = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
         pixels, how = fit_picture(whole, model.config.image_size, mode=fit)
         identity, said = None, how.says
         if model.config.identity_tokens:

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..emo_model.config import SAMPLING, SamplingConfig
 from ..emo_model.inputs.face import whole_mask
 from ..emo_model.sampling.samplers import SAMPLERS
-from ..emo_model.types import AudioFeatures, Conditions, FaceMask, MotionFrames, Speed
+from ..emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, MotionFrames, Speed
 from . import comfy_bridge, conversions
 from .custom_types import (
     AudioFeaturesType,
@@ -78,15 +78,21 @@ class EmoSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
-        if sampler not in SAMPLERS:
-            return f"'{sampler}' is not a sampler; choose one of {', '.join(SAMPLERS)}."
-        return render in RENDER or f"'{render}' is not a way to render; choose one of {', '.join(RENDER)}."
+        return conversions.not_listed(sampler, SAMPLERS, "a sampler") or conversions.not_listed(render, RENDER,
+                                                                                                "a way to render") or True
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs) -> str:
+        """Else ComfyUI would hand on a result of before whose clips are gone, at every run."""
+        return comfy_bridge.clips_spool().mark
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
-                sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | None = None,
+                sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
                 render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
+        conversions.check_listed(sampler, SAMPLERS, "a sampler")
+        conversions.check_listed(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
         config = replace(options, steps=steps, sampler=sampler, audio_guidance=audio_guidance,
                          reference_guidance=reference_guidance, seed=seed)

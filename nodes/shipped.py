@@ -11,6 +11,8 @@ from ..emo_model.inputs.media import read_picture
 
 PORTRAIT = Path(__file__).parent.parent / "workflows" / "inputs" / "emo_portrait.png"
 VOICE = PORTRAIT.with_name("emo_voice.wav")
+UNCONNECTED = object()
+"""The default of such an input. Not None, which a wire can bring: the sound of a video that has none."""
 
 
 def portrait() -> Tensor:

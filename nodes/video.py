@@ -55,13 +55,15 @@ class EmoVideoCombine(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, sound: str = SOUND_CODECS[0]) -> bool | str:
-        return sound in SOUND_CODECS or f"'{sound}' is not a way to store sound; choose one of {', '.join(SOUND_CODECS)}."
+        return conversions.not_listed(sound, SOUND_CODECS, "a way to store sound") or True
 
     @classmethod
     def execute(cls, fps: float, quality: int, filename_prefix: str, latent=None, vae=None, images=None, audio=None,
                 clips: SpooledClips | None = None, sound: str = SOUND_CODECS[0]) -> io.NodeOutput:
+        conversions.check_listed(sound, SOUND_CODECS, "a way to store sound")
         count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
         fps = fps if clips is None else clips.fps
+        conversions.check_fps(fps)
         heard = None if audio is None else conversions.one_sound(audio)
         if said := conversions.of_equal_length(heard, count, fps):
             comfy_bridge.tell(cls.hidden, said)

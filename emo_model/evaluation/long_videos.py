@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -19,6 +21,7 @@ from torch import Tensor
 from ..checkpoints import native
 from ..config import SamplingConfig
 from ..inputs import vae
+from ..inputs.media import VideoWriter, last_frames, to_uint8
 from ..training.speech_library import SpeechLibrary
 from ..types import MotionFrames
 from . import drawn
@@ -32,7 +35,7 @@ log = logging.getLogger(__name__)
 
 GROUPS = ("drift", "pauses", "seams")
 """drift: minutes of speech by one person; pauses: speech with pauses of seconds, without and with the noise of a room; seams:
-videos that continue another, as latents and through pixels, against the borders between clips."""
+videos that continue another, as latents, through pixels and as a file, against the borders between clips."""
 
 _FIRST_DRIFT, _FIRST_PAUSE, _FIRST_SEAM = 1_000, 3_000, 4_000  # scenes
 _EVERY = 5  # frames of the truth of which one is looked at
@@ -131,8 +134,8 @@ class Bench:
     def _seams(self) -> Iterable[dict]:
         """Each scene in one go, and in two halves, of which the second has other noise.
 
-        It continues the first from its last latents, or from the pixels they became, and hears its own half of the sound after
-        the other one, or (alone) without it, as a second recording would be; nothing: it continues no one.
+        It continues the first from its last latents, from the pixels they became, or from a video file, and hears its own half of
+        the sound after the other one, or (alone) without it, as a second recording would be; nothing: it continues no one.
         """
         clips, clip = self.amount.joined_clips, self.config.clip_frames
         half = clips * clip
@@ -141,11 +144,13 @@ class Bench:
             sampling = self._sampling(scene.number)
             whole = list(clips_of(self.bundle, scene.portrait, scene.waveform, sampling, device=self.device))
             first = whole[:clips]  # noise and sound of the first half do not know how long the video is
-            last = torch.cat([latents for latents, _ in first])[-self.config.motion_frames:].to(self.device)
+            shown = torch.cat([latents for latents, _ in first]).to(self.device)
+            last = shown[-self.config.motion_frames:]
             alone = scene.waveform[round(half / self.config.fps * drawn.RATE):]
             ways = {"whole": whole[clips:]}
             for name, motion, sound, start in (("latents", last, scene.waveform, half), ("alone", last, alone, 0), (
-                    "pixels", self._through_file(last), scene.waveform, half), ("nothing", None, scene.waveform, half)):
+                    "pixels", self._through_pixels(last), scene.waveform, half), (
+                    "video", self._through_video(shown), scene.waveform, half), ("nothing", None, scene.waveform, half)):
                 given = MotionFrames(None if motion is None else rearrange(motion, "n c h w -> 1 c n h w"))
                 ways[name] = list(clips_of(self.bundle, scene.portrait, sound, replace(sampling, seed=sampling.seed + 1_000_000),
                                            device=self.device, first_frame=start, motion=given))
@@ -197,12 +202,23 @@ class Bench:
             latents = vae.encode(self.bundle.autoencoder, pictures, self.config)
             yield latents.cpu(), vae.decode(self.bundle.autoencoder, latents, self.config).float().cpu()
 
-    def _through_file(self, latents: Tensor) -> Tensor:
-        """(n, C, h, w) as they come back from a picture of 256 levels a colour."""
-        coder, config = self.bundle.autoencoder, self.config
-        pixels = vae.decode(coder, latents, config)
-        return vae.encode_again(lambda frames: vae.encode(coder, frames, config), lambda found: vae.decode(coder, found, config),
-                                ((pixels + 1) * 127.5).round() / 127.5 - 1)
+    def _through_pixels(self, latents: Tensor) -> Tensor:
+        """(n, C, h, w) as they come back from pictures of 256 levels a colour."""
+        pixels = vae.decode(self.bundle.autoencoder, latents, self.config)
+        return self._traced_back(((pixels + 1) * 127.5).round() / 127.5 - 1)
+
+    def _through_video(self, latents: Tensor) -> Tensor:
+        """(T, C, h, w) of all frames -> (n, C, h, w), the last ones as they come back from the project's own kind of video."""
+        pixels, size = vae.decode(self.bundle.autoencoder, latents, self.config), self.config.image_size
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "first.mp4"
+            with VideoWriter(file, fps=self.config.fps, width=size, height=size) as video:
+                video.write(to_uint8(pixels))
+            frames = torch.from_numpy(last_frames(str(file), self.config.motion_frames)).to(latents)
+        return self._traced_back(rearrange(frames / 127.5 - 1, "n h w c -> n c h w"))
+
+    def _traced_back(self, pixels: Tensor) -> Tensor:
+        return vae.to_scaled(vae.trace_back(self.bundle.autoencoder, pixels), self.config)
 
     def _drawing(self) -> dict:
         return {"size": self.config.image_size, "fps": self.config.fps, "device": self.device}

@@ -1,4 +1,4 @@
-"""Sound to what the backbone hears: sound files, resampling, long encoding in pieces, one row of features per video frame."""
+"""Sound to what the backbone hears: sound files, resampling, encoding in pieces or in time, one row of features per frame."""
 
 from __future__ import annotations
 
@@ -15,34 +15,46 @@ SAMPLE_RATE = 16000  # of everything an audio encoder hears
 STRIDE = 320  # samples per encoder feature, of ours as of wav2vec 2.0 and Whisper: 50 a second
 
 
+def open_media(path: str | Path):
+    """A file that PyAV reads: its container, to be used with `with`."""
+    import av  # here and below, since training where there is no PyAV needs the rest of this file
+
+    # absolute: FFmpeg takes what is before a colon for a protocol; tags of old files are in any encoding
+    return av.open(str(Path(path).absolute()), metadata_errors="replace")
+
+
 class SoundFile:
     """The sound of any file that PyAV opens, video files too, read a piece at a time.
 
     rate: samples per second; channels; samples: how many of each channel.
-    Raises FileNotFoundError, or ValueError for a file without sound.
+    Raises FileNotFoundError, or ValueError for a file without sound, or with sound that is damaged.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        import av  # here and below, since training where there is no PyAV needs the rest of this file
+        import av
 
         try:
-            with av.open(str(path)) as container:
+            with open_media(path) as container:
                 if not container.streams.audio:
                     raise ValueError(f"{self.path.name} has no sound in it")
                 stream = container.streams.audio[0]
+                if stream.codec_context is None or not stream.rate or not stream.channels:
+                    raise ValueError(f"the sound of {self.path.name} is of a kind that PyAV cannot read; give a WAV, FLAC, MP3 "
+                                     "or Ogg file")
                 self.rate, self.channels = stream.rate, stream.channels
             self.samples = sum(block.shape[1] for block in self.blocks())
-        except av.error.InvalidDataError:
-            raise ValueError(f"{self.path.name} is not a sound file that PyAV can read; give a WAV, FLAC, MP3 or Ogg file"
-                             ) from None
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError):  # the file system's, not the decoder's
+                raise
+            raise ValueError(f"{self.path.name} is not a sound file that PyAV can read, or is damaged ({error.strerror}); give a "
+                             "WAV, FLAC, MP3 or Ogg file") from None
 
     def blocks(self) -> Iterator[Tensor]:
         """(C, T) float32 in [-1, 1], as the file has them: mostly some milliseconds."""
-        import av
         from av.audio.resampler import AudioResampler
 
-        with av.open(str(self.path)) as container:
+        with open_media(self.path) as container:
             stream = container.streams.audio[0]
             flat = AudioResampler("flt", stream.layout, self.rate)  # side by side: PyAV has no eight planes
             for frame in container.decode(stream):
@@ -61,6 +73,20 @@ def resample(waveform: Tensor | SoundFile, rate: int | None = None) -> Tensor:
 
     Channels are averaged. A second at a time: beside the sound itself there is only the result in memory.
     """
+    blocks, samples = resampled(waveform, rate)
+    result, filled = torch.zeros(samples), 0
+    for piece in blocks:
+        piece = piece[:samples - filled]
+        result[filled:filled + len(piece)] = piece
+        filled += len(piece)
+    return result
+
+
+def resampled(waveform: Tensor | SoundFile, rate: int | None = None) -> tuple[Iterator[Tensor], int]:
+    """What `resample` gives, as blocks (T,) that are read when they are asked for, and how many samples they should have.
+
+    The blocks may have some samples more or less; whoever puts them together cuts them, or fills up with silence.
+    """
     if isinstance(waveform, SoundFile):
         samples, rate, blocks = waveform.samples, waveform.rate, waveform.blocks()
     elif waveform.ndim != 2:
@@ -68,12 +94,7 @@ def resample(waveform: Tensor | SoundFile, rate: int | None = None) -> Tensor:
     else:
         samples = waveform.shape[1]
         blocks = (waveform[:, start:start + rate] for start in range(0, samples, rate))
-    result, filled = torch.zeros(round(samples * SAMPLE_RATE / rate)), 0
-    for piece in _at_16_khz((block.float().mean(0).cpu() for block in blocks), rate):
-        piece = piece[:len(result) - filled]
-        result[filled:filled + len(piece)] = piece
-        filled += len(piece)
-    return result
+    return _at_16_khz((block.float().mean(0).cpu() for block in blocks), rate), round(samples * SAMPLE_RATE / rate)
 
 
 def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
@@ -94,30 +115,64 @@ def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
         yield from (torch.from_numpy(piece.to_ndarray()[0]) for piece in resampler.resample(None))
 
 
-@torch.no_grad()
 def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0,
-                context_seconds: float = 4.0) -> Tensor:
+                context_seconds: float = 13.5) -> Tensor:
     """sound (T,) at 16 kHz -> (T50, L, D) on the CPU, in pieces, so that the memory an hour needs is its result's.
 
     encode: (B, T) -> (B, T // 320, L, D), as `AudioEncoder`. Each piece is heard with `context_seconds` on both sides; where that
-    is at least as far as the encoder hears (`AudioEncoder.context_seconds`), pieces equal the whole. wav2vec 2.0 and Whisper hear
-    without limit: for them the pieces, 28 s with their context (Whisper takes 30), are an approximation. Sound shorter than one
-    feature is filled up with silence.
+    is at least as far as the encoder hears (`AudioEncoder.context_seconds`; by default it is), pieces equal the whole. wav2vec
+    2.0 and Whisper hear without limit: for them pieces are an approximation. Sound shorter than one feature is filled up with
+    silence.
     """
-    if len(sound) < STRIDE:
-        sound = torch.nn.functional.pad(sound, (0, STRIDE - len(sound)))
-    steps, chunk, context = len(sound) // STRIDE, round(chunk_seconds * 50), math.ceil(context_seconds * 50)
-    if steps <= chunk + 2 * context:
-        return encode(sound[None])[0].float().cpu()
-    result = None
-    for start in range(0, steps, chunk):
-        stop = min(start + chunk, steps)
-        begin, end = max(0, start - context), min(stop + context, steps)
-        piece = encode(sound[None, begin * STRIDE:end * STRIDE])[0, start - begin:stop - begin]
-        if result is None:
-            result = torch.empty(steps, *piece.shape[1:])
-        result[start:stop] = piece.float().cpu()
-    return result
+    layers = LayersInTime(encode, iter(sound.split(SAMPLE_RATE)), len(sound), chunk_seconds=chunk_seconds,
+                          context_seconds=context_seconds)
+    return layers.until(len(layers))
+
+
+class LayersInTime:
+    """What an encoder hears in a sound, (T50, L, D) on the CPU, piece by piece as it is asked for; see `encode_long`.
+
+    blocks: the sound (T,) at 16 kHz, `samples` in all: what is missing is silent, what is more is left out. They are read no
+    further than the next piece needs, and forgotten behind it.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], blocks: Iterator[Tensor], samples: int, *, chunk_seconds: float = 20.0,
+                 context_seconds: float = 13.5):
+        self.encode, self.blocks, self.samples = encode, blocks, max(samples, STRIDE)
+        self.chunk, self.context = round(chunk_seconds * 50), math.ceil(context_seconds * 50)
+        self.steps = self.samples // STRIDE
+        if self.steps <= self.chunk + 2 * self.context:
+            self.chunk = self.steps
+        self.heard, self.layers = 0, torch.empty(0)
+        self.sound, self.begin = torch.zeros(0), 0  # what was read and may be needed again; where in the whole it begins
+
+    def __len__(self) -> int:
+        return self.steps
+
+    @torch.no_grad()
+    def until(self, step: int) -> Tensor:
+        """The layers (step, L, D) or more, up to where the encoder has come."""
+        while self.heard < min(step, self.steps):
+            start, stop = self.heard, min(self.heard + self.chunk, self.steps)
+            begin, end = max(0, start - self.context), min(stop + self.context, self.steps)
+            sound = self._between(begin * STRIDE, self.samples if end == self.steps else end * STRIDE)
+            piece = self.encode(sound[None])[0, start - begin:stop - begin]
+            if not start:
+                self.layers = torch.empty(self.steps, *piece.shape[1:])
+            self.layers[start:stop] = piece.float().cpu()
+            self.heard = stop
+        return self.layers[:self.heard]
+
+    def _between(self, begin: int, end: int) -> Tensor:
+        """Samples `begin` to `end` of the whole; those before `begin` are not asked for again."""
+        parts = [self.sound[begin - self.begin:]]
+        missing = end - begin - len(parts[0])
+        while missing > 0:
+            block = next(self.blocks, None)
+            parts.append(torch.zeros(missing) if block is None else block)
+            missing -= len(parts[-1])
+        self.sound, self.begin = torch.cat(parts), begin
+        return self.sound[:end - begin]
 
 
 def features_per_frame(layers: Tensor, *, layer_rate: float = 50.0, fps: float, seconds: float) -> AudioFeatures:
@@ -140,3 +195,36 @@ def at_frames(layers: Tensor, frames: range, *, layer_rate: float = 50.0, fps: f
     low = place.floor().long().clamp(max=max(0, len(layers) - 2))
     high = (low + 1).clamp(max=len(layers) - 1)
     return torch.lerp(layers[low], layers[high], (place - low).float()[:, None, None])
+
+
+class FramesInTime:
+    """Rows (F, L, D) of `features_per_frame`, heard when a clip first asks for them: the first need not wait for the last."""
+
+    ndim = 3
+
+    def __init__(self, layers: LayersInTime, count: int, *, layer_rate: float = 50.0, fps: float):
+        self.layers, self.count, self.layer_rate, self.fps = layers, count, layer_rate, fps
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((self.count, *self.layers.until(1).shape[1:]))
+
+    @property
+    def nbytes(self) -> int:
+        """Of what is in memory at the end."""
+        return self.layers.until(1).shape[1:].numel() * 4 * len(self.layers)
+
+    def __getitem__(self, numbers: Tensor) -> Tensor:
+        """numbers: any shape of frame numbers -> (*shape, L, D)."""
+        first, last = int(numbers.min()), int(numbers.max())
+        heard = self.layers.until(math.floor((last + 1) * self.layer_rate / self.fps) + 2)
+        return at_frames(heard, range(first, last + 1), layer_rate=self.layer_rate, fps=self.fps)[numbers - first]
+
+
+def hear_in_time(encode: Callable[[Tensor], Tensor], sound: SoundFile, *, fps: float) -> AudioFeatures:
+    """A file's features, as `features_per_frame` of `encode_long` has them, but heard clip by clip, while the video is made."""
+    layers, seconds = LayersInTime(encode, *resampled(sound)), sound.samples / sound.rate
+    return AudioFeatures(FramesInTime(layers, max(1, round(seconds * fps)), fps=fps), fps=float(fps), seconds=seconds)

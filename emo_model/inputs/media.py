@@ -15,7 +15,7 @@ from av.audio.resampler import AudioResampler
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .audio import SoundFile
+from .audio import SoundFile, open_media
 
 
 def read_picture(path: str | Path) -> Tensor:
@@ -29,6 +29,9 @@ def read_picture(path: str | Path) -> Tensor:
             picture = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not a picture that Pillow can read; give a PNG, JPEG or WebP file") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, which Pillow takes for an "
+                         "attack; scale it down, to 2048 pixels a side or so") from None
     except OSError as error:
         if error.errno is not None:  # the file system's, not the decoder's
             raise
@@ -46,6 +49,10 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
     return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
+BT_601, LIMITED, SRGB = 5, 1, (1, 13)
+"""What FFmpeg makes of RGB, in its numbers: the matrix, the range; and the primaries and the curve of the pictures."""
+
+
 class VideoWriter:
     """An mp4 that grows as frames come: `with VideoWriter(...) as video: video.write(frames)`. Holds a second of sound at a time.
 
@@ -56,7 +63,7 @@ class VideoWriter:
     first sample at time 0 and the number of samples (AAC: in the file's edit list, which players obey); what AAC cannot have,
     rates such as 192 kHz or more than 6 channels, becomes FLAC. More than 8 channels are mixed to one.
     A sound that ends within a frame of the pictures' end is kept whole, a longer one is cut where they end.
-    The file stands under a temporary name until it is whole; after an error a playable part stays there.
+    The file stands under a temporary name until it is whole; after an error a playable part stays there, if a frame was written.
     """
 
     def __init__(self, path: str | Path, *, fps: float, width: int, height: int,
@@ -72,7 +79,7 @@ class VideoWriter:
         options = {"movflags": "use_metadata_tags+faststart"}
         if self.sound is not None:
             options["movie_timescale"] = str(self.sound.rate)  # else the sound's length is rounded to milliseconds
-        self.container = av.open(str(self.beside), "w", options=options)
+        self.container = av.open(str(self.beside.absolute()), "w", options=options)
         for key, value in (metadata or {}).items():
             self.container.metadata[key] = value
         options = {"crf": str(crf), "preset": preset}
@@ -81,6 +88,9 @@ class VideoWriter:
         self.video = self.container.add_stream("libx264", rate=self.rate, options=options)
         self.video.width, self.video.height = width + width % 2, height + height % 2
         self.video.pix_fmt = "yuv420p"
+        colours = self.video.codec_context  # players would take large pictures that say nothing for BT.709
+        colours.colorspace, colours.color_range = BT_601, LIMITED
+        colours.color_primaries, colours.color_trc = SRGB
         self.video.time_base = 1 / self.rate
         if self.sound is not None:
             self.sound.begin(self.container)
@@ -99,6 +109,8 @@ class VideoWriter:
                 self.container.mux(self.video.encode(None))
         if kind is None:
             self.beside.replace(self.path)
+        elif not self.frames:
+            self.beside.unlink(missing_ok=True)
 
     def write(self, frames: np.ndarray) -> None:
         """frames (F, H, W, 3) uint8."""
@@ -184,22 +196,32 @@ SOUND_CODECS = ("aac", "flac")
 
 def read_video(path: str | Path) -> tuple[np.ndarray, float]:
     """All frames (F, H, W, 3) uint8 of a short video, and its frame rate."""
-    with av.open(str(path)) as container:
+    with open_media(path) as container:
         stream = container.streams.video[0]
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
         return frames, float(stream.average_rate)
 
 
-def last_frames(source: str | Path | BinaryIO, count: int) -> np.ndarray:
-    """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded."""
-    with av.open(source if hasattr(source, "read") else str(source)) as container:
+def last_frames(source: str | Path | BinaryIO, count: int, *, since: float = 0.0, until: float | None = None) -> np.ndarray:
+    """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded.
+
+    since, until: seconds between which the frames begin, of a video that is cut; until None: to its end.
+    """
+    with av.open(source, metadata_errors="replace") if hasattr(source, "read") else open_media(source) as container:
         stream = container.streams.video[0]
         tail = collections.deque(maxlen=count)
+        end = container.duration if until is None else round(until * av.time_base)
         for back in (2, 20, None):  # seconds before the end
-            start = 0 if back is None or not container.duration else max(0, container.duration - back * av.time_base)
+            start = 0 if back is None or not end else max(0, end - back * av.time_base)
             container.seek(start)  # to the key frame before
-            tail.extend(container.decode(stream))
+            for frame in container.decode(stream):
+                begins = frame.time or 0.0  # some files do not say
+                if until is not None and begins >= until:
+                    break
+                if not since or begins >= since:  # a first frame may begin before 0
+                    tail.append(frame)
             if len(tail) == count or start == 0:
                 break
             tail.clear()
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in tail])
+        frames = [frame.to_ndarray(format="rgb24") for frame in tail]
+        return np.stack(frames) if frames else np.zeros((0, stream.height, stream.width, 3), np.uint8)

@@ -19,6 +19,7 @@ SAMPLE_RATE = 16000
 STRIDE = 320  # samples per feature: 50 a second
 _HOP, _WINDOW, _FFT = 160, 400, 512  # samples: mel frames 10 ms apart, 25 ms long
 _LEVEL_FRAMES = 250  # mel frames to each side over which the level is averaged
+_LOUDEST_FRAMES, _LOUDEST_SHARE = 1000, 0.02  # to each side the loudest level is sought; no level is less than this of it
 _LEVEL_FLOOR = 1e-6  # mean power per mel band below which sound counts as silence, about -67 dB of full scale
 _DETAIL_FLOOR = 3e-4  # of the level; what lies below is not looked at
 
@@ -47,9 +48,12 @@ class AudioEncoder(nn.Module):
 
     @property
     def context_seconds(self) -> float:
-        """How far a feature hears to either side: the level's window and the convolutions' reach."""
+        """How far a feature hears to either side: the windows of the level and the convolutions' reach.
+
+        Beyond 3 s it hears only in pauses: how loud the loudest is.
+        """
         steps = 2 + sum(block.reach for block in self.blocks)
-        return (_LEVEL_FRAMES + 4) * _HOP / SAMPLE_RATE + steps * STRIDE / SAMPLE_RATE
+        return (_LEVEL_FRAMES + _LOUDEST_FRAMES + 4) * _HOP / SAMPLE_RATE + steps * STRIDE / SAMPLE_RATE
 
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform (B, T) at 16 kHz in [-1, 1] -> (B, T // 320, 1, D). Raises ValueError below 320 samples."""
@@ -97,9 +101,15 @@ class ConvBlock(nn.Module):
 
 
 def level_out(mel: Tensor) -> Tensor:
-    """Power in mel bands (B, T, bands) -> its logarithm relative to the level of the 5 seconds around, about unit size."""
+    """Power in mel bands (B, T, bands) -> its logarithm relative to the level of the 5 seconds around, about unit size.
+
+    A level that lies lower counts as 17 dB below the loudest of the 10 s to either side: in a long pause there is no speech left
+    in the 5 s around, and the noise of the room would be heard as a voice.
+    """
     level = F.avg_pool1d(mel.mean(-1, keepdim=True).transpose(1, 2), 2 * _LEVEL_FRAMES + 1, stride=1, padding=_LEVEL_FRAMES,
-                         count_include_pad=False).transpose(1, 2)
+                         count_include_pad=False)
+    loudest = F.max_pool1d(F.pad(level, (_LOUDEST_FRAMES, _LOUDEST_FRAMES)), 2 * _LOUDEST_FRAMES + 1, stride=1)
+    level = torch.maximum(level, _LOUDEST_SHARE * loudest).transpose(1, 2)
     return ((mel / level.clamp(min=_LEVEL_FLOOR) + _DETAIL_FLOOR).log() + 3) / 3
 
 

@@ -83,20 +83,21 @@ class Emo(nn.Module):
         return ReferenceFeatures(self.reference_net(pictures, shown), self.reference_net(pictures, nobody), identity)
 
     def settle(self, reference: ReferenceFeatures, face_mask: FaceMask) -> Scene:
-        """Everything that stays the same over a video, `reference` being the portrait's features."""
-        like = next(iter(reference.features.values()))
+        """What stays the same over a video, or as long as its face mask does; `reference` are the portrait's features."""
         project = self.backbone.project_reference
         seen = replace(reference, features=project(reference.features),
                        nobody=None if reference.nobody is None else project(reference.nobody))
-        return Scene(seen, self._locate(face_mask.mask, like),
-                     () if face_mask.regions is None else self._region_levels(face_mask.regions.to(like)))
+        return Scene(seen, *self._place_face(face_mask, like=next(iter(reference.features.values()))))
+
+    def move_face(self, scene: Scene, face_mask: FaceMask) -> Scene:
+        """The scene under another face mask."""
+        return Scene(scene.reference, *self._place_face(face_mask, like=scene.face))
 
     def prepare(self, scene: Scene | ReferenceFeatures, motion: ReferenceFeatures | None, clip: ClipConditions) -> Context:
         """Everything that stays the same over the denoising steps of a clip; of a video's only clip, the portrait will do."""
         if isinstance(scene, ReferenceFeatures):
             like = next(iter(scene.features.values()))
-            regions = () if clip.regions is None else self._region_levels(clip.regions.to(like))
-            scene = Scene(scene, self._locate(clip.face_mask, like), regions)
+            scene = Scene(scene, *self._place_face(FaceMask(clip.face_mask, clip.regions), like=like))
         device, dtype = scene.face.device, scene.face.dtype
         context = Context(scene.reference, motion, self.audio_projection(clip.audio.to(device, dtype)),
                           None if self.speed_layers is None else self.speed_layers(clip.speed.to(device), dtype=dtype),
@@ -108,6 +109,11 @@ class Emo(nn.Module):
                              "the face mask with its regions (in ComfyUI: connect 'EMO Face Mask Builder' to 'face_mask')")
         weights = torch.tensor(clip.region_weights, device=device, dtype=dtype)
         return replace(context, regions=scene.regions, region_weights=weights)
+
+    def _place_face(self, face_mask: FaceMask, *, like: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`face` and `regions` of a scene."""
+        regions = () if face_mask.regions is None else self._region_levels(face_mask.regions.to(like))
+        return self._locate(face_mask.mask, like), regions
 
     def _locate(self, mask: Tensor, like: Tensor) -> Tensor:
         """mask (B, 1, H, W) -> (B, C, 1, h, w)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..config import SamplingConfig
 from ..models.emo import Emo
-from ..types import Conditions, MotionFrames, ReferenceFeatures
+from ..types import Conditions, FaceMask, MotionFrames, ReferenceFeatures
 from .estimate import count_clips
 from .guidance import guided_by
 from .samplers import sample
@@ -44,9 +44,9 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
-    emo: anything with config, encode_reference, settle, encode_motion, prepare, project and predict, on `device` in `dtype`;
-    reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on every
-    device.
+    emo: anything with config, encode_reference, settle, move_face, encode_motion, prepare, project and predict, on `device` in
+    `dtype`; reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so a seed means the same on
+    every device.
     motion: the last frames of a video that this one continues.
     renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
     back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may
@@ -61,7 +61,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
     clips = count_clips(conditions.frames, model.clip_frames)
     before, read = motion.latents, None  # the motion frames of the next clip; what the reference net saw in the portrait
-    scene = None  # what stays the same over the video
+    scene = located = None  # what stays the same over the video, as long as the face mask does; that mask
     if keep is not None:
         keep.start()
         keys = ClipKeys(model, conditions.portrait, config, weights=keep.weights or weights_of(emo), reference=reference,
@@ -78,9 +78,13 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
             return
         else:
             with torch.no_grad():
+                face = FaceMask(clip.face_mask, clip.regions)
                 if read is None:
                     read = _read_portrait(emo, conditions, reference, device, dtype)
-                    scene = emo.settle(read, conditions.face_mask)
+                    scene = emo.settle(read, face)
+                elif clip.face_mask is not located:
+                    scene = emo.move_face(scene, face)
+                located = clip.face_mask
                 if before is not None:
                     before = before.to(device)
                 motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))

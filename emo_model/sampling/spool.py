@@ -35,6 +35,7 @@ FORMAT = "comfyui-emo clip 1"
 CLIP = re.compile(r"[0-9a-f]{64}\.safetensors")  # nothing else in the folder is ours to delete
 PART = re.compile(r"[0-9a-f]{64}\.([0-9a-f]{16})\.part")  # by the lease of the run that writes it
 LEASE = re.compile(r"([0-9a-f]{16})\.lease")
+LOCK = "spool.lock"  # held while the folder is looked at or cleaned; another one, or another time of it, tells of clips that went
 LONGEST_RUN = 7 * 86_400  # seconds; asked only where nothing tells whether a run lives
 GB = 1e9
 
@@ -162,10 +163,18 @@ class Spool:
     def run(self, *, weights: str | None = None, renewal: str = "") -> SpoolRun:
         """Clean up, and hold on to all clips that are found or saved from now on. Raises OSError where no file can be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder / "spool.lock"):
+        with _locked(self.folder / LOCK):
             self._clean()
             lease = Lease(self.folder)
         return SpoolRun(self, lease, weights, renewal)
+
+    @property
+    def mark(self) -> str:
+        """Another one when the folder was removed, or a clip of it was missed: what was made from it may lack clips."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / LOCK, "a", encoding="utf-8") as file:
+            state = os.fstat(file.fileno())
+        return f"{self.folder} {state.st_ino} {state.st_mtime_ns}"
 
     @property
     def bytes(self) -> int:
@@ -250,7 +259,7 @@ class SpoolRun:
     def find(self, key: str) -> Tensor | None:
         """The clip's latents (1, C, F, h, w) float32, or None. A file that is not as it was written is removed."""
         path = self.spool.folder / f"{key}.safetensors"
-        with _locked(self.spool.folder / "spool.lock"):
+        with _locked(self.spool.folder / LOCK):
             try:
                 os.utime(path)  # now no one removes it any more
             except FileNotFoundError:
@@ -330,6 +339,8 @@ class SpooledClips:
         """One clip whole, frames beyond the end of the video too."""
         latents = _read(self.folder / f"{self.keys[number]}.safetensors")
         if latents is None:
+            with contextlib.suppress(OSError):
+                os.utime(self.folder / LOCK)  # changes `Spool.mark`
             raise FileNotFoundError(f"clip {number + 1} of {len(self.keys)} is gone from {self.folder}, or damaged: render the "
                                     "video again, the other clips are still there")
         return latents

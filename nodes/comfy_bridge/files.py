@@ -38,7 +38,7 @@ def model_path(name: str) -> Path:
         if not SHIPPED[name].is_file():
             raise FileNotFoundError(f"The built-in model is missing: there is no {SHIPPED[name]}. Install ComfyUI-EMO again.")
         return SHIPPED[name]
-    path = folder_paths.get_full_path(FOLDER, name)
+    path = folder_paths.get_full_path(FOLDER, str(name))  # by the HTTP interface, anything may come
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
         raise FileNotFoundError(f"There is no model '{name}' in {folders}. Put the file there and press R to refresh the list, "

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
-from ...emo_model.inputs.vae import to_raw, to_scaled
+from ...emo_model.inputs.vae import encode_again, to_raw, to_scaled, trace_back
+from ...emo_model.models.autoencoder import Autoencoder
 from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
 from ...emo_model.sampling.estimate import activation_bytes
@@ -130,6 +131,7 @@ class BuiltInVAE(comfy.sd.VAE):
 
     def __init__(self, autoencoder: nn.Module, config: ModelConfig):
         super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})  # all attributes that this ComfyUI knows; then our network
+        self.made_for = config
         self.downscale_ratio = self.upscale_ratio = config.vae_factor
         self.latent_channels = config.latent_channels
         self.disable_offload = False
@@ -145,6 +147,16 @@ class BuiltInVAE(comfy.sd.VAE):
         self.memory_used_decode = lambda shape, dtype: memory(shape, dtype) * config.vae_factor**2
         self.first_stage_model = managed(autoencoder.to(self.vae_dtype))
         self.patcher = patcher_of(self.first_stage_model, self.device, management.vae_offload_device())
+
+    def differentiable(self) -> Autoencoder:
+        """The network once more, in float32 and free of inference mode, in which ComfyUI made the other."""
+        with torch.inference_mode(False), torch.device("meta"):
+            network = Autoencoder(self.made_for).eval().requires_grad_(False)
+        with torch.inference_mode(False):
+            weights = {name: weight.detach().to(self.device, torch.float32, copy=True)
+                       for name, weight in self.first_stage_model.state_dict().items()}
+            network.load_state_dict(weights, assign=True)
+        return network
 
 
 def load_model(name: str, *, compiled: bool = False) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker,
@@ -185,3 +197,12 @@ def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:
         raise ValueError(f"This VAE makes latents of {tuple(latents.shape[1:])}, but EMO '{config.name}' needs {expected}. "
                          f"Connect {remedy}.")
     return latents
+
+
+def latents_of_frames(vae, frames: Tensor, config: ModelConfig) -> Tensor:
+    """IMAGE (B, H, W, 3) that this VAE, any one, had decoded -> the unscaled latents they were: nearer than `encode_picture`."""
+    encoded = encode_picture(vae, frames, config)
+    if not isinstance(vae, BuiltInVAE):
+        return encode_again(lambda some: encode_picture(vae, some, config), lambda found: decode(vae, found), keep(frames))
+    pictures = rearrange(frames * 2 - 1, "b h w c -> b c h w").to(vae.device)
+    return trace_back(vae.differentiable(), pictures).to(encoded)

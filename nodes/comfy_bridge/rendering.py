@@ -35,7 +35,7 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
     def plan(seconds_per_step: float | None = None):
         return estimate(model.config, config, frames=conditions.frames, fps=conditions.audio.fps, finished=finished,
                         weights_bytes=model.weight_bytes, compute_bytes=model.compute.itemsize, seconds_per_step=seconds_per_step,
-                        feature_bytes=conditions.audio.frames.numel() * 4)
+                        feature_bytes=conditions.audio.frames.nbytes)
 
     try:
         there = generate_clips(model.patcher.model, conditions, finished_only=True, on_step=stop_if_cancelled, **how)

@@ -129,7 +129,7 @@ def test_the_shortest_sound_makes_one_frame(folder):
     (["nobody.png", "voice.wav"], "nobody.png"),
     (["face.png", "nobody.wav"], "nobody.wav"),
     (["voice.wav", "voice.wav"], "voice.wav is not a picture that Pillow can read"),
-    (["face.png", "tiny.safetensors"], "tiny.safetensors is not a sound file that PyAV can read"),
+    (["face.png", "tiny.safetensors"], "tiny.safetensors is not a sound file that PyAV can read, or is damaged"),
     (["face.png", "empty.wav"], "empty.wav holds no sound"),
     (["face.png", "voice.wav", "--model", "nobody.safetensors"], "there is no model file nobody.safetensors"),
     (["face.png", "voice.wav", "--model", "lean.safetensors"], "lean.safetensors has no autoencoder and audio encoder of its"),
@@ -140,6 +140,8 @@ def test_the_shortest_sound_makes_one_frame(folder):
     (["face.png", "voice.wav", "--device", "cuda:7"], "device 'cuda:7' cannot be used here"),
     (["face.png", "voice.wav", "--device", "toaster"], "device 'toaster' cannot be used here"),
     (["face.png", "voice.wav", "-o", "talk.docx"], "talk.docx"),
+    (["face.png", "talk.wav.mp4", "-o", "./talk.wav.mp4"], "talk.wav.mp4 is what the video is made from"),
+    (["face.png", "voice.wav", "--seed", str(2**64)], "seed must be a number of up to 64 bits"),
     (["face.png", "voice.wav", "--finished-only"], "no clip of this video is finished yet in clips"),
     (["face.png", "voice.wav", "--finished-only", "--no-clips"], "leave one of them out"),
 ])
@@ -151,6 +153,16 @@ def test_errors_are_sentences_with_exit_status_2(folder, config, capsys, caplog,
     assert main([*arguments[:2], *COMMAND[2:], *arguments[2:]]) == 2
     assert says in caplog.records[-1].getMessage() and len(caplog.records[-1].getMessage()) < 300
     assert capsys.readouterr().out == "" and not (folder / "talk.mp4").exists()
+
+
+def test_a_run_that_is_stopped_before_its_first_clip_leaves_no_empty_video(folder, monkeypatch):
+    from emo_model.sampling import clips
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(clips, "sample", stopped)
+    assert talk() == 130 and not list(folder.glob("*.mp4"))
 
 
 def kept(folder: Path) -> int:

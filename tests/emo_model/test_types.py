@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from emo_model.types import AudioFeatures, FaceMask, Fit, MotionFrames, Speed
+from emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, MotionFrames, Speed
 
 
 def test_speed_is_straight_between_knots_and_constant_beyond():
@@ -65,6 +67,63 @@ def test_motion_frames_are_the_last_of_a_clip_in_order(seeded):
     assert MotionFrames.last_of(latents, 0).latents.shape[2] == 0  # not all of them, as [-0:] would be
     with pytest.raises(ValueError, match="7 motion frames asked of a clip of 6"):
         MotionFrames.last_of(latents, 7)
+
+
+def mask_of(*columns: int, regions: bool = False) -> FaceMask:
+    """White in `columns` of 8; regions as a blur would make them: pose outside, lips in the first of the columns."""
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., list(columns)] = 1
+    lips = torch.zeros(1, 1, 8, 8)
+    lips[..., columns[0]] = 1
+    return FaceMask(mask, torch.cat([1 - mask, mask - lips, lips], dim=1) if regions else None)
+
+
+@pytest.mark.parametrize(("first", "last", "held"), [
+    (0, 1.96, (0,)), (1.96, 1.99, (0,)), (1.5, 2.0, (0, 1)), (2.0, 2.5, (1,)), (2.9, 3.0, (1, 2)), (0, 9, (0, 1, 2)),
+    (9, 9, (2,)),
+])
+def test_a_clip_may_have_the_face_wherever_a_mask_says_that_holds_in_it(first, last, held):
+    masks = [mask_of(0, 1), mask_of(3), mask_of(6, 7)]
+    over_time = FaceMasks.of(masks[0]).then(2.0, masks[1]).then(3.0, masks[2])
+    found = over_time.between(first, last)
+    assert torch.equal(found.mask, sum(masks[number].mask for number in held))
+    assert len(held) > 1 or found is masks[held[0]]  # the same object: so a run sees that nothing changed
+
+
+def test_one_mask_over_time_is_that_mask():
+    mask = mask_of(2)
+    assert mask.between(3, 5) is mask is FaceMasks.of(mask).between(3, 5)
+
+
+def test_the_regions_of_two_masks_leave_pose_what_is_in_neither():
+    found = FaceMasks.of(mask_of(0, 1, regions=True)).then(1.0, mask_of(1, 2, regions=True)).between(0, 1)
+    pose, face, lips = found.regions[0, :, 0]
+    assert pose.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert lips.tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert face.tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("seconds", "masks", "says"), [
+    ((0.0, 5.0, 5.0), [mask_of(1)] * 3, "must increase, but 5 s comes after 5 s"),
+    ((0.0, float("nan")), [mask_of(1)] * 2, "must increase"),
+    ((1.0,), [mask_of(1)], "the first of them 0"),
+    ((0.0, 1.0), [mask_of(1)], "a time for each mask"),
+    ((0.0, 1.0), [mask_of(1), FaceMask(torch.ones(1, 1, 4, 4))], "must be alike"),
+    ((0.0, 1.0), [mask_of(1), mask_of(1, regions=True)], "must be alike"),
+])
+def test_masks_that_do_not_follow_each_other_are_refused(seconds, masks, says):
+    with pytest.raises(ValueError, match=says):
+        FaceMasks(seconds, tuple(masks))
+
+
+def test_clips_know_the_mask_of_their_own_seconds(config, conditions):
+    whole = conditions(config, frames=11)
+    late = FaceMask(torch.zeros_like(whole.face_mask.mask))
+    changed = replace(whole, face_mask=FaceMasks.of(whole.face_mask).then(4 / whole.audio.fps, late))
+    clips = [changed.clip(start, clip_frames=4, margin_frames=2) for start in (0, 4, 8)]
+    assert clips[0].face_mask is whole.face_mask.mask and clips[1].face_mask is clips[2].face_mask is late.mask
+    behind = replace(whole, face_mask=FaceMasks.of(whole.face_mask).then(11 / whole.audio.fps, late))
+    assert behind.clip(8, clip_frames=4, margin_frames=2).face_mask is whole.face_mask.mask  # its padding is not in the video
 
 
 def test_wrong_shapes_are_refused_with_the_right_ones():

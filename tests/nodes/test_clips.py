@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,22 @@ def test_the_same_graph_again_renders_nothing(sample, said, folder, pack, monkey
     again = sample()
     assert again.keys == first.keys and {path.name: path.stat().st_size for path in files(folder)} == before
     assert "25 of 25 frames were finished before; nothing was rendered" in said[-1]
+
+
+def test_comfyui_asks_the_sampler_again_once_clips_are_gone_and_only_then(sample, folder, pack):
+    """It keeps the sampler's result while inputs and fingerprint stay as they were; the clips may be gone from the disk."""
+    state = pack.nodes["EmoSampler"].fingerprint_inputs
+    before = state(seed=3)  # in the order of a server that has just started
+    clips = sample()
+    list(clips)
+    assert state(seed=3) == state(seed=4) == before
+    files(folder)[0].unlink()
+    with pytest.raises(FileNotFoundError, match="render the video again"):
+        list(clips)
+    missed = state(seed=3)
+    assert missed != before and sample().keys == clips.keys and len(list(clips)) == 7 and state(seed=3) == missed
+    shutil.rmtree(folder)
+    assert state(seed=3) not in (before, missed) and len(list(sample())) == 7
 
 
 def test_frames_time_memory_and_disk_are_said_before_and_after_the_first_step(sample, said, folder):
@@ -234,9 +251,40 @@ def test_a_video_is_continued_from_its_last_frames(pack, tiny, sample, folders, 
     images = pack["nodes.conversions"].picture_of(frames)
     given = {"video": video} if kind == "video" else {"images": images}
     motion = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, **given).result[0]
-    latents = pack["emo_model.inputs.vae"].encode_again(tiny.vae.encode, tiny.vae.decode, images[-2:])
+    pixels = images[-2:].movedim(-1, 1) * 2 - 1
+    latents = pack["emo_model.inputs.vae"].trace_back(tiny.vae.differentiable(), pixels)
     expected = pack["nodes.conversions"].motion_latents(latents, tiny.config)
     torch.testing.assert_close(motion.latents, expected, atol=1e-4, rtol=0)
+
+
+def test_a_video_in_memory_is_continued_from_its_pictures(pack, tiny):
+    """ComfyUI 0.3 cannot make a file of what core's 'Create Video' gives."""
+    from fractions import Fraction
+
+    from comfy_api.latest import InputImpl, Types
+
+    images = torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(6))
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(25)))
+    first, second = (pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, **given).result[0].latents
+                     for given in ({"video": video}, {"images": images}))
+    assert torch.equal(first, second)
+
+
+def test_a_video_that_was_cut_is_continued_from_its_cut(pack, tiny, folders):
+    """By core's 'Video Slice', which leaves the file as it is; ComfyUI 0.3 has none."""
+    from comfy_api.latest import InputImpl
+
+    images = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(6)).repeat(10, 1, 1, 1)
+    images[5:] = 1 - images[5:]
+    shown, = pack.run("EmoVideoCombine", fps=10.0, quality=1, filename_prefix="cut", images=images).ui.as_dict()["images"]
+    whole = InputImpl.VideoFromFile(str(folders.output / shown["filename"]))
+    if not hasattr(whole, "as_trimmed"):
+        pytest.skip("this ComfyUI cuts no videos")
+    motion = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, video=whole.as_trimmed(0.0, 0.5)).result[0]
+    frames = pack["emo_model.inputs.media"].read_video(folders.output / shown["filename"])[0][:5]
+    images = pack["nodes.conversions"].picture_of(frames)
+    expected = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, images=images).result[0]
+    assert torch.equal(motion.latents, expected.latents)
 
 
 def test_what_is_missing_to_continue_is_said(pack, tiny, sample):

@@ -117,15 +117,42 @@ def test_a_sound_keeps_its_channels_and_rate(conversions):
     assert waveform.shape == (2, 50) and rate == 44100
 
 
-@pytest.mark.parametrize(("shape", "says"), [((2, 1, 50), "2 recordings"), ((1, 1, 0), "empty")])
+@pytest.mark.parametrize(("shape", "says"), [((2, 1, 50), "'mix' holds 2 recordings"), ((1, 1, 0), "'mix' is empty")])
 def test_a_sound_that_cannot_be_meant_is_refused(conversions, shape, says):
     with pytest.raises(ValueError, match=says):
-        conversions.one_sound({"waveform": torch.zeros(shape), "sample_rate": 16000})
+        conversions.one_sound({"waveform": torch.zeros(shape), "sample_rate": 16000}, name="mix")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_sound_with_samples_that_are_no_numbers_is_refused(conversions, value):
+    waveform = torch.zeros(1, 2, 50)
+    waveform[0, 1, 7:10] = value
+    with pytest.raises(ValueError, match="3 samples of 'audio' are not numbers"):
+        conversions.one_sound({"waveform": waveform, "sample_rate": 16000})
+
+
+def test_a_loud_sound_is_no_broken_one(conversions):
+    conversions.one_sound({"waveform": torch.full((1, 2, 50), 3e38), "sample_rate": 16000})  # their sum is infinite
+
+
+@pytest.mark.parametrize("fps", [0.0, -25.0, 0.5, 1e9, float("nan")])
+def test_a_frame_rate_past_the_widgets_limits_is_refused(pack, conversions, fps):
+    """ComfyUI checks limits of widgets only, not of what comes over a wire, and NaN passes both."""
+    with pytest.raises(ValueError, match="'fps' is .*1 to 120 frames per second"):
+        pack.run("EmoAudioEncoder", audio_encoder=None, fps=fps)
+    with pytest.raises(ValueError, match="'fps' is .*1 to 120 frames per second"):
+        pack.run("EmoVideoCombine", fps=fps, quality=17, filename_prefix="x", images=torch.zeros(1, 8, 8, 3))
 
 
 def test_a_speed_curve_is_read_from_knots_in_any_order(conversions):
     speed = conversions.speed_curve("2.5: 30\n0: 5,", level=1.0)
     assert (speed.seconds, speed.degrees_per_second) == ((0.0, 2.5), (5.0, 30.0))
+
+
+@pytest.mark.parametrize("level", [-3.0, float("nan"), float("inf")])
+def test_a_level_that_is_no_speed_is_refused(conversions, level):
+    with pytest.raises(ValueError, match="'speed' is .*0 or more degrees per second"):
+        conversions.speed_curve("", level=level)
 
 
 def test_without_a_curve_the_level_holds(conversions):

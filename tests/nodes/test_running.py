@@ -74,6 +74,15 @@ def test_unconnected_portrait_and_voice_are_those_that_come_with_the_pack(pack, 
     assert len(features.frames) == round(features.seconds * 25) and fps == 25.0
 
 
+@pytest.mark.parametrize("name", ["audio", "mix", "image"])
+def test_a_wire_that_brings_nothing_is_refused_and_not_replaced_by_what_comes_with_the_pack(pack, tiny, name):
+    """Core's 'Get Video Components' gives None as the sound of a silent video."""
+    node, others = ("EmoReferenceEncoder", {"model": tiny.model, "vae": tiny.vae, "fit": "crop"}) if name == "image" else (
+        "EmoAudioEncoder", {"audio_encoder": tiny.audio_encoder, "fps": 25.0})
+    with pytest.raises(ValueError, match=f"Nothing came over the wire to '{name}'.*disconnect '{name}'"):
+        pack.run(node, **others, **{name: None})
+
+
 def test_the_sound_passes_through_unchanged(pack, tiny, voice):
     assert pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice).result[1] is voice
 
@@ -109,6 +118,24 @@ def test_the_mask_covers_what_its_mode_says(pack, reference, mode, widgets, shar
     face_mask, mask = pack.run("EmoFaceMaskBuilder", reference=reference, mode=mode, **edges, **widgets).result
     assert face_mask.mask.shape == (1, 1, 32, 32) and torch.equal(mask, face_mask.mask[0])
     assert mask.mean().item() == pytest.approx(share, abs=0.02)
+
+
+def test_a_mask_from_some_second_on_renders_only_the_clips_from_there(pack, reference, audio, sample):
+    edges = {"left": 0.0, "top": 0.5, "right": 0.5, "bottom": 1.0}
+
+    def masked(**widgets):
+        return pack.run("EmoFaceMaskBuilder", reference=reference, **{"mode": "box", **edges, **widgets}).result
+
+    first, _ = masked()
+    over_time, shown = masked(mode="whole picture", before=first, from_second=0.5)
+    assert shown.mean() == 1 and over_time.between(0, 0.4).mask.mean() == 0.25 and over_time.between(0.5, 9).mask.mean() == 1
+    whole, changed = sample(face_mask=first), sample(face_mask=over_time)
+    clips, same = -(-len(audio.frames) // 4), int(0.5 * audio.fps) // 4
+    assert len(changed.keys) == clips and 0 < same < clips
+    assert [one == other for one, other in zip(whole.keys, changed.keys, strict=True)] == [True] * same + [False] * (clips - same)
+    for wrong in (0.0, 0.5):
+        with pytest.raises(ValueError, match=f"'from_second' is {wrong:g}, but the mask at 'before' begins at 0.5 s"):
+            masked(before=over_time, from_second=wrong)
 
 
 def test_latents_are_one_per_frame_and_the_seed_decides(latents, audio):

@@ -12,7 +12,8 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     "EmoLoadModel": ["model_name", "compile"],
     "EmoReferenceEncoder": ["model", "vae", "fit", "image"],
     "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model", "mix"],
-    "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips"],
+    "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips",
+                           "before", "from_second"],
     "EmoHeadSpeed": ["speed", "curve"],
     "EmoSampler": ["model", "reference", "audio_features", "seed", "steps", "sampler", "audio_guidance", "reference_guidance",
                    "face_mask", "speed", "vae", "motion", "render", "options"],
@@ -115,6 +116,28 @@ def test_the_loaders_help_names_the_sampling_that_the_fast_model_was_made_for(pa
 def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
     answer = pack.nodes[name].validate_inputs(**wrong)
     assert isinstance(answer, str) and answer.endswith(".") and next(iter(wrong.values())) in answer
+
+
+@pytest.mark.parametrize(("name", "linked"), [
+    ("EmoLoadModel", {"model_name": None}), ("EmoReferenceEncoder", {"fit": None}), ("EmoFaceMaskBuilder", {"mode": None}),
+    ("EmoHeadSpeed", {"curve": None}), ("EmoSampler", {"sampler": None, "render": None}), ("EmoVideoCombine", {"sound": None}),
+])
+def test_a_linked_value_is_not_known_yet_when_a_graph_is_queued_and_passes(pack, name, linked):
+    assert pack.nodes[name].validate_inputs(**linked) is True
+    if "fingerprint_inputs" in vars(pack.nodes[name]):
+        assert isinstance(pack.nodes[name].fingerprint_inputs(**linked), str)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [
+    ("EmoLoadModel", {"model_name": "gone.safetensors"}), ("EmoLoadModel", {"model_name": 3}),
+    ("EmoReferenceEncoder", {"fit": "squash"}), ("EmoFaceMaskBuilder", {"mode": "guess"}), ("EmoSampler", {"sampler": "magic"}),
+    ("EmoSampler", {"render": "some", "sampler": "ddim"}), ("EmoVideoCombine", {"sound": "wax"}),
+    ("EmoVideoCombine", {"sound": None}),
+])
+def test_a_linked_value_outside_its_list_is_refused_when_it_comes(pack, name, wrong):
+    inputs = {one.id: None for one in pack.nodes[name].define_schema().inputs if not one.optional}
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{next(iter(wrong.values()))}.*choose"):
+        pack.run(name, **{**inputs, **wrong})
 
 
 def test_an_input_that_is_checked_by_us_is_named_so_that_comfyui_checks_the_others(pack):

@@ -92,6 +92,21 @@ def test_a_killed_server_has_lost_nothing_that_was_finished(tmp_path):
         assert rendered(server.log) == (clips, clips) and np.array_equal(resumed, whole)
 
 
+def test_another_mask_from_some_second_on_renders_only_from_there(server):
+    """A second builder chained behind the first, as a shared graph would have it."""
+    graph = prompt(seed=103, steps=1)
+    built, = (number for number, node in graph.items() if node["class_type"] == "EmoFaceMaskBuilder")
+    assert server.run(graph)["status"] == "success"
+    clips = rendered(server.log)[1]
+    inputs = {**graph[built]["inputs"], "mode": "box", "before": [built, 0], "from_second": 4.0}
+    graph["late"] = {"class_type": "EmoFaceMaskBuilder", "inputs": inputs}
+    for node in graph.values():
+        if node["inputs"].get("face_mask") == [built, 0]:
+            node["inputs"]["face_mask"] = ["late", 0]
+    assert server.run(graph)["status"] == "success"
+    assert rendered(server.log) == (clips - 4 * 25 // 4, clips)  # clips of 4 frames, 25 of them a second
+
+
 def test_the_clip_in_work_moves_in_the_node(server):
     """More previews than steps: each estimate is played. The tiny model has no colours for previews; the built-in one has."""
     result = server.run(prompt(model_name="built-in default", steps=1, seed=7),

@@ -57,7 +57,7 @@ def test_a_join_is_held_against_the_borders_of_one_run():
     def changes(middle):
         return {kind: {"middle": middle, "inside": 1.0, "borders": 1.5} for kind in seams.KINDS}
 
-    ways = {"whole": 2.0, "latents": 2.0, "pixels": 2.2, "alone": 2.0, "nothing": 8.0}
+    ways = {"whole": 2.0, "latents": 2.0, "pixels": 2.2, "video": 2.4, "alone": 2.0, "nothing": 8.0}
     videos = [{"changes": {way: changes(middle) for way, middle in ways.items()}}] * 3
     rows = {row.key: row for row in long_report.rows({"seams": videos})}
     assert rows["border_picture"].value == 2.0

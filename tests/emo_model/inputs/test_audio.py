@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import math
+import struct
 import wave
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from emo_model.config import AudioEncoderConfig
-from emo_model.inputs.audio import encode_long, features_per_frame, read_audio, resample
+from emo_model.inputs.audio import (
+    LayersInTime,
+    SoundFile,
+    encode_long,
+    features_per_frame,
+    hear_in_time,
+    read_audio,
+    resample,
+)
 from emo_model.models.audio_encoder import AudioEncoder
 
 
@@ -54,6 +65,44 @@ def test_a_wav_file_is_read_with_its_channels_and_rate(tmp_path):
     torch.testing.assert_close(waveform, torch.from_numpy(sound) / 32768)
 
 
+def write_flac(path: Path) -> None:
+    """A second of a tone."""
+    with av.open(str(path.absolute()), "w") as container:
+        stream = container.add_stream("flac", rate=16000, layout="mono", format="s16")
+        for block in (tone(16000, 1.0) * 20000).short().split(4096, dim=1):
+            frame = av.AudioFrame.from_ndarray(block.numpy(), format="s16", layout="mono")
+            frame.sample_rate = 16000
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("size", [4, 30, 100])
+def test_a_file_that_was_cut_short_is_named(tmp_path, size):
+    write_flac(tmp_path / "a.flac")
+    (tmp_path / "a.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:size])
+    with pytest.raises(ValueError, match="a.flac is not a sound file that PyAV can read, or is damaged"):
+        SoundFile(tmp_path / "a.flac")
+
+
+def test_a_file_whose_tags_are_in_an_encoding_of_old_is_read(tmp_path):
+    with wave.open(str(tmp_path / "old.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(2000))
+    artist = "Ärzte\0".encode("latin-1")
+    tags = b"LIST" + struct.pack("<I", 12 + len(artist)) + b"INFOIART" + struct.pack("<I", len(artist)) + artist
+    whole = (tmp_path / "old.wav").read_bytes() + tags
+    (tmp_path / "old.wav").write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:])
+    assert SoundFile(tmp_path / "old.wav").samples == 1000
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_flac(Path("take:2.flac"))
+    assert SoundFile("take:2.flac").samples == 16000
+
+
 def test_a_file_that_is_no_sound_is_named(tmp_path):
     (tmp_path / "notes.wav").write_text("nothing to hear")
     with pytest.raises(ValueError, match="notes.wav"):
@@ -64,8 +113,9 @@ def test_encoding_in_pieces_equals_encoding_the_whole():
     torch.manual_seed(0)
     encoder = AudioEncoder(AudioEncoderConfig(width=16, features=8, blocks=3)).eval()
     generator = torch.Generator().manual_seed(1)
-    swell = torch.rand(26, generator=generator).repeat_interleave(16000)[:400123]
-    sound = 0.1 * torch.randn(400123, generator=generator) * swell
+    swell = torch.rand(61, generator=generator).repeat_interleave(16000)[:960123]
+    swell[200_000:560_000] *= 0.01  # a pause as long as any that the level bridges, with the noise of a room
+    sound = 0.1 * torch.randn(960123, generator=generator) * swell
     context = encoder.context_seconds
     with torch.no_grad():
         whole = encoder(sound[None])[0]
@@ -80,10 +130,9 @@ def test_the_default_context_reaches_as_far_as_the_built_in_encoder():
         lengths.append(sound.shape[1] / 16000)
         return loudness(sound)
 
-    encode_long(note, torch.zeros(16000 * 90))
+    encode_long(note, torch.zeros(16000 * 150))
     context = (lengths[1] - 20.0) / 2
     assert context >= AudioEncoder(AudioEncoderConfig()).context_seconds
-    assert max(lengths) <= 30.0  # Whisper's limit
 
 
 def test_an_hour_never_reaches_the_encoder_at_once():
@@ -94,7 +143,52 @@ def test_an_hour_never_reaches_the_encoder_at_once():
         return loudness(sound)
 
     assert encode_long(short_only, torch.zeros(1).expand(16000 * 3600)).shape == (180000, 1, 1)
-    assert max(longest) <= 30 * 16000
+    assert max(longest) <= 47 * 16000
+
+
+@pytest.fixture
+def recording(tmp_path) -> SoundFile:
+    """Ninety seconds of noise that swells, stereo at 8 kHz."""
+    draw = np.random.default_rng(2)
+    swell = np.repeat(draw.random(90), 8000)[:, None]
+    with wave.open(str(tmp_path / "swell.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((3000 * swell * draw.standard_normal((720_000, 2))).astype("<i2").tobytes())
+    return SoundFile(tmp_path / "swell.wav")
+
+
+@pytest.mark.parametrize("fps", [24.0, 25.0, 59.94])
+def test_a_sound_that_is_heard_in_time_is_the_sound_that_was_heard_before(recording, fps):
+    before = features_per_frame(encode_long(loudness, resample(recording)), fps=fps, seconds=90.0)
+    in_time = hear_in_time(loudness, recording, fps=fps)
+    assert len(in_time.frames) == len(before.frames) and in_time.frames.shape == before.frames.shape
+    assert (in_time.seconds, in_time.fps) == (before.seconds, before.fps)
+    last = len(before.frames)
+    for numbers in (torch.tensor([[0, 0, 1], [0, 1, 2]]), torch.arange(20, 700), torch.arange(last - 30, last)):
+        torch.testing.assert_close(in_time.frames[numbers], before.frames[numbers], rtol=0, atol=1e-6)
+    assert before.frames.std() > 0.01
+
+
+def test_the_first_clip_waits_for_no_more_than_the_first_piece(recording):
+    lengths = []
+
+    def note(sound: torch.Tensor) -> torch.Tensor:
+        lengths.append(sound.shape[1] / 16000)
+        return loudness(sound)
+
+    frames = hear_in_time(note, recording, fps=25.0).frames
+    assert lengths == [] and len(frames) == 2250  # frames are counted without hearing them
+    frames[torch.arange(12)]
+    assert lengths == [33.5]
+    frames[torch.arange(500, 512)]
+    assert len(lengths) == 2 and frames.layers.sound.shape[0] <= 48 * 16000  # what lies behind is forgotten
+
+
+def test_a_sound_that_ends_before_it_should_is_silent_to_its_end():
+    layers = LayersInTime(loudness, iter([torch.ones(8000)]), 16000)
+    assert layers.until(50)[:, 0, 0].tolist() == [1.0] * 25 + [0.0] * 25
 
 
 def test_even_the_shortest_sound_has_a_feature():

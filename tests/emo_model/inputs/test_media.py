@@ -280,3 +280,39 @@ def test_the_last_frames_are_those_of_the_whole_video(tmp_path, frames, count):
     assert np.array_equal(last_frames(tmp_path / "a.mp4", count), whole[-count:])
     with open(tmp_path / "a.mp4", "rb") as file:
         assert np.array_equal(last_frames(file, count), whole[-count:])
+
+
+@pytest.mark.parametrize(("since", "until", "expected"), [
+    (0.0, 10.0, (248, 250)), (9.96, 10.0, (249, 250)), (4.0, 4.04, (100, 101)), (0.0, 0.02, (0, 1)), (8.0, None, (298, 300)),
+    (11.99, None, (300, 300))])
+def test_of_a_cut_video_the_last_frames_are_those_before_the_cut(tmp_path, since, until, expected):
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
+        video.write(moving(300))
+    whole, _ = read_video(tmp_path / "a.mp4")
+    assert np.array_equal(last_frames(tmp_path / "a.mp4", 2, since=since, until=until), whole[slice(*expected)])
+
+
+@pytest.mark.parametrize("height", [32, 1088])
+def test_a_file_says_how_its_colours_are_coded(tmp_path, height):
+    """Browsers take large pictures that say nothing for BT.709: in Chromium, a green was 25 of 255 darker there."""
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=height) as video:
+        video.write(np.full((1, height, 32, 3), (40, 200, 40), np.uint8))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        coded = container.streams.video[0].codec_context
+        assert (coded.colorspace, coded.color_range, coded.color_primaries, coded.color_trc) == (5, 1, 1, 13)
+        brightness = next(container.decode(video=0)).to_ndarray()[height // 2, 16]
+    assert abs(brightness - 131) <= 2  # BT.601 with 16 as black; BT.709 would be 149
+
+
+def test_a_colon_in_the_name_of_a_video_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter("take:2.mp4", fps=25, width=32, height=32) as video:
+        video.write(moving(3))
+    assert len(read_video("take:2.mp4")[0]) == len(last_frames("take:2.mp4", 3)) == 3
+
+
+def test_a_picture_too_large_for_pillow_is_refused_with_a_sentence(tmp_path, monkeypatch, marked):
+    marked.save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(ValueError, match="huge.png has more than 0 million pixels.*scale it down"):
+        read_picture(tmp_path / "huge.png")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from emo_model.config import DEFAULT, TEST, AudioEncoderConfig
-from emo_model.models.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder, mel_filters
+from emo_model.models.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder, level_out, mel_filters
 
 
 def noise(seconds: float, seed: int = 0) -> torch.Tensor:
@@ -60,13 +60,46 @@ def test_loudness_does_not_matter(encoder):
 
 def test_a_feature_hears_as_far_as_it_says_and_no_further(encoder):
     far = round(encoder.context_seconds * 16000)
-    sound = noise(8)
+    sound = 0.01 * noise(20)  # a pause, to which it matters how loud the speech is beyond it
     changed = sound.clone()
-    changed[:, 64000 + far:] = 0  # feature 199 is centred 160 samples before sample 64000
+    changed[:, 64000 + far:] *= 100  # feature 199 is centred 160 samples before sample 64000
     with torch.no_grad():
         before, after = encoder(sound)[0], encoder(changed)[0]
     torch.testing.assert_close(before[:200], after[:200], rtol=0, atol=1e-5)
-    assert (before[220:] - after[220:]).abs().max() > 1e-3
+    assert (before[200:240] - after[200:240]).abs().max() > 1e-3
+
+
+def test_speech_is_heard_the_same_to_the_bit_whatever_comes_3_s_later(encoder):
+    sound = noise(20)
+    changed = sound.clone()
+    changed[:, 8 * 16000:] *= 0.3
+    shorter = sound[:, :8 * 16000]
+    with torch.no_grad():
+        before, after, cut = encoder(sound)[0], encoder(changed)[0], encoder(shorter)[0]
+    assert torch.equal(before[:250], after[:250]) and torch.equal(before[:250], cut[:250])
+    assert not torch.equal(before[300:400], after[300:400])
+
+
+@pytest.mark.parametrize("pause", [3, 8, 20])
+def test_the_noise_of_a_room_stays_noise_in_pauses_of_any_length(pause):
+    sound = noise(30 + pause)
+    sound[:, 15 * 16000:(15 + pause) * 16000] *= 0.01  # 40 dB below
+    heard = level_out(AudioEncoder(AudioEncoderConfig()).mel(sound))[0]
+    middle = 1500 + 50 * pause
+    assert heard[300:1200].mean() > 0.8
+    assert heard[middle - 50:middle + 50].mean() < -0.4
+
+
+def test_the_loudest_of_10_s_leaves_even_speech_as_it_was(monkeypatch):
+    from emo_model.models import audio_encoder
+
+    encoder = AudioEncoder(AudioEncoderConfig())
+    generator = torch.Generator().manual_seed(3)
+    words = (torch.rand(1, 200, generator=generator) > 0.4).float().repeat_interleave(1600, 1)  # of 0.1 s, over 20 s
+    mel = encoder.mel(noise(20) * words)
+    with_floor = level_out(mel)
+    monkeypatch.setattr(audio_encoder, "_LOUDEST_SHARE", 0.0)
+    assert torch.equal(with_floor, level_out(mel))
 
 
 def test_a_click_shows_in_the_features_around_it(encoder):

@@ -80,6 +80,19 @@ def test_the_portrait_projected_once_per_video_is_the_portrait_projected_in_ever
 
 
 @torch.no_grad()
+def test_a_face_that_moved_is_the_face_that_was_there_from_the_start(model, given):
+    whole, motion, _ = given(model.config)
+    reference = model.encode_reference(whole.portrait.latents, whole.portrait.identity)
+    there = replace(whole.face_mask, mask=1 - whole.face_mask.mask,
+                    regions=None if whole.face_mask.regions is None else whole.face_mask.regions.flip(-1))
+    scene = model.settle(reference, whole.face_mask)
+    moved, settled = model.move_face(scene, there), model.settle(reference, there)
+    assert torch.equal(moved.face, settled.face) and not torch.equal(moved.face, scene.face)
+    assert len(moved.regions) == len(settled.regions) and all(map(torch.equal, moved.regions, settled.regions))
+    assert moved.reference is scene.reference
+
+
+@torch.no_grad()
 def test_a_context_projected_once_serves_every_step(model, given):
     whole, motion, noisy = given(model.config)
     plain, _ = contexts(model, whole, motion)

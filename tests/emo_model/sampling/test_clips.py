@@ -12,7 +12,7 @@ from emo_model.models.emo import Context, Emo
 from emo_model.sampling.clips import StepReport, generate_clips
 from emo_model.sampling.estimate import count_clips
 from emo_model.sampling.samplers import SAMPLERS
-from emo_model.types import ReferenceFeatures
+from emo_model.types import FaceMasks, ReferenceFeatures
 
 PLAIN = SamplingConfig(steps=3, audio_guidance=1.0)
 
@@ -22,14 +22,18 @@ class Recorder:
 
     def __init__(self, config):
         self.config = config
-        self.portraits, self.motions, self.clips, self.predictions = [], [], [], 0
+        self.portraits, self.motions, self.clips, self.masks, self.predictions = [], [], [], [], 0
 
     def encode_reference(self, portrait, identity=None):
         self.portraits.append(portrait)
         return ReferenceFeatures({"a": portrait})
 
     def settle(self, reference, face_mask):
+        self.masks.append(face_mask.mask)
         return reference
+
+    def move_face(self, scene, face_mask):
+        return self.settle(scene, face_mask)
 
     def project(self, *contexts):
         return contexts
@@ -80,6 +84,16 @@ def test_the_portrait_is_read_once(config, recorder, conditions):
     whole = conditions(config, frames=12)
     list(generate_clips(recorder, whole, config=PLAIN))
     assert len(recorder.portraits) == 1 and torch.equal(recorder.portraits[0], whole.portrait.latents)
+
+
+def test_a_mask_is_looked_at_once_as_long_as_it_holds(config, recorder, conditions):
+    whole = conditions(config, frames=20)
+    first, late = whole.face_mask, replace(whole.face_mask, mask=1 - whole.face_mask.mask)
+    changed = replace(whole, face_mask=FaceMasks.of(first).then(10 / whole.audio.fps, late))
+    list(generate_clips(recorder, changed, config=PLAIN))
+    assert len(recorder.masks) == 3  # of 5 clips
+    assert torch.equal(torch.cat(recorder.masks), torch.cat([first.mask, torch.ones_like(first.mask), late.mask]))
+    assert len(recorder.portraits) == 1
 
 
 def test_given_features_of_the_portrait_are_used_and_nothing_is_read(config, recorder, conditions, seeded):

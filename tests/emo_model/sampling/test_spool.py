@@ -17,7 +17,7 @@ import torch
 from emo_model.config import SamplingConfig
 from emo_model.sampling.clips import count_clips, generate_clips
 from emo_model.sampling.spool import ClipKeys, Spool, SpoolLimits, weights_of
-from emo_model.types import MotionFrames, ReferenceFeatures, Speed
+from emo_model.types import FaceMasks, MotionFrames, ReferenceFeatures, Speed
 
 QUICK = SamplingConfig(steps=2, audio_guidance=1.0)
 LONG = 30  # frames; 8 clips of 4, the last padded
@@ -150,6 +150,33 @@ def test_another_speed_later_keeps_the_clips_before(emo, config, conditions, ren
     turned = replace(calm, speed=Speed(knots, (12.5, 12.5, 60.0)))
     video, rendered = render(turned)
     assert rendered == 4 and torch.equal(video, plain(emo, turned))  # clip 5 looks two frames ahead
+
+
+def test_another_mask_later_keeps_the_clips_before(emo, config, conditions, render):
+    whole = conditions(config, frames=LONG)
+    render(whole)
+    elsewhere = replace(whole.face_mask, mask=1 - whole.face_mask.mask)
+    changed = replace(whole, face_mask=FaceMasks.of(whole.face_mask).then(20 / 25, elsewhere))
+    video, rendered = render(changed)
+    assert rendered == 3 and torch.equal(video, plain(emo, changed))
+    assert not torch.equal(video[:, :, 20:], plain(emo, whole)[:, :, 20:])
+    later = replace(whole, face_mask=FaceMasks.of(whole.face_mask).then(22 / 25, elsewhere))
+    assert render(later)[1] == 3  # in clip 6 the face may be in both, which is another mask again
+
+
+def test_a_resumed_video_of_two_masks_is_the_uninterrupted_one(emo, config, conditions, render):
+    whole = conditions(config, frames=LONG)
+    elsewhere = replace(whole.face_mask, mask=1 - whole.face_mask.mask)
+    changed = replace(whole, face_mask=FaceMasks.of(whole.face_mask).then(9 / 25, elsewhere))
+
+    def stop(report):
+        if report.clip == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render(changed, on_step=stop)
+    video, rendered = render(changed)
+    assert rendered == 4 and torch.equal(video, plain(emo, changed))
 
 
 def test_a_found_clip_does_not_shift_the_noise_of_the_next(emo, config, conditions, render):
