@@ -164,6 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
                             help=f"{kind} guidance acts from this part of the steps on (0)")
         parser.add_argument(f"--{kind}-guidance-end", type=float,
                             help="and up to this part (1); without guidance a step takes half the time")
+    parser.add_argument("--noise-scale", type=float, help="factor of the noise that clips begin with (1, what suits the model); "
+                        "below, heads are calmer and backgrounds boil less, above both move more")
     parser.add_argument("--deep-cache", type=int, metavar="N",
                         help="ask the coarse levels of the network in every Nth step only, "
                         "and repeat their answer between: faster, and not quite the same (1)")

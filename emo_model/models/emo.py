@@ -87,17 +87,17 @@ class Emo(nn.Module):
         project = self.backbone.project_reference
         seen = replace(reference, features=project(reference.features),
                        nobody=None if reference.nobody is None else project(reference.nobody))
-        return Scene(seen, *self._place_face(face_mask, like=next(iter(reference.features.values()))))
+        return Scene(seen, *self._place_face(face_mask.mask, face_mask.regions, like=next(iter(reference.features.values()))))
 
     def move_face(self, scene: Scene, face_mask: FaceMask) -> Scene:
         """The scene under another face mask."""
-        return Scene(scene.reference, *self._place_face(face_mask, like=scene.face))
+        return Scene(scene.reference, *self._place_face(face_mask.mask, face_mask.regions, like=scene.face))
 
     def prepare(self, scene: Scene | ReferenceFeatures, motion: ReferenceFeatures | None, clip: ClipConditions) -> Context:
         """Everything that stays the same over the denoising steps of a clip; of a video's only clip, the portrait will do."""
         if isinstance(scene, ReferenceFeatures):
             like = next(iter(scene.features.values()))
-            scene = Scene(scene, *self._place_face(FaceMask(clip.face_mask, clip.regions), like=like))
+            scene = Scene(scene, *self._place_face(clip.face_mask, clip.regions, like=like))
         device, dtype = scene.face.device, scene.face.dtype
         context = Context(scene.reference, motion, self.audio_projection(clip.audio.to(device, dtype)),
                           None if self.speed_layers is None else self.speed_layers(clip.speed.to(device), dtype=dtype),
@@ -110,10 +110,9 @@ class Emo(nn.Module):
         weights = torch.tensor(clip.region_weights, device=device, dtype=dtype)
         return replace(context, regions=scene.regions, region_weights=weights)
 
-    def _place_face(self, face_mask: FaceMask, *, like: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """`face` and `regions` of a scene."""
-        regions = () if face_mask.regions is None else self._region_levels(face_mask.regions.to(like))
-        return self._locate(face_mask.mask, like), regions
+    def _place_face(self, mask: Tensor, regions: Tensor | None, *, like: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`face` and `regions` of a scene. mask: of one channel, or of as many as the face locator has (Hallo's own picture)."""
+        return self._locate(mask, like), () if regions is None else self._region_levels(regions.to(like))
 
     def _locate(self, mask: Tensor, like: Tensor) -> Tensor:
         """mask (B, 1, H, W) -> (B, C, 1, h, w)."""

@@ -69,7 +69,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     for number in range(clips):
         clip = conditions.clip(number * model.clip_frames, clip_frames=model.clip_frames, margin_frames=model.audio_margin_frames)
         # drawn for a clip that is found, too: clip k has the seed's k-th draw
-        noise = config.noise_scale * torch.randn(shape, generator=generator)
+        noise = model.noise_scale * config.noise_scale * torch.randn(shape, generator=generator)
         key = None if keep is None else keys.of(number, clip, before)
         latents = None if keep is None else keep.find(key)
         if latents is not None:

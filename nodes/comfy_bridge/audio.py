@@ -14,7 +14,7 @@ from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.audio import SAMPLE_RATE, STRIDE, encode_long, features_per_frame, resample
 from ...emo_model.inputs.wav2vec2 import PIECE_ROWS, features_at_frame_rate, features_per_frame_in_pieces
 from ...emo_model.types import AudioFeatures
-from .management import Made, managed, or_smaller, patcher_of
+from .management import Made, managed, or_smaller, patcher_of, stop_if_cancelled
 
 WAV2VEC2_BYTES = 2**29  # beside its weights, of a piece and of the convolutions over ten seconds; counted by benchmarks/memory.py
 
@@ -31,7 +31,8 @@ class BuiltInAudioEncoder:
         self.patcher = patcher_of(self.model, self.load_device, management.text_encoder_offload_device())
 
     def layers(self, sound: Tensor) -> Tensor:
-        """sound (B, T) mono 16 kHz -> (B, T50, L, D)."""
+        """sound (B, T) mono 16 kHz -> (B, T50, L, D). Raises ComfyUI's exception when the user has cancelled."""
+        stop_if_cancelled()
         management.load_model_gpu(self.patcher)
         return self.model(sound.to(self.load_device, self.dtype))
 

@@ -222,6 +222,17 @@ def test_cores_audio_encoder_node_accepts_the_audio_encoder(tiny):
     assert output["audio_samples"] == 16000
 
 
+def test_hearing_a_long_sound_ends_at_the_next_piece_when_the_user_cancels(bridge, tiny, monkeypatch):
+    import comfy.model_management as management
+
+    pieces, heard = [], tiny.audio_encoder.model.forward
+    monkeypatch.setattr(tiny.audio_encoder.model, "forward",
+                        lambda sound: pieces.append(management.interrupt_current_processing(True)) or heard(sound))
+    with pytest.raises(management.InterruptProcessingException):
+        bridge.audio_layers(tiny.audio_encoder, torch.zeros(120 * 16_000))
+    assert len(pieces) == 1
+
+
 def test_an_audio_encoder_of_core_gives_one_row_of_every_block_per_20_ms(bridge):
     class Core:  # wav2vec 2.0 has one row less than 50 per second; the first entry is what the blocks are given
         def encode_audio(self, audio, sample_rate):
