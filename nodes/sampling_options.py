@@ -31,8 +31,10 @@ class EmoSamplingOptions(io.ComfyNode):
                 io.Int.Input("deep_cache", default=DEFAULTS.deep_cache, min=1, max=10,
                              tooltip="The coarse levels of the network are asked in every so-many-th step, and their answer is "
                                      "repeated in the steps between: faster, and not quite the same. 1: in all steps."),
-                part("noise_scale", "Of the noise that each clip begins with (0 to 1). 1 is as trained; 0.75 makes backgrounds "
-                                    "boil less and the head calmer. Below 0.5 the likeness suffers."),
+                io.Float.Input("noise_scale", default=DEFAULTS.noise_scale, min=0.0, max=2.0, step=0.05,
+                               tooltip="Factor of the noise that each clip begins with (0 to 2); 1 is what suits the model (of "
+                                       "the built-in default, 0.75 of what it was trained on). Below, backgrounds boil less and "
+                                       "the head is calmer, but the likeness suffers; above, both move more."),
                 io.Boolean.Input("mixed_identity", default=DEFAULTS.mixed_identity,
                                  tooltip="For Hallo under reference guidance: deal the tokens of who is shown out as Hallo's own "
                                          "code does, which its weights are used with. Other models have no such tokens."),

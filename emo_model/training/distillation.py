@@ -210,7 +210,8 @@ def distill(out: Path, *, model: Path, how: Distillation, clips: Path | None = N
     with torch.no_grad():
         for name, value in average.items():
             bundle.emo.get_parameter(name.removeprefix("emo.")).copy_(value)
-    native.save(finished, replace(bundle, card={
+    config = replace(config, noise_scale=1.0)  # the student has walked from all of the noise
+    native.save(finished, replace(bundle, config=config, card={
         "made_by": f"python -m emo_model.training distill --model {model.name} --seed {seed}",
         "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},
         "teacher": {"file": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "steps": how.teacher_steps,

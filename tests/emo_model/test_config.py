@@ -57,7 +57,7 @@ def test_a_config_that_cannot_work_is_refused(change, says):
     ({"steps": 0}, "steps must be at least 1, got 0"),
     ({"audio_guidance": -1.0}, "audio_guidance must be a number >= 0, got -1"),
     ({"reference_guidance": float("nan")}, "reference_guidance must be a number >= 0, got nan"),
-    ({"noise_scale": 1.5}, "noise_scale must be 0 to 1, got 1.5"),
+    ({"noise_scale": 2.5}, "noise_scale must be 0 to 2, got 2.5"),
     ({"head_speed": float("inf")}, "head_speed must be a number >= 0, got inf"),
 ])
 def test_sampling_that_cannot_work_is_refused(change, says):

@@ -38,6 +38,9 @@ class Recorder:
     def project(self, *contexts):
         return contexts
 
+    def project_time(self, timesteps, like):
+        return torch.tensor(timesteps)[:, None]
+
     def encode_motion(self, motion, *, like):
         self.motions.append(motion.latents)
         return ReferenceFeatures()
@@ -159,6 +162,9 @@ def test_clips_begin_with_noise_of_the_scale_that_is_asked_for(config, recorder,
     full, less, none = starts
     torch.testing.assert_close(less, 0.75 * full)
     assert full.std() > 0.9 and not none.any()
+    recorder.config = replace(config, noise_scale=0.8)
+    list(generate_clips(recorder, conditions(config, frames=4), config=replace(PLAIN, steps=1, noise_scale=0.5)))
+    torch.testing.assert_close(starts[3], 0.4 * full)  # times what suits the model
 
 
 def test_motion_frames_change_what_the_next_clip_becomes(emo, config, conditions):
