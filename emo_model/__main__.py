@@ -38,7 +38,8 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
          compiled: bool = False, progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
-    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), seconds_per_frame, peak_rss_mb,
+    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until
+    it was there), seconds_per_frame, peak_rss_mb,
     and with CUDA peak_device_mb.
     compiled: compile the networks first, which pays in long videos.
     clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
@@ -85,13 +86,14 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
         if not report.is_found:
             bar.update()
 
-    frames = 0
+    frames, first = 0, 0.0
     try:
         with bar, media.VideoWriter(out, fps=audio.fps, width=config.image_size, height=config.image_size, audio=sound,
                                     codec=codec) as video:
             try:
                 with Behind(bundle.autoencoder, video, config, device=device) as behind:
                     for latents in generate_clips(bundle.emo, conditions, finished_only=finished_only, on_step=on_step, **how):
+                        first = first or time.monotonic() - began
                         behind.put(latents)
                         video.last = MotionFrames.after(video.last, latents, config.motion_frames)
             finally:
@@ -109,7 +111,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     passed = time.monotonic() - began
     said = {"out": str(out), "frames": frames, "fps": audio.fps, "clips": count,
             "rendered": count if keep is None else keep.rendered, "seconds": round(passed, 2),
-            "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
+            "first_clip_seconds": round(first, 2), "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
     if torch.device(device).type == "cuda":
         said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
     return said

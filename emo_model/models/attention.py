@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .seen import Answer, Groups, KeysValues, Zeros
+from .seen import Answer, Groups, KeysValues, Zeros, must_copy
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(queries (B, N, C), keys (B, M, C), values (B, M, C), heads) -> answers (B, N, C)"""
@@ -81,18 +81,23 @@ class Attention(nn.Module):
     def _joined(self, joined: Tensor | KeysValues | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if joined is not None:
             joined = joined if isinstance(joined, KeysValues) else self.project(joined)
-            k, v = (torch.cat([own, _by_turns(other, len(q))], dim=1) for own, other in ((k, joined.keys), (v, joined.values)))
+            k, v = _beside(k, joined.keys), _beside(v, joined.values)
         if len(k) == len(q):
             return self.attend(q, k, v, self.heads)
         together = q.unflatten(0, (len(k), -1))  # rows that look at the same are one long row
         return self.attend(together.flatten(1, 2), k, v, self.heads).view(q.shape)
 
 
-def _by_turns(x: Tensor, rows: int) -> Tensor:
-    """x (B, M, C) or (B, T, M, C) for `rows` = B F frames (B F, M, C); of T, frames take turns. Copies as little as it can."""
-    if x.ndim == 3:
-        return x[:, None].expand(-1, rows // len(x), -1, -1).flatten(0, 1)
-    return x[:, torch.arange(rows // len(x), device=x.device) % x.shape[1]].flatten(0, 1)
+def _beside(own: Tensor, other: Tensor) -> Tensor:
+    """own (B F, N, C), other (B, M, C) or (B, T, M, C), of which frames take turns -> (B F, N + M, C), each copied once."""
+    videos, turns = len(other), 1 if other.ndim == 3 else other.shape[1]
+    other = other.view(videos, 1, turns, *other.shape[-2:])
+    frames = len(own) // videos
+    if frames % turns:
+        others = other[:, 0, torch.arange(frames, device=own.device) % turns].flatten(0, 1)
+        return torch.cat([own, others], dim=1)
+    own = own.unflatten(0, (videos, -1, turns))
+    return torch.cat([own, other.expand(-1, own.shape[1], -1, -1, -1)], dim=3).flatten(0, 2)
 
 
 class GEGLU(nn.Module):
@@ -102,7 +107,8 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x, gate = self.proj(x).chunk(2, dim=-1)
-        return x * F.gelu(gate)
+        gate = F.gelu(gate)
+        return x * gate if must_copy() else gate.mul_(x)
 
 
 class FeedForward(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attention import Attention, FeedForward
-from .seen import Answer, Groups, KeysValues, Zeros, for_groups, look, per_frame
+from .group_norm import GroupNorm
+from .seen import Answer, Groups, KeysValues, Zeros, for_groups, into, look, must_copy, per_frame
 
 REGIONS = ("full", "face", "lip")  # pose is what the whole picture does
 Voice = tuple[KeysValues, ...]
@@ -38,27 +40,27 @@ class AudioTransformerBlock(nn.Module):
         attentions = [getattr(self, f"attn2_{index}") for index in range(len(REGIONS))]
         if not isinstance(audio, Zeros):
             return tuple(attention.project(audio) for attention in attentions)
-        answers = (attention.project(audio, like=regions).answer for attention in attentions)
-        return Answer(sum(self._moved(index, answer, regions, weights) for index, answer in enumerate(answers)))
+        said = (attention.project(audio, like=regions).answer for attention in attentions)
+        return Answer(sum(weights[index].to(answer) * self._moved(index, answer, regions) for index, answer in enumerate(said)))
 
     def forward(self, x: Tensor, audio: Tensor | Voice | Answer | Groups, regions: Tensor, weights: Tensor) -> Tensor:
         """x (B F, N, C), audio (B F, M, D), projected or not, regions (B, 3, N) in 0..1, weights (3,) -> (B F, N, C)."""
         def add(heard: Tensor | Voice | Answer, x: Tensor) -> Tensor:
             if isinstance(heard, Answer):
-                return x + per_frame(heard.answer, len(x))
+                return into(x, per_frame(heard.answer, len(x)))
             query = self.norm2(x)
             for index, voice in enumerate([heard] * len(REGIONS) if isinstance(heard, Tensor) else heard):
-                x = x + self._moved(index, getattr(self, f"attn2_{index}")(query, voice), regions, weights)
+                moved = self._moved(index, getattr(self, f"attn2_{index}")(query, voice), regions)
+                x = torch.addcmul(x, moved, weights[index].to(x), out=None if must_copy() else x)
             return x
 
         x = look(x + self.attn1(self.norm1(x)), audio, add)
-        return x + self.ff(self.norm3(x))
+        return into(x, self.ff(self.norm3(x)))
 
-    def _moved(self, index: int, heard: Tensor, regions: Tensor, weights: Tensor) -> Tensor:
+    def _moved(self, index: int, heard: Tensor, regions: Tensor) -> Tensor:
         """What the voice says to one region, (B F, N, C), where its mask lets it."""
         heard = heard * per_frame(regions[:, index, :, None].to(heard.dtype), len(heard))
-        heard = getattr(self, f"zero_conv_{REGIONS[index]}")(rearrange(heard, "b n c -> b c n 1"))
-        return weights[index].to(heard) * rearrange(heard, "b c n 1 -> b n c")
+        return rearrange(getattr(self, f"zero_conv_{REGIONS[index]}")(rearrange(heard, "b n c -> b c n 1")), "b c n 1 -> b n c")
 
 
 class AudioTransformer(nn.Module):
@@ -66,7 +68,7 @@ class AudioTransformer(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int, width: int):
         super().__init__()
-        self.norm = nn.GroupNorm(config.norm_groups, channels, eps=1e-6)
+        self.norm = GroupNorm(config.norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, width, 1)
         self.transformer_blocks = nn.ModuleList([AudioTransformerBlock(config, width)])
         self.proj_out = nn.Conv2d(width, channels, 1)
@@ -76,7 +78,7 @@ class AudioTransformer(nn.Module):
         return self.transformer_blocks[0].project(audio, regions, weights)
 
     def forward(self, x: Tensor, audio: Tensor | Voice | Answer | Groups, regions: Tensor, weights: Tensor) -> Tensor:
-        """x (B F, C, H, W), the rest as in `AudioTransformerBlock` -> (B F, C, H, W)."""
+        """x (B F, C, H, W), which is written into, the rest as in `AudioTransformerBlock` -> (B F, C, H, W)."""
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
         tokens = self.transformer_blocks[0](tokens, audio, regions, weights)
-        return for_groups(x, len(tokens)) + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[-2]))
+        return into(for_groups(x, len(tokens)), self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[-2])))

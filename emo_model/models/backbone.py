@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from .audio_transformer import AudioTransformer
 from .blocks import Look, SpatialTransformer
-from .seen import Answer, KeysValues, Seen, Zeros, look, per_frame
+from .group_norm import GroupNorm
+from .seen import Answer, KeysValues, Seen, Zeros, into, look, per_frame
 from .temporal import TemporalModule
 from .unet import Beside, Inner, UNet
 
@@ -30,10 +31,10 @@ class ReferenceAddition(nn.Module):
         return Answer(self.proj(reference))
 
     def forward(self, x: Tensor, reference: Tensor | Answer) -> Tensor:
-        """x (B F, C, H, W), reference (B, N, C), projected or not -> x (B F, C, H, W)."""
+        """x (B F, C, H, W), which is written into, reference (B, N, C), projected or not -> x (B F, C, H, W)."""
         answer = (reference if isinstance(reference, Answer) else self.project(reference)).answer
         height = 1 if answer.shape[1] == 1 else x.shape[-2]
-        return x + per_frame(rearrange(answer, "b (h w) c -> b c h w", h=height), len(x))
+        return into(x, per_frame(rearrange(answer, "b (h w) c -> b c h w", h=height), len(x)))
 
 
 class Backbone(UNet):
@@ -53,7 +54,7 @@ class Backbone(UNet):
                 self.reference_additions.update({
                     f"{kind}_blocks_{level}_resnets_{index}": ReferenceAddition(width)
                     for level, (width, has_attention) in enumerate(order) if not has_attention for index in range(layers)})
-        self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.channels[0], eps=1e-5)
+        self.conv_norm_out = GroupNorm(config.norm_groups, config.channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(config.channels[0], config.latent_channels, 3, padding=1)
 
     def addition(self, name: str) -> ReferenceAddition | None:
@@ -69,16 +70,18 @@ class Backbone(UNet):
                 regions: tuple[Tensor, ...] = (), region_weights: Tensor | None = None, inner: Inner | None = None) -> Tensor:
         """noisy (B, C, F, H, W), timestep (B,) -> prediction (G B, C, F, H, W), of groups if what is `seen` has any.
 
+        timestep: or what `project_time` made of it, (1 or B, T), which saves doing so in each step.
         seen: what each layer looks at, by its name; what is None is skipped: EMO's first stage trains on single frames, without
         motion, voice or speed. For Hallo: face (B, C0, H, W) joins the features of the first convolution; regions (B, 3, N) by
         level and region_weights (3,) for the audio modules. inner: see `UNet.walk`.
         """
         frames = noisy.shape[2]
+        time = self.project_time(timestep, noisy) if timestep.ndim == 1 else timestep
 
         def visit(name: str, beside: Beside, x: Tensor) -> Tensor:
             here = seen[name]
             if beside.attention is not None:
-                x, _ = beside.attention(x, reference=here.reference, audio=here.audio, identity=here.identity)
+                x, _ = beside.attention(x, reference=here.reference, audio=here.audio, identity=here.identity, codes=here.codes)
             elif here.reference is not None:
                 x = look(x, here.reference, lambda reference, x: self.addition(name)(x, reference))
             if beside.audio_module is not None and here.audio is not None:
@@ -87,7 +90,7 @@ class Backbone(UNet):
                 x = look(x, here.motion, lambda motion, x: beside.motion_module(x, motion, here.speed))
             return x
 
-        x = self.walk(rearrange(noisy, "b c f h w -> (b f) c h w"), self.embed_time(timestep, noisy), visit,
-                      first=lambda x: look(x, face, lambda face, x: x if face is None else x + per_frame(face, len(x))),
+        x = self.walk(rearrange(noisy, "b c f h w -> (b f) c h w"), time, visit,
+                      first=lambda x: look(x, face, lambda face, x: x if face is None else into(x, per_frame(face, len(x)))),
                       inner=inner)
         return rearrange(self.conv_out(F.silu(self.conv_norm_out(x))), "(b f) c h w -> b c f h w", f=frames)

@@ -10,25 +10,25 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attention import Attention, FeedForward, grid_codes
-from .seen import Answer, Groups, KeysValues, Zeros, for_groups, look, per_frame
+from .group_norm import GroupNorm
+from .seen import Answer, Groups, KeysValues, Zeros, for_groups, into, look, per_frame
 
 
 class ResnetBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, time_channels: int, *, groups: int):
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, in_channels, eps=1e-5)
+        self.norm1 = GroupNorm(groups, in_channels, eps=1e-5)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_channels, out_channels)
-        self.norm2 = nn.GroupNorm(groups, out_channels, eps=1e-5)
+        self.norm2 = GroupNorm(groups, out_channels, eps=1e-5)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B F, C, H, W), time (B, T) -> (B F, C', H, W)."""
-        moment = per_frame(self.time_emb_proj(F.silu(time)), len(x))
-        hidden = self.conv1(F.silu(self.norm1(x))) + moment[:, :, None, None]
+    def forward(self, x: Tensor, moment: Tensor) -> Tensor:
+        """x (B F, C, H, W), moment (B, C'): what `time_emb_proj` makes of the time -> (B F, C', H, W)."""
+        hidden = into(self.conv1(F.silu(self.norm1(x))), per_frame(moment, len(x))[:, :, None, None])
         hidden = self.conv2(F.silu(self.norm2(hidden)))
-        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        return into(hidden, x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Downsample(nn.Module):
@@ -55,12 +55,13 @@ Look = Tensor | KeysValues | Answer | Groups | None
 
 
 def add_attention(attention: Attention, norm: nn.Module, x: Tensor, seen: Look, *, codes: Tensor | None = None) -> Tensor:
-    """x (B F, N, C) and what `attention` says of `seen`, which is not Groups; keys of both kinds have the `codes` of queries."""
+    """x (B F, N, C), which is written into, and what `attention` says of `seen`, which is not Groups.
+
+    Keys of both kinds have the `codes` of queries.
+    """
     if seen is None:
         return x
-    if isinstance(seen, Answer):
-        return x + seen.answer
-    return x + attention(norm(x), seen, codes=codes, context_codes=codes)
+    return into(x, seen.answer if isinstance(seen, Answer) else attention(norm(x), seen, codes=codes, context_codes=codes))
 
 
 class TransformerBlock(nn.Module):
@@ -95,7 +96,7 @@ class TransformerBlock(nn.Module):
             x = look(x, reference, lambda seen, x: add_attention(self.attn2, self.norm2, x, seen, codes=codes))
         if audio is not None:
             x = look(x, audio, lambda heard, x: add_attention(self.attn_audio, self.norm_audio, x, heard))
-        return x + self.ff(self.norm3(x)), feature
+        return into(x, self.ff(self.norm3(x))), feature
 
 
 class JoinedTransformerBlock(nn.Module):
@@ -122,7 +123,7 @@ class JoinedTransformerBlock(nn.Module):
         feature = self.norm1(x)
         x = x + self.attn1(feature, joined=reference)
         x = look(x, identity, lambda seen, x: add_attention(self.attn2, self.norm2, x, seen))
-        return x + self.ff(self.norm3(x)), feature
+        return into(x, self.ff(self.norm3(x))), feature
 
 
 class FeatureEnd(nn.Module):
@@ -139,7 +140,7 @@ class SpatialTransformer(nn.Module):
     def __init__(self, config: ModelConfig, channels: int, *, is_backbone: bool, is_last_feature: bool = False):
         super().__init__()
         self.has_positions = config.reference_positions
-        self.norm = nn.GroupNorm(config.norm_groups, channels, eps=1e-6)
+        self.norm = GroupNorm(config.norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
         self.is_last_feature = is_last_feature
         if is_last_feature:
@@ -160,7 +161,7 @@ class SpatialTransformer(nn.Module):
         if isinstance(block, JoinedTransformerBlock):
             return block.attn1.project(reference)
         side = math.isqrt(reference.shape[-2])
-        return block.attn2.project(reference, codes=self._codes(side, side, like=reference))
+        return block.attn2.project(reference, codes=self.codes(side, side, like=reference))
 
     def project_identity(self, identity: Tensor) -> KeysValues:
         """Identity tokens (B, M, D), as Hallo's blocks read them."""
@@ -170,20 +171,23 @@ class SpatialTransformer(nn.Module):
         """The voice (B F, M, D), as EMO's blocks read it; if it is `ZEROS`, the answer is as `like` is."""
         return self.transformer_blocks[0].attn_audio.project(audio, like=like)
 
-    def _codes(self, height: int, width: int, *, like: Tensor) -> Tensor | None:
-        """(N, C): where each token lies, for models that are told; `like` (..., C)."""
-        return grid_codes(height, width, like.shape[-1], like=like) if self.has_positions else None
+    def codes(self, height: int, width: int, *, like: Tensor) -> Tensor | None:
+        """(N, C): where each token lies, for models that are told; in the device and dtype of `like`."""
+        return grid_codes(height, width, self.norm.num_channels, like=like) if self.has_positions else None
 
-    def forward(self, x: Tensor, *, reference: Look = None, audio: Look = None,
-                identity: Look = None) -> tuple[Tensor, Tensor]:
-        """x (B F, C, H, W) -> (x, feature (B F, N, C)); identity (B, M, D) for Hallo's blocks, audio for EMO's."""
+    def forward(self, x: Tensor, *, reference: Look = None, audio: Look = None, identity: Look = None,
+                codes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B F, C, H, W), which is written into -> (x, feature (B F, N, C)).
+
+        identity (B, M, D) is for Hallo's blocks, audio for EMO's; codes: what `codes` says of (H, W), to spare it.
+        """
         height, width = x.shape[-2:]
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
         if self.is_last_feature:
             return x, self.transformer_blocks[0].norm1(tokens)
         if identity is None:
-            codes = self._codes(height, width, like=tokens)
+            codes = self.codes(height, width, like=tokens) if codes is None else codes
             tokens, feature = self.transformer_blocks[0](tokens, codes=codes, reference=reference, audio=audio)
         else:
             tokens, feature = self.transformer_blocks[0](tokens, identity, reference=reference)
-        return for_groups(x, len(tokens)) + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height)), feature
+        return into(for_groups(x, len(tokens)), self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height))), feature

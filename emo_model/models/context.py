@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from ..types import ReferenceFeatures
 from .backbone import Backbone
-from .seen import ZEROS, Groups, Seen, Zeros
+from .seen import ZEROS, Groups, KeysValues, Seen, Zeros
 from .temporal import MotionTokens
 
 
@@ -82,7 +82,9 @@ def project(backbone: Backbone, contexts: tuple[Context, ...]) -> Projected:
     for name, beside in backbone.places():
         attention, audio_module, motion_module = beside.attention, beside.audio_module, beside.motion_module
         reader = attention or backbone.addition(name)
-        reference = identity = audio = motion = speed = None
+        reference = identity = audio = motion = speed = codes = None
+        if attention is not None and first.face is not None:
+            codes = attention.codes(*_size(first.face, beside.level), like=first.face)
         if reader is not None:
             reference = groups.see("reference", lambda reference: _reference(reader, reference, name, first.face))  # noqa: B023
         if attention is not None and first.identity is not None:
@@ -95,7 +97,7 @@ def project(backbone: Backbone, contexts: tuple[Context, ...]) -> Projected:
         if motion_module is not None and first.motion is not None:
             motion = groups.see("motion", lambda motion: motion_module.project(motion.features[name]))  # noqa: B023
             speed = None if first.speed is None else motion_module.project_speed(first.speed)
-        layers[name] = Seen(reference, identity, audio, motion, speed)
+        layers[name] = Seen(reference, identity, audio, motion, speed, codes)
     return Projected(layers, face, first.regions, first.region_weights)
 
 
@@ -122,8 +124,14 @@ class _Groups:
             return parts[0]
         if self.have_parted and isinstance(parts[0], MotionTokens):  # every cell of every group has its own
             return parts[0].beside(parts[1:])
+        if self.have_parted and _are_alike(parts):  # each for the rows of its group, in their order
+            return KeysValues(cat([part.keys for part in parts]), cat([part.values for part in parts]))
         self.have_parted = True
         return Groups.of(parts, self.rows)
+
+
+def _are_alike(parts: list) -> bool:
+    return all(isinstance(part, KeysValues) and part.keys.shape == parts[0].keys.shape for part in parts)
 
 
 def _reference(reader: nn.Module, reference: ReferenceFeatures | Zeros | None, name: str, like: Tensor) -> Any:
@@ -131,6 +139,12 @@ def _reference(reader: nn.Module, reference: ReferenceFeatures | Zeros | None, n
         return None if reference is None else reader.project(reference, like=like)
     feature = reference.features[name]
     return reader.project(feature) if isinstance(feature, Tensor) else feature
+
+
+def _size(latents: Tensor, level: int) -> tuple[int, int]:
+    """Height and width at a level of the backbone, for latents (..., h, w)."""
+    height, width = latents.shape[-2:]
+    return (height, width) if level == 0 else _size(latents[..., ::2, ::2], level - 1)
 
 
 def _voice(audio: Tensor | Zeros) -> Tensor | Zeros:

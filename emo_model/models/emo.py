@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -129,9 +130,14 @@ class Emo(nn.Module):
         """Contexts of one clip as the backbone's layers read them; several are groups of a batch, to be evaluated together."""
         return project(self.backbone, contexts)
 
+    def project_time(self, timesteps: Sequence[int], like: Context) -> Tensor:
+        """All timesteps of a run, once for all clips: (S, T), of which a row is a step's `timestep` in `predict`."""
+        return self.backbone.project_time(torch.tensor(timesteps, device=like.face.device), like.face)
+
     def predict(self, noisy: Tensor, timestep: Tensor, context: Context | Projected, *, inner: Inner | None = None) -> Tensor:
         """noisy (B, C, F, h, w), timestep (B,) -> the model's prediction (noise or velocity, as config.prediction says).
 
+        timestep: or (1, T), its row of `project_time`.
         Of a context that was projected from several, (G B, C, F, h, w): what each of them says about the same noisy latents.
         inner: keeps, or spares, what the coarser levels say (see `UNet.walk`).
         """

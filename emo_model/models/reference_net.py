@@ -34,6 +34,6 @@ class ReferenceNet(UNet):
                 features[name] = x.flatten(2).transpose(1, 2)
             return x
 
-        time = self.embed_time(torch.zeros(len(latents), device=latents.device), latents)
+        time = self.project_time(torch.zeros(len(latents), device=latents.device), latents)
         self.walk(latents, time, keep)
         return features

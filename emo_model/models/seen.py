@@ -69,13 +69,24 @@ class Groups:
                 answers.append(look(seen, *(x[start * self.rows:(start + count) * self.rows] for x in tensors)))
         return torch.cat(answers)
 
+    def into(self, add: Callable[[Any, Tensor], Tensor], x: Tensor) -> Tensor:
+        """`each` for what is added to x (R, ...): written into x, or into a copy for each group if they part here."""
+        are_common = len(x) == self.rows
+        x = for_groups(x, self.rows * sum(count for _, count, _ in self.runs))
+        for start, count, seen in self.runs:
+            parts = x[start * self.rows:(start + count) * self.rows].split(self.rows if are_common else len(x))
+            made = add(seen, parts[0])
+            for part in parts if made is not parts[0] else parts[1:]:
+                part.copy_(made)
+        return x
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What a layer of the backbone looks at beside its own frames, ready for any number of steps; None: it skips such a thing.
 
     reference, identity, audio: tokens' keys and values, or answers, in Groups where those differ; audio of Hallo's audio modules:
-    one for each region. motion: MotionTokens, of as many groups as the batch then has.
+    one for each region. motion: MotionTokens, of as many groups as the batch then has. codes (N, C): where each token lies.
     """
 
     reference: Any = None
@@ -83,6 +94,7 @@ class Seen:
     audio: Any = None
     motion: Any = None
     speed: KeysValues | None = None
+    codes: Tensor | None = None
 
 
 def per_frame(x: Tensor, rows: int) -> Tensor:
@@ -96,5 +108,17 @@ def for_groups(x: Tensor, rows: int) -> Tensor:
 
 
 def look(x: Tensor, seen: Any, add: Callable[[Any, Tensor], Tensor]) -> Tensor:
-    """add(seen, x), by groups where they see different things."""
-    return seen.each(add, x) if isinstance(seen, Groups) else add(seen, x)
+    """add(seen, x), by groups where they see different things. `add` may write into x, which must be nobody else's."""
+    if not isinstance(seen, Groups):
+        return add(seen, x)
+    return seen.each(add, x) if must_copy() else seen.into(add, x)
+
+
+def into(x: Tensor, more: Tensor) -> Tensor:
+    """x + more, written into x, which must be nobody else's; unless autograd or a compiler looks on, or x is the coarser type."""
+    return x + more if must_copy() or x.dtype != more.dtype else x.add_(more)
+
+
+def must_copy() -> bool:
+    """Whether nothing may be written over: autograd needs what was there, and a compiler does better by itself."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()

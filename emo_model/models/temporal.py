@@ -10,7 +10,8 @@ from torch import Tensor, cat, is_grad_enabled, nn
 
 from ..config import ModelConfig
 from .attention import Attention, FeedForward, frame_codes
-from .seen import KeysValues
+from .group_norm import GroupNorm
+from .seen import KeysValues, into
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +19,11 @@ class MotionTokens:
     """The motion frames' share of a temporal module, which no noise reaches: (B N, n, C) each.
 
     The first self-attention's keys and values; tokens and queries only if another follows, to which they give an answer.
+    codes (n + F, C) tell them and the frames of a clip their places.
     """
 
     seen: KeysValues
+    codes: Tensor
     tokens: Tensor | None = None
     queries: Tensor | None = None
 
@@ -29,7 +32,7 @@ class MotionTokens:
         def joined(pick: Callable[[MotionTokens], Tensor | None]) -> Tensor | None:
             return None if pick(self) is None else cat([pick(one) for one in (self, *others)])
 
-        return MotionTokens(KeysValues(joined(lambda one: one.seen.keys), joined(lambda one: one.seen.values)),
+        return MotionTokens(KeysValues(joined(lambda one: one.seen.keys), joined(lambda one: one.seen.values)), self.codes,
                             joined(lambda one: one.tokens), joined(lambda one: one.queries))
 
 
@@ -42,7 +45,7 @@ class TemporalBlock(nn.Module):
     def __init__(self, config: ModelConfig, channels: int):
         super().__init__()
         heads = config.attention_heads
-        self.self_attentions = config.temporal_attentions
+        self.self_attentions, self.clip_frames = config.temporal_attentions, config.clip_frames
         for index in range(1, config.temporal_attentions + 1):  # norm1, attn1, norm2, attn2: diffusers' names
             self.add_module(f"norm{index}", nn.LayerNorm(channels))
             self.add_module(f"attn{index}", Attention(channels, heads=heads, is_small=True))
@@ -56,30 +59,34 @@ class TemporalBlock(nn.Module):
 
     def project(self, earlier: Tensor) -> MotionTokens:
         """Tokens (B N, n, C) of the motion frames -> what `forward` needs of them."""
-        normed = self.norm1(earlier) + frame_codes(*earlier.shape[1:], like=earlier)
+        motion_frames, channels = earlier.shape[1:]
+        codes = frame_codes(motion_frames + self.clip_frames, channels, like=earlier)
+        normed = self.norm1(earlier) + codes[:motion_frames]
         seen = self.attn1.project(normed)
-        return MotionTokens(seen) if self.self_attentions == 1 else MotionTokens(seen, earlier, self.attn1.to_q(normed))
+        return MotionTokens(seen, codes, *(() if self.self_attentions == 1 else (earlier, self.attn1.to_q(normed))))
 
     def forward(self, x: Tensor, *, motion: MotionTokens, speed: Tensor | KeysValues | None) -> Tensor:
         """x (B N, F, C), speed (B, F, D) or None -> (B N, F, C): motion frames are heard and then dropped."""
         motion_frames, frames = motion.seen.keys.shape[1], x.shape[1]
-        codes = frame_codes(motion_frames + frames, x.shape[2], like=x)
-        normed = self.norm1(x) + codes[motion_frames:]  # AnimateDiff adds the codes for values as well
+        codes = motion.codes[:motion_frames + frames]
+        if len(codes) < motion_frames + frames:  # more frames than the model is built for
+            codes = frame_codes(motion_frames + frames, x.shape[2], like=x)
+        normed = into(self.norm1(x), codes[motion_frames:])  # AnimateDiff adds the codes for values as well
         own = self.attn1.project(normed)
         seen = KeysValues(cat([motion.seen.keys, own.keys], dim=1), cat([motion.seen.values, own.values], dim=1))
         queries = self.attn1.to_q(normed)
         if self.self_attentions > 1:
             x, queries = cat([motion.tokens, x], dim=1), cat([motion.queries, queries], dim=1)
-        x = x + self.attn1.answer(queries, seen)
+        x = into(self.attn1.answer(queries, seen), x)
         for index in range(2, self.self_attentions + 1):
-            normed = getattr(self, f"norm{index}")(x) + codes
+            normed = into(getattr(self, f"norm{index}")(x), codes)
             if index == self.self_attentions:  # nobody reads the motion frames' own answers from here on
-                x = x[:, motion_frames:] + getattr(self, f"attn{index}")(normed[:, motion_frames:], normed)
+                x = into(getattr(self, f"attn{index}")(normed[:, motion_frames:], normed), x[:, motion_frames:])
             else:
-                x = x + getattr(self, f"attn{index}")(normed)
+                x = into(getattr(self, f"attn{index}")(normed), x)
         if speed is not None:
-            x = x + self.attn_speed(self.norm_speed(x), speed)
-        return x + self.ff(self.norm3(x))
+            x = into(x, self.attn_speed(self.norm_speed(x), speed))
+        return into(x, self.ff(self.norm3(x)))
 
 
 class TemporalModule(nn.Module):
@@ -87,7 +94,7 @@ class TemporalModule(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int):
         super().__init__()
-        self.norm = nn.GroupNorm(config.norm_groups, channels, eps=1e-6)
+        self.norm = GroupNorm(config.norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(config, channels)])
         self.proj_out = nn.Linear(channels, channels)
@@ -113,4 +120,5 @@ class TemporalModule(nn.Module):
         batch = len(motion.seen.keys) // (height * width)
         tokens = self.proj_in(rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", b=batch))
         tokens = self.proj_out(self.transformer_blocks[0](tokens, motion=motion, speed=speed))
-        return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", b=batch, h=height)
+        moved = rearrange(tokens, "(b h w) f c -> b f c h w", b=batch, h=height)  # a view
+        return (rearrange(x, "(b f) c h w -> b f c h w", b=batch) + moved).flatten(0, 1)

@@ -124,9 +124,14 @@ class UNet(nn.Module):
             if level:
                 self.up_blocks[-1].upsamplers = nn.ModuleList([Upsample(width)])
 
-    def embed_time(self, timestep: Tensor, like: Tensor) -> Tensor:
-        """timestep (B,) -> (B, T) in the dtype of `like`."""
-        return self.time_embedding(sinusoidal(timestep, self.time_channels).to(like.dtype))
+    def project_time(self, timesteps: Tensor, like: Tensor) -> Tensor:
+        """timesteps (S,) -> (S, T) in the dtype of `like`: what each resnet adds at that time, side by side in `walk`'s order."""
+        embedded = nn.functional.silu(self.time_embedding(sinusoidal(timesteps, self.time_channels).to(like.dtype)))
+        return torch.cat([resnet.time_emb_proj(embedded) for resnet in self._resnets()], dim=1)
+
+    def _resnets(self) -> Iterator[ResnetBlock]:
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            yield from block.resnets
 
     def places(self) -> Iterator[tuple[str, Beside]]:
         """(name, what stands beside) of every resnet that `walk` visits, in its order."""
@@ -138,17 +143,19 @@ class UNet(nn.Module):
 
     def walk(self, x: Tensor, time: Tensor, visit: Visit, *, first: Callable[[Tensor], Tensor] = lambda x: x,
              inner: Inner | None = None) -> Tensor:
-        """x (B F, C, H, W) latents, time (B, T) -> (B F, C0, H, W).
+        """x (B F, C, H, W) latents, time (B, T) as `project_time` says it -> (B F, C0, H, W).
 
         `visit` is called after each resnet but the mid block's second, `first` after the first convolution. Either may answer
         with several times as many rows, groups of the batch that part there; then there are as many at the end.
         inner: keeps what the coarser levels say, or, if it `repeats`, spares them.
         """
+        resnets = list(self._resnets())
+        times = dict(zip(resnets, time.split([resnet.time_emb_proj.out_features for resnet in resnets], dim=1), strict=True))
         x = first(self.conv_in(x.contiguous(memory_format=torch.channels_last)))
         skips = [x]
         for level, block in enumerate(self.down_blocks):
             for index, resnet in enumerate(block.resnets):
-                x = block.visit(f"down_blocks.{level}", index, resnet(x, time), visit)
+                x = block.visit(f"down_blocks.{level}", index, resnet(x, times[resnet]), visit)
                 skips.append(x)
             if inner is not None and inner.repeats:
                 break
@@ -157,21 +164,21 @@ class UNet(nn.Module):
                 skips.append(x)
         coarser = len(self.up_blocks) - 1
         if inner is None or not inner.repeats:
-            x = self._up(range(coarser), self._mid(x, time, visit), skips, time, visit)
+            x = self._up(range(coarser), self._mid(x, times, visit), skips, times, visit)
         if inner is not None:
             x = inner.said = inner.said if inner.repeats else x
-        return self._up(range(coarser, coarser + 1), x, skips, time, visit)
+        return self._up(range(coarser, coarser + 1), x, skips, times, visit)
 
-    def _mid(self, x: Tensor, time: Tensor, visit: Visit) -> Tensor:
-        x = self.mid_block.visit("mid_block", 0, self.mid_block.resnets[0](x, time), visit)
-        return self.mid_block.resnets[1](x, time)
+    def _mid(self, x: Tensor, times: dict[nn.Module, Tensor], visit: Visit) -> Tensor:
+        before, after = self.mid_block.resnets
+        return after(self.mid_block.visit("mid_block", 0, before(x, times[before]), visit), times[after])
 
-    def _up(self, levels: range, x: Tensor, skips: list[Tensor], time: Tensor, visit: Visit) -> Tensor:
+    def _up(self, levels: range, x: Tensor, skips: list[Tensor], times: dict[nn.Module, Tensor], visit: Visit) -> Tensor:
         for level in levels:
             block = self.up_blocks[level]
             for index, resnet in enumerate(block.resnets):
-                x = block.visit(f"up_blocks.{level}", index, resnet(torch.cat([x, for_groups(skips.pop(), len(x))], dim=1), time),
-                                visit)
+                x = torch.cat([x, for_groups(skips.pop(), len(x))], dim=1)
+                x = block.visit(f"up_blocks.{level}", index, resnet(x, times[resnet]), visit)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, skips[-1].shape[-2:])
         return x

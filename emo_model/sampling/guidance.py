@@ -35,6 +35,7 @@ def guided_by(emo: Emo, context: Context, config: SamplingConfig, timesteps: Seq
     if config.reference_guidance != 1 and config.mixed_identity:
         context = mix_identity(context)
     order = {timestep: step for step, timestep in enumerate(timesteps)}
+    times = emo.project_time(timesteps, context).split(1) if order else ()
     silent = context.without_audio()
     everyone = {"said": context, "silent": silent, "nobody": silent.without_reference()}
     together = together and len(context.audio) == 1
@@ -47,7 +48,7 @@ def guided_by(emo: Emo, context: Context, config: SamplingConfig, timesteps: Seq
         if wanted not in batches:
             contexts = [everyone[name] for name in wanted]
             batches[wanted] = [_Batch(emo.project(*some)) for some in ([contexts] if together else [[one] for one in contexts])]
-        t = torch.full((len(noisy),), timestep, device=noisy.device)
+        t = times[step] if timestep in order else torch.full((len(noisy),), timestep, device=noisy.device)
         noisy = noisy.to(context.face.dtype)  # the model may calculate in half precision, the sampler never does
         answers = [answer for batch in batches[wanted]
                    for answer in batch.ask(emo, noisy, t, step, config.deep_cache).float().split(len(noisy))]

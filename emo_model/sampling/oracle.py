@@ -191,7 +191,7 @@ class _Ours:
         frames = self.noisy.shape[2]
 
         def hook(_: nn.Module, __: tuple, output: Tensor | tuple[Tensor, Tensor]) -> None:
-            output = output[0] if isinstance(output, tuple) else output
+            output = (output[0] if isinstance(output, tuple) else output).clone()  # what follows may write into it
             self.cache[name] = rearrange(output, "(b f) c h w -> b c f h w", f=frames) if output.ndim == 4 else output
 
         return hook

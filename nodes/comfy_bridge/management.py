@@ -17,10 +17,23 @@ from torch import Tensor, nn
 
 from ...emo_model.models.attention import Attend, Attention, dot_product
 from ...emo_model.models.compiling import is_compiled
+from ...emo_model.models.group_norm import GroupNorm, group_norm
 
 LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
 Made = TypeVar("Made")
-MANAGED = {getattr(nn, name): getattr(comfy.ops.manual_cast, name) for name in LAYERS}
+
+
+class ManagedGroupNorm(comfy.ops.manual_cast.GroupNorm):
+    """ComfyUI's, which fetches the weights, with our arithmetic, which leaves pictures as they lie in memory."""
+
+    def forward_comfy_cast_weights(self, x: Tensor) -> Tensor:
+        if hasattr(comfy.ops, "CastBiasWeightContext"):  # newer ComfyUI, which has to be told when weights are no longer needed
+            with comfy.ops.CastBiasWeightContext(self, x, offloadable=True) as (weight, bias):
+                return group_norm(x, self.num_groups, weight, bias, self.eps)
+        return group_norm(x, self.num_groups, *comfy.ops.cast_bias_weight(self, x), self.eps)
+
+
+MANAGED = {getattr(nn, name): getattr(comfy.ops.manual_cast, name) for name in LAYERS} | {GroupNorm: ManagedGroupNorm}
 
 
 def managed(module: nn.Module) -> nn.Module:

@@ -68,6 +68,7 @@ def test_the_command_prints_one_json_line_and_writes_the_video(folder):
     said = json.loads(done.stdout)
     assert len(done.stdout.splitlines()) == 1 and "Warning" not in done.stderr
     assert said["frames"] == 9 and said["fps"] == 25 and said["out"] == "talk.mp4"  # 0.37 s * 25
+    assert 0 < said["first_clip_seconds"] < said["seconds"]
     assert said["seconds_per_frame"] == pytest.approx(said["seconds"] / 9, abs=0.01) and 50 < said["peak_rss_mb"] < 5_000
     assert "Portrait 90x61 cut to a square of 61 pixels at (14, 0), scaled to 32x32." in done.stderr
     frames, fps = read_video(folder / "talk.mp4")

@@ -94,6 +94,30 @@ def test_weights_in_eight_bits_compute_nearly_the_same_in_the_type_of_the_input(
     assert torch.corrcoef(torch.stack([small.flatten(), plain.flatten()]))[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("how", ["as a whole", "in part", "in half precision", "with a LoRA"])
+def test_pictures_and_weights_stay_in_channels_last_however_comfyui_brings_the_weights(bridge, pack, managed, how):
+    emo = managed("hallo").to(memory_format=torch.channels_last)
+    patcher = bridge.patcher_of(emo.half() if how == "in half precision" else emo, CPU, CPU)
+    if how == "with a LoRA":
+        key = "backbone.mid_block.resnets.0.conv1.weight"
+        assert patcher.add_patches({key: (torch.ones_like(emo.get_parameter(key)),)}, 0.1) == [key]
+    patcher.load(device_to=CPU, lowvram_model_memory=patcher.model_size() // 3 if how == "in part" else 0)
+    looked_at, wrong = [], []  # pictures of one cell have no layout, and those made of them none to keep
+
+    def look(name: str, *pictures) -> None:
+        looked_at.append(name)
+        if not all(x.is_contiguous(memory_format=torch.channels_last) for x in pictures if x.shape[-1] > 2):
+            wrong.append(name)
+
+    for name, part in emo.backbone.named_modules():
+        if isinstance(part, (torch.nn.Conv2d, torch.nn.GroupNorm)):
+            part.register_forward_hook(lambda _, given, made, name=name: look(name, given[0], made))
+    predict(emo, pack)
+    assert len(looked_at) > 50 and not wrong
+    weights = [part.weight for part in emo.backbone.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
 def test_comfyuis_flag_for_eight_bits_stores_them_so_and_computes_in_another_type(bridge, pack, managed, monkeypatch):
     from comfy.cli_args import args
 

@@ -117,7 +117,9 @@ def test_a_cell_of_the_portrait_is_added_to_the_same_cell_of_every_frame_of_its_
 def test_levels_without_attention_see_the_portrait_only_by_addition(config, awake, conditions, seeded, adds):
     emo = awake(Emo(replace(config, attention_levels=(False, True), reference_addition=adds)))
     noisy, whole = seeded(1, 4, config.clip_frames, 4, 4), conditions(config, frames=config.clip_frames)
-    before, features = predict(emo, noisy, whole), emo.reference_net(whole.portrait.latents)
+    before = predict(emo, noisy, whole)
+    with torch.no_grad():
+        features = emo.reference_net(whole.portrait.latents)
     emo.reference_net.forward = lambda latents: features | {name: x + 1 for name, x in features.items() if "resnets" in name}
     assert torch.equal(before, predict(emo, noisy, whole)) is not adds
 

@@ -15,7 +15,7 @@ def test_resnet_block_equals_diffusers_on_the_same_weights(awake, seeded, outsid
     ours = awake(ResnetBlock(8, outside, 6, groups=4))
     theirs.load_state_dict(ours.state_dict())
     x, time = seeded(2, 8, 5, 7), seeded(2, 6, seed=1)
-    torch.testing.assert_close(ours(x, time), theirs(x, time), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours(x, ours.time_emb_proj(torch.nn.functional.silu(time))), theirs(x, time), rtol=1e-5, atol=1e-5)
 
 
 def test_resampling_equals_diffusers_on_the_same_weights(awake, seeded):

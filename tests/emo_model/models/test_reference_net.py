@@ -19,7 +19,8 @@ def test_there_is_a_feature_for_every_place_where_the_backbone_looks(config):
                 places[name] = (1, x.shape[2] * x.shape[3], x.shape[1])
                 return x
 
-            Backbone(shaped).walk(torch.zeros(1, 4, 4, 4), torch.zeros(1, 64), note)
+            backbone, latents = Backbone(shaped), torch.zeros(1, 4, 4, 4)
+            backbone.walk(latents, backbone.project_time(torch.zeros(1), latents), note)
         assert {name: tuple(value.shape) for name, value in features.items()} == places
         assert len(places) == 2 + 1 + 4
 

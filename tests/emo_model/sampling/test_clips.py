@@ -38,6 +38,9 @@ class Recorder:
     def project(self, *contexts):
         return contexts
 
+    def project_time(self, timesteps, like):
+        return torch.tensor(timesteps)[:, None]
+
     def encode_motion(self, motion, *, like):
         self.motions.append(motion.latents)
         return ReferenceFeatures()

@@ -21,6 +21,9 @@ class FakeEmo:
     def project(self, *contexts):
         return contexts
 
+    def project_time(self, timesteps, like):
+        return torch.tensor(timesteps)[:, None]
+
     def predict(self, noisy, timestep, contexts):
         self.batches += 1
         return torch.cat([self.answer(noisy, timestep, context) for context in contexts])

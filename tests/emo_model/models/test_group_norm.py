@@ -1,0 +1,80 @@
+"""Group norm that leaves channels-last pictures as they lie: torch's numbers, on the way of a CPU and on that of a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from emo_model.models import group_norm as module
+from emo_model.models.group_norm import MANY_CELLS, GroupNorm, group_norm
+
+WAYS = {"CPU": module._by_products, "GPU": module._by_moments}
+
+
+def picture(seeded, *shape: int, mean: float = 0.5) -> torch.Tensor:
+    return (seeded(*shape) + mean).to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mean", [0.0, 10.0])
+def test_both_ways_are_torchs_to_rounding(seeded, way, mean):
+    x, weight, bias = picture(seeded, 3, 12, 5, 7, mean=mean), seeded(12, seed=1), seeded(12, seed=2)
+    made = WAYS[way](x.permute(0, 2, 3, 1).flatten(1, 2), 4, weight, bias, 1e-6)
+    exact = F.group_norm(x.double(), 4, weight.double(), bias.double(), 1e-6).float()
+    torch.testing.assert_close(made.transpose(1, 2).view(x.shape), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_is_not_overflown_by_the_square_of_a_large_deviation(seeded):
+    x, weight, bias = picture(seeded, 2, 8, 4, 4) * 2000, seeded(8, seed=1), seeded(8, seed=2)
+    made = module._by_moments(x.half().permute(0, 2, 3, 1).flatten(1, 2), 4, weight.half(), bias.half(), 1e-6)
+    exact = F.group_norm(x.half().float(), 4, weight.half().float(), bias.half().float(), 1e-6)
+    torch.testing.assert_close(made.float().transpose(1, 2).view(x.shape), exact, rtol=1e-2, atol=1e-2)
+
+
+@torch.no_grad()
+def test_channels_last_stays_so_and_another_layout_is_torchs(seeded):
+    norm, side = GroupNorm(4, 12), round(MANY_CELLS**0.5) + 1
+    for x in (picture(seeded, 2, 12, side, side), picture(seeded, 2, 12, 3, 3)):
+        made = norm(x)
+        assert made.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(made, F.group_norm(x, 4, norm.weight, norm.bias), rtol=1e-4, atol=1e-5)
+    plain = seeded(2, 12, side, side)
+    assert torch.equal(norm(plain), F.group_norm(plain, 4, norm.weight, norm.bias))
+
+
+@torch.no_grad()
+def test_the_slow_case_of_a_cpu_is_not_torchs(seeded, monkeypatch):
+    x, asked = picture(seeded, 2, 12, 16, 16), []
+    monkeypatch.setattr(module, "_by_products", lambda rows, *_: asked.append(rows.shape) or rows)
+    GroupNorm(4, 12)(x)
+    assert asked == [(2, 256, 12)]
+
+
+@torch.no_grad()
+def test_where_weights_lie_elsewhere_it_is_the_gpus_way_and_no_picture_is_copied():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Seen(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.large = []
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            made = func(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor) and made.shape.numel() >= 2 * 8 * 16 and not func.is_view:
+                self.large.append(func.overloadpacket.__name__)
+            return made
+
+    x = torch.empty(2, 8, 4, 4, device="meta").to(memory_format=torch.channels_last)
+    with Seen() as seen:
+        made = group_norm(x, 4, torch.empty(8, device="meta"), torch.empty(8, device="meta"), 1e-6)
+    assert seen.large == ["addcmul"] and made.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_are_torchs(seeded):
+    norm, x = GroupNorm(4, 12), picture(seeded, 2, 12, 16, 16).requires_grad_()
+    norm(x).square().sum().backward()
+    mine, x.grad = x.grad, None
+    F.group_norm(x, 4, norm.weight, norm.bias).square().sum().backward()
+    assert torch.equal(mine, x.grad)
