@@ -6,6 +6,7 @@ Without arguments: the shipped portrait speaks the shipped voice, into emo.mp4.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -134,9 +135,11 @@ def peak_rss_mb() -> int | None:
 
 
 def _writable(folder: Path) -> Path | None:
-    """The folder, made; None where that is not possible."""
+    """The folder, made; None where that is not possible, or where another user made it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         log.warning("clips cannot be kept in %s (%s): a stopped run will begin again", folder, error.strerror)
         return None

@@ -248,6 +248,14 @@ def test_clips_are_kept_in_the_users_cache_by_default(folder, monkeypatch, caplo
     assert main([*COMMAND[:-2]]) == 0 and "a stopped run will begin again" in caplog.text
 
 
+def test_a_cache_that_another_user_made_is_no_reason_not_to_run(folder, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(folder / "cache"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert main([*COMMAND[:-2]]) == 0 and "a stopped run will begin again" in caplog.text
+    assert not list((folder / "cache").rglob("*.safetensors"))
+
+
 def test_the_sound_can_be_kept_to_the_bit(folder):
     assert talk("--sound", "flac") == 0
     assert torch.equal(read_audio("talk.mp4")[0], read_audio("voice.wav")[0])
