@@ -28,7 +28,7 @@ from .sampling.clips import StepReport, count_clips, generate_clips
 from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
 from .sampling.spool import Spool, weights_of
-from .types import Conditions, Portrait, Speed
+from .types import Conditions, MotionFrames, Portrait, Speed
 
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
 log = logging.getLogger("emo")
@@ -96,6 +96,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
                     for latents in generate_clips(bundle.emo, conditions, finished_only=finished_only, on_step=on_step, **how):
                         first = first or time.monotonic() - began
                         behind.put(latents)
+                        video.last = MotionFrames.after(video.last, latents, config.motion_frames)
             finally:
                 frames = video.frames
     except BaseException:

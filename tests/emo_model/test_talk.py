@@ -22,7 +22,8 @@ from emo_model.checkpoints import native
 from emo_model.config import SamplingConfig
 from emo_model.inputs import vae
 from emo_model.inputs.audio import read_audio
-from emo_model.inputs.media import read_video
+from emo_model.inputs.carried import read_latents
+from emo_model.inputs.media import read_video, to_uint8
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +114,19 @@ def test_every_option_changes_the_video(folder):
                ("--fit", "pad")]
     videos = {(): video("--steps", "4")} | {option: video("--steps", "4", *option) for option in options}
     assert len(set(videos.values())) == 1 + len(options)
+
+
+@pytest.mark.parametrize(("seconds", "carried"), [(0.37, 2), (0.02, 1)])  # 9 frames: the last clip has only one of the two
+def test_the_video_carries_the_latents_of_its_last_frames(folder, bundle, seconds, carried):
+    write_wav(folder / "voice.wav", seconds)
+    assert talk() == 0
+    latents = read_latents("talk.mp4")
+    assert latents.shape == (1, 4, carried, 4, 4)
+    shown = to_uint8(vae.decode(bundle.autoencoder, latents[0].transpose(0, 1), bundle.config))
+    frames = read_video("talk.mp4")[0]
+    for picture, number in zip(shown, range(len(frames) - carried, len(frames)), strict=True):
+        off = np.abs(frames.astype(int) - picture).mean((1, 2, 3))  # the codec blurs what random weights draw
+        assert off.argmin() == number
 
 
 def test_another_frame_rate_makes_as_many_frames_as_the_sound_needs(folder, capsys):
