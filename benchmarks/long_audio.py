@@ -57,8 +57,8 @@ def by_library(model: Path, voice: Path, folder: Path, fps: float) -> dict:
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     said = json.loads(done.stdout)
-    return {"frames": said["frames"], "seconds": said["seconds"], "peak_rss_mb": said["peak_rss_mb"],
-            "peak_device_mb": said.get("peak_device_mb")}
+    return {"frames": said["frames"], "seconds": said["seconds"], "first_clip_seconds": said["first_clip_seconds"],
+            "peak_rss_mb": said["peak_rss_mb"], "peak_device_mb": said.get("peak_device_mb")}
 
 
 def by_comfyui(comfyui: Path, model: Path, voice: Path, folder: Path, fps: float) -> dict:
@@ -100,7 +100,7 @@ def main() -> None:
     rows = []
     what = f"ComfyUI's server, {chosen.comfyui.name}" if chosen.comfyui else "python -m emo_model"
     sys.stdout.write(f"{what}, {SMALL.image_size}x{SMALL.image_size}, {platform.machine()}, torch {torch.__version__}\n"
-                     f"{'minutes':>7} {'frames':>8} {'seconds':>8} {'sound MB':>9} {'peak RSS MB':>12}\n")
+                     f"{'minutes':>7} {'frames':>8} {'seconds':>8} {'first clip':>11} {'sound MB':>9} {'peak RSS MB':>12}\n")
     for minutes in chosen.minutes:
         with tempfile.TemporaryDirectory() as folder:
             base = Path(folder)
@@ -112,7 +112,9 @@ def main() -> None:
             row = by_comfyui(chosen.comfyui.resolve(), *arguments) if chosen.comfyui else by_library(*arguments)
         row = {"minutes": minutes, "sound_mb": round(minutes * 60 * RATE * 4 / 1e6), **row}
         rows.append(row)
-        sys.stdout.write(f"{minutes:7g} {row['frames']:8} {row['seconds']:8.0f} {row['sound_mb']:9} {row['peak_rss_mb']:12}\n")
+        first = row.get("first_clip_seconds", "")  # seconds; the server does not tell
+        sys.stdout.write(f"{minutes:7g} {row['frames']:8} {row['seconds']:8.0f} {first:>11} {row['sound_mb']:9} "
+                         f"{row['peak_rss_mb']:12}\n")
         sys.stdout.flush()
     for row in rows[1:]:
         more, limit = row["peak_rss_mb"] - rows[0]["peak_rss_mb"], max(100, 0.05 * rows[0]["peak_rss_mb"])

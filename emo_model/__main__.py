@@ -6,6 +6,7 @@ Without arguments: the shipped portrait speaks the shipped voice, into emo.mp4.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from .sampling.clips import StepReport, count_clips, generate_clips
 from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
 from .sampling.spool import Spool, weights_of
-from .types import Conditions, Portrait, Speed
+from .types import Conditions, MotionFrames, Portrait, Speed
 
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
 log = logging.getLogger("emo")
@@ -39,7 +40,8 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
          compiled: bool = False, recorded: bool = False, progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
-    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), seconds_per_frame, peak_rss_mb,
+    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until
+    it was there), seconds_per_frame, peak_rss_mb,
     and with CUDA peak_device_mb.
     compiled: compile the networks first, which pays in long videos. recorded: replay steps as CUDA graphs.
     clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
@@ -88,14 +90,16 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
         if not report.is_found:
             bar.update()
 
-    frames = 0
+    frames, first = 0, 0.0
     try:
         with bar, media.VideoWriter(out, fps=audio.fps, width=config.image_size, height=config.image_size, audio=sound,
                                     codec=codec) as video:
             try:
                 with Behind(bundle.autoencoder, video, config, device=device) as behind:
                     for latents in generate_clips(bundle.emo, conditions, finished_only=finished_only, on_step=on_step, **how):
+                        first = first or time.monotonic() - began
                         behind.put(latents)
+                        video.last = MotionFrames.after(video.last, latents, config.motion_frames)
             finally:
                 frames = video.frames
     except BaseException:
@@ -111,7 +115,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     passed = time.monotonic() - began
     said = {"out": str(out), "frames": frames, "fps": audio.fps, "clips": count,
             "rendered": count if keep is None else keep.rendered, "seconds": round(passed, 2),
-            "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
+            "first_clip_seconds": round(first, 2), "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
     if torch.device(device).type == "cuda":
         said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
     return said
@@ -134,9 +138,11 @@ def peak_rss_mb() -> int | None:
 
 
 def _writable(folder: Path) -> Path | None:
-    """The folder, made; None where that is not possible."""
+    """The folder, made; None where that is not possible, or where another user made it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         log.warning("clips cannot be kept in %s (%s): a stopped run will begin again", folder, error.strerror)
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
+from ..emo_model.inputs.carried import read_latents
 from ..emo_model.inputs.media import last_frames
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import MotionFrames
@@ -45,7 +46,8 @@ class EmoContinueFrom(io.ComfyNode):
                 EmoModelType.Input("model", tooltip="From Load EMO Model: the model that makes the next video."),
                 ClipsType.Input("clips", optional=True,
                                 tooltip="From EMO Sampler: continues exactly. This, 'video' or 'images'."),
-                io.Video.Input("video", optional=True, tooltip="Any video, with 'vae'; its last frames are read."),
+                io.Video.Input("video", optional=True,
+                               tooltip="Any video, with 'vae'; its last frames are read. One of this pack continues exactly."),
                 io.Image.Input("images", optional=True,
                                tooltip="The frames of a video as pictures, with 'vae'; the last ones count."),
                 io.Vae.Input("vae", optional=True, tooltip="Encodes the frames of 'video' or 'images'; from Load EMO Model."),
@@ -62,16 +64,19 @@ class EmoContinueFrom(io.ComfyNode):
             return io.NodeOutput(MotionFrames(clips.last(count)))
         if vae is None:
             raise ValueError("The frames must be encoded: connect 'vae' to the output of 'Load EMO Model'.")
-        frames = images[-count:] if video is None else _last_pictures(video, count)
+        frames, carried = (images[-count:], None) if video is None else _end_of(video, count)
         pictures = conversions.fitted_frames(frames, model.config, count)
+        if carried is not None and comfy_bridge.shows(vae, carried, pictures, model.config):
+            return io.NodeOutput(MotionFrames(carried))
         latents = comfy_bridge.latents_of_frames(vae, pictures, model.config)
         return io.NodeOutput(MotionFrames(conversions.motion_latents(latents, model.config)))
 
 
-def _last_pictures(video, count: int) -> Tensor:
-    """The last `count` frames of a VIDEO, or all if it has fewer, as IMAGE."""
+def _end_of(video, count: int) -> tuple[Tensor, Tensor | None]:
+    """The last `count` frames of a VIDEO, or all if it has fewer, as IMAGE, and the latents (1, C, n, h, w) its file carries."""
     if isinstance(video, InputImpl.VideoFromComponents):  # in memory; ComfyUI 0.3 cannot make a file of it there
-        return video.get_components().images[-count:]
+        return video.get_components().images[-count:], None
     start, duration = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
-    until = start + duration if duration else None
-    return conversions.picture_of(last_frames(video.get_stream_source(), count, since=start, until=until))
+    until, source = start + duration if duration else None, video.get_stream_source()
+    carried = read_latents(source) if until is None else None  # those of the end that was cut off
+    return conversions.picture_of(last_frames(source, count, since=start, until=until)), carried

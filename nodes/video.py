@@ -76,7 +76,8 @@ class EmoVideoCombine(io.ComfyNode):
                 done += len(block)
                 progress.update(done)
 
+        last = None if clips is None else clips.last(min(clips.frames, clips.config.motion_frames))
         path, subfolder = comfy_bridge.write_video(blocks(), prefix=conversions.playable_prefix(filename_prefix), fps=fps,
-                                                   audio=heard, quality=quality, codec=sound, hidden=cls.hidden)
+                                                   audio=heard, quality=quality, codec=sound, hidden=cls.hidden, last=last)
         shown = ui.SavedResult(path.name, subfolder, io.FolderType.output)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=ui.PreviewVideo([shown]))

@@ -115,7 +115,7 @@ def _seam_rows(videos: list[dict]) -> list[Row]:
         made.append(_row(f"border_{kind}", f"{kind}: jump between clips of one run", ratio(kind, border, inside),
                          unit="x inside"))
         for way, what in (("latents", "a second run continues from latents"), ("pixels", "it continues from pixels"),
-                          ("video", "it continues from a video file"),
+                          ("video", "it continues from the pictures of a video file"),
                           ("alone", "it hears its own sound alone"), ("nothing", "it continues no one (for comparison)")):
             made.append(_row(f"{way}_{kind}", f"{kind}: jump where {what}", ratio(kind, (way, "middle"), border),
                              unit="x between clips"))

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .audio import SoundFile, open_media
+from .carried import append_latents
 
 
 def read_picture(path: str | Path) -> Tensor:
@@ -63,6 +64,7 @@ class VideoWriter:
     first sample at time 0 and the number of samples (AAC: in the file's edit list, which players obey); what AAC cannot have,
     rates such as 192 kHz or more than 6 channels, becomes FLAC. More than 8 channels are mixed to one.
     A sound that ends within a frame of the pictures' end is kept whole, a longer one is cut where they end.
+    last: set it to the latents (1, C, n, h, w) of the last frames, and the file carries them (`inputs.carried`).
     The file stands under a temporary name until it is whole; after an error a playable part stays there, if a frame was written.
     """
 
@@ -75,6 +77,7 @@ class VideoWriter:
         self.rate = Fraction(fps).limit_denominator(1001)
         self.width, self.height = width, height
         self.frames = 0
+        self.last: Tensor | None = None
         self.sound = None if audio is None else _Sound(audio, codec)
         options = {"movflags": "use_metadata_tags+faststart"}
         if self.sound is not None:
@@ -108,6 +111,8 @@ class VideoWriter:
                     self.sound.end(self.frames / self.rate, (self.frames + 1) / self.rate)
                 self.container.mux(self.video.encode(None))
         if kind is None:
+            if self.last is not None:
+                append_latents(self.beside, self.last)
             self.beside.replace(self.path)
         elif not self.frames:
             self.beside.unlink(missing_ok=True)

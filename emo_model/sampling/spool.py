@@ -203,7 +203,7 @@ class Spool:
         for path in self.folder.iterdir():
             part = PART.fullmatch(path.name)
             if part and part[1] not in alive:
-                path.unlink(missing_ok=True)
+                _remove(path)
         in_use_since = min(alive.values(), default=float("inf")) - 3  # file systems may round times to 2 s
         clips = self._clips()
         total, removed, now = sum(size for _, size, _ in clips), 0, time.time()
@@ -211,8 +211,8 @@ class Spool:
             is_old = now - used > self.limits.max_days * 86_400
             if used >= in_use_since or not (is_old or total > self.limits.max_gb * GB):
                 break
-            path.unlink(missing_ok=True)
-            total, removed = total - size, removed + 1
+            if _remove(path):
+                total, removed = total - size, removed + 1
         if removed:
             log.info("EMO: removed %d old clips from %s; %.2f GB are left", removed, self.folder, total / GB)
 
@@ -264,10 +264,12 @@ class SpoolRun:
                 os.utime(path)  # now no one removes it any more
             except FileNotFoundError:
                 return None
+            except PermissionError:  # another user's; it can be read
+                pass
         latents = _read(path)
         if latents is None:
             log.warning("EMO: %s is damaged; its clip is rendered again", path)
-            path.unlink(missing_ok=True)
+            _remove(path)
             return None
         self.keys.append(key)
         return latents
@@ -379,6 +381,15 @@ def _read(path: Path) -> Tensor | None:
 
 
 # ---- the system ---------------------------------------------------------------------------------------------------------
+
+
+def _remove(path: Path) -> bool:
+    """Whether a file is gone; another user's is not, nor, on Windows, one that any program has open."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

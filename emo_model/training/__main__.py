@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OutOfTime as reason:
         logging.info("time is over: %s; run the same command with --resume to go on", reason)
         return 3
-    except (FileExistsError, FileNotFoundError, ValueError) as reason:
+    except (OSError, ValueError, FloatingPointError) as reason:
         logging.error("%s", reason)
         return 2
     return 0

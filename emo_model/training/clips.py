@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..checkpoints.files import open_tensors
+from ..checkpoints.kinds import recognise, wrong_file
 from ..checkpoints.native import write_tensors
 from ..config import ModelConfig
 from .stages import Stage
@@ -66,6 +68,10 @@ class ClipStore:
 
     @classmethod
     def load(cls, path: Path, *, device: torch.device | str = "cpu") -> ClipStore:
+        """Raises FileNotFoundError, or ValueError that says what the file is instead."""
+        file = open_tensors(path)
+        if recognise(file).name != "clips":
+            raise wrong_file(file, "a file of training clips")
         return cls(**load_file(path, device=str(device)))
 
     @classmethod

@@ -84,18 +84,19 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
         decay = min(plan.ema_decay, step / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.values()), list(trained.values()), 1 - decay)
-        if accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps):
+        over = clock() > deadline
+        is_told = accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps)
+        is_saved = accelerator.is_main_process and step < plan.steps and (over or clock() - saved > plan.save_seconds)
+        if (is_told or is_saved) and not math.isfinite(loss.item()):  # before it is saved: nothing could go on from there
+            raise FloatingPointError(f"the loss of stage '{plan.name}' is {loss.item()} at step {step}; lower the learning rate")
+        if is_told:
             line = {"stage": plan.name, "step": step, "steps": plan.steps, "loss": loss.item(),
                     "rate": optimizer.param_groups[0]["lr"], "seconds_per_step": (clock() - started) / (step - first),
                     **{key: float(value) for key, value in values.items()}}
-            if not math.isfinite(line["loss"]):
-                raise FloatingPointError(f"the loss of stage '{plan.name}' is {line['loss']} at step {step}; "
-                                         "lower the learning rate")
             append_line(out / "log.jsonl", line)
             log.info("%s", "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                                      for key, value in line.items()))
-        over = clock() > deadline
-        if accelerator.is_main_process and step < plan.steps and (over or clock() - saved > plan.save_seconds):
+        if is_saved:
             _save(state, step, warm_from, trained, average, optimizer)
             saved = clock()
         if over and step < plan.steps:

@@ -3,7 +3,7 @@
 from .audio import BuiltInAudioEncoder, audio_layers, hear
 from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, register_model_folder
 from .management import keep, managed, patcher_of, unmanaged
-from .parts import BuiltInVAE, EmoModel, decode, encode_picture, latents_of_frames, load_model
+from .parts import BuiltInVAE, EmoModel, decode, encode_picture, latents_of_frames, load_model, shows
 from .rendering import render
 from .running import Progress, show, tell, workflow_of, write_video
 from .spools import clips_folder, clips_spool, output_folder, way_through
@@ -11,4 +11,4 @@ from .spools import clips_folder, clips_spool, output_folder, way_through
 __all__ = ["BUILT_IN", "BuiltInAudioEncoder", "BuiltInVAE", "EmoModel", "Progress", "audio_layers", "clips_folder",
            "clips_spool", "decode", "encode_picture", "find_face", "fingerprint", "hear", "keep", "latents_of_frames",
            "load_model", "managed", "model_names", "model_path", "output_folder", "patcher_of", "register_model_folder", "render",
-           "show", "tell", "unmanaged", "way_through", "workflow_of", "write_video"]
+           "show", "shows", "tell", "unmanaged", "way_through", "workflow_of", "write_video"]

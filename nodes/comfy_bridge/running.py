@@ -144,10 +144,11 @@ class _Animation:
 
 
 def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio: tuple[Tensor, int] | None, quality: int,
-                codec: str, hidden) -> tuple[Path, str]:
+                codec: str, hidden, last: Tensor | None = None) -> tuple[Path, str]:
     """blocks of frames (F, H, W, 3) uint8 -> a new mp4 in the output folder: (path, subfolder). Holds one block in memory.
 
-    `hidden` has the workflow that is written into the file. Raises when the prefix leads out of the output folder.
+    `hidden` has the workflow that is written into the file, and `last` the latents (1, C, n, h, w) of its last frames, unless
+    ComfyUI was started with --disable-metadata. Raises when the prefix leads out of the output folder.
     """
     blocks = iter(blocks)
     first = next(blocks)
@@ -159,6 +160,7 @@ def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio:
                      metadata=workflow_of(hidden)) as video:
         for block in itertools.chain([first], blocks):
             video.write(block)
+        video.last = None if args.disable_metadata else last
     return path, subfolder
 
 

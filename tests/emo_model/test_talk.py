@@ -22,7 +22,8 @@ from emo_model.checkpoints import native
 from emo_model.config import SamplingConfig
 from emo_model.inputs import vae
 from emo_model.inputs.audio import read_audio
-from emo_model.inputs.media import read_video
+from emo_model.inputs.carried import read_latents
+from emo_model.inputs.media import read_video, to_uint8
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +68,7 @@ def test_the_command_prints_one_json_line_and_writes_the_video(folder):
     said = json.loads(done.stdout)
     assert len(done.stdout.splitlines()) == 1 and "Warning" not in done.stderr
     assert said["frames"] == 9 and said["fps"] == 25 and said["out"] == "talk.mp4"  # 0.37 s * 25
+    assert 0 < said["first_clip_seconds"] < said["seconds"]
     assert said["seconds_per_frame"] == pytest.approx(said["seconds"] / 9, abs=0.01) and 50 < said["peak_rss_mb"] < 5_000
     assert "Portrait 90x61 cut to a square of 61 pixels at (14, 0), scaled to 32x32." in done.stderr
     frames, fps = read_video(folder / "talk.mp4")
@@ -112,6 +114,19 @@ def test_every_option_changes_the_video(folder):
                ("--fit", "pad")]
     videos = {(): video("--steps", "4")} | {option: video("--steps", "4", *option) for option in options}
     assert len(set(videos.values())) == 1 + len(options)
+
+
+@pytest.mark.parametrize(("seconds", "carried"), [(0.37, 2), (0.02, 1)])  # 9 frames: the last clip has only one of the two
+def test_the_video_carries_the_latents_of_its_last_frames(folder, bundle, seconds, carried):
+    write_wav(folder / "voice.wav", seconds)
+    assert talk() == 0
+    latents = read_latents("talk.mp4")
+    assert latents.shape == (1, 4, carried, 4, 4)
+    shown = to_uint8(vae.decode(bundle.autoencoder, latents[0].transpose(0, 1), bundle.config))
+    frames = read_video("talk.mp4")[0]
+    for picture, number in zip(shown, range(len(frames) - carried, len(frames)), strict=True):
+        off = np.abs(frames.astype(int) - picture).mean((1, 2, 3))  # the codec blurs what random weights draw
+        assert off.argmin() == number
 
 
 def test_another_frame_rate_makes_as_many_frames_as_the_sound_needs(folder, capsys):
@@ -231,6 +246,14 @@ def test_clips_are_kept_in_the_users_cache_by_default(folder, monkeypatch, caplo
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file"))
     monkeypatch.setenv("LOCALAPPDATA", str(folder / "file"))
     assert main([*COMMAND[:-2]]) == 0 and "a stopped run will begin again" in caplog.text
+
+
+def test_a_cache_that_another_user_made_is_no_reason_not_to_run(folder, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(folder / "cache"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert main([*COMMAND[:-2]]) == 0 and "a stopped run will begin again" in caplog.text
+    assert not list((folder / "cache").rglob("*.safetensors"))
 
 
 def test_the_sound_can_be_kept_to_the_bit(folder):

@@ -64,6 +64,8 @@ def test_clips_together_hold_the_windows_of_the_whole(config, conditions):
 def test_motion_frames_are_the_last_of_a_clip_in_order(seeded):
     latents = seeded(1, 4, 6, 2, 2)
     assert torch.equal(MotionFrames.last_of(latents, 2).latents, latents[:, :, [4, 5]])
+    assert torch.equal(MotionFrames.after(latents[:, :, :5], latents[:, :, 5:], 2), latents[:, :, [4, 5]])
+    assert torch.equal(MotionFrames.after(None, latents[:, :, :1], 2), latents[:, :, :1])
     assert MotionFrames.last_of(latents, 0).latents.shape[2] == 0  # not all of them, as [-0:] would be
     with pytest.raises(ValueError, match="7 motion frames asked of a clip of 6"):
         MotionFrames.last_of(latents, 7)

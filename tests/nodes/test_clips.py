@@ -267,10 +267,33 @@ def test_clips_are_continued_exactly(pack, tiny, sample):
     assert sample(motion=motion).keys != clips.keys
 
 
+def test_a_video_of_this_pack_is_continued_from_the_latents_that_it_carries(pack, tiny, sample):
+    clips = sample()
+    video = pack.run("EmoVideoCombine", fps=25.0, quality=17, filename_prefix="go_on", clips=clips, vae=tiny.vae).result[0]
+    motion = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, video=video).result[0]
+    assert torch.equal(motion.latents, torch.cat(list(clips), dim=2)[:, :, -2:].half().float())
+
+
+def test_latents_that_are_not_of_a_videos_last_frames_are_not_believed(pack, tiny, sample, folders):
+    shown, = pack.run("EmoVideoCombine", fps=25.0, quality=17, filename_prefix="go_on", clips=sample(),
+                      vae=tiny.vae).ui.as_dict()["images"]
+    from comfy_api.latest import InputImpl
+
+    path, read = folders.output / shown["filename"], pack["emo_model.inputs.carried"].read_latents
+    kept, content = read(path), path.read_bytes()
+    for strange in (-kept, kept[:, :, :1], kept[:, :3], None):
+        path.write_bytes(content[:content.index(b"comfyui-emo tail") - 8])
+        if strange is not None:
+            pack["emo_model.inputs.carried"].append_latents(path, strange)
+        motion = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, video=InputImpl.VideoFromFile(str(path))).result[0]
+        assert motion.latents.shape == kept.shape and not torch.equal(motion.latents, -kept)
+        assert not torch.equal(motion.latents, kept)
+
+
 @pytest.mark.parametrize("kind", ["video", "images"])
 def test_a_video_is_continued_from_its_last_frames(pack, tiny, sample, folders, kind):
-    clips = sample()
-    output = pack.run("EmoVideoCombine", fps=25.0, quality=1, filename_prefix="go_on", clips=clips, vae=tiny.vae)
+    images = tiny.vae.decode(pack["nodes.conversions"].latent_of(list(sample()), tiny.config)["samples"])
+    output = pack.run("EmoVideoCombine", fps=25.0, quality=1, filename_prefix="go_on", images=images)
     video, shown = output.result[0], output.ui.as_dict()["images"][0]
     frames = pack["emo_model.inputs.media"].read_video(folders.output / shown["filename"])[0]
     images = pack["nodes.conversions"].picture_of(frames)

@@ -351,6 +351,24 @@ def test_a_clip_that_is_found_counts_as_used(config, conditions, render, spool):
     assert all(time.time() - path.stat().st_mtime < 3600 for path in spool.folder.glob("*.safetensors"))
 
 
+def test_a_clip_that_cannot_be_removed_or_touched_stops_no_run(config, conditions, render, spool, monkeypatch):
+    """Another user's in a shared folder; on Windows, one that any program has open."""
+    whole = conditions(config, frames=LONG)
+    video, _ = render(whole)
+    fixed, *others = aged(spool, 15)
+    unlink, utime = Path.unlink, os.utime
+
+    def refused(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", lambda path, **how: refused(path) if path == fixed else unlink(path, **how))
+    monkeypatch.setattr(os, "utime", lambda path, *when: refused(path) if path == fixed else utime(path, *when))
+    with spool.run():
+        assert fixed.exists() and not any(path.exists() for path in others)
+    again, rendered = render(whole)
+    assert torch.equal(again, video) and rendered == len(others)
+
+
 def test_nothing_else_in_the_folder_is_touched(config, conditions, render, spool):
     spool.folder.mkdir()
     others = [spool.folder / name for name in ("model.safetensors", "talk.mp4", "ab.part", "0" * 64 + ".txt")]

@@ -102,6 +102,16 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_remedy(tmp_path):
         train(Line(broken_at=4), PLAN, tmp_path)
 
 
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    """The run would go on from them, and stop again, for ever."""
+    plan = replace(PLAN, save_seconds=0)
+    with pytest.raises(FloatingPointError, match="at step 3"):
+        train(Line(broken_at=2), plan, tmp_path)
+    state = load_file(tmp_path / "state" / "line.safetensors")
+    assert all(value.isfinite().all() for value in state.values())
+    assert train(Line(), plan, tmp_path)["slope"].isfinite()
+
+
 def test_time_that_is_over_ends_the_run_with_its_state_saved(tmp_path):
     with pytest.raises(OutOfTime, match=r"stage 'line' stands at step \d+ of 12"):
         train(Line(), PLAN, tmp_path, deadline=10, clock=ticking())
