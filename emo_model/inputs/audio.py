@@ -43,7 +43,12 @@ class SoundFile:
                     raise ValueError(f"the sound of {self.path.name} is of a kind that PyAV cannot read; give a WAV, FLAC, MP3 "
                                      "or Ogg file")
                 self.rate, self.channels = stream.rate, stream.channels
-            self.samples = sum(block.shape[1] for block in self.blocks())
+            self.samples = 0
+            for block in self.blocks():
+                if not block.isfinite().all():
+                    raise ValueError(f"{self.path.name} has samples that are not numbers (NaN or infinite), after "
+                                     f"{self.samples / self.rate:.2f} s; make the file again")
+                self.samples += block.shape[1]
         except av.error.FFmpegError as error:
             if isinstance(error, OSError):  # the file system's, not the decoder's
                 raise

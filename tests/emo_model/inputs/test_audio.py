@@ -97,6 +97,17 @@ def test_a_file_whose_tags_are_in_an_encoding_of_old_is_read(tmp_path):
     assert SoundFile(tmp_path / "old.wav").samples == 1000
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_file_with_samples_that_are_no_numbers_is_refused(tmp_path, value):
+    sound = np.zeros(16_000, np.float32)
+    sound[12_000] = value
+    form = struct.pack("<HHIIHH", 3, 1, 16_000, 64_000, 4, 32)  # floats, mono
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", sound.nbytes) + sound.tobytes()
+    (tmp_path / "broken.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    with pytest.raises(ValueError, match=r"broken.wav has samples that are not numbers .*after 0\.\d\d s; make the file again"):
+        SoundFile(tmp_path / "broken.wav")
+
+
 def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_flac(Path("take:2.flac"))
