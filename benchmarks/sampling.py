@@ -1,6 +1,8 @@
 """What sampling costs, as one table: exact savings, samplers, shortcuts, storage and length, as ratios within one run.
 
     python benchmarks/sampling.py [--model FILE | --preset NAME] [--device cuda] [--dtype float16] [--compile] [--json OUT]
+    python benchmarks/sampling.py --preset hallo --device cuda --dtype float16 --sections bars step \\
+        --clips 1 --repeat 1 --compile
 
 Each row is the least of `--repeat` runs, taken in turns so that a machine that others use moves all rows alike, and compared with
 the row it names. TFLOP are counted, 2 per multiplication, of what the row computes. Seconds per frame are of the whole way from
@@ -17,27 +19,32 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from emo_model.__main__ import peak_rss_mb
 from emo_model.checkpoints import native
-from emo_model.config import PRESETS, SAMPLING, SamplingConfig
+from emo_model.config import PRESETS, SAMPLING, ModelConfig, SamplingConfig
 from emo_model.inputs import face, vae
+from emo_model.models import attention, audio_transformer, group_norm, seen
+from emo_model.models.attention import Attention
 from emo_model.models.compiling import compile_blocks
 from emo_model.models.context import Context
 from emo_model.models.emo import Emo
-from emo_model.sampling.clips import generate_clips
+from emo_model.models.graphs import record_steps
+from emo_model.sampling.clips import StepReport, generate_clips
 from emo_model.sampling.guidance import guided
 from emo_model.sampling.samplers import SAMPLERS, sample
 from emo_model.sampling.schedule import NoiseSchedule
 from emo_model.types import AudioFeatures, Conditions, MotionFrames, Portrait, Speed
 
-SECTIONS = ("savings", "samplers", "shortcuts", "storage", "length")
+SECTIONS = ("bars", "step", "savings", "samplers", "shortcuts", "storage", "length")
 
 
 @dataclass
@@ -57,6 +64,9 @@ class Row:
     tflops: float | None = None
     peak_mb: int | None = None
     difference: float | None = None
+    share: float | None = None  # of the rate of large matrix products, measured in the same run
+    kernels: int | None = None  # of a step, counted on a device that computes nothing
+    gb_written: float | None = None  # by them
 
 
 class Bench:
@@ -69,6 +79,8 @@ class Bench:
         for part in bundle.parts.values():
             part.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self.emo, self.decoder, self.config = bundle.emo.to(self.dtype), bundle.autoencoder, bundle.config
+        if self.decoder is None and "bars" in chosen.sections:
+            self.decoder = sd_decoder(self.config, self.device, self.dtype)
         self.plain = SAMPLING.get(self.config.name, SamplingConfig())
         if chosen.steps:
             self.plain = replace(self.plain, steps=chosen.steps)
@@ -90,37 +102,38 @@ class Bench:
             torch.cuda.synchronize(self.device)
         return time.process_time() if self.clock_of == "cpu" else time.perf_counter()
 
-    def video(self, sampling: SamplingConfig, frames: int, *, emo: Emo | None = None, together: bool = True) -> Tensor:
+    def video(self, sampling: SamplingConfig, frames: int, *, emo: Emo | None = None, together: bool = True,
+              decodes: bool = True) -> Tensor:
         """Latents; decoded as well, where the model has a decoder."""
         made = []
         for clip in generate_clips(emo or self.emo, self.conditions(frames), config=sampling, device=self.device,
                                    dtype=self.dtype, together=together):
-            if self.decoder is not None:
-                vae.decode(self.decoder, clip[0].transpose(0, 1), self.config)
+            if self.decoder is not None and decodes:
+                vae.decode(self.decoder, clip[0].transpose(0, 1).to(next(self.decoder.parameters()).dtype), self.config).cpu()
             made.append(clip)
         return torch.cat(made, dim=2)
 
-    def measure(self, runs: dict[str, Callable[[], Tensor]]) -> dict[str, tuple[float, Tensor, int | None]]:
-        """(least seconds, latents, peak MB on a GPU) of each run, in turns, after one turn to warm up."""
+    def measure(self, runs: dict[str, Callable[[], Tensor]], *, warm_ups: int = 1) -> dict[str, tuple[float, Tensor, int | None]]:
+        """(least seconds, latents, peak MB on a GPU) of each run, in turns, after some turns to warm up."""
         best = {name: float("inf") for name in runs}
         made, peaks = {}, dict.fromkeys(runs)
-        for turn in range(self.repeat + 1):
+        for turn in range(self.repeat + warm_ups):
             for name, run in runs.items():
                 if self.device.type == "cuda":
                     torch.cuda.reset_peak_memory_stats(self.device)
                 began = self.clock()
                 made[name] = run()
                 passed = self.clock() - began
-                if turn:
+                if turn >= warm_ups:
                     best[name] = min(best[name], passed)
                 if self.device.type == "cuda":
                     peaks[name] = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
         return {name: (best[name], made[name], peaks[name]) for name in runs}
 
     def rows(self, section: str, runs: dict[str, Callable[[], Tensor]], frames: int, *, tflop: dict[str, float] | None = None,
-             sampling: dict[str, SamplingConfig] | None = None, is_compared: bool = True) -> list[Row]:
+             sampling: dict[str, SamplingConfig] | None = None, is_compared: bool = True, warm_ups: int = 1) -> list[Row]:
         """Rows of one section; the first is the baseline."""
-        measured, baseline = self.measure(runs), next(iter(runs))
+        measured, baseline = self.measure(runs, warm_ups=warm_ups), next(iter(runs))
         first, exact, _ = measured[baseline]
         size, made = self.config.image_size, []
         for name, (seconds, latents, peak) in measured.items():
@@ -144,6 +157,166 @@ class Bench:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             run(emo, self.conditions(frames, meta), meta)
         return counter.get_total_flops() / 1e12 / frames
+
+
+def sd_decoder(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module | None:
+    """The size of Stable Diffusion 1.5's VAE with random weights, for models that bring none along; None without diffusers."""
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError:
+        sys.stderr.write("decoding is not timed: it needs a VAE, and so 'pip install diffusers'\n")
+        return None
+    widths = (128, 256, 512, 512)
+    made = AutoencoderKL(
+        block_out_channels=widths, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2, latent_channels=config.latent_channels)
+
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = made
+
+        def decode(self, latents: Tensor) -> Tensor:
+            return torch.cat([self.network.decode(part).sample for part in latents.split(4)])
+
+    return Decoder().eval().requires_grad_(False).to(device, dtype, memory_format=torch.channels_last)
+
+
+# ---- the bars: seconds per frame from conditions to pixels, and how near a step comes to what the machine can do --------
+
+
+def matmul_tflops(device: torch.device, dtype: torch.dtype) -> float:
+    """The rate of large matrix products, the best of several."""
+    size = 8192 if device.type == "cuda" else 1024
+    one, best = torch.randn(size, size, device=device, dtype=dtype), float("inf")
+    for _ in range(6):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        one @ one
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best / 1e12
+
+
+def nothing_waits(bench: Bench) -> None:
+    """Raises where the loop of steps waits for a GPU."""
+    if bench.device.type != "cuda":
+        return
+
+    def on_step(report: StepReport) -> None:
+        torch.cuda.set_sync_debug_mode("error" if report.step < report.steps else "default")
+
+    for _ in generate_clips(bench.emo, bench.conditions(bench.config.clip_frames), config=replace(bench.plain, steps=3),
+                            device=bench.device, dtype=bench.dtype, on_step=on_step):
+        pass
+
+
+def bars(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
+    """The model's own settings and four steps without guidance: as it is, recorded, compiled, and both."""
+    nothing_waits(bench)
+    own, few = bench.plain, replace(bench.plain, steps=4, audio_guidance=1.0, reference_guidance=1.0)
+    kinds, rate, rows, cold = {"eager": bench.emo}, matmul_tflops(bench.device, bench.dtype), [], {}
+    if bench.device.type == "cuda":
+        kinds["CUDA graphs"] = copy.deepcopy(bench.emo)
+    if compiles:
+        compiled = copy.deepcopy(bench.emo)
+        if compile_blocks(compiled, device=bench.device):
+            kinds["compiled"] = compiled
+            if bench.device.type == "cuda":
+                kinds["compiled, CUDA graphs"] = copy.deepcopy(bench.emo)
+                compile_blocks(kinds["compiled, CUDA graphs"], device=bench.device)
+    for name, emo in kinds.items():
+        if "graphs" in name:
+            record_steps(emo, device=bench.device)
+        began = bench.clock()
+        for how in (own, few):
+            bench.video(replace(how, steps=2), frames, emo=emo)
+        cold[name] = bench.clock() - began
+        sys.stderr.write(f"{name}: {cold[name]:.1f} s for the first two clips of two steps\n")
+    for title, how in (("own settings", own), ("4 steps, no guidance", few)):
+        tflop = bench.tflop_per_frame(lambda emo, conditions, device, how=how: list(
+            generate_clips(emo, conditions, config=how, device=device)), frames)
+        some = bench.rows("bars", {f"{title}, {name}": (lambda emo=emo, how=how: bench.video(how, frames, emo=emo))
+                                   for name, emo in kinds.items()}, frames, warm_ups=0,
+                          tflop={f"{title}, {name}": tflop for name in kinds},
+                          sampling={f"{title}, {name}": how for name in kinds})
+        rows += some
+    if own.steps > 2:
+        short = replace(own, steps=2)
+        per_step = bench.tflop_per_frame(lambda emo, conditions, device: list(
+            generate_clips(emo, conditions, config=replace(own, steps=3), device=device)), frames) - bench.tflop_per_frame(
+                lambda emo, conditions, device: list(generate_clips(emo, conditions, config=short, device=device)), frames)
+        times = {}
+        for name, emo in kinds.items():
+            (long, *_), (brief, *_) = bench.measure({
+                how.steps: (lambda how=how, emo=emo: bench.video(how, frames, emo=emo, decodes=False)) for how in (own, short)},
+                warm_ups=0).values()
+            times[name] = (long - brief) / (own.steps - 2) / frames
+        first = next(iter(times.values()))
+        rows += [replace(rows[0], name=f"a step, {name}", baseline="a step, eager", steps=1, seconds_per_frame=each,
+                         ratio=each / first, tflop_per_frame=per_step, tflops=per_step / each,
+                         share=per_step / each / rate, peak_mb=None, difference=None)
+                 for name, each in times.items() if each > 0]
+    return rows
+
+
+def step(bench: Bench) -> list[Row]:
+    """What a device is told to do in one step: kernels, and what they write; with nothing written over and torch's own norm."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.kernels, self.written, self.is_on = 0, 0, False
+
+        def add(self, *made: Tensor) -> None:
+            if self.is_on:
+                self.kernels += 1
+                self.written += sum(x.nbytes for x in made)
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            made, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
+            if name == "convolution":  # cuDNN's answer lies as the weight, as which it copies what it is given
+                if not args[0].is_contiguous(memory_format=torch.channels_last):
+                    self.add(args[0])
+                made = made.contiguous(memory_format=torch.channels_last)
+            if name == "native_group_norm":  # torch's CUDA code wants and gives another layout
+                if not args[0].is_contiguous():
+                    self.add(args[0])
+                made = (made[0].contiguous(), *made[1:])
+                self.add()
+                self.add()  # it is three kernels: moments, factors, and the result
+            if not func.is_view and name not in ("detach", "_unsafe_view", "empty_like", "empty", "new_empty"):
+                self.add(*(x for x in (made if isinstance(made, tuple) else (made,)) if isinstance(x, Tensor)))
+            return made
+
+    meta, counted = torch.device("meta"), {}
+    how = replace(bench.plain, steps=3)
+    for name, copies in (("nothing written over, torch's norm", True), ("as it is", False)):
+        with meta:
+            emo = Emo(bench.config).eval().requires_grad_(False).to(bench.dtype).to(memory_format=torch.channels_last)
+        for part in emo.modules():
+            if isinstance(part, Attention):
+                part.attend = lambda q, k, v, heads: torch.empty_like(q)  # one kernel, which is not counted
+        count = Count()
+
+        def on_step(report: StepReport, count: Count = count) -> None:
+            count.is_on = report.step == 1  # the second of three
+
+        with ExitStack() as stack:
+            for room in (seen, group_norm, attention, audio_transformer) if copies else ():
+                stack.enter_context(mock.patch.object(room, "must_copy", lambda: True))
+            stack.enter_context(count)
+            list(generate_clips(emo, bench.conditions(bench.config.clip_frames, meta), config=how, device=meta, dtype=bench.dtype,
+                                on_step=on_step))
+        counted[name] = count
+    baseline, first = next(iter(counted.items()))
+    size = f"{bench.config.clip_frames}x{bench.config.image_size}x{bench.config.image_size}"
+    nan = float("nan")
+    return [Row("step", name, baseline, size, str(bench.dtype).removeprefix("torch."), 1, "", nan, count.written / first.written,
+                kernels=count.kernels, gb_written=count.written / 1e9) for name, count in counted.items()]
 
 
 # ---- exact savings: the straightforward way, and one saving after the other ------------------------------------------
@@ -314,7 +487,7 @@ def table(result: dict) -> str:
     lines = [f"{result['model']}, {result['machine']}, torch {result['torch']}, clock: {result['clock']}; peak RSS "
              f"{result['peak_rss_mb'] or '?'} MB",
              f"{'row':42} {'shape':>12} {'dtype':>9} {'steps':>5} {'guidance':>17} {'s/frame':>9} {'ratio':>6} {'TFLOP':>8} "
-             f"{'TFLOP/s':>8} {'MB':>6} {'difference':>10}"]
+             f"{'TFLOP/s':>8} {'share':>6} {'MB':>6} {'difference':>10} {'kernels':>7} {'GB written':>10}"]
     section = None
     for row in result["rows"]:
         if row["section"] != section:
@@ -322,8 +495,10 @@ def table(result: dict) -> str:
             lines.append(f"-- {section}, against '{row['baseline']}'")
         lines.append(f"{row['name']:42} {row['shape']:>12} {row['dtype']:>9} {row['steps']:5} {row['guidance']:>17} "
                      f"{cell(row['seconds_per_frame'], '9.4f'):>9} {cell(row['ratio'], '6.3f'):>6} "
-                     f"{cell(row['tflop_per_frame'], '8.5f'):>8} {cell(row['tflops'], '8.3f'):>8} {cell(row['peak_mb'], 'd'):>6} "
-                     f"{cell(row['difference'], '.1e'):>10}")
+                     f"{cell(row['tflop_per_frame'], '8.5f'):>8} {cell(row['tflops'], '8.3f'):>8} "
+                     f"{cell(row['share'], '6.3f'):>6} "
+                     f"{cell(row['peak_mb'], 'd'):>6} {cell(row['difference'], '.1e'):>10} {cell(row['kernels'], 'd'):>7} "
+                     f"{cell(row['gb_written'], '10.3f'):>10}")
     return "\n".join(lines) + "\n"
 
 
@@ -370,7 +545,8 @@ def main(arguments: list[str] | None = None) -> None:
         return draw(json.loads(chosen.json.read_text(encoding="utf-8")), chosen.draw)
     bench = Bench(chosen)
     frames = chosen.clips * bench.config.clip_frames
-    run = {"savings": lambda: savings(bench, frames), "samplers": lambda: samplers(bench, frames),
+    run = {"bars": lambda: bars(bench, frames, compiles=chosen.compile), "step": lambda: step(bench),
+           "savings": lambda: savings(bench, frames), "samplers": lambda: samplers(bench, frames),
            "shortcuts": lambda: shortcuts(bench, frames, compiles=chosen.compile), "storage": lambda: storage(bench, frames),
            "length": lambda: length(bench, chosen.seconds)}
     rows = [row for name in chosen.sections for row in run[name]()]

@@ -24,6 +24,7 @@ from .inputs import face, media, vae
 from .inputs.audio import SoundFile, hear_in_time
 from .inputs.behind import Behind
 from .models.compiling import compile_blocks
+from .models.graphs import record_steps
 from .sampling.clips import StepReport, count_clips, generate_clips
 from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
@@ -36,13 +37,13 @@ log = logging.getLogger("emo")
 
 def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
          fit: str = "crop", device: str = "cpu", clips: Path | None = None, finished_only: bool = False, codec: str = "aac",
-         compiled: bool = False, progress: bool = True) -> dict:
+         compiled: bool = False, recorded: bool = False, progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
     That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until
     it was there), seconds_per_frame, peak_rss_mb,
     and with CUDA peak_device_mb.
-    compiled: compile the networks first, which pays in long videos.
+    compiled: compile the networks first, which pays in long videos. recorded: replay steps as CUDA graphs.
     clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
     a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the readers do; when the run is
     stopped, a playable video of what is done stands beside `out`.
@@ -61,6 +62,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     for part in (bundle.emo, bundle.autoencoder):
         part.to(memory_format=torch.channels_last)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
+    recorded = recorded and record_steps(bundle.emo, device=device)
     pixels, fitted = face.fit_picture(media.read_picture(portrait), config.image_size, fit)
     log.info("%s", fitted.says)
     sound = SoundFile(voice)
@@ -70,7 +72,8 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
     conditions = Conditions(Portrait(vae.encode(bundle.autoencoder, pixels.to(device), config), pixels, fitted),
                             face.whole_mask(config.image_size), audio, Speed.constant(sampling.head_speed))
     count = count_clips(conditions.frames, config.clip_frames)
-    keep = None if clips is None else Spool(clips).run(weights=weights_of(bundle.emo) + compiled * " compiled")
+    keep = None if clips is None else Spool(clips).run(
+        weights=weights_of(bundle.emo) + compiled * " compiled" + recorded * " recorded")
     how = {"config": sampling, "device": device, "keep": keep}
     finished = 0 if keep is None else sum(1 for _ in generate_clips(bundle.emo, conditions, finished_only=True, **how))
     if finished_only and not finished:
@@ -185,6 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compile", action="store_true",
                         help="compile the networks first: minutes for the first clip, less time for "
                         "all others; where there is no compiler, they run as they are")
+    parser.add_argument("--cuda-graphs", action="store_true",
+                        help="record each kind of step once and replay it as one order to the GPU (NVIDIA)")
     parser.add_argument("--sound", choices=media.SOUND_CODECS, default="aac",
                         help="aac plays everywhere, flac keeps every sample to the bit (%(default)s)")
     parser.add_argument("--clips", type=Path, metavar="FOLDER",
@@ -210,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError("--finished-only makes a video of kept clips, and --no-clips keeps none; leave one of them out")
         said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
                     fit=chosen.fit, device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
-                    compiled=chosen.compile)
+                    compiled=chosen.compile, recorded=chosen.cuda_graphs)
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2

@@ -24,6 +24,11 @@ class EmoLoadModel(io.ComfyNode):
                                  tooltip="Compile the networks with torch.compile: the first clip takes minutes longer, all "
                                          "clips after it less time. Where there is no compiler, the log says so and nothing "
                                          "changes."),
+                io.Boolean.Input("cuda_graphs", default=False, optional=True,
+                                 tooltip="NVIDIA only: record each kind of step once and replay it as a single order to the GPU, "
+                                         "which helps where the CPU cannot keep it busy; takes more of its memory. Goes with "
+                                         "'compile' or without. Where not all weights fit onto the GPU, the log says so and "
+                                         "nothing changes."),
             ],
             outputs=[
                 EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO Sampler."),
@@ -42,9 +47,9 @@ class EmoLoadModel(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, compile: bool = False) -> str:  # noqa: A002
+    def fingerprint_inputs(cls, model_name: str, compile: bool = False, cuda_graphs: bool = False) -> str:  # noqa: A002
         return "" if model_name is None else comfy_bridge.fingerprint(model_name)
 
     @classmethod
-    def execute(cls, model_name: str, compile: bool = False) -> io.NodeOutput:  # noqa: A002
-        return io.NodeOutput(*comfy_bridge.load_model(model_name, compiled=compile))
+    def execute(cls, model_name: str, compile: bool = False, cuda_graphs: bool = False) -> io.NodeOutput:  # noqa: A002
+        return io.NodeOutput(*comfy_bridge.load_model(model_name, compiled=compile, recorded=cuda_graphs))

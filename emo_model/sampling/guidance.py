@@ -35,7 +35,8 @@ def guided_by(emo: Emo, context: Context, config: SamplingConfig, timesteps: Seq
     if config.reference_guidance != 1 and config.mixed_identity:
         context = mix_identity(context)
     order = {timestep: step for step, timestep in enumerate(timesteps)}
-    times = emo.project_time(timesteps, context).split(1) if order else ()
+    with torch.no_grad():
+        times = emo.project_time(timesteps, context).split(1) if order else ()
     silent = context.without_audio()
     everyone = {"said": context, "silent": silent, "nobody": silent.without_reference()}
     together = together and len(context.audio) == 1

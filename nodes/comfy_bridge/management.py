@@ -69,10 +69,14 @@ def unmanaged(module: nn.Module) -> list[str]:
             for own, _ in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))]
 
 
-def patcher_of(module: nn.Module, load_device: torch.device, offload_device: torch.device) -> comfy.model_patcher.ModelPatcher:
+def patcher_of(module: nn.Module, load_device: torch.device, offload_device: torch.device, *,
+               is_static: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """is_static: weights stay where they are while the module works, as compiled code and recordings want them to."""
     if hasattr(management, "archive_model_dtypes"):
         management.archive_model_dtypes(module)
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # newer ComfyUI has a choice
+    kind = comfy.model_patcher.ModelPatcher
+    if not is_static:  # newer ComfyUI has another one, that fetches each weight when it is needed
+        kind = getattr(comfy.model_patcher, "CoreModelPatcher", kind)
     return kind(module, load_device=load_device, offload_device=offload_device)
 
 

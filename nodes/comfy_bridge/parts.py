@@ -21,6 +21,7 @@ from ...emo_model.inputs.vae import encode_again, to_raw, to_scaled, trace_back
 from ...emo_model.models.autoencoder import Autoencoder
 from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
+from ...emo_model.models.graphs import forget_steps, record_steps
 from ...emo_model.sampling.estimate import activation_bytes
 from ...emo_model.sampling.spool import weights_of
 from ...emo_model.types import ReferenceFeatures
@@ -44,15 +45,16 @@ class EmoModel:
     weights: str
 
     @classmethod
-    def of(cls, emo: Emo, config: ModelConfig, *, compiled: bool = False) -> EmoModel:
+    def of(cls, emo: Emo, config: ModelConfig, *, compiled: bool = False, recorded: bool = False) -> EmoModel:
         device = management.get_torch_device()
         weights = sum(weight.numel() for weight in emo.parameters())
         stored = management.unet_dtype(device=device, model_params=weights, weight_dtype=next(emo.parameters()).dtype)
         compute = management.unet_manual_cast(stored, device) or stored
         emo = managed(emo.to(stored).to(memory_format=torch.channels_last))
         compiled = compiled and compile_blocks(emo, device=device)
-        return cls(config, patcher_of(emo, device, management.unet_offload_device()), compute,
-                   weights_of(emo) + compiled * " compiled")
+        recorded = recorded and record_steps(emo, device=device)
+        patcher = patcher_of(emo, device, management.unet_offload_device(), is_static=compiled or recorded)
+        return cls(config, patcher, compute, weights_of(emo) + compiled * " compiled" + recorded * " recorded")
 
     @property
     def fingerprint(self) -> str:
@@ -67,17 +69,28 @@ class EmoModel:
     def device(self) -> torch.device:
         return self.patcher.load_device
 
-    def run(self, work: Callable[[Emo, bool], Made], *, frames: int) -> Made:
-        """work(emo, False) with the Emo on its device; where memory runs out, once more as work(emo, True).
+    def run(self, work: Callable[[Emo, bool, int], Made], *, frames: int, fewer: int | None = None) -> Made:
+        """work(emo, False, frames) with the Emo on its device; where memory runs out, once more as work(emo, True, 2 * frames).
 
         Then ComfyUI leaves more of the weights where they came from, so that there is twice the room for `frames` frames at a
-        time, and the work should evaluate one thing after the other.
+        time, and the work should evaluate one thing after the other. fewer: the frames at a time of work that does so; where
+        `frames` would not fit beside all of the weights, but those might, it is asked to from the beginning.
         """
         def attempt(is_short: bool) -> Made:
             with self.loaded(frames=frames, times=1 + is_short) as emo:
-                return work(emo, is_short)
+                if is_short or fewer is None or self.has_room(frames):
+                    return work(emo, is_short, frames * (1 + is_short))
+                logging.info("EMO: there is no room for %.1f GiB beside all of the weights; the halves of guidance are evaluated "
+                             "one after the other", self.activation_bytes(frames) / GIB)
+                management.load_models_gpu([self.patcher], memory_required=self.activation_bytes(fewer))
+                return work(emo, True, fewer)
 
         return or_smaller(attempt, smaller="with more of the weights left off the device and less at a time, which is slower")
+
+    def has_room(self, frames: int) -> bool:
+        """Whether memory is free for `frames` frames at a time and all weights that are not on the device yet."""
+        missing = max(0, self.patcher.model_size() - self.patcher.loaded_size())
+        return management.get_free_memory(self.device) >= self.activation_bytes(frames) + missing
 
     @contextmanager
     def loaded(self, *, frames: int, times: int = 1) -> Iterator[Emo]:
@@ -87,10 +100,11 @@ class EmoModel:
         """
         needed = self.activation_bytes(frames) * times
         free = management.get_free_memory(self.device)
+        emo = self.patcher.model
         try:
             management.load_models_gpu([self.patcher], memory_required=needed)
-            with interruptible(self.patcher.model):
-                yield self.patcher.model
+            with interruptible(emo):
+                yield emo
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -100,10 +114,12 @@ class EmoModel:
                 f"({self.patcher.model_size() / GIB:.1f} GiB, of which parts may stay off the device) for {frames} frames of "
                 f"{size}x{size}, and {free / GIB:.1f} GiB were free. Close other programs, choose a model with a smaller "
                 "picture, or start ComfyUI with --reserve-vram 1, --novram (no weights stay on the device) or --cpu.") from error
+        finally:
+            forget_steps(emo)  # their memory, of which ComfyUI does not know
 
     def read_portrait(self, latents: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
         """latents (1, C, h, w) scaled, identity (1, D) a face embedding or None -> what the reference net sees in them."""
-        def read(emo: Emo, is_short: bool) -> ReferenceFeatures:
+        def read(emo: Emo, is_short: bool, room: int) -> ReferenceFeatures:
             return emo.encode_reference(latents.to(self.device, self.compute), identity).map(keep)
 
         return self.run(read, frames=2)  # it keeps what it sees, about as much again
@@ -159,8 +175,8 @@ class BuiltInVAE(comfy.sd.VAE):
         return network
 
 
-def load_model(name: str, *, compiled: bool = False) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker,
-                                                              BuiltInVAE | ExecutionBlocker]:
+def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> tuple[
+        EmoModel, BuiltInAudioEncoder | ExecutionBlocker, BuiltInVAE | ExecutionBlocker]:
     """The parts of a checkpoint; one that it does not bring along tells whoever uses it what to load instead."""
     bundle = load.load_model(model_path(name))
     config = bundle.config
@@ -171,7 +187,7 @@ def load_model(name: str, *, compiled: bool = False) -> tuple[EmoModel, BuiltInA
         audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
     if bundle.autoencoder is not None:
         vae = BuiltInVAE(bundle.autoencoder, config)
-    emo = EmoModel.of(bundle.emo, config, compiled=compiled)
+    emo = EmoModel.of(bundle.emo, config, compiled=compiled, recorded=recorded)
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)
     if "sampling" in bundle.card:

@@ -9,6 +9,7 @@ from ...emo_model.config import SamplingConfig
 from ...emo_model.models.emo import Emo
 from ...emo_model.sampling.clips import StepReport, count_clips, generate_clips
 from ...emo_model.sampling.estimate import estimate, frames_at_once, minutes_and_seconds
+from ...emo_model.sampling.guidance import evaluations
 from ...emo_model.sampling.spool import SpooledClips
 from ...emo_model.types import Conditions, MotionFrames, ReferenceFeatures
 from .management import stop_if_cancelled
@@ -27,10 +28,15 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
     spool = clips_spool()
     keep = spool.run(weights=model.fingerprint, renewal="" if vae is None else way_through(vae))
     clips = count_clips(conditions.frames, model.config.clip_frames)
-    together = frames_at_once(model.config, config)
+    frames = frames_at_once(model.config, config)
+    one_by_one = -(-(model.config.clip_frames + model.config.motion_frames) // 2) if evaluations(config) > 1 else None
     how = {"config": config, "reference": reference, "device": model.device, "dtype": model.compute, "motion": motion,
-           "keep": keep, "renew": None if vae is None else model.renewing(vae, frames=together)}
+           "keep": keep, "renew": None if vae is None else model.renewing(vae, frames=frames)}
     finished, began = 0, time.monotonic()
+
+    def find(together: bool) -> int:
+        return sum(1 for _ in generate_clips(model.patcher.model, conditions, finished_only=True, on_step=stop_if_cancelled,
+                                             together=together, **how))
 
     def plan(seconds_per_step: float | None = None):
         return estimate(model.config, config, frames=conditions.frames, fps=conditions.audio.fps, finished=finished,
@@ -38,8 +44,12 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
                         feature_bytes=conditions.audio.frames.nbytes)
 
     try:
-        there = generate_clips(model.patcher.model, conditions, finished_only=True, on_step=stop_if_cancelled, **how)
-        finished = sum(1 for _ in there)
+        # clips count only for a run that guides as they were guided; how much memory is free now must not decide on that again
+        apart = find(together=False) if one_by_one else 0
+        finished = find(together=True)
+        is_together = finished >= apart
+        if not is_together:
+            finished = find(together=False)
         if finished_only and not finished:
             raise ValueError(f"No clip of this video is finished yet in {spool.folder}. Set 'render' to 'all clips'.")
         if finished < clips and not finished_only:
@@ -48,14 +58,16 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
             with Progress(clips * config.steps, config=model.config, device=model.device) as progress:
                 shown = _Countdown(progress, hidden, plan)
 
-                def work(emo: Emo, is_short: bool) -> None:
-                    renew = None if vae is None else model.renewing(vae, frames=together * (1 + is_short))
-                    is_begun = bool(finished or keep.rendered)  # clips that are there were guided in one batch, and count only so
-                    for _ in generate_clips(emo, conditions, on_step=shown.on_step, together=is_begun or not is_short,
+                def work(emo: Emo, is_short: bool, room: int) -> None:
+                    nonlocal is_together
+                    if not finished and not keep.rendered:
+                        is_together = not is_short
+                    renew = None if vae is None else model.renewing(vae, frames=room)
+                    for _ in generate_clips(emo, conditions, on_step=shown.on_step, together=is_together,
                                             **{**how, "renew": renew}):
                         pass
 
-                model.run(work, frames=together)
+                model.run(work, frames=frames if is_together else one_by_one, fewer=None if finished else one_by_one)
     except BaseException as error:
         kept = max(finished, len(keep.keys))
         said = (f"{kept} of {clips} clips are kept in {spool.folder}; queue again to continue" + (

@@ -162,7 +162,32 @@ def test_memory_that_runs_out_once_costs_no_finished_clip(sample, said, folder, 
                         lambda *given, **how: asked.append(how.get("together")) or generate(*given, **how))
     stop_at(pack, monkeypatch, step, torch.cuda.OutOfMemoryError("CUDA out of memory"), is_once=True)
     torch.testing.assert_close(torch.cat(list(sample(seed=8)), dim=2), whole, atol=1e-4, rtol=1e-4)
-    assert asked == [None, True, is_one_batch] and "7 of 7 clips rendered" in said[-1]
+    assert asked == [True, True, is_one_batch] and "7 of 7 clips rendered" in said[-1]
+
+
+@pytest.mark.parametrize("is_scarce_first", [True, False])
+def test_a_run_goes_on_as_it_began_though_another_amount_of_memory_is_free(sample, said, folder, pack, monkeypatch, tiny,
+                                                                           is_scarce_first):
+    """Halves of guidance one after the other, or in one batch: clips are those of one way, and found whatever is free now."""
+    rendering, asked = pack["nodes.comfy_bridge.rendering"], []
+    generate = rendering.generate_clips
+
+    def watched(*given, **how):
+        if not how.get("finished_only"):
+            asked.append(how["together"])
+        return generate(*given, **how)
+
+    monkeypatch.setattr(rendering, "generate_clips", watched)
+    has_room = not is_scarce_first
+    monkeypatch.setattr(type(tiny.model), "has_room", lambda self, frames: has_room)
+    clips = sample(seed=8, audio_guidance=2.0)
+    whole = torch.cat(list(clips), dim=2)
+    for key in clips.keys[3:]:
+        (folder / f"{key}.safetensors").unlink()
+    has_room = is_scarce_first
+    assert torch.equal(torch.cat(list(sample(seed=8, audio_guidance=2.0)), dim=2), whole)
+    assert "4 of 7 clips rendered" in said[-1] and asked == [not is_scarce_first] * 2
+    assert sample(seed=8, audio_guidance=2.0, render="finished clips only").frames == whole.shape[2]
 
 
 def test_what_is_finished_of_a_video_that_was_never_begun_is_an_error(sample):

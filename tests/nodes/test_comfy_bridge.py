@@ -133,6 +133,42 @@ def test_compiled_blocks_compute_the_same_and_a_cancelled_run_ends_before_the_ne
         torch.compiler.reset()
 
 
+def test_recorded_steps_are_forgotten_when_a_run_ends_and_their_weights_stay_in_place(bridge, pack, monkeypatch, caplog):
+    import comfy.model_patcher
+
+    graphs, parts = pack["emo_model.models.graphs"], pack["nodes.comfy_bridge.parts"]
+    plain, config = fresh(pack).emo.eval(), pack["emo_model.config"].PRESETS["test"]
+    model = bridge.EmoModel.of(copy.deepcopy(plain), config, recorded=True)
+    assert "need a CUDA device" in caplog.text and "recorded" not in model.weights
+
+    class StandIn:  # for a recorder of CUDA's
+        def __init__(self):
+            self.answer = None
+
+        def __call__(self, run):
+            self.run, self.answer = run, run()
+            return self
+
+        def replay(self):
+            self.answer.copy_(self.run())
+
+    def record(emo, *, device):
+        emo.predict = graphs.StepGraphs(emo, StandIn())
+        return True
+
+    monkeypatch.setattr(parts, "record_steps", record)
+    model = bridge.EmoModel.of(copy.deepcopy(plain), config, recorded=True)
+    assert model.weights.endswith(" recorded") and type(model.patcher) is comfy.model_patcher.ModelPatcher
+    emo = model.patcher.model
+    with model.loaded(frames=4):
+        recorded = emo.predict
+        emo.predict = lambda noisy, time, context: recorded(noisy, time, emo.project(context))
+        torch.testing.assert_close(predict(emo, pack), predict(plain, pack), rtol=1e-5, atol=1e-5)
+        emo.predict = recorded
+        assert len(recorded.recordings) == 1
+    assert not recorded.recordings
+
+
 def test_running_out_of_memory_says_how_much_and_what_helps(tiny):
     with pytest.raises(torch.cuda.OutOfMemoryError, match=r"asked for \d+\.\d GiB .* for 6 frames of 32x32, and .* --novram"):
         with tiny.model.loaded(frames=6):

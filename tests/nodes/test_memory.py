@@ -151,15 +151,31 @@ def test_a_run_that_is_short_of_memory_is_tried_once_more_with_twice_the_room(ti
     asked, tried = [], []
     monkeypatch.setattr(model_management, "load_models_gpu", lambda models, memory_required: asked.append(memory_required))
 
-    def work(emo, is_short: bool) -> str:
-        tried.append(is_short)
+    def work(emo, is_short: bool, room: int) -> str:
+        tried.append((is_short, room))
         if not is_short:
             raise OutOfMemory("CUDA out of memory. Tried to allocate 1.50 GiB")
         return "done"
 
-    assert tiny.model.run(work, frames=6) == "done" and tried == [False, True]
+    assert tiny.model.run(work, frames=6) == "done" and tried == [(False, 6), (True, 12)]
     assert asked[1] == 2 * asked[0] == 2 * tiny.model.activation_bytes(6)
     assert "memory ran out" in caplog.text and "more of the weights left off the device" in caplog.text
+
+
+@pytest.mark.parametrize(("free", "asked", "chosen"), [(3.0, [6], (False, 6)), (2.0, [6, 3], (True, 3))])
+def test_memory_that_is_free_decides_whether_work_may_do_all_at_once(tiny, monkeypatch, free, asked, chosen):
+    """In parts of what six frames at a time need, beside weights of which half lie on the device."""
+    from comfy import model_management
+
+    model, half, given = tiny.model, tiny.model.patcher.model_size() // 2, []
+    monkeypatch.setattr(model_management, "load_models_gpu", lambda models, memory_required: given.append(memory_required))
+    monkeypatch.setattr(model.patcher, "loaded_size", lambda: half, raising=False)
+    room = model.activation_bytes(6) + model.patcher.model_size() - half
+    monkeypatch.setattr(model_management, "get_free_memory", lambda *_: room + (1 if free > 2 else -1))
+    assert model.has_room(6) is (free > 2)
+    assert model.run(lambda emo, is_short, room: (is_short, room), frames=6, fewer=3) == chosen
+    assert given == [model.activation_bytes(frames) for frames in asked]
+    assert model.run(lambda emo, is_short, room: (is_short, room), frames=6) == (False, 6), "work that is what it is"
 
 
 def test_what_the_first_attempt_held_is_gone_before_the_second(tiny):
@@ -167,7 +183,7 @@ def test_what_the_first_attempt_held_is_gone_before_the_second(tiny):
 
     held = []
 
-    def work(emo, is_short: bool) -> bool:
+    def work(emo, is_short: bool, room: int) -> bool:
         if is_short:
             return held[0]() is None
         large = torch.zeros(8)
@@ -178,7 +194,7 @@ def test_what_the_first_attempt_held_is_gone_before_the_second(tiny):
 
 
 def test_a_run_that_is_short_of_memory_twice_ends_with_numbers_and_remedies(tiny):
-    def work(emo, is_short: bool):
+    def work(emo, is_short: bool, room: int):
         raise OutOfMemory("CUDA out of memory")
 
     with pytest.raises(OutOfMemory, match=r"asked for \d+\.\d GiB .* 6 frames of 32x32, and \d+\.\d GiB were free.*--novram"):
@@ -191,7 +207,7 @@ def test_other_errors_and_cancelling_are_not_tried_again(tiny):
     for error in (RuntimeError("shapes differ"), InterruptProcessingException()):
         tried = []
 
-        def work(emo, is_short: bool, error=error, tried=tried):
+        def work(emo, is_short: bool, room: int, error=error, tried=tried):
             tried.append(is_short)
             raise error
 

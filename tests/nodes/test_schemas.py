@@ -9,7 +9,7 @@ import pytest
 from comfyui_server import ROOT
 
 INPUTS = {  # widgets in the order in which workflows store them: never reorder, append optional ones at the end
-    "EmoLoadModel": ["model_name", "compile"],
+    "EmoLoadModel": ["model_name", "compile", "cuda_graphs"],
     "EmoReferenceEncoder": ["model", "vae", "fit", "image"],
     "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model", "mix"],
     "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips",
