@@ -117,6 +117,14 @@ def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: f
                                             "device": device_name()})
         return load_file(path)
 
+    def fill(module: nn.Module, name: str, make: Callable[[], dict[str, Tensor]]) -> None:
+        tensors = step(name, make)
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError:
+            raise ValueError(f"{out / name}.safetensors is not of preset '{preset}': go on with the preset that the run began "
+                             "with, or choose another --out") from None
+
     def run(task: nn.Module, plan: Plan) -> dict[str, Tensor]:
         plan = replace(plan, steps=max(1, round(plan.steps * scale)))
         return train(task, plan, out, deadline=deadline, mixed_precision=precision, clock=clock)
@@ -131,15 +139,15 @@ def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: f
                                pool_steps=recipe.pool_steps, device=device, **how)
         return bundle.autoencoder.state_dict() | _without("autoencoder.", run(task, plan))
 
-    bundle.autoencoder.load_state_dict(step("autoencoder", lambda: train_autoencoder(recipe.autoencoder)))
-    bundle.autoencoder.load_state_dict(step("decoder", lambda: train_autoencoder(
-        recipe.decoder, only_decoder=True, latent_noise=recipe.decoder_noise)))
+    fill(bundle.autoencoder, "autoencoder", lambda: train_autoencoder(recipe.autoencoder))
+    fill(bundle.autoencoder, "decoder", lambda: train_autoencoder(
+        recipe.decoder, only_decoder=True, latent_noise=recipe.decoder_noise))
 
     def train_audio_encoder() -> dict[str, Tensor]:
         average = run(AudioEncoderTask(config.audio_encoder, library, seed=seed), recipe.audio_encoder)
         return _without("encoder.", average)
 
-    bundle.audio_encoder.load_state_dict(step("audio_encoder", train_audio_encoder))
+    fill(bundle.audio_encoder, "audio_encoder", train_audio_encoder)
     autoencoder, audio_encoder = bundle.autoencoder.to(device).eval(), bundle.audio_encoder.to(device).eval()
     pixels, _ = draw_stills(range(20_000_000, 20_000_256), size=config.image_size, device=device)
     latent_scale, latent_rgb = latent_statistics(autoencoder, pixels.float())
@@ -154,7 +162,7 @@ def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: f
     emo = bundle.emo
     done = [number for number, stage in enumerate(recipe.stages) if (out / f"{stage.name}.safetensors").exists()]
     for stage in recipe.stages[max(done, default=0):]:
-        emo.load_state_dict(step(stage.name, lambda: _stage_weights(emo, stage, clips, seed, run)))  # noqa: B023
+        fill(emo, stage.name, lambda: _stage_weights(emo, stage, clips, seed, run))  # noqa: B023
 
     finished = native.Bundle(config, emo.to("cpu").eval(), autoencoder.to("cpu"), audio_encoder.to("cpu"), {
         "made_by": f"python -m emo_model.training default --preset {preset} --seed {seed} --scale {scale}",

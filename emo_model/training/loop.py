@@ -85,6 +85,8 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
         with torch.no_grad():
             torch._foreach_lerp_(list(average.values()), list(trained.values()), 1 - decay)
         over = clock() > deadline
+        if accelerator.num_processes > 1:  # all or none: who went on alone would wait for the others for ever
+            over = bool(accelerator.reduce(torch.tensor(float(over), device=accelerator.device)))
         is_told = accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps)
         is_saved = accelerator.is_main_process and step < plan.steps and (over or clock() - saved > plan.save_seconds)
         if (is_told or is_saved) and not math.isfinite(loss.item()):  # before it is saved: nothing could go on from there
@@ -126,7 +128,8 @@ def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, 
     """(step, the step from which the rate warms up): a run carried here without its optimiser warms up again."""
     with safe_open(path, "pt") as file:
         keys = set(file.keys())
-        if {f"model.{name}" for name in trained} != {key for key in keys if key.startswith("model.")}:
+        held = {key: tuple(file.get_slice(key).get_shape()) for key in keys if key.startswith("model.")}
+        if held != {f"model.{name}": tuple(parameter.shape) for name, parameter in trained.items()}:
             raise ValueError(f"{path} is of another model or stage; remove it, or choose another --out")
         for name, parameter in trained.items():
             with torch.no_grad():

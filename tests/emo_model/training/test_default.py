@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -115,6 +116,14 @@ def test_finished_steps_are_not_done_again(made, speech_folder, tmp_path):
     make_default(tmp_path, preset="test", data=speech_folder)
     assert not (tmp_path / "log.jsonl").exists()
     assert different(tmp_path / "default.safetensors", made / "default.safetensors") == []
+
+
+def test_what_another_preset_began_is_not_gone_on_with(made, speech_folder, tmp_path, monkeypatch):
+    shutil.copy(made / "autoencoder.safetensors", tmp_path)
+    wider = replace(PRESETS["test"], autoencoder=replace(PRESETS["test"].autoencoder, decoder_channels=(24, 16)))
+    monkeypatch.setitem(PRESETS, "test", wider)
+    with pytest.raises(ValueError, match=r"autoencoder.safetensors is not of preset 'test': .* another --out"):
+        make_default(tmp_path, preset="test", data=speech_folder, resume=True)
 
 
 def test_another_machine_goes_on_from_the_pieces_of_a_stopped_run(speech_folder, made, tmp_path):

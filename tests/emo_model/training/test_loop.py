@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,6 +116,40 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     state = load_file(tmp_path / "state" / "line.safetensors")
     assert all(value.isfinite().all() for value in state.values())
     assert train(Line(), plan, tmp_path)["slope"].isfinite()
+
+
+ONE_OF_TWO = """
+import os, pathlib, sys
+from test_loop import PLAN, Line, OutOfTime, ticking, train
+try:
+    train(Line(), PLAN, pathlib.Path(sys.argv[1]), deadline=6 if os.environ["RANK"] == "1" else 1000, clock=ticking())
+except OutOfTime as error:
+    print(error)
+"""
+
+
+def test_processes_that_train_together_stop_together(tmp_path):
+    """Their clocks differ, and who went on alone would wait for the others."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+                "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), str(Path(__file__).parent)])}
+    running = [subprocess.Popen([sys.executable, "-c", ONE_OF_TWO, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+                                env={**together, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    said = [process.communicate(timeout=120)[0] for process in running]
+    assert said[0] == said[1] and re.fullmatch(r"stage 'line' stands at step [3-6] of 12\n", said[0])
+    assert (tmp_path / "state" / "line.safetensors").exists()
+
+
+def test_a_state_of_other_shapes_is_refused(tmp_path):
+    with pytest.raises(OutOfTime):
+        train(Line(), PLAN, tmp_path, deadline=5, clock=ticking())
+    wider = Line()
+    wider.slope = nn.Parameter(torch.zeros(2))
+    with pytest.raises(ValueError, match="line.safetensors is of another model or stage"):
+        train(wider, PLAN, tmp_path)
 
 
 def test_time_that_is_over_ends_the_run_with_its_state_saved(tmp_path):
