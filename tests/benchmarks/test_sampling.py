@@ -36,6 +36,35 @@ def test_one_command_measures_every_saving_against_a_named_baseline(benchmark, t
     assert all(row["name"] in told for row in rows)
 
 
+def test_one_command_tells_the_bars_a_steps_share_of_the_machine_and_what_a_step_is_made_of(benchmark, tmp_path, capsys):
+    file = tmp_path / "table.json"
+    benchmark.main(["--preset", "test", "--repeat", "1", "--clips", "1", "--steps", "30", "--device", "cpu",
+                    "--sections", "bars", "step", "--json", str(file)])
+    rows = {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))["rows"]}
+    assert list(rows)[:2] == ["own settings, eager", "4 steps, no guidance, eager"]
+    assert rows["own settings, eager"]["tflop_per_frame"] > rows["4 steps, no guidance, eager"]["tflop_per_frame"] > 0
+    assert rows["a step, eager"]["share"] > 0
+    plain, now = rows["nothing written over, torch's norm"], rows["as it is"]
+    assert now["gb_written"] < 0.95 * plain["gb_written"] and now["kernels"] > 100
+    assert "share" in capsys.readouterr().out
+
+
+def test_a_model_without_a_decoder_is_timed_with_one_of_stable_diffusions_size(benchmark, monkeypatch):
+    pytest.importorskip("diffusers")
+    import torch
+
+    decoder = benchmark.sd_decoder(benchmark.PRESETS["hallo"], torch.device("meta"), torch.float32)
+    assert decoder.decode(torch.zeros(5, 4, 8, 8, device="meta")).shape == (5, 3, 64, 64)
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    assert benchmark.sd_decoder(benchmark.PRESETS["hallo"], torch.device("meta"), torch.float32) is None
+
+
+def test_the_page_says_what_was_counted():
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    plain, now = (row for row in PUBLISHED if row["section"] == "step")
+    assert f"| built-in | {plain['kernels']} | {now['kernels']} | {plain['gb_written']:.3f} | {now['gb_written']:.3f} |" in page
+
+
 def test_the_figure_is_drawn_from_the_published_table(benchmark, tmp_path):
     pytest.importorskip("matplotlib")
     benchmark.main(["--json", str(ROOT / "docs" / "images" / "sampling.json"), "--draw", str(tmp_path / "figure.png")])

@@ -182,6 +182,17 @@ def test_a_device_without_cuda_says_so_and_changes_nothing(emo, caplog):
     forget_steps(emo)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("how", HOWS)
+def test_a_gpu_replays_what_it_would_have_computed(both, how):
+    plain, _, _, whole = both
+    emo = plain.cuda().to(memory_format=torch.channels_last)
+    exact = video(emo, whole, HOWS[how], device="cuda")
+    assert record_steps(emo, device="cuda")
+    made = video(emo, whole, HOWS[how], device="cuda")
+    assert emo.predict.recordings and (made - exact).abs().max() <= 1e-4 * exact.abs().max()
+
+
 def test_nothing_holds_on_to_the_model(awake, config):
     import weakref
 
