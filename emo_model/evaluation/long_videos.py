@@ -21,6 +21,7 @@ from torch import Tensor
 from ..checkpoints import native
 from ..config import SamplingConfig
 from ..inputs import vae
+from ..inputs.decoded import trace_back
 from ..inputs.media import VideoWriter, last_frames, to_uint8
 from ..training.speech_library import SpeechLibrary
 from ..types import MotionFrames
@@ -218,7 +219,7 @@ class Bench:
         return self._traced_back(rearrange(frames / 127.5 - 1, "n h w c -> n c h w"))
 
     def _traced_back(self, pixels: Tensor) -> Tensor:
-        return vae.to_scaled(vae.trace_back(self.bundle.autoencoder, pixels), self.config)
+        return vae.to_scaled(trace_back(self.bundle.autoencoder, pixels), self.config)
 
     def _drawing(self) -> dict:
         return {"size": self.config.image_size, "fps": self.config.fps, "device": self.device}

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
-from ...emo_model.inputs.vae import encode_again, to_raw, to_scaled, trace_back
+from ...emo_model.inputs.decoded import encode_again, trace_back
+from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.models.autoencoder import Autoencoder
 from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo

@@ -300,7 +300,7 @@ def test_a_video_is_continued_from_its_last_frames(pack, tiny, sample, folders, 
     given = {"video": video} if kind == "video" else {"images": images}
     motion = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, **given).result[0]
     pixels = images[-2:].movedim(-1, 1) * 2 - 1
-    latents = pack["emo_model.inputs.vae"].trace_back(tiny.vae.differentiable(), pixels)
+    latents = pack["emo_model.inputs.decoded"].trace_back(tiny.vae.differentiable(), pixels)
     expected = pack["nodes.conversions"].motion_latents(latents, tiny.config)
     torch.testing.assert_close(motion.latents, expected, atol=1e-4, rtol=0)
 
