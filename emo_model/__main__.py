@@ -40,9 +40,8 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
          compiled: bool = False, recorded: bool = False, progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
-    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until
-    it was there), seconds_per_frame, peak_rss_mb,
-    and with CUDA peak_device_mb.
+    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until it
+    was there), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
     compiled: compile the networks first, which pays in long videos. recorded: replay steps as CUDA graphs.
     clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
     a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the readers do; when the run is

@@ -191,11 +191,11 @@ class MotionFrames:
 
     latents: Tensor | None = None
 
-    @staticmethod
-    def after(before: Tensor | None, latents: Tensor, count: int) -> Tensor:
+    @classmethod
+    def after(cls, before: Tensor | None, latents: Tensor, count: int) -> Tensor:
         """The last `count` frames, or fewer if there are no more, of what came before and latents (B, C, F, H, W)."""
         latents = latents if before is None else torch.cat([before.to(latents), latents], dim=2)
-        return latents[:, :, -count:]
+        return cls.last_of(latents, min(count, latents.shape[2])).latents
 
     @classmethod
     def last_of(cls, latents: Tensor, count: int) -> MotionFrames:

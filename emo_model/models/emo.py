@@ -131,7 +131,7 @@ class Emo(nn.Module):
         return project(self.backbone, contexts)
 
     def project_time(self, timesteps: Sequence[int], like: Context) -> Tensor:
-        """All timesteps of a run, once for all clips: (S, T), of which a row is a step's `timestep` in `predict`."""
+        """The timesteps of a clip, all at once: (S, T), of which a row is a step's `timestep` in `predict`."""
         return self.backbone.project_time(torch.tensor(timesteps, device=like.face.device), like.face)
 
     def predict(self, noisy: Tensor, timestep: Tensor, context: Context | Projected, *, inner: Inner | None = None) -> Tensor:

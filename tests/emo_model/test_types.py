@@ -66,6 +66,7 @@ def test_motion_frames_are_the_last_of_a_clip_in_order(seeded):
     assert torch.equal(MotionFrames.last_of(latents, 2).latents, latents[:, :, [4, 5]])
     assert torch.equal(MotionFrames.after(latents[:, :, :5], latents[:, :, 5:], 2), latents[:, :, [4, 5]])
     assert torch.equal(MotionFrames.after(None, latents[:, :, :1], 2), latents[:, :, :1])
+    assert MotionFrames.after(latents, latents, 0).shape[2] == 0
     assert MotionFrames.last_of(latents, 0).latents.shape[2] == 0  # not all of them, as [-0:] would be
     with pytest.raises(ValueError, match="7 motion frames asked of a clip of 6"):
         MotionFrames.last_of(latents, 7)
