@@ -25,8 +25,8 @@ from .inputs.audio import SoundFile, hear_in_time
 from .inputs.behind import Behind
 from .models.compiling import compile_blocks
 from .models.graphs import record_steps
-from .sampling.clips import StepReport, count_clips, generate_clips
-from .sampling.estimate import estimate
+from .sampling.clips import StepReport, generate_clips
+from .sampling.estimate import count_clips, estimate
 from .sampling.samplers import SAMPLERS
 from .sampling.spool import Spool, weights_of
 from .types import Conditions, MotionFrames, Portrait, Speed

@@ -93,13 +93,21 @@ class Emo(nn.Module):
         """The scene under another face mask."""
         return Scene(scene.reference, *self._place_face(face_mask.mask, face_mask.regions, like=scene.face))
 
-    def prepare(self, scene: Scene | ReferenceFeatures, motion: ReferenceFeatures | None, clip: ClipConditions) -> Context:
-        """Everything that stays the same over the denoising steps of a clip; of a video's only clip, the portrait will do."""
+    def hear(self, windows: Tensor) -> Tensor:
+        """windows (B, F, K, L, D) around the frames of clips -> the tokens that audio-attention reads, (B, F, M, width)."""
+        return self.audio_projection(windows)
+
+    def prepare(self, scene: Scene | ReferenceFeatures, motion: ReferenceFeatures | None, clip: ClipConditions, *,
+                tokens: Tensor | None = None) -> Context:
+        """Everything that stays the same over the denoising steps of a clip; of a video's only clip, the portrait will do.
+
+        tokens: what `hear` makes of the clip's windows, if that was done before, for many clips at once.
+        """
         if isinstance(scene, ReferenceFeatures):
             like = next(iter(scene.features.values()))
             scene = Scene(scene, *self._place_face(clip.face_mask, clip.regions, like=like))
         device, dtype = scene.face.device, scene.face.dtype
-        context = Context(scene.reference, motion, self.audio_projection(clip.audio.to(device, dtype)),
+        context = Context(scene.reference, motion, self.hear(clip.audio.to(device, dtype)) if tokens is None else tokens,
                           None if self.speed_layers is None else self.speed_layers(clip.speed.to(device), dtype=dtype),
                           scene.face, scene.reference.identity)
         if not self.config.audio_transformers:
@@ -130,8 +138,8 @@ class Emo(nn.Module):
         """Contexts of one clip as the backbone's layers read them; several are groups of a batch, to be evaluated together."""
         return project(self.backbone, contexts)
 
-    def project_time(self, timesteps: Sequence[int], like: Context) -> Tensor:
-        """The timesteps of a clip, all at once: (S, T), of which a row is a step's `timestep` in `predict`."""
+    def project_time(self, timesteps: Sequence[int], like: Context | Scene) -> Tensor:
+        """The timesteps of all steps at once: (S, T), of which a row is a step's `timestep` in `predict`."""
         return self.backbone.project_time(torch.tensor(timesteps, device=like.face.device), like.face)
 
     def predict(self, noisy: Tensor, timestep: Tensor, context: Context | Projected, *, inner: Inner | None = None) -> Tensor:

@@ -11,11 +11,11 @@ from torch import Tensor
 from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import Conditions, FaceMask, MotionFrames, ReferenceFeatures
-from .estimate import count_clips
 from .guidance import guided_by
 from .samplers import sample
 from .schedule import NoiseSchedule
 from .spool import ClipKeys, SpoolRun, weights_of
+from .voice import Voice
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,9 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
-    emo: anything with config, encode_reference, settle, move_face, encode_motion, prepare, project, project_time and predict,
-    on `device` in `dtype`; reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so a seed
-    means the same on every device.
+    emo: anything with config, encode_reference, settle, move_face, hear, encode_motion, prepare, project, project_time and
+    predict, on `device` in `dtype`; reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so
+    a seed means the same on every device.
     motion: the last frames of a video that this one continues.
     renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
     back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may
@@ -59,21 +59,22 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     schedule = NoiseSchedule(model)
     generator = torch.Generator().manual_seed(config.seed)
     shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
-    clips = count_clips(conditions.frames, model.clip_frames)
+    voice = Voice(emo, conditions, device=device, dtype=dtype)
+    timesteps, times = schedule.timesteps(config.steps), None
     before, read = motion.latents, None  # the motion frames of the next clip; what the reference net saw in the portrait
     scene = located = None  # what stays the same over the video, as long as the face mask does; that mask
     if keep is not None:
         keep.start()
         keys = ClipKeys(model, conditions.portrait, config, weights=keep.weights or weights_of(emo), reference=reference,
                         device=device, dtype=dtype, renewal="" if renew is None else keep.renewal, together=together)
-    for number in range(clips):
-        clip = conditions.clip(number * model.clip_frames, clip_frames=model.clip_frames, margin_frames=model.audio_margin_frames)
+    for number in range(voice.clips):
+        clip = voice.clip(number)
         # drawn for a clip that is found, too: clip k has the seed's k-th draw
         noise = model.noise_scale * config.noise_scale * torch.randn(shape, generator=generator)
         key = None if keep is None else keys.of(number, clip, before)
         latents = None if keep is None else keep.find(key)
         if latents is not None:
-            on_step(StepReport(number + 1, clips, config.steps, config.steps, latents, is_found=True))
+            on_step(StepReport(number + 1, voice.clips, config.steps, config.steps, latents, is_found=True))
         elif finished_only:
             return
         else:
@@ -82,17 +83,18 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                 if read is None:
                     read = _read_portrait(emo, conditions, reference, device, dtype)
                     scene = emo.settle(read, face)
+                    times = emo.project_time(timesteps, scene)
                 elif clip.face_mask is not located:
                     scene = emo.move_face(scene, face)
                 located = clip.face_mask
                 if before is not None:
                     before = before.to(device)
                 motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))
-                context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip)
+                context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip, tokens=voice.tokens_of(number))
             latents = sample(
-                guided_by(emo, context, config, schedule.timesteps(config.steps), together=together),
+                guided_by(emo, context, config, timesteps, times=times, together=together),
                 noise.to(device), schedule, sampler=config.sampler, steps=config.steps, generator=_clips_own(config.seed, number),
-                on_step=lambda step, clean: on_step(StepReport(number + 1, clips, step, config.steps, clean)))  # noqa: B023
+                on_step=lambda step, clean: on_step(StepReport(number + 1, voice.clips, step, config.steps, clean)))  # noqa: B023
             if keep is not None:
                 keep.save(key, latents)
         before = MotionFrames.last_of(latents, model.motion_frames).latents

@@ -23,20 +23,22 @@ def guided(emo: Emo, context: Context, *, audio: float, reference: float, mixed_
 
 
 def guided_by(emo: Emo, context: Context, config: SamplingConfig, timesteps: Sequence[int] = (), *,
-              together: bool = True) -> Predict:
+              times: Tensor | None = None, together: bool = True) -> Predict:
     """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and costs no evaluation of its own.
 
     With e(portrait, voice):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, v) - e(p, 0)). Two equal scales guide
     portrait and voice as one, as Hallo does: e(p, 0) falls out. mixed_identity: see there; only Hallo has identity tokens.
     timesteps: those of the steps, by which intervals of guidance and the deep cache are counted; a clip needs a call of its own.
+    times: these as `Emo.project_time` has them, if that was done before, for all clips.
     together: evaluate the halves as one batch, if it is of one portrait (B = 1): that takes more memory, and less time, because
     they share layers and fill a GPU better.
     """
     if config.reference_guidance != 1 and config.mixed_identity:
         context = mix_identity(context)
     order = {timestep: step for step, timestep in enumerate(timesteps)}
-    with torch.no_grad():
-        times = emo.project_time(timesteps, context).split(1) if order else ()
+    if times is None and order:
+        with torch.no_grad():
+            times = emo.project_time(timesteps, context)
     silent = context.without_audio()
     everyone = {"said": context, "silent": silent, "nobody": silent.without_reference()}
     together = together and len(context.audio) == 1
@@ -49,7 +51,7 @@ def guided_by(emo: Emo, context: Context, config: SamplingConfig, timesteps: Seq
         if wanted not in batches:
             contexts = [everyone[name] for name in wanted]
             batches[wanted] = [_Batch(emo.project(*some)) for some in ([contexts] if together else [[one] for one in contexts])]
-        t = times[step] if timestep in order else torch.full((len(noisy),), timestep, device=noisy.device)
+        t = times[step:step + 1] if timestep in order else torch.full((len(noisy),), timestep, device=noisy.device)
         noisy = noisy.to(context.face.dtype)  # the model may calculate in half precision, the sampler never does
         answers = [answer for batch in batches[wanted]
                    for answer in batch.ask(emo, noisy, t, step, config.deep_cache).float().split(len(noisy))]

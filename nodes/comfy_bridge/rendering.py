@@ -7,8 +7,8 @@ import time
 
 from ...emo_model.config import SamplingConfig
 from ...emo_model.models.emo import Emo
-from ...emo_model.sampling.clips import StepReport, count_clips, generate_clips
-from ...emo_model.sampling.estimate import estimate, frames_at_once, minutes_and_seconds
+from ...emo_model.sampling.clips import StepReport, generate_clips
+from ...emo_model.sampling.estimate import count_clips, estimate, frames_at_once, minutes_and_seconds
 from ...emo_model.sampling.guidance import evaluations
 from ...emo_model.sampling.spool import SpooledClips
 from ...emo_model.types import Conditions, MotionFrames, ReferenceFeatures

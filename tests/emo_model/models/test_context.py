@@ -188,8 +188,9 @@ def test_over_a_video_nothing_is_projected_more_often_than_it_changes(model, giv
     whole, _, _ = given(model.config)
     layer = model.backbone.mid_block
     block, temporal = layer.attentions[0].transformer_blocks[0], layer.motion_modules[0].transformer_blocks[0]
-    once = {"face locator": model.face_locator.conv_in}
-    per_clip = {"voice to tokens": model.audio_projection}
+    once = {"face locator": model.face_locator.conv_in, "voice to tokens": model.audio_projection,
+            "time": model.backbone.time_embedding}
+    per_clip = {}
     if model.config.identity_tokens:
         per_clip["voice to keys"] = layer.audio_modules[0].transformer_blocks[0].attn2_1.to_k
     else:

@@ -22,7 +22,7 @@ class Recorder:
 
     def __init__(self, config):
         self.config = config
-        self.portraits, self.motions, self.clips, self.masks, self.predictions = [], [], [], [], 0
+        self.portraits, self.motions, self.clips, self.masks, self.heard, self.predictions = [], [], [], [], [], 0
 
     def encode_reference(self, portrait, identity=None):
         self.portraits.append(portrait)
@@ -45,7 +45,12 @@ class Recorder:
         self.motions.append(motion.latents)
         return ReferenceFeatures()
 
-    def prepare(self, reference, motion, clip):
+    def hear(self, windows):
+        self.heard.append(len(windows))
+        return windows.flatten(3)
+
+    def prepare(self, reference, motion, clip, *, tokens):
+        assert torch.equal(tokens, clip.audio.flatten(3))  # its own
         self.clips.append(clip)
         return Context(reference, motion, clip.audio, clip.speed, clip.face_mask)
 
@@ -102,7 +107,7 @@ def test_a_mask_is_looked_at_once_as_long_as_it_holds(config, recorder, conditio
 def test_given_features_of_the_portrait_are_used_and_nothing_is_read(config, recorder, conditions, seeded):
     given = ReferenceFeatures({"a": seeded(1, 4, 8)})
     seen, prepare = [], recorder.prepare
-    recorder.prepare = lambda reference, motion, clip: seen.append(reference) or prepare(reference, motion, clip)
+    recorder.prepare = lambda reference, *others, **more: seen.append(reference) or prepare(reference, *others, **more)
     list(generate_clips(recorder, conditions(config, frames=4), config=PLAIN, reference=given))
     assert recorder.portraits == [] and torch.equal(seen[0].features["a"], given.features["a"])
 

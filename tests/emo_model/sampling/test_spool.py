@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from emo_model.config import SamplingConfig
-from emo_model.sampling.clips import count_clips, generate_clips
+from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.estimate import count_clips
 from emo_model.sampling.spool import ClipKeys, Spool, SpoolLimits, weights_of
 from emo_model.types import FaceMasks, MotionFrames, ReferenceFeatures, Speed
 
