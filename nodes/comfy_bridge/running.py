@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...emo_model.config import ModelConfig
+from ...emo_model.inputs.behind import InTurn
 from ...emo_model.inputs.media import VideoWriter
 
 ANIMATION_FPS = 12  # frames of the preview per second, at most
@@ -145,10 +146,11 @@ class _Animation:
 
 def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio: tuple[Tensor, int] | None, quality: int,
                 codec: str, hidden, last: Tensor | None = None) -> tuple[Path, str]:
-    """blocks of frames (F, H, W, 3) uint8 -> a new mp4 in the output folder: (path, subfolder). Holds one block in memory.
+    """blocks of frames (F, H, W, 3) uint8 -> a new mp4 in the output folder: (path, subfolder).
 
-    `hidden` has the workflow that is written into the file, and `last` the latents (1, C, n, h, w) of its last frames, unless
-    ComfyUI was started with --disable-metadata. Raises when the prefix leads out of the output folder.
+    A block is written while the next is made, so that two are in memory. `hidden` has the workflow that is written into the
+    file, and `last` the latents (1, C, n, h, w) of its last frames, unless ComfyUI was started with --disable-metadata. Raises
+    when the prefix leads out of the output folder.
     """
     blocks = iter(blocks)
     first = next(blocks)
@@ -157,9 +159,9 @@ def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio:
         prefix, folder_paths.get_output_directory(), width, height)
     path = Path(folder) / f"{name}_{counter:05}_.mp4"
     with VideoWriter(path, fps=fps, width=width, height=height, audio=audio, crf=quality, codec=codec,
-                     metadata=workflow_of(hidden)) as video:
+                     metadata=workflow_of(hidden)) as video, InTurn() as turn:
         for block in itertools.chain([first], blocks):
-            video.write(block)
+            turn.do(video.write, block)
         video.last = None if args.disable_metadata else last
     return path, subfolder
 

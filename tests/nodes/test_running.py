@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
 from fractions import Fraction
 
 import av
@@ -185,6 +187,39 @@ def test_latents_are_decoded_and_written_a_few_at_a_time_in_order(pack, folders)
     assert sizes == [16, 16, 5]
     frames, *_ = streams(folders.output / "blocks_00001_.mp4")
     assert [frame.mean() / 255 for frame in frames] == pytest.approx(latent["samples"][:, 0, 0, 0].tolist(), abs=0.01)
+
+
+def test_a_block_is_written_while_the_next_is_decoded(pack, folders, monkeypatch):
+    decoding, waited = threading.Event(), []
+    writer = pack["emo_model.inputs.media"].VideoWriter
+    write = writer.write
+
+    def slowly(self, frames):
+        waited.append(decoding.wait(timeout=20))  # the first block ends no sooner than the second begins
+        write(self, frames)
+
+    class Grey:
+        asked = 0
+
+        def decode(self, samples):
+            self.asked += 1
+            if self.asked == 2:
+                decoding.set()
+            return samples[:, :1, :1, :1].expand(-1, 32, 32, 3)
+
+    monkeypatch.setattr(writer, "write", slowly)
+    pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="behind", latent={"samples": torch.zeros(40, 4, 4, 4)},
+             vae=Grey())
+    assert waited == [True] * 3 and len(streams(folders.output / "behind_00001_.mp4")[0]) == 40
+
+
+def test_a_full_disk_is_told_while_a_video_is_written(pack, monkeypatch):
+    def full(self, frames):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pack["emo_model.inputs.media"].VideoWriter, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="full", images=torch.rand(40, 32, 32, 3))
 
 
 def test_pictures_of_odd_size_become_a_silent_video_at_a_broken_rate(pack, folders):
