@@ -455,22 +455,34 @@ def storage(bench: Bench, frames: int) -> list[Row]:
 
 
 def length(bench: Bench, seconds: int) -> list[Row]:
-    """One long video against as many of one second each, in turns; of one step, for it is the growth that counts."""
+    """One long video against as many of one second each, and when their first clips are there, in turns.
+
+    Of one step, for it is the growth that counts.
+    """
     sampling, clip = replace(bench.plain, steps=1), bench.config.clip_frames
     second = -(-round(bench.config.fps) // clip) * clip
-    shape = f"{seconds * second}x{bench.config.image_size}x{bench.config.image_size}"
-    dtype = str(bench.dtype).removeprefix("torch.")
-    runs = {f"{seconds} times 1 s": [second] * seconds, f"{seconds} s": [seconds * second]}
+    short, long = [second] * seconds, [seconds * second]
+
+    def videos(many: list[int]) -> None:
+        for frames in many:
+            bench.video(sampling, frames)
+
+    def first_clip(of: int) -> None:
+        next(generate_clips(bench.emo, bench.conditions(of), config=sampling, device=bench.device, dtype=bench.dtype))
+
+    runs = {f"{seconds} times 1 s": (videos, short, sum(short)), f"{seconds} s": (videos, long, sum(long)),
+            "first clip of 1 s": (first_clip, second, clip), f"first clip of {seconds} s": (first_clip, sum(long), clip)}
     best = dict.fromkeys(runs, float("inf"))
     bench.video(sampling, second)
     for _ in range(bench.repeat):
-        for name, videos in runs.items():
+        for name, (run, given, frames) in runs.items():
             began = bench.clock()
-            for frames in videos:
-                bench.video(sampling, frames)
-            best[name] = min(best[name], (bench.clock() - began) / (second * seconds))
-    baseline = next(iter(runs))
-    return [Row("length", name, baseline, shape, dtype, 1, "", each, each / best[baseline]) for name, each in best.items()]
+            run(given)
+            best[name] = min(best[name], (bench.clock() - began) / frames)
+    names, size, dtype = list(runs), bench.config.image_size, str(bench.dtype).removeprefix("torch.")
+    return [Row("length" if run is videos else "first clip", name, names[0 if run is videos else 2], f"{frames}x{size}x{size}",
+                dtype, 1, "", best[name], best[name] / best[names[0 if run is videos else 2]])
+            for name, (run, _, frames) in runs.items()]
 
 
 # ---- telling ---------------------------------------------------------------------------------------------------------

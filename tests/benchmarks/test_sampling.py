@@ -28,7 +28,8 @@ def test_one_command_measures_every_saving_against_a_named_baseline(benchmark, t
     benchmark.main(["--preset", "test", "--repeat", "1", "--clips", "1", "--steps", "2", "--seconds", "2", "--device", "cpu",
                     "--sections", "savings", "length", "--json", str(file)])
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    assert [row["name"] for row in rows] == [*benchmark.SAVINGS, "2 times 1 s", "2 s"]
+    assert [row["name"] for row in rows] == [*benchmark.SAVINGS, "2 times 1 s", "2 s", "first clip of 1 s", "first clip of 2 s"]
+    assert all(row["seconds_per_frame"] > 0 for row in rows)
     savings = rows[:len(benchmark.SAVINGS)]
     assert savings[0]["ratio"] == 1 and all(row["difference"] <= 1e-5 and row["tflop_per_frame"] > 0 for row in savings)
     assert savings[-1]["tflop_per_frame"] < savings[0]["tflop_per_frame"]
