@@ -65,6 +65,11 @@ WIRES = (("EMO Reference Encoder", "model", "Load EMO Model", "model"),
          ("EMO Video Combine", "clips", "EMO Sampler", "clips"), ("EMO Video Combine", "vae", "Load EMO Model", "vae"),
          ("EMO Video Combine", "audio", "EMO Audio Encoder", "audio"))
 """(node, input, node, output)"""
+INSIDE = ("EmoReferenceEncoder", "EmoAudioEncoder", "EmoSampler")
+SELECT = """types => { const canvas = window.app.canvas;
+    canvas.deselectAll();
+    canvas.selectItems(window.app.graph._nodes.filter(n => types.includes(n.type)));
+    canvas.canvas.focus(); }"""
 FILE_OF_VIDEO = """async () => {
     const video = document.querySelector('video'), reply = await fetch(video.currentSrc || video.querySelector('source').src);
     let text = '';
@@ -103,6 +108,16 @@ def page(tmp_path_factory):
 
 def shipped() -> dict:
     return json.loads((ROOT / "workflows" / "talking_portrait.json").read_text(encoding="utf-8"))
+
+
+def shipped_on_the_tiny_model() -> dict:
+    workflow = shipped()
+    for node in workflow["nodes"]:
+        if node["type"] == "EmoLoadModel":
+            node["widgets_values"] = ["tiny.safetensors"]
+        if node["type"] == "EmoSampler":
+            node["widgets_values"][2] = 1
+    return workflow
 
 
 def drop(page, data: bytes, name: str, *, nodes: int) -> None:
@@ -181,13 +196,25 @@ def test_nodes_found_by_name_and_wired_with_the_mouse_make_a_video_that_plays(pa
     press_run_and_play(page)
 
 
+def test_nodes_put_into_a_subgraph_make_a_video_that_gives_the_subgraph_back(page):
+    """The way of many shared workflows: what belongs together is one node, and the nodes in it have numbers such as 9:4."""
+    workflow = shipped_on_the_tiny_model()
+    drop(page, json.dumps(workflow).encode(), "tiny.json", nodes=len(workflow["nodes"]))
+    page.evaluate(SELECT, INSIDE)
+    page.locator("#graph-canvas").press("Control+Shift+E")
+    page.wait_for_function("count => window.app.graph._nodes.length === count", arg=len(workflow["nodes"]) - len(INSIDE) + 1)
+    queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    assert sorted(node["class_type"] for number, node in queued.items() if ":" in number) == sorted(INSIDE)
+    press_run_and_play(page)
+
+    written = page.evaluate(FILE_OF_VIDEO)
+    drop(page, base64.b64decode(written), "EMO_00001_.mp4", nodes=len(workflow["nodes"]) - len(INSIDE) + 1)
+    assert page.evaluate(PROBLEMS) == []
+    assert page.evaluate("async () => (await window.app.graphToPrompt()).output") == queued
+
+
 def test_run_is_pressed_and_the_video_plays_and_gives_its_workflow_back(page):
-    workflow = shipped()
-    for node in workflow["nodes"]:
-        if node["type"] == "EmoLoadModel":
-            node["widgets_values"] = ["tiny.safetensors"]
-        if node["type"] == "EmoSampler":
-            node["widgets_values"][2] = 1
+    workflow = shipped_on_the_tiny_model()
     drop(page, json.dumps(workflow).encode(), "tiny.json", nodes=len(workflow["nodes"]))
     press_run_and_play(page)
 
