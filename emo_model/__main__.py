@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .config import SamplingConfig
 from .inputs import face, media, vae
 from .inputs.audio import SoundFile, hear_in_time
 from .inputs.behind import Behind
+from .inputs.whole import WholePicture
 from .models.compiling import compile_blocks
 from .models.graphs import record_steps
 from .sampling.clips import StepReport, generate_clips
@@ -36,13 +38,15 @@ log = logging.getLogger("emo")
 
 
 def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
-         fit: str = "crop", device: str = "cpu", clips: Path | None = None, finished_only: bool = False, codec: str = "aac",
-         compiled: bool = False, recorded: bool = False, progress: bool = True) -> dict:
+         fit: str = "crop", box: Sequence[float] | None = None, whole: bool = False, device: str = "cpu",
+         clips: Path | None = None, finished_only: bool = False, codec: str = "aac", compiled: bool = False,
+         recorded: bool = False, progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
     That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until it
     was there), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    compiled: compile the networks first, which pays in long videos. recorded: replay steps as CUDA graphs.
+    box: left, top, right, bottom of the face, as parts of the picture; the square is cut around it. whole: put it back into the
+    whole picture. compiled: compile the networks first, which pays in long videos. recorded: replay steps as CUDA graphs.
     clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
     a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the readers do; when the run is
     stopped, a playable video of what is done stands beside `out`.
@@ -62,7 +66,10 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
         part.to(memory_format=torch.channels_last)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
     recorded = recorded and record_steps(bundle.emo, device=device)
-    pixels, fitted = face.fit_picture(media.read_picture(portrait), config.image_size, fit)
+    picture = media.read_picture(portrait)
+    high, wide = picture.shape[-2:]
+    edges = None if box is None else [edge * length for edge, length in zip(box, (wide, high, wide, high), strict=True)]
+    pixels, fitted = face.fit_picture(picture, config.image_size, fit, edges)
     log.info("%s", fitted.says)
     sound = SoundFile(voice)
     if not sound.samples:
@@ -91,10 +98,11 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
 
     frames, first = 0, 0.0
     try:
-        with bar, media.VideoWriter(out, fps=audio.fps, width=config.image_size, height=config.image_size, audio=sound,
-                                    codec=codec) as video:
+        size = (wide, high) if whole else (config.image_size, config.image_size)
+        with bar, media.VideoWriter(out, fps=audio.fps, width=size[0], height=size[1], audio=sound, codec=codec) as video:
+            write = WholePicture(picture, fitted).writing(video.write) if whole else video.write
             try:
-                with Behind(bundle.autoencoder, video, config, device=device) as behind:
+                with Behind(bundle.autoencoder, write, config, device=device) as behind:
                     for latents in generate_clips(bundle.emo, conditions, finished_only=finished_only, on_step=on_step, **how):
                         first = first or time.monotonic() - began
                         behind.put(latents)
@@ -183,6 +191,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     parser.add_argument("--fit", choices=face.FITS, default="crop", help="cut the picture to a square, or pad it (%(default)s)")
+    parser.add_argument("--face", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+                        help="where the face is, as parts of the picture (0 to 1): the square is cut around it, twice as large")
+    parser.add_argument("--whole-picture", action="store_true",
+                        help="put the square back into the whole picture, which stays still around it")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)")
     parser.add_argument("--compile", action="store_true",
                         help="compile the networks first: minutes for the first clip, less time for "
@@ -213,8 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only makes a video of kept clips, and --no-clips keeps none; leave one of them out")
         said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
-                    fit=chosen.fit, device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
-                    compiled=chosen.compile, recorded=chosen.cuda_graphs)
+                    fit=chosen.fit, box=chosen.face, whole=chosen.whole_picture, device=chosen.device, clips=clips,
+                    finished_only=chosen.finished_only, codec=chosen.sound, compiled=chosen.compile, recorded=chosen.cuda_graphs)
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2

@@ -45,7 +45,8 @@ class Fit:
         """One sentence for the log and the node."""
         if (self.width, self.height) == (self.size, self.size):
             return f"Portrait {self.width}x{self.height}, used as it is."
-        how = "cut to" if self.side <= min(self.width, self.height) else "padded to"
+        is_inside = (0 <= self.left <= self.width - self.side) and (0 <= self.top <= self.height - self.side)
+        how = "cut to" if is_inside else "padded to"
         return (f"Portrait {self.width}x{self.height} {how} a square of {self.side} pixels at ({self.left}, {self.top}), "
                 f"scaled to {self.size}x{self.size}.")
 

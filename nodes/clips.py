@@ -10,7 +10,7 @@ from ..emo_model.inputs.media import last_frames
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import MotionFrames
 from . import comfy_bridge, conversions
-from .custom_types import ClipsType, EmoModelType, MotionType
+from .custom_types import ClipsType, EmoModelType, MotionType, Reference, ReferenceType
 
 
 class EmoClipsToLatent(io.ComfyNode):
@@ -51,12 +51,15 @@ class EmoContinueFrom(io.ComfyNode):
                 io.Image.Input("images", optional=True,
                                tooltip="The frames of a video as pictures, with 'vae'; the last ones count."),
                 io.Vae.Input("vae", optional=True, tooltip="Encodes the frames of 'video' or 'images'; from Load EMO Model."),
+                ReferenceType.Input("reference", optional=True,
+                                    tooltip="From EMO Reference Encoder, where 'video' or 'images' show the whole picture around "
+                                            "the square. Nothing connected: they show the square alone."),
             ],
             outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")])
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, clips: SpooledClips | None = None, video=None, images=None,
-                vae=None) -> io.NodeOutput:
+                vae=None, reference: Reference | None = None) -> io.NodeOutput:
         count = model.config.motion_frames
         conversions.check_one_given({"clips": clips, "video": video, "images": images}, "Nothing to continue from")
         if clips is not None:
@@ -65,7 +68,7 @@ class EmoContinueFrom(io.ComfyNode):
         if vae is None:
             raise ValueError("The frames must be encoded: connect 'vae' to the output of 'Load EMO Model'.")
         frames, carried = (images[-count:], None) if video is None else _end_of(video, count)
-        pictures = conversions.fitted_frames(frames, model.config, count)
+        pictures = conversions.fitted_frames(frames, model.config, count, None if reference is None else reference.portrait.fit)
         if carried is not None and comfy_bridge.shows(vae, carried, pictures, model.config):
             return io.NodeOutput(MotionFrames(carried))
         latents = comfy_bridge.latents_of_frames(vae, pictures, model.config)

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..emo_model.config import ModelConfig
-from ..emo_model.inputs.face import fit_mask, fit_picture
+from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
 from ..emo_model.inputs.vae import to_raw, to_scaled
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed
@@ -62,23 +62,38 @@ def fitted_mask(mask: Tensor | None, fit: Fit, *, name: str = "mask") -> FaceMas
     """MASK (1, H, W) of the original picture, at any scale, or of the fitted one -> FaceMask. name: of the input, for errors."""
     if mask is None:
         raise ValueError("Mode 'mask' needs a mask. Connect one to 'mask', or set 'mode' to 'box' or 'whole picture'.")
+    mask = _painted(mask, name, "or set 'mode' to 'box' or 'whole picture'" if name == "mask" else f"or disconnect '{name}'")
+    if tuple(mask.shape[-2:]) == (fit.size, fit.size) != (fit.height, fit.width):
+        return FaceMask(mask.clamp(0, 1))  # made from the fitted picture that the reference encoder puts out
+    return fit_mask(_over_picture(mask, fit.width, fit.height), fit)
+
+
+def box_of_face(mask: Tensor, picture: Tensor) -> tuple[int, int, int, int]:
+    """MASK (1, H, W) at any scale over a picture (1, 3, H, W) -> the box around it: left, top, right, bottom in pixels."""
+    painted = _painted(mask, "face", "or disconnect 'face'")
+    return box_of(_over_picture(painted, picture.shape[-1], picture.shape[-2]))
+
+
+def _painted(mask: Tensor, name: str, instead: str) -> Tensor:
+    """MASK of input `name` -> (1, 1, H, W) float. Raises ValueError, with what to do `instead`, if nothing is painted."""
     mask = mask.float().cpu().reshape(-1, 1, *mask.shape[-2:])
     if len(mask) != 1:
         raise ValueError(f"'{name}' holds {len(mask)} masks, but one portrait has one. Pick one of them first.")
     height, width = mask.shape[-2:]
     if not mask.any():
         no_alpha = ": 'Load Image' gives such a mask when the picture has no transparency" if width == height == 64 else ""
-        instead = ("Paint the mouth with 'Open in MaskEditor' on 'Load Image', or disconnect 'lips'." if name == "lips" else
-                   "Paint the face with 'Open in MaskEditor' on 'Load Image', or set 'mode' to 'box' or 'whole picture'.")
-        raise ValueError(f"The mask ({width}x{height}) at '{name}' is empty{no_alpha}. {instead}")
-    if (width, height) == (fit.size, fit.size) != (fit.width, fit.height):
-        return FaceMask(mask.clamp(0, 1))  # made from the fitted picture that the reference encoder puts out
-    if abs(width * fit.height - height * fit.width) > max(width, height, fit.width, fit.height):  # another shape, beyond rounding
-        raise ValueError(f"The mask is {width}x{height}, but the portrait was {fit.width}x{fit.height}. "
+        raise ValueError(f"The mask ({width}x{height}) at '{name}' is empty{no_alpha}. Paint the "
+                         f"{'mouth' if name == 'lips' else 'face'} with 'Open in MaskEditor' on 'Load Image', {instead}.")
+    return mask
+
+
+def _over_picture(mask: Tensor, wide: int, high: int) -> Tensor:
+    """A mask (1, 1, H, W) at the size of its picture. Raises ValueError if it is of another shape."""
+    height, width = mask.shape[-2:]
+    if abs(width * high - height * wide) > max(width, height, wide, high):  # beyond rounding
+        raise ValueError(f"The mask is {width}x{height}, but the portrait was {wide}x{high}. "
                          "Connect the mask of the same picture, before any cropping.")
-    if (width, height) != (fit.width, fit.height):
-        mask = F.interpolate(mask, size=(fit.height, fit.width), mode="bilinear")
-    return fit_mask(mask, fit)
+    return mask if (width, height) == (wide, high) else F.interpolate(mask, size=(high, wide), mode="bilinear")
 
 
 def box_of_original(box: dict | list, fit: Fit) -> tuple[float, float, float, float]:
@@ -240,11 +255,16 @@ def picture_of(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).float() / 255
 
 
-def fitted_frames(frames: Tensor, config: ModelConfig, count: int) -> Tensor:
-    """IMAGE (F, H, W, C) -> IMAGE (count, size, size, 3), cut to the model's square where it is another size."""
+def fitted_frames(frames: Tensor, config: ModelConfig, count: int, fit: Fit | None = None) -> Tensor:
+    """IMAGE (F, H, W, C) -> IMAGE (count, size, size, 3), cut to the model's square where it is another size.
+
+    fit: of the portrait that was put back into its whole picture; None: frames of the square.
+    """
     if len(frames) < count:
         raise ValueError(f"The video has {len(frames)} frames, and {count} are needed to continue it.")
     pixels = rearrange(_colour(frames).float().clamp(0, 1) * 2 - 1, "b h w c -> b c h w")
+    if fit is not None:  # files have an even number of rows and columns
+        return images(apply_fit(pixels[..., :fit.height, :fit.width], fit))
     return images(torch.cat([fit_picture(one[None], config.image_size)[0] for one in pixels]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..emo_model.types import Portrait, ReferenceFeatures
 
@@ -38,7 +39,8 @@ BoundingBoxType = io.Custom("BOUNDING_BOX")
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The portrait and what the reference net read in it."""
+    """The portrait and what the reference net read in it; picture: (1, 3, H, W) in [-1, 1], which it was cut from."""
 
     portrait: Portrait
     features: ReferenceFeatures
+    picture: Tensor

@@ -29,6 +29,9 @@ class EmoReferenceEncoder(io.ComfyNode):
                 io.Image.Input("image", optional=True,
                                tooltip="One picture with one face, of any size in pixels. "
                                        "Nothing connected: the portrait that comes with this pack."),
+                io.Mask.Input("face", optional=True,
+                              tooltip="White over the face in 'image', for large pictures: the square is cut around it, twice as "
+                                      "large. Nothing connected: 'fit' decides alone."),
             ],
             outputs=[
                 ReferenceType.Output(display_name="reference", tooltip="The portrait as the model knows it."),
@@ -41,11 +44,12 @@ class EmoReferenceEncoder(io.ComfyNode):
         return conversions.not_listed(fit, FITS, "a way to fit a picture") or True
 
     @classmethod
-    def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=shipped.UNCONNECTED) -> io.NodeOutput:
+    def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=shipped.UNCONNECTED, face=None) -> io.NodeOutput:
         conversions.check_listed(fit, FITS, "a way to fit a picture")
         conversions.check_came("image", image)
         whole = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
-        pixels, how = fit_picture(whole, model.config.image_size, mode=fit)
+        around = None if face is None else conversions.box_of_face(face, whole)
+        pixels, how = fit_picture(whole, model.config.image_size, fit, around)
         identity, said = None, how.says
         if model.config.identity_tokens:
             try:
@@ -55,5 +59,5 @@ class EmoReferenceEncoder(io.ComfyNode):
         comfy_bridge.tell(cls.hidden, said)
         picture = comfy_bridge.keep(conversions.images(pixels))
         latents = to_scaled(comfy_bridge.encode_picture(vae, picture, model.config), model.config)
-        reference = Reference(Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity))
+        reference = Reference(Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity), whole)
         return io.NodeOutput(reference, picture, ui=ui.PreviewImage(picture, cls=cls))

@@ -8,9 +8,10 @@ from comfy_api.latest import InputImpl, io, ui
 
 from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.media import SOUND_CODECS
+from ..emo_model.inputs.whole import WholePicture
 from ..emo_model.sampling.spool import SpooledClips
 from . import comfy_bridge, conversions
-from .custom_types import ClipsType
+from .custom_types import ClipsType, Reference, ReferenceType
 
 BLOCK = 16  # frames decoded and written at a time: memory does not grow with the length of the video
 
@@ -47,6 +48,9 @@ class EmoVideoCombine(io.ComfyNode):
                                tooltip="How the sound is stored: 'aac' plays everywhere, 'flac' keeps every sample to the bit "
                                        "and is larger. What AAC cannot have becomes FLAC by itself: 7 or 8 channels, rates such "
                                        "as 192 kHz."),
+                ReferenceType.Input("reference", optional=True,
+                                    tooltip="From EMO Reference Encoder: puts the square back into the whole picture that it was "
+                                            "cut from, at that picture's size. Nothing connected: the square alone."),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
@@ -59,7 +63,8 @@ class EmoVideoCombine(io.ComfyNode):
 
     @classmethod
     def execute(cls, fps: float, quality: int, filename_prefix: str, latent=None, vae=None, images=None, audio=None,
-                clips: SpooledClips | None = None, sound: str = SOUND_CODECS[0]) -> io.NodeOutput:
+                clips: SpooledClips | None = None, sound: str = SOUND_CODECS[0],
+                reference: Reference | None = None) -> io.NodeOutput:
         conversions.check_listed(sound, SOUND_CODECS, "a way to store sound")
         count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
         fps = fps if clips is None else clips.fps
@@ -67,12 +72,14 @@ class EmoVideoCombine(io.ComfyNode):
         heard = None if audio is None else conversions.one_sound(audio)
         if said := conversions.of_equal_length(heard, count, fps):
             comfy_bridge.tell(cls.hidden, said)
+        whole = None if reference is None else WholePicture(reference.picture, reference.portrait.fit)
         progress = comfy_bridge.Progress(count)
 
         def blocks() -> Iterator:
             done = 0
             for block in frames:
-                yield conversions.frame_bytes(block if images is not None else comfy_bridge.decode(vae, block))
+                pictures = conversions.frame_bytes(block if images is not None else comfy_bridge.decode(vae, block))
+                yield from [pictures] if whole is None else whole.around(pictures)
                 done += len(block)
                 progress.update(done)
 

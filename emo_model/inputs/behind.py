@@ -6,12 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import ModelConfig
 from . import vae
-from .media import VideoWriter, to_uint8
+from .media import to_uint8
 
 
 class InTurn:
@@ -43,28 +44,28 @@ class InTurn:
 
 
 class Behind(InTurn):
-    """`with Behind(...) as behind: behind.put(clip)`: clips go to the video in a thread.
+    """`with Behind(...) as behind: behind.put(clip)`: clips are decoded, and their frames (F, H, W, 3) uint8 written in a thread.
 
     On a GPU they are decoded there too, on a stream of its own beside the sampler's; on a CPU, where both would take turns, only
     encoding and writing lie in the thread.
     """
 
-    def __init__(self, decoder: vae.Vae, video: VideoWriter, config: ModelConfig, *, device: torch.device | str):
+    def __init__(self, decoder: vae.Vae, write: Callable[[np.ndarray], None], config: ModelConfig, *, device: torch.device | str):
         super().__init__()
-        self.decoder, self.video, self.config = decoder, video, config
+        self.decoder, self.write, self.config = decoder, write, config
         self.stream = torch.cuda.Stream(device) if torch.device(device).type == "cuda" else None
 
     def put(self, clip: Tensor) -> None:
         """clip (1, C, F, h, w) scaled latents."""
         self.before()  # or decoded clips would pile up
         if self.stream is None:
-            self.do(self.video.write, self._decoded(clip))
+            self.do(self.write, self._decoded(clip))
         else:
             made = torch.cuda.Event()
             made.record()
             self.do(self._on_stream, clip, made)
 
-    def _decoded(self, clip: Tensor):
+    def _decoded(self, clip: Tensor) -> np.ndarray:
         return to_uint8(vae.decode(self.decoder, clip[0].transpose(0, 1), self.config))
 
     def _on_stream(self, clip: Tensor, made: torch.cuda.Event) -> None:
@@ -72,4 +73,4 @@ class Behind(InTurn):
             self.stream.wait_event(made)
             clip.record_stream(self.stream)
             frames = self._decoded(clip)
-        self.video.write(frames)
+        self.write(frames)

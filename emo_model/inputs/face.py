@@ -9,23 +9,53 @@ from torch import Tensor
 from ..types import FaceMask, Fit
 
 FITS = ("crop", "pad")
+FACE_IN_SQUARE = (0.5, 0.5, 0.58)  # how much of the square a face takes, and where its middle is: of the drawn heads, on average
 
 
-def square_fit(width: int, height: int, size: int, mode: str = "crop") -> Fit:
+def square_fit(width: int, height: int, size: int, mode: str = "crop",
+               face: tuple[float, float, float, float] | None = None) -> Fit:
     """The square of a picture that the model sees.
 
     crop: the largest square inside, in the middle of a wide picture and a third down a tall one, where faces are.
-    pad: the smallest square around, the picture in its middle. Raises ValueError for an unknown mode or an empty picture.
+    pad: the smallest square around, the picture in its middle.
+    face: left, top, right, bottom of a face in pixels; the square is then cut around it, as much larger as the model is used to;
+    with 'crop' it stays inside the picture. Raises ValueError for an unknown mode, an empty picture or an empty box.
     """
     if mode not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, got '{mode}'")
     if width < 1 or height < 1:
         raise ValueError(f"the portrait is empty ({width}x{height} pixels); choose another picture")
+    if face is not None:
+        return _around_face(width, height, size, face, stays_inside=mode == "crop")
     if mode == "crop":
         side = min(width, height)
         return Fit(width, height, (width - side) // 2, (height - side) // 3, side, size)
     side = max(width, height)
     return Fit(width, height, -((side - width) // 2), -((side - height) // 2), side, size)
+
+
+def _around_face(width: int, height: int, size: int, face: tuple[float, float, float, float], *, stays_inside: bool) -> Fit:
+    x0, y0, x1, y1 = face
+    if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
+        raise ValueError(f"the face box {tuple(round(edge) for edge in face)} is empty or outside of the picture of "
+                         f"{width}x{height} pixels; give left, top, right, bottom")
+    share, middle_x, middle_y = FACE_IN_SQUARE
+    side = max(1, round(max(x1 - x0, y1 - y0) / share))
+    if stays_inside:
+        side = min(side, width, height)
+    left, top = round((x0 + x1) / 2 - middle_x * side), round((y0 + y1) / 2 - middle_y * side)
+    if stays_inside:
+        left, top = min(max(left, 0), width - side), min(max(top, 0), height - side)
+    return Fit(width, height, left, top, side, size)
+
+
+def box_of(mask: Tensor) -> tuple[int, int, int, int]:
+    """The box left, top, right, bottom around what is white in a mask (1, 1, H, W). Raises ValueError if nothing is."""
+    white = mask[0, 0] > 0.5
+    if not white.any():
+        raise ValueError("the face mask is empty; paint it over the face")
+    rows, columns = white.any(1).nonzero().flatten(), white.any(0).nonzero().flatten()
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def apply_fit(picture: Tensor, fit: Fit, *, padding: str = "border") -> Tensor:
@@ -46,9 +76,10 @@ def apply_fit(picture: Tensor, fit: Fit, *, padding: str = "border") -> Tensor:
     return F.interpolate(inside, size=(fit.size, fit.size), mode="bicubic", align_corners=False, antialias=True)
 
 
-def fit_picture(pixels: Tensor, size: int, mode: str = "crop") -> tuple[Tensor, Fit]:
-    """pixels (B, 3, H, W) in [-1, 1] of any size -> (B, 3, size, size) in [-1, 1], and how it was fitted."""
-    fit = square_fit(pixels.shape[-1], pixels.shape[-2], size, mode)
+def fit_picture(pixels: Tensor, size: int, mode: str = "crop",
+                face: tuple[float, float, float, float] | None = None) -> tuple[Tensor, Fit]:
+    """pixels (B, 3, H, W) in [-1, 1] of any size -> (B, 3, size, size) in [-1, 1], and how it was fitted (see `square_fit`)."""
+    fit = square_fit(pixels.shape[-1], pixels.shape[-2], size, mode, face)
     return apply_fit(pixels, fit).clamp(-1, 1), fit
 
 

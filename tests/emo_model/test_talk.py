@@ -111,7 +111,7 @@ def test_every_option_changes_the_video(folder):
 
     options = [("--audio-guidance-end", "0.5"), ("--deep-cache", "4"), ("--sampler", "lcm"), ("--steps", "3"),
                ("--sampler", "dpmpp_2m"), ("--guidance", "3"), ("--reference-guidance", "2"), ("--head-speed", "60"),
-               ("--fit", "pad")]
+               ("--fit", "pad"), ("--face", "0.3", "0.3", "0.5", "0.5"), ("--whole-picture",)]
     videos = {(): video("--steps", "4")} | {option: video("--steps", "4", *option) for option in options}
     assert len(set(videos.values())) == 1 + len(options)
 
@@ -127,6 +127,16 @@ def test_the_video_carries_the_latents_of_its_last_frames(folder, bundle, second
     for picture, number in zip(shown, range(len(frames) - carried, len(frames)), strict=True):
         off = np.abs(frames.astype(int) - picture).mean((1, 2, 3))  # the codec blurs what random weights draw
         assert off.argmin() == number
+
+
+def test_the_whole_picture_moves_where_its_face_is_and_stays_still_around(folder):
+    picture = np.random.default_rng(0).integers(0, 255, (9, 12, 3), dtype=np.uint8).repeat(20, 0).repeat(20, 1)
+    Image.fromarray(picture).save("large.png")
+    assert main(["large.png", *COMMAND[1:], "--face", "0.6", "0.4", "0.8", "0.6", "--whole-picture"]) == 0
+    frames = read_video("talk.mp4")[0].astype(int)  # the square of 96 begins at 120, 34
+    assert frames.shape[1:] == (180, 240, 3)
+    moves = np.abs(frames - picture).mean((0, 3))
+    assert moves[60:110, 140:195].mean() > 10 * moves[:, :110].mean() and moves[:, :110].mean() < 5  # what a codec changes
 
 
 def test_another_frame_rate_makes_as_many_frames_as_the_sound_needs(folder, capsys):
@@ -152,6 +162,7 @@ def test_the_shortest_sound_makes_one_frame(folder):
     (["face.png", "voice.wav", "--steps", "2000"], "steps must be 1 to 1000, got 2000"),
     (["face.png", "voice.wav", "--guidance", "nan"], "audio_guidance must be a number >= 0, got nan"),
     (["face.png", "voice.wav", "--fps", "0"], "--fps must be 1 to 120, got 0"),
+    (["face.png", "voice.wav", "--face", "0.5", "0", "0.4", "1"], "the face box (45, 0, 36, 61) is empty or outside"),
     (["face.png", "voice.wav", "--device", "cuda:7"], "device 'cuda:7' cannot be used here"),
     (["face.png", "voice.wav", "--device", "toaster"], "device 'toaster' cannot be used here"),
     (["face.png", "voice.wav", "-o", "talk.docx"], "talk.docx"),

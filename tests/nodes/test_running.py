@@ -189,6 +189,38 @@ def test_latents_are_decoded_and_written_a_few_at_a_time_in_order(pack, folders)
     assert [frame.mean() / 255 for frame in frames] == pytest.approx(latent["samples"][:, 0, 0, 0].tolist(), abs=0.01)
 
 
+def large(pack, tiny, **inputs):
+    """(reference, the fitted picture) of a wide picture with a mask around (30, 20)."""
+    cells = torch.rand(1, 5, 9, 1, generator=torch.Generator().manual_seed(5))  # large and grey: codecs keep such pictures
+    image = cells.repeat_interleave(10, 1).repeat_interleave(10, 2).repeat(1, 1, 1, 3)
+    mask = torch.zeros(1, 50, 90)
+    mask[:, 14:26, 24:36] = 1
+    return image, pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, **{
+        "fit": "crop", "image": image, "face": mask, **inputs}).result
+
+
+def test_the_square_is_cut_around_the_face_and_put_back_into_the_whole_picture(pack, tiny, sample, voice, folders):
+    image, (reference, picture) = large(pack, tiny)
+    fit = reference.portrait.fit
+    assert (fit.left, fit.top, fit.side) == (18, 6, 24) and picture.shape == (1, 32, 32, 3)
+    clips = sample(reference=reference)
+    path = pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix="whole", clips=clips, vae=tiny.vae, audio=voice,
+                    reference=reference).result[0].get_stream_source()
+    frames, *_ = streams(path)
+    assert len(frames) == clips.frames and frames[0].shape == (50, 90, 3)
+    moves = torch.stack([torch.from_numpy(frame) for frame in frames]).float().sub(image * 255).abs().mean((0, 3))
+    assert moves[10:26, 22:38].mean() > 3 * moves[:, 50:].mean()
+    video = pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, reference=reference,
+                     video=pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix="whole", clips=clips, vae=tiny.vae,
+                                    reference=reference).result[0]).result[0]
+    assert video.latents.shape == clips.last(2).shape
+
+
+def test_a_face_that_nobody_painted_is_told(pack, tiny):
+    with pytest.raises(ValueError, match="at 'face' is empty.*transparency.*Paint the face.*disconnect 'face'"):
+        large(pack, tiny, face=torch.zeros(1, 64, 64))
+
+
 def test_a_block_is_written_while_the_next_is_decoded(pack, folders, monkeypatch):
     decoding, waited = threading.Event(), []
     writer = pack["emo_model.inputs.media"].VideoWriter

@@ -10,16 +10,17 @@ from comfyui_server import ROOT
 
 INPUTS = {  # widgets in the order in which workflows store them: never reorder, append optional ones at the end
     "EmoLoadModel": ["model_name", "compile", "cuda_graphs"],
-    "EmoReferenceEncoder": ["model", "vae", "fit", "image"],
+    "EmoReferenceEncoder": ["model", "vae", "fit", "image", "face"],
     "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model", "mix"],
     "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips",
                            "before", "from_second"],
     "EmoHeadSpeed": ["speed", "curve"],
     "EmoSampler": ["model", "reference", "audio_features", "seed", "steps", "sampler", "audio_guidance", "reference_guidance",
                    "face_mask", "speed", "vae", "motion", "render", "options"],
-    "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio", "clips", "sound"],
+    "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio", "clips", "sound",
+                        "reference"],
     "EmoClipsToLatent": ["clips"],
-    "EmoContinueFrom": ["model", "clips", "video", "images", "vae"],
+    "EmoContinueFrom": ["model", "clips", "video", "images", "vae", "reference"],
     "EmoSamplingOptions": ["audio_guidance_start", "audio_guidance_end", "reference_guidance_start", "reference_guidance_end",
                            "deep_cache", "noise_scale", "mixed_identity"],
 }

@@ -30,7 +30,7 @@ def clip(config, number: int) -> torch.Tensor:
 
 def test_every_clip_is_written_in_its_order_and_in_a_thread_of_its_own(bundle):
     video = Video()
-    with Behind(bundle.autoencoder, video, bundle.config, device="cpu") as behind:
+    with Behind(bundle.autoencoder, video.write, bundle.config, device="cpu") as behind:
         for number in range(4):
             behind.put(clip(bundle.config, number))
     assert [frames.shape for frames in video.given] == [(2 + number, 32, 32, 3) for number in range(4)]
@@ -39,7 +39,7 @@ def test_every_clip_is_written_in_its_order_and_in_a_thread_of_its_own(bundle):
 
 def test_a_stopped_run_writes_what_was_put(bundle):
     video = Video()
-    with pytest.raises(KeyboardInterrupt), Behind(bundle.autoencoder, video, bundle.config, device="cpu") as behind:
+    with pytest.raises(KeyboardInterrupt), Behind(bundle.autoencoder, video.write, bundle.config, device="cpu") as behind:
         behind.put(clip(bundle.config, 0))
         raise KeyboardInterrupt
     assert len(video.given) == 1
@@ -48,6 +48,6 @@ def test_a_stopped_run_writes_what_was_put(bundle):
 @pytest.mark.parametrize("fails", [0, 2])
 def test_a_full_disk_stops_the_run(bundle, fails):
     with pytest.raises(OSError, match="the disk is full"), Behind(
-            bundle.autoencoder, Video(fails), bundle.config, device="cpu") as behind:
+            bundle.autoencoder, Video(fails).write, bundle.config, device="cpu") as behind:
         for number in range(3):
             behind.put(clip(bundle.config, number))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emo_model.inputs.face import apply_fit, box_mask, fit_mask, fit_picture, square_fit, whole_mask
+from emo_model.inputs.face import apply_fit, box_mask, box_of, fit_mask, fit_picture, square_fit, whole_mask
 
 SHAPES = [(300, 200), (200, 300), (256, 256), (101, 67), (40, 640)]
 
@@ -119,3 +119,36 @@ def test_an_unknown_fit_and_an_empty_picture_are_refused():
         square_fit(10, 10, 64, "squash")
     with pytest.raises(ValueError, match="the portrait is empty"):
         square_fit(0, 10, 64)
+
+
+def test_the_square_is_cut_around_a_face_as_large_as_the_model_is_used_to():
+    fit = square_fit(1000, 800, 64, face=(400, 300, 480, 400))
+    assert fit.side == 200  # twice the longer side
+    assert (fit.left + 0.5 * fit.side, fit.top + 0.58 * fit.side) == (440, 350)
+
+
+@pytest.mark.parametrize(("face", "expected"), [((0, 0, 60, 60), (0, 0, 120)), ((290, 150, 300, 200), (200, 100, 100)),
+                                                ((10, 10, 290, 190), (50, 0, 200))])
+def test_a_square_around_a_face_stays_inside_the_picture(face, expected):
+    fit = square_fit(300, 200, 64, face=face)
+    assert (fit.left, fit.top, fit.side) == expected and "cut to" in fit.says
+
+
+def test_padding_reaches_beyond_the_picture_for_a_face_at_its_edge():
+    fit = square_fit(300, 200, 64, "pad", face=(0, 0, 60, 60))
+    assert (fit.left, fit.top, fit.side) == (-30, -40, 120) and "padded to" in fit.says
+    assert fit_picture(torch.rand(1, 3, 200, 300), 64, "pad", (0, 0, 60, 60))[0].shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("face", [(50, 50, 50, 90), (310, 10, 350, 50), (90, 90, 10, 10)])
+def test_a_face_box_that_is_empty_or_outside_is_refused(face):
+    with pytest.raises(ValueError, match="empty or outside of the picture of 300x200"):
+        square_fit(300, 200, 64, face=face)
+
+
+def test_the_box_of_a_mask_is_around_all_that_is_white():
+    mask = torch.zeros(1, 1, 20, 30)
+    mask[..., 4:9, 7:12], mask[..., 15, 28] = 1, 1
+    assert box_of(mask) == (7, 4, 29, 16)
+    with pytest.raises(ValueError, match="mask is empty"):
+        box_of(torch.zeros(1, 1, 4, 4))

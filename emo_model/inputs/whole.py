@@ -1,0 +1,65 @@
+"""The whole picture around the square that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..types import Fit
+from .media import to_uint8
+
+SOFT_EDGE = 0.1  # of the square's side: how far its frames fade into the still picture
+
+
+class WholePicture:
+    """Puts frames of the square back to where it was cut out of a picture; what lies around stays still.
+
+    picture: (1, 3, H, W) in [-1, 1], the one that `fit` was made for. Along its edges the square fades into it, but not where the
+    picture itself ends. Raises ValueError for a picture of another size.
+    """
+
+    def __init__(self, picture: Tensor, fit: Fit):
+        if tuple(picture.shape) != (1, 3, fit.height, fit.width):
+            raise ValueError(f"the picture is {tuple(picture.shape)}, the square was cut from one of {fit.width}x{fit.height}")
+        self.fit, self.still = fit, to_uint8(picture)[0]
+        (across, place_x, soft_x), (down, place_y, soft_y) = (
+            _along(first, fit.side, length) for first, length in ((fit.left, fit.width), (fit.top, fit.height)))
+        self.cut, self.place = (..., down, across), (place_y, place_x)
+        self.share = (soft_y[:, None] * soft_x)[..., None]
+
+    def around(self, frames: np.ndarray) -> Iterator[np.ndarray]:
+        """frames (F, size, size, 3) uint8 -> (1, H, W, 3) uint8, one after the other, for they may be large."""
+        still = torch.from_numpy(self.still[self.place]).float()
+        for frame in frames:
+            square = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
+            if square.shape[-1] != self.fit.side:
+                square = F.interpolate(square, size=(self.fit.side,) * 2, mode="bicubic", align_corners=False, antialias=True)
+            moving = square[self.cut][0].permute(1, 2, 0).clamp(0, 255)
+            whole = self.still.copy()
+            whole[self.place] = torch.lerp(still, moving, self.share).round().to(torch.uint8).numpy()
+            yield whole[None]
+
+    def writing(self, write: Callable[[np.ndarray], None]) -> Callable[[np.ndarray], None]:
+        """`write` for frames of the square: what it is given are frames of the whole picture."""
+        def write_whole(frames: np.ndarray) -> None:
+            for whole in self.around(frames):
+                write(whole)
+
+        return write_whole
+
+
+def _along(first: int, side: int, length: int) -> tuple[slice, slice, Tensor]:
+    """One axis: which part of the square lies in the picture, where in it, and the frame's share at each of its pixels."""
+    begin, end = max(first, 0), min(first + side, length)
+    inside = torch.arange(begin - first, end - first) + 0.5
+    share = torch.ones(len(inside))
+    if first > 0:
+        share = torch.minimum(share, inside / (SOFT_EDGE * side))
+    if first + side < length:
+        share = torch.minimum(share, (side - inside) / (SOFT_EDGE * side))
+    share = share.clamp(0, 1)
+    return slice(begin - first, end - first), slice(begin, end), share * share * (3 - 2 * share)
