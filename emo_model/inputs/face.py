@@ -135,13 +135,12 @@ def voice_regions(face: FaceMask, lips: Tensor | None = None) -> FaceMask:
 def _box_inside(mask: Tensor, share: tuple[float, float, float, float]) -> Tensor:
     """A mask of the part `share` of the box around what is white in `mask` (B, 1, H, W)."""
     result = torch.zeros_like(mask)
-    for one, out in zip(mask[:, 0] > 0.5, result[:, 0], strict=True):
-        if not one.any():
+    for one, out in zip(mask, result[:, 0], strict=True):
+        if not (one > 0.5).any():
             continue
-        rows, columns = one.any(1).nonzero().flatten(), one.any(0).nonzero().flatten()
-        top, left, height, width = rows[0], columns[0], rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
-        x0, y0, x1, y1 = (round(float(start + extent * part)) for start, extent, part in
-                          zip((left, top, left, top), (width, height, width, height), share, strict=True))
+        left, top, right, bottom = box_of(one[None])
+        x0, y0, x1, y1 = (round(start + (end - start) * part) for start, end, part in
+                          zip((left, top, left, top), (right, bottom, right, bottom), share, strict=True))
         out[y0:max(y1, y0 + 1), x0:max(x1, x0 + 1)] = 1
     return result
 
