@@ -40,6 +40,10 @@ class Fit:
     side: int
     size: int
 
+    def inside(self, picture: Tensor) -> Tensor:
+        """The part of a picture (..., height, width) that lies in the square."""
+        return picture[..., max(self.top, 0):self.top + self.side, max(self.left, 0):self.left + self.side]
+
     @property
     def says(self) -> str:
         """One sentence for the log and the node."""

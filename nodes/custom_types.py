@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from comfy_api.latest import io
-from torch import Tensor
 
+from ..emo_model.inputs.whole import WholePicture
 from ..emo_model.types import Portrait, ReferenceFeatures
 
 EmoModelType = io.Custom("EMO_MODEL")
@@ -39,8 +39,8 @@ BoundingBoxType = io.Custom("BOUNDING_BOX")
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The portrait and what the reference net read in it; picture: (1, 3, H, W) in [-1, 1], which it was cut from."""
+    """The portrait and what the reference net read in it; whole: the picture that it was cut from."""
 
     portrait: Portrait
     features: ReferenceFeatures
-    picture: Tensor
+    whole: WholePicture

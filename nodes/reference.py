@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 from ..emo_model.inputs.face import FITS, fit_picture
 from ..emo_model.inputs.identity import NoFaceError
 from ..emo_model.inputs.vae import to_scaled
+from ..emo_model.inputs.whole import WholePicture
 from ..emo_model.types import Portrait
 from . import comfy_bridge, conversions, shipped
 from .custom_types import EmoModelType, Reference, ReferenceType
@@ -47,17 +48,18 @@ class EmoReferenceEncoder(io.ComfyNode):
     def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=shipped.UNCONNECTED, face=None) -> io.NodeOutput:
         conversions.check_listed(fit, FITS, "a way to fit a picture")
         conversions.check_came("image", image)
-        whole = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
-        around = None if face is None else conversions.box_of_face(face, whole)
-        pixels, how = fit_picture(whole, model.config.image_size, fit, around)
+        given = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
+        around = None if face is None else conversions.box_of_face(face, given)
+        pixels, how = fit_picture(given, model.config.image_size, fit, around)
         identity, said = None, how.says
         if model.config.identity_tokens:
             try:
-                identity = comfy_bridge.find_face(whole).embedding
+                identity = comfy_bridge.find_face(given if face is None else how.inside(given)).embedding
             except NoFaceError as error:
                 said += f" {error} So the model gets no face embedding, and keeps the person less well."
         comfy_bridge.tell(cls.hidden, said)
         picture = comfy_bridge.keep(conversions.images(pixels))
         latents = to_scaled(comfy_bridge.encode_picture(vae, picture, model.config), model.config)
-        reference = Reference(Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity), whole)
+        reference = Reference(Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity),
+                              WholePicture(given, how))
         return io.NodeOutput(reference, picture, ui=ui.PreviewImage(picture, cls=cls))

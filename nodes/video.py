@@ -8,7 +8,6 @@ from comfy_api.latest import InputImpl, io, ui
 
 from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.media import SOUND_CODECS
-from ..emo_model.inputs.whole import WholePicture
 from ..emo_model.sampling.spool import SpooledClips
 from . import comfy_bridge, conversions
 from .custom_types import ClipsType, Reference, ReferenceType
@@ -72,14 +71,13 @@ class EmoVideoCombine(io.ComfyNode):
         heard = None if audio is None else conversions.one_sound(audio)
         if said := conversions.of_equal_length(heard, count, fps):
             comfy_bridge.tell(cls.hidden, said)
-        whole = None if reference is None else WholePicture(reference.picture, reference.portrait.fit)
         progress = comfy_bridge.Progress(count)
 
         def blocks() -> Iterator:
             done = 0
             for block in frames:
                 pictures = conversions.frame_bytes(block if images is not None else comfy_bridge.decode(vae, block))
-                yield from [pictures] if whole is None else whole.around(pictures)
+                yield from [pictures] if reference is None else reference.whole.around(pictures)
                 done += len(block)
                 progress.update(done)
 

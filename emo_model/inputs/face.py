@@ -68,7 +68,7 @@ def apply_fit(picture: Tensor, fit: Fit, *, padding: str = "border") -> Tensor:
                          f"{fit.width}x{fit.height}; give both at the same size")
     right, bottom = fit.left + fit.side, fit.top + fit.side
     margins = (max(-fit.left, 0), max(right - fit.width, 0), max(-fit.top, 0), max(bottom - fit.height, 0))
-    inside = picture[..., max(fit.top, 0):min(bottom, fit.height), max(fit.left, 0):min(right, fit.width)]
+    inside = fit.inside(picture)
     if any(margins):
         inside = F.pad(inside, margins, mode="replicate") if padding == "border" else F.pad(inside, margins)
     if inside.shape[-1] == fit.size:

@@ -147,6 +147,18 @@ def test_the_face_embedding_reaches_the_model_and_its_absence_is_told(pack, hall
     assert not torch.allclose(known.features.features["mid_block.attentions.0"], known.features.nobody["mid_block.attentions.0"])
 
 
+def test_who_it_is_is_looked_up_in_the_square_around_the_face_and_not_in_all_of_a_large_picture(pack, hallo, monkeypatch):
+    identity, seen = pack["emo_model.inputs.identity"], []
+    found = identity.FoundFace(torch.zeros(1, 512), (8, 8, 24, 28), (12, 20, 20, 26))
+    monkeypatch.setattr(identity, "find_face", lambda pixels, folder: seen.append(pixels) or found)
+    image, mask = torch.rand(1, 60, 100, 3), torch.zeros(1, 60, 100)
+    mask[:, 20:30, 70:80] = 1
+    for others in ({}, {"face": mask}):
+        pack.run("EmoReferenceEncoder", model=hallo.model, vae=Folded(), fit="crop", image=image, **others)
+    assert [tuple(one.shape) for one in seen] == [(1, 3, 60, 100), (1, 3, 20, 20)]
+    assert torch.equal(seen[1], seen[0][..., 13:33, 65:85])
+
+
 def test_a_detected_face_gives_the_box_the_lips_and_the_regions(pack, reference, monkeypatch):
     identity = pack["emo_model.inputs.identity"]
     found = identity.FoundFace(torch.zeros(1, 512), (8, 8, 18, 18), (10, 14, 16, 18))
