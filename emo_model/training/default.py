@@ -64,7 +64,7 @@ RECIPE = {
     "default-cpu": Recipe(audio_encoder=Plan("audio_encoder", steps=1_500, learning_rate=2e-3, warmup_steps=50),
                           autoencoder=Plan("autoencoder", steps=1_200, learning_rate=1.2e-3, warmup_steps=100),
                           decoder=Plan("decoder", steps=1_200, learning_rate=6e-4, warmup_steps=30), autoencoder_batch=16,
-                          pool_steps=150, people=1_050, frames=34, stages=RECIPES["default-cpu"]),
+                          pool_steps=150, people=2_250, frames=34, stages=RECIPES["default-cpu"]),
     "test": Recipe(speech_minutes=0.5, audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
                    autoencoder=Plan("autoencoder", steps=3, learning_rate=1e-3, warmup_steps=1),
                    decoder=Plan("decoder", steps=2, learning_rate=1e-3, warmup_steps=1), autoencoder_batch=2, people=3,

@@ -58,8 +58,8 @@ DEFAULT = (
 
 DEFAULT_CPU = (
     replace(IMAGE, steps=1_300, batch=24, learning_rate=1e-3, reference_noise=0.1),
-    replace(VIDEO, steps=2_200, batch=4, learning_rate=8e-4, reference_noise=0.1),
-    replace(SPEED, steps=120, batch=4, learning_rate=3e-4, reference_noise=0.1),
+    replace(VIDEO, steps=4_800, batch=4, learning_rate=8e-4, reference_noise=0.1),
+    replace(SPEED, steps=270, batch=4, learning_rate=3e-4, reference_noise=0.1),
 )
 """The built-in model from scratch on two CPU cores."""
 
