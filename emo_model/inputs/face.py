@@ -37,7 +37,7 @@ def square_fit(width: int, height: int, size: int, mode: str = "crop",
 def _around_face(width: int, height: int, size: int, face: tuple[float, float, float, float], *, stays_inside: bool) -> Fit:
     x0, y0, x1, y1 = face
     if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
-        raise ValueError(f"the face box {tuple(round(edge) for edge in face)} is empty or outside of the picture of "
+        raise ValueError(f"the face box ({', '.join(f'{edge:.0f}' for edge in face)}) is empty or outside of the picture of "
                          f"{width}x{height} pixels; give left, top, right, bottom")
     share, middle_x, middle_y = FACE_IN_SQUARE
     side = max(1, round(max(x1 - x0, y1 - y0) / share))

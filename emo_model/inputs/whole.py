@@ -32,7 +32,13 @@ class WholePicture:
         self.share = (soft_y[:, None] * soft_x)[..., None]
 
     def around(self, frames: np.ndarray) -> Iterator[np.ndarray]:
-        """frames (F, size, size, 3) uint8 -> (1, H, W, 3) uint8, one after the other, for they may be large."""
+        """frames (F, size, size, 3) uint8, of any size -> (1, H, W, 3) uint8, one after the other, for they may be large.
+
+        Raises ValueError for frames that are not square.
+        """
+        if frames.shape[1] != frames.shape[2]:
+            raise ValueError(f"the frames are {frames.shape[2]}x{frames.shape[1]} pixels, but only a square can be put back into "
+                             "the picture that it was cut from; give the model's own frames, or disconnect the reference")
         still = torch.from_numpy(self.still[self.place]).float()
         for frame in frames:
             square = torch.from_numpy(frame).permute(2, 0, 1)[None].float()

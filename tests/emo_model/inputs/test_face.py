@@ -140,7 +140,7 @@ def test_padding_reaches_beyond_the_picture_for_a_face_at_its_edge():
     assert fit_picture(torch.rand(1, 3, 200, 300), 64, "pad", (0, 0, 60, 60))[0].shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize("face", [(50, 50, 50, 90), (310, 10, 350, 50), (90, 90, 10, 10)])
+@pytest.mark.parametrize("face", [(50, 50, 50, 90), (310, 10, 350, 50), (90, 90, 10, 10), (float("nan"),) * 4])
 def test_a_face_box_that_is_empty_or_outside_is_refused(face):
     with pytest.raises(ValueError, match="empty or outside of the picture of 300x200"):
         square_fit(300, 200, 64, face=face)

@@ -66,6 +66,11 @@ def test_each_frame_comes_by_itself_and_the_still_picture_stays_still():
     assert [frames.shape for frames in written] == [(1, 120, 200, 3)] * 3
 
 
+def test_frames_that_are_not_square_are_refused():
+    with pytest.raises(ValueError, match="80x60 pixels, but only a square"):
+        next(WholePicture(GREY, square_fit(200, 120, 60, "crop", FACE)).around(np.zeros((1, 60, 80, 3), dtype=np.uint8)))
+
+
 def test_another_picture_is_refused():
     with pytest.raises(ValueError, match="cut from one of 200x120"):
         WholePicture(torch.zeros(1, 3, 100, 100), square_fit(200, 120, 60))
