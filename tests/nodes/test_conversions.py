@@ -66,6 +66,15 @@ def test_a_mask_of_the_original_picture_is_cut_as_the_portrait_was(conversions, 
     assert fitted[..., :15, :].min() > 0.95 and fitted[..., 17:, :].max() < 0.05
 
 
+def test_frames_of_a_whole_picture_are_cut_where_its_portrait_was(conversions, pack, tall):
+    config = pack["emo_model.config"].ModelConfig(image_size=32)
+    frames = torch.zeros(3, 202, 102, 3)  # of a file, which may have a row and a column more
+    frames[1:, 50:100, :100] = 1  # the upper half of the square
+    cut = conversions.fitted_frames(frames[1:], config, 2, tall)
+    assert cut.shape == (2, 32, 32, 3) and cut[:, :15].min() > 0.95 and cut[:, 17:].max() < 0.05
+    assert not torch.allclose(conversions.fitted_frames(frames[1:], config, 2), cut, atol=0.1)
+
+
 def test_a_mask_at_another_scale_means_the_same(conversions, tall):
     small = torch.zeros(100, 50)
     small[25:50] = 1
