@@ -10,12 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIBRARY, NODES = ROOT / "emo_model", ROOT / "nodes"
-ROOMS = {"types": 0, "config": 1, "models": 2, "checkpoints": 3, "inputs": 3, "sampling": 4, "training": 5, "evaluation": 5}
+ROOMS = {"types": 0, "config": 1, "models": 2, "checkpoints": 3, "inputs": 3, "sampling": 4, "synthetic": 4,
+         "training": 5, "evaluation": 5}
 NEIGHBOURS = {frozenset({"training", "evaluation"})}  # of one storey, and strangers to each other
-LENT = {"evaluation": ("emo_model.training.synthetic", "emo_model.training.speech_library"),
-        "checkpoints": ("emo_model.sampling.oracle",)}
-"""Parts of a stranger that a room may use: what a model is measured against is drawn and spoken by the makers of training data,
-and these two know nothing of the trainer; the command that checks a checkpoint's networks runs the sampler on them."""
+LENT = {"checkpoints": ("emo_model.sampling.oracle",)}
+"""Parts of a stranger that a room may use: the command that checks a checkpoint's networks runs the sampler on them."""
 HOSTS = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "nodes", "server"}
 ENGINE = HOSTS - {"comfy_api"}  # nodes other than the bridge see ComfyUI's schemas only
 AT_RUN_TIME = {"torch", "numpy", "einops", "safetensors", "av", "PIL", "tqdm"}

@@ -27,7 +27,7 @@ from ..checkpoints import native
 from ..config import SamplingConfig
 from ..inputs import face, media
 from ..inputs.audio import read_audio, resample
-from ..training.speech_library import prepare_speech
+from ..synthetic.speech_library import prepare_speech
 from . import builtin, drawn, figures, long_report, long_videos, report
 from .instrument_training import train_instruments
 from .instruments import WEIGHTS, Instruments

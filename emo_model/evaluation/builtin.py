@@ -25,7 +25,7 @@ from ..inputs import face, vae
 from ..inputs.audio import SAMPLE_RATE, encode_long, features_per_frame, read_audio, resample
 from ..inputs.media import read_picture
 from ..sampling.clips import generate_clips
-from ..training.speech_library import SpeechLibrary
+from ..synthetic.speech_library import SpeechLibrary
 from ..types import Conditions, Fit, MotionFrames, Portrait, Speed
 from . import drawn
 from .drawn import Scene

@@ -1,6 +1,6 @@
 """Drawn heads whose every frame is known: the truth that instruments are trained and models are measured on.
 
-The only door to `training.synthetic` and to prepared speech; nothing of the training loop comes through it. Seeds of people:
+The only door to `synthetic` and to prepared speech; nothing of the training loop comes through it. Seeds of people:
 training draws below 800 million, a model is measured on those from 800 million, instruments are trained from 900 million and
 tested from 950 million.
 """
@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..training.speech_library import SpeechClip, SpeechLibrary, prepare_speech
-from ..training.synthetic import motion as synthetic_motion
-from ..training.synthetic.dice import Dice
-from ..training.synthetic.identities import STYLES, Identities, sample_identities
-from ..training.synthetic.motion import FaceMotion, sample_motion, sample_still_motion
-from ..training.synthetic.renderer import landmarks, render
-from ..training.synthetic.speech import RATE, TRAINING_VOICES, add_noise, insert_silence, is_held_out, language_of
-from ..training.synthetic.visemes import mouth_tracks, voiced_energy
+from ..synthetic import motion as synthetic_motion
+from ..synthetic.dice import Dice
+from ..synthetic.identities import STYLES, Identities, sample_identities
+from ..synthetic.motion import FaceMotion, sample_motion, sample_still_motion
+from ..synthetic.renderer import landmarks, render
+from ..synthetic.speech import RATE, TRAINING_VOICES, add_noise, insert_silence, is_held_out, language_of
+from ..synthetic.speech_library import SpeechClip, SpeechLibrary, prepare_speech
+from ..synthetic.visemes import mouth_tracks, voiced_energy
 from .instruments import FaceBox, Instruments, Readings
 
 HELD_OUT_PEOPLE, INSTRUMENT_PEOPLE, INSTRUMENT_TEST_PEOPLE = 800_000_000, 900_000_000, 950_000_000

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..training.synthetic.identities import sample_identities
-from ..training.synthetic.renderer import render
+from ..synthetic.identities import sample_identities
+from ..synthetic.renderer import render
 from . import drawn
 from .instruments import (
     MOUTH,

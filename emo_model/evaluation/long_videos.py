@@ -23,7 +23,7 @@ from ..config import SamplingConfig
 from ..inputs import vae
 from ..inputs.decoded import trace_back
 from ..inputs.media import VideoWriter, last_frames, to_uint8
-from ..training.speech_library import SpeechLibrary
+from ..synthetic.speech_library import SpeechLibrary
 from ..types import MotionFrames
 from . import drawn
 from .builtin import clips_of, recode

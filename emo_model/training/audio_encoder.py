@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from ..config import AudioEncoderConfig
 from ..models.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder
-from .speech_library import SpeechLibrary
-from .synthetic.speech import Speech
-from .synthetic.visemes import TRACKS, mouth_tracks
+from ..synthetic.speech import Speech
+from ..synthetic.speech_library import SpeechLibrary
+from ..synthetic.visemes import TRACKS, mouth_tracks
 
 _MEL_RATE, _RATE = 100, 50  # mel frames and features per second
 SOUNDS = ("", *"aɐɑɒæʌəɚɜɛeɪiɨyøœɔoʊuʉpbmfvwʃʒszθðtdnlrɹʁjkɡŋxhɾɲβ")

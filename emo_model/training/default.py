@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ..checkpoints import native
 from ..checkpoints.pieces import split
 from ..config import PRESETS
+from ..synthetic.speech_library import SpeechLibrary, prepare_speech
 from . import progress
 from .audio_encoder import AudioEncoderTask
 from .autoencoder import AutoencoderTask, latent_statistics
@@ -36,7 +37,6 @@ from .clips import ClipStore
 from .drawn import draw_clips, draw_stills
 from .loop import OutOfTime, Plan, append_line, train
 from .loss import EmoTask
-from .speech_library import SpeechLibrary, prepare_speech
 from .stages import RECIPES, Stage
 
 log = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ def _without(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def prepare_default(folder: Path, *, preset: str = "default", seed: int = 0) -> Path:
     """Speak everything that training needs into `folder` (about 29 MB for 58 minutes), unless it is there; returns it.
 
-    Needs a speech engine (see training.synthetic.speech); training from the folder needs none.
+    Needs a speech engine (see synthetic.speech); training from the folder needs none.
     """
     if not (folder / "speech.json").exists():
         prepare_speech(folder, minutes=RECIPE[preset].speech_minutes, seed=seed)

@@ -27,11 +27,11 @@ from ..models.emo import Context, Emo
 from ..sampling.guidance import guided
 from ..sampling.samplers import Predict
 from ..sampling.schedule import NoiseSchedule
+from ..synthetic.speech_library import SpeechLibrary
 from ..types import ClipConditions, MotionFrames, ReferenceFeatures
 from .clips import ClipStore, TrainingBatch
 from .drawn import draw_clips
 from .loop import Plan, train
-from .speech_library import SpeechLibrary
 from .stages import Distillation
 
 

@@ -14,11 +14,11 @@ from ..inputs import vae
 from ..inputs.audio import features_per_frame
 from ..models.audio_encoder import AudioEncoder
 from ..models.autoencoder import Autoencoder
+from ..synthetic.identities import sample_identities
+from ..synthetic.motion import FaceMotion, head_speed_degrees, sample_motion, sample_still_motion
+from ..synthetic.renderer import face_box, landmarks, render
+from ..synthetic.speech_library import SpeechLibrary
 from .clips import ClipStore, loss_weight
-from .speech_library import SpeechLibrary
-from .synthetic.identities import sample_identities
-from .synthetic.motion import FaceMotion, head_speed_degrees, sample_motion, sample_still_motion
-from .synthetic.renderer import face_box, landmarks, render
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import torch
 from emo_model.checkpoints import native
 from emo_model.config import PRESETS
 from emo_model.evaluation.instruments import Readings
-from emo_model.training import speech_library
-from emo_model.training.synthetic.speech import RATE, Speech
+from emo_model.synthetic import speech_library
+from emo_model.synthetic.speech import RATE, Speech
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from emo_model.config import SamplingConfig
 from emo_model.evaluation import __main__ as command
 from emo_model.evaluation import builtin, drawn
 from emo_model.evaluation.instruments import Instruments
-from emo_model.training import speech_library
-from emo_model.training.synthetic.speech import RATE
+from emo_model.synthetic import speech_library
+from emo_model.synthetic.speech import RATE
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@ import torch
 
 from emo_model.evaluation import drawn
 from emo_model.evaluation.instruments import InstrumentConfig, Instruments
+from emo_model.synthetic.identities import STYLES, sample_identities
+from emo_model.synthetic.motion import FaceMotion
 from emo_model.training.default import RECIPE
-from emo_model.training.synthetic.identities import STYLES, sample_identities
-from emo_model.training.synthetic.motion import FaceMotion
 
 
 def test_no_one_who_is_measured_or_read_was_trained_on():

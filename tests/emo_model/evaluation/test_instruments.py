@@ -9,9 +9,9 @@ from emo_model.evaluation import drawn
 from emo_model.evaluation.instrument_training import TRUSTED_CORRELATION, read_examples
 from emo_model.evaluation.instruments import FaceBox, InstrumentConfig, Instruments, cut, marks_in_box, marks_in_picture
 from emo_model.evaluation.statistics import correlation
-from emo_model.training.synthetic.identities import sample_identities
-from emo_model.training.synthetic.motion import FaceMotion
-from emo_model.training.synthetic.renderer import render
+from emo_model.synthetic.identities import sample_identities
+from emo_model.synthetic.motion import FaceMotion
+from emo_model.synthetic.renderer import render
 
 PEOPLE = 160
 

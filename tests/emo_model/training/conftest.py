@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from emo_model.training import speech_library
+from emo_model.synthetic import speech_library
+from emo_model.synthetic.speech import RATE, Speech
 from emo_model.training.clips import ClipStore
-from emo_model.training.synthetic.speech import RATE, Speech
 
 
 @pytest.fixture

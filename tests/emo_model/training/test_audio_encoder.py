@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from emo_model.config import AudioEncoderConfig
+from emo_model.synthetic.speech import RATE, Speech
+from emo_model.synthetic.visemes import mouth_tracks
 from emo_model.training.audio_encoder import SOUNDS, AudioEncoderTask, distort, measure_audio_encoder
-from emo_model.training.synthetic.speech import RATE, Speech
-from emo_model.training.synthetic.visemes import mouth_tracks
 
 SMALL = AudioEncoderConfig(mel_bands=16, width=16, blocks=2, features=8)
 

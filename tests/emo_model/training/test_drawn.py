@@ -11,8 +11,8 @@ from emo_model.checkpoints import native
 from emo_model.config import PRESETS
 from emo_model.inputs import vae
 from emo_model.inputs.audio import features_per_frame
+from emo_model.synthetic.speech_library import SpeechLibrary
 from emo_model.training.drawn import draw_clips, draw_stills
-from emo_model.training.speech_library import SpeechLibrary
 
 FRAMES = 8
 

@@ -6,9 +6,9 @@ import time
 import pytest
 import torch
 
-from emo_model.training.synthetic.identities import HATS, STYLES, Identities, sample_identities
-from emo_model.training.synthetic.motion import FaceMotion, sample_still_motion
-from emo_model.training.synthetic.renderer import face_box, landmarks, render
+from emo_model.synthetic.identities import HATS, STYLES, Identities, sample_identities
+from emo_model.synthetic.motion import FaceMotion, sample_still_motion
+from emo_model.synthetic.renderer import face_box, landmarks, render
 
 SIZE = 128
 PEOPLE = range(16)

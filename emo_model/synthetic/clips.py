@@ -9,7 +9,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ...inputs.media import VideoWriter, to_uint8
+from ..inputs.media import VideoWriter, to_uint8
 from .identities import sample_identities
 from .motion import sample_motion, sample_still_motion
 from .renderer import render

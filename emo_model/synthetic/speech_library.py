@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from . import adpcm
-from .synthetic.speech import RATE, Speech, available_voices, sample_speech
-from .synthetic.visemes import mouth_tracks, voiced_energy
+from .speech import RATE, Speech, available_voices, sample_speech
+from .visemes import mouth_tracks, voiced_energy
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""`python -m emo_model.training.synthetic sheet OUT.png --seeds 0-63` and `... clip OUT.mp4 --seed 3 --text "..."`."""
+"""`python -m emo_model.synthetic sheet OUT.png --seeds 0-63` and `... clip OUT.mp4 --seed 3 --text "..."`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .speech import RATE, synthesize
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m emo_model.training.synthetic", description="Look at the drawn talking heads."
+        prog="python -m emo_model.synthetic", description="Look at the drawn talking heads."
     )
     tasks = parser.add_subparsers(dest="task", required=True)
     sheet = tasks.add_parser("sheet", help="still pictures side by side")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emo_model.training import adpcm
+from emo_model.synthetic import adpcm
 
 
 def test_decoded_sound_is_the_sound_to_20_decibels():

@@ -4,11 +4,11 @@ import torch
 from PIL import Image
 
 from emo_model.inputs.media import read_video
-from emo_model.training.synthetic.__main__ import main
-from emo_model.training.synthetic.clips import write_clip
-from emo_model.training.synthetic.identities import sample_identities
-from emo_model.training.synthetic.motion import FaceMotion
-from emo_model.training.synthetic.renderer import render
+from emo_model.synthetic.__main__ import main
+from emo_model.synthetic.clips import write_clip
+from emo_model.synthetic.identities import sample_identities
+from emo_model.synthetic.motion import FaceMotion
+from emo_model.synthetic.renderer import render
 
 
 def test_a_written_clip_has_its_frames_and_its_sound(tmp_path):

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from emo_model.training.synthetic.motion import FaceMotion, head_speed_degrees, sample_motion, sample_still_motion
+from emo_model.synthetic.motion import FaceMotion, head_speed_degrees, sample_motion, sample_still_motion
 
 FPS = 25.0
 

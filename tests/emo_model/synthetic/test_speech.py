@@ -5,9 +5,9 @@ import random
 import pytest
 import torch
 
-from emo_model.training.synthetic import speech as synthetic
-from emo_model.training.synthetic.sentences import LANGUAGES, sentence
-from emo_model.training.synthetic.speech import (
+from emo_model.synthetic import speech as synthetic
+from emo_model.synthetic.sentences import LANGUAGES, sentence
+from emo_model.synthetic.speech import (
     HELD_OUT_VOICES,
     RATE,
     TRAINING_VOICES,

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emo_model.training.speech_library import SpeechLibrary, prepare_speech
-from emo_model.training.synthetic import speech as synthetic
-from emo_model.training.synthetic.speech import RATE, is_held_out, sample_speech
-from emo_model.training.synthetic.visemes import mouth_tracks
+from emo_model.synthetic import speech as synthetic
+from emo_model.synthetic.speech import RATE, is_held_out, sample_speech
+from emo_model.synthetic.speech_library import SpeechLibrary, prepare_speech
+from emo_model.synthetic.visemes import mouth_tracks
 
 pytestmark = pytest.mark.skipif("espeak" not in synthetic.available_engines(), reason="pip install espeakng-loader")
 
@@ -35,7 +35,7 @@ def test_prepared_sound_is_the_spoken_sound_in_its_place(folder):
 
 def test_the_codec_delays_nothing(monkeypatch, tmp_path):
     spoken = sample_speech(0, 2.0)
-    monkeypatch.setattr("emo_model.training.speech_library.sample_speech", lambda *_, **__: spoken)
+    monkeypatch.setattr("emo_model.synthetic.speech_library.sample_speech", lambda *_, **__: spoken)
     prepared = SpeechLibrary(prepare_speech(tmp_path, minutes=0.1, clip_seconds=2.0))
     for speech in prepared:
         size = 2 * len(spoken.waveform)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emo_model.training.synthetic.speech import RATE, Speech
-from emo_model.training.synthetic.visemes import mouth_tracks, visemes, voiced_energy
+from emo_model.synthetic.speech import RATE, Speech
+from emo_model.synthetic.visemes import mouth_tracks, visemes, voiced_energy
 
 OPENING, WIDTH, CLOSURE, TUCK = range(4)
 
