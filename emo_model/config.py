@@ -23,6 +23,15 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True)
+class MotionDecoderConfig:
+    """The decoder of motion latents: it warps the portrait and paints the mouth's inside."""
+
+    channels: tuple[int, int, int] = (48, 80, 128)  # at a quarter, an eighth and a sixteenth of the working size
+    mouth_channels: int = 48
+    mouth_cells: int = 24  # side of the painted window, in cells of a quarter of the working size; painted at twice that size
+
+
+@dataclass(frozen=True)
 class AudioEncoderConfig:
     """The built-in audio encoder: a convolutional net on log-mel, trained to read the mouth from the voice."""
 
@@ -43,7 +52,7 @@ class ModelConfig:
     # latents
     vae_factor: int = 8  # pixels per latent cell, along each side
     latent_channels: int = 4
-    latent_scale: float = 0.18215  # scaled latent = raw latent * latent_scale
+    latent_scale: float | tuple[float, ...] = 0.18215  # scaled latent = raw latent * latent_scale; one for all channels or each
     latent_rgb: tuple[tuple[float, float, float], ...] = ()  # rows: one per latent channel, then the offset; for previews
     # the UNet skeleton shared by reference net and backbone
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -89,8 +98,13 @@ class ModelConfig:
     beta_schedule: str = "scaled_linear"  # or "linear"
     zero_terminal_snr: bool = True
     noise_scale: float = 1.0  # Differs from EMO: of the noise that was trained on, what clips begin with where it suits the model
+    # Differs from EMO: noise that varies slowly over the picture and over time, as motion does; empty: white noise
+    noise_cells: tuple[int, ...] = ()  # by latent channel: side of the coarse grid on which the noise is drawn
+    noise_frames: tuple[float, ...] = ()  # by latent channel: standard deviation in frames of the Gaussian that smooths it
+    noise_coarse: float = 0.8  # share of the variance that is drawn on the coarse grid; the rest is drawn cell by cell
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
     autoencoder: AutoencoderConfig | None = None
+    motion_decoder: MotionDecoderConfig | None = None
     audio_encoder: AudioEncoderConfig | None = None
 
     def __post_init__(self):
@@ -116,6 +130,13 @@ class ModelConfig:
             raise ValueError("reference_positions are only built for reference_attention 'own'")
         if not 0 < self.noise_scale <= 1:
             raise ValueError(f"noise_scale must be above 0 and at most 1, got {self.noise_scale}")
+        for name in ("noise_cells", "noise_frames"):
+            if len(getattr(self, name)) not in (0, self.latent_channels):
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {self.latent_channels} latent channels")
+        if len(self.noise_cells) != len(self.noise_frames):
+            raise ValueError("noise_cells and noise_frames must be given together")
+        if isinstance(self.latent_scale, tuple) and len(self.latent_scale) != self.latent_channels:
+            raise ValueError(f"latent_scale has {len(self.latent_scale)} entries for {self.latent_channels} latent channels")
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise ValueError("zero_terminal_snr needs prediction 'v_prediction': pure noise says nothing about the noise")
 
@@ -137,7 +158,8 @@ class ModelConfig:
         """Inverse of `to_json`. Raises ValueError with the field's name for a field this version does not know."""
         values = json.loads(text)
         _refuse_unknown(cls, values)
-        for name, part in (("autoencoder", AutoencoderConfig), ("audio_encoder", AudioEncoderConfig)):
+        for name, part in (("autoencoder", AutoencoderConfig), ("motion_decoder", MotionDecoderConfig),
+                           ("audio_encoder", AudioEncoderConfig)):
             if values.get(name) is not None:
                 _refuse_unknown(part, values[name])
                 values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
@@ -222,6 +244,15 @@ DEFAULT_CPU = replace(
     autoencoder=AutoencoderConfig(encoder_channels=(48, 96), decoder_channels=(128, 64), blocks=1))
 """The built-in model as a CPU trains it in an hour or two: 128x128 at 25 fps."""
 
+BUILTIN = ModelConfig(
+    name="builtin", image_size=256, vae_factor=16, latent_channels=8, latent_scale=(1.0,) * 8, channels=(48, 96, 128),
+    attention_levels=(True, True, True), layers_per_block=1, attention_heads=4, norm_groups=16, feed_forward_multiplier=2,
+    reference_positions=True, audio_layers=1, audio_width=32, audio_context_width=96, temporal_attentions=1,
+    face_locator_channels=(4, 8, 16, 16, 16), speed_width=64,
+    noise_cells=(2, 2, 1, 1, 1, 1, 1, 1), noise_frames=(2.0, 2.0, 0.7, 0.7, 0.7, 0.7, 1.0, 1.0),
+    motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())
+"""The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait."""
+
 TEST = replace(
     DEFAULT, name="test", image_size=32, latent_channels=4, channels=(16, 32), attention_levels=(True, True), attention_heads=2,
     norm_groups=4, audio_width=8, audio_context_width=16, clip_frames=4, motion_frames=2, face_locator_channels=(4, 4, 4, 4),
@@ -229,7 +260,7 @@ TEST = replace(
     audio_encoder=AudioEncoderConfig(mel_bands=16, width=8, blocks=1, features=8))
 """Seconds on a CPU; for tests and benchmarks."""
 
-PRESETS = {config.name: config for config in (EMO, HALLO, DEFAULT, DEFAULT_CPU, TEST)}
+PRESETS = {config.name: config for config in (EMO, HALLO, DEFAULT, DEFAULT_CPU, BUILTIN, TEST)}
 
 SAMPLING = {"hallo": SamplingConfig(steps=40, audio_guidance=3.5, reference_guidance=3.5, seed=42)}
 """By preset, where the defaults are not right. Hallo guides voice and portrait as one: two equal scales."""

@@ -21,11 +21,18 @@ class Vae(Protocol):
 
 def to_scaled(raw: Tensor, config: ModelConfig) -> Tensor:
     """Raw latents, as a VAE and ComfyUI's LATENT have them -> scaled latents, as the model has them."""
-    return raw * config.latent_scale
+    return raw * _scale(config, raw)
 
 
 def to_raw(scaled: Tensor, config: ModelConfig) -> Tensor:
-    return scaled / config.latent_scale
+    return scaled / _scale(config, scaled)
+
+
+def _scale(config: ModelConfig, like: Tensor) -> float | Tensor:
+    """The factor of all channels, or of each channel of `like` (B, C, ...)."""
+    if isinstance(config.latent_scale, tuple):
+        return torch.tensor(config.latent_scale).to(like).view(-1, *[1] * (like.ndim - 2))
+    return config.latent_scale
 
 
 @torch.no_grad()

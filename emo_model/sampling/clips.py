@@ -12,6 +12,7 @@ from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import Conditions, FaceMask, MotionFrames, ReferenceFeatures
 from .guidance import guided_by
+from .noise import draw_noise
 from .samplers import sample
 from .schedule import NoiseSchedule
 from .spool import ClipKeys, SpoolRun, weights_of
@@ -70,7 +71,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     for number in range(voice.clips):
         clip = voice.clip(number)
         # drawn for a clip that is found, too: clip k has the seed's k-th draw
-        noise = model.noise_scale * config.noise_scale * torch.randn(shape, generator=generator)
+        noise = model.noise_scale * config.noise_scale * draw_noise(model, shape, generator)
         key = None if keep is None else keys.of(number, clip, before)
         latents = None if keep is None else keep.find(key)
         if latents is not None:

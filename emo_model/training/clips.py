@@ -13,6 +13,7 @@ from ..checkpoints.files import open_tensors
 from ..checkpoints.kinds import recognise, wrong_file
 from ..checkpoints.native import write_tensors
 from ..config import ModelConfig
+from ..sampling.noise import draw_noise
 from .stages import Stage
 
 
@@ -109,7 +110,7 @@ class ClipStore:
                  + torch.arange(-config.audio_margin_frames, config.audio_margin_frames + 1, device=device))
         steps = steps.clamp(0, length - 1)  # (B, F, K)
 
-        other = integers(self.stills.shape[1] + 2, count)  # the stills, or (two chances) another frame of the clip
+        other = integers(self.stills.shape[1] + 2 * stage.frame_references, count)  # the stills, or (two chances) another frame
         still = self.stills[who, other.clamp(max=self.stills.shape[1] - 1)].float()
         frame = self.latents[who, integers(length, count)].float()
         reference = torch.where((other < self.stills.shape[1]).view(-1, 1, 1, 1), still, frame)
@@ -120,7 +121,7 @@ class ClipStore:
         timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
         speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
         return TrainingBatch(
-            clean, normal(clean), timestep, reference, motion,
+            clean, draw_noise(config, tuple(clean.shape), generator).to(device), timestep, reference, motion,
             self.audio[who[:, None, None], steps].float(), speed[:, None, None].expand(steps.shape),
             face_masks(self.boxes[who], config.image_size, whole=uniform(count) < stage.whole_mask),
             loss_weight(self.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),

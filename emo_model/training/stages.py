@@ -25,6 +25,7 @@ class Stage:
     drop_motion: float = 0.0  # share of samples that begin a video: zero maps
     motion_noise: float = 0.0  # motion frames get noise of up to this standard deviation, so that a long video does not drift
     reference_noise: float = 0.0
+    frame_references: bool = True  # the reference is often another frame of the clip; else always a still
     whole_mask: float = 0.25  # share of samples whose face may be anywhere. Differs from EMO: the paper names no such share
 
     def trains_parameter(self, name: str) -> bool:
