@@ -17,13 +17,15 @@ class Portrait:
     """The picture as the model sees it.
 
     latents: (B, C, H, W) scaled; pixels: (B, 3, H, W) in [-1, 1], fitted to the model's size; fit: how the picture came to be so;
-    identity: (B, D) the face's embedding, for models with identity tokens; None: unknown, as zeros.
+    identity: (B, D) the face's embedding, for models with identity tokens; None: unknown, as zeros;
+    mesh: (468, 3) the face mesh in pixels of the fitted picture, for models with motion latents.
     """
 
     latents: Tensor
     pixels: Tensor
     fit: Fit
     identity: Tensor | None = None
+    mesh: Tensor | None = None
 
 
 @dataclass(frozen=True)

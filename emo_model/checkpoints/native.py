@@ -15,6 +15,7 @@ from ..config import SAMPLING, ModelConfig, SamplingConfig
 from ..models.audio_encoder import AudioEncoder
 from ..models.autoencoder import Autoencoder
 from ..models.emo import Emo
+from ..models.motion_decoder import MotionDecoder
 from .files import open_tensors
 from .kinds import NATIVE, wrong_file
 
@@ -29,12 +30,14 @@ class Bundle:
     config: ModelConfig
     emo: Emo
     autoencoder: Autoencoder | None = None
+    motion_decoder: MotionDecoder | None = None
     audio_encoder: AudioEncoder | None = None
     card: dict = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        parts = {"emo": self.emo, "autoencoder": self.autoencoder, "audio_encoder": self.audio_encoder}
+        parts = {"emo": self.emo, "autoencoder": self.autoencoder, "motion_decoder": self.motion_decoder,
+                 "audio_encoder": self.audio_encoder}
         return {name: part for name, part in parts.items() if part is not None}
 
     @property
@@ -47,9 +50,10 @@ def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict
     """A model with fresh weights, or, on device 'meta', with none at all."""
     with torch.device(device):
         emo, autoencoder = Emo(config).eval(), Autoencoder(config).eval() if config.autoencoder else None
+        motion_decoder = MotionDecoder(config).eval() if config.motion_decoder else None
     # computes its buffers: not on 'meta'
     audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
-    return Bundle(config, emo, autoencoder, audio_encoder, card or {})
+    return Bundle(config, emo, autoencoder, motion_decoder, audio_encoder, card or {})
 
 
 def save(path: str | Path, bundle: Bundle, *, dtype: torch.dtype = torch.float16) -> None:

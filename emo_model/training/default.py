@@ -164,7 +164,7 @@ def _make(out: Path, preset: str, recipe: Recipe, data: Path | None, deadline: f
     for stage in recipe.stages[max(done, default=0):]:
         fill(emo, stage.name, lambda: _stage_weights(emo, stage, clips, seed, run))  # noqa: B023
 
-    finished = native.Bundle(config, emo.to("cpu").eval(), autoencoder.to("cpu"), audio_encoder.to("cpu"), {
+    finished = native.Bundle(config, emo.to("cpu").eval(), autoencoder.to("cpu"), audio_encoder=audio_encoder.to("cpu"), card={
         "made_by": f"python -m emo_model.training default --preset {preset} --seed {seed} --scale {scale}",
         "machine": device_name(), "people": recipe.people, "speech_minutes": round(library.seconds / 60, 1),
         "steps": {stage.name: round(stage.steps * scale) for stage in recipe.stages},

@@ -64,9 +64,16 @@ DEFAULT_CPU = (
 )
 """The built-in model from scratch on two CPU cores."""
 
+BUILTIN = (
+    replace(IMAGE, steps=500, batch=16, learning_rate=1e-3, frame_references=False),
+    replace(VIDEO, steps=3_000, batch=4, learning_rate=8e-4, frame_references=False, motion_noise=0.3),
+    replace(SPEED, steps=250, batch=4, learning_rate=3e-4, frame_references=False, motion_noise=0.3),
+)
+"""The built-in model from nothing on one CPU core. Differs from EMO: the reference is always the portrait at rest."""
+
 TEST = tuple(replace(stage, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1) for stage in PAPER)
 
-RECIPES = {"emo": PAPER, "default": DEFAULT, "default-cpu": DEFAULT_CPU, "test": TEST}
+RECIPES = {"emo": PAPER, "default": DEFAULT, "default-cpu": DEFAULT_CPU, "builtin": BUILTIN, "test": TEST}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,90 @@
+"""Motion latents: what moves in each cell of the square around the head, measured by two face meshes.
+
+Differs from EMO: the paper denoises the latents of a picture VAE, which carry every pixel; these say only how the portrait moves,
+so the decoder can keep its pixels (latent flow diffusion, arXiv 2303.13744).
+
+Channels of raw latents (B, 8, h, w), for frame and portrait meshes in the square scaled to the working size:
+    0, 1  backward flow of the cell, x and y, in cells: where in the portrait its content comes from, minus where it is
+    2     opening of the mouth: gap of the inner lips over the distance of the outer eye corners, times 4
+    3     width of the mouth minus the portrait's, over the same distance, times 8
+    4     lips pressed together minus lower lip tucked under the teeth, -1 to 1
+    5     opening of the lids over the eye's width, times 3
+    6, 7  gaze, right and down; about 1 brings the iris to the corner
+Channels 2 to 4 are bells around the mouth's centre in the frame, 5 to 7 around the centre of each eye.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHANNELS = 8
+MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the bells, in distances of the outer eye corners
+UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
+LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then middle of upper and lower lid
+
+
+def eye_distance(mesh: Tensor) -> Tensor:
+    """mesh (..., 468, 3) -> (...,): between the outer corners of the eyes, in space, so that turning the head keeps it."""
+    return _between(mesh, LEFT_EYE[0], RIGHT_EYE[1])
+
+
+def mouth_centre(mesh: Tensor) -> Tensor:
+    """mesh (..., 468, 3) -> (..., 2)."""
+    return mesh[..., [UPPER_LIP, LOWER_LIP], :2].mean(-2)
+
+
+def mouth_opening(mesh: Tensor) -> Tensor:
+    """mesh (..., 468, 3) -> (...,): gap of the inner lips over the distance of the eyes."""
+    return _between(mesh, UPPER_LIP, LOWER_LIP) / eye_distance(mesh)
+
+
+def mouth_width(mesh: Tensor) -> Tensor:
+    """mesh (..., 468, 3) -> (...,): between the corners of the mouth over the distance of the eyes."""
+    return _between(mesh, MOUTH_LEFT, MOUTH_RIGHT) / eye_distance(mesh)
+
+
+def lid_openings(mesh: Tensor) -> Tensor:
+    """mesh (..., 468, 3) -> (..., 2): gap of the lids over the width, of the eye at the left and of that at the right."""
+    return torch.stack([_between(mesh, upper, lower) / _between(mesh, first, last)
+                        for first, last, upper, lower in (LEFT_EYE, RIGHT_EYE)], -1)
+
+
+def motion_latents(flow: Tensor, mesh: Tensor, portrait_mesh: Tensor, *, cells: int, size: int, press: Tensor | None = None,
+                   gaze: Tensor | None = None) -> Tensor:
+    """What moved between the portrait and F frames -> raw latents (F, 8, cells, cells).
+
+    flow: (F, 2, n, n) backward flow in pixels of an n x n square, n a multiple of `cells`; mesh: (F, 468, 3) and portrait_mesh:
+    (468, 3) in pixels of the square at `size`; press: (F,) lips pressed minus lip tucked, where it is known; gaze: (F, 2).
+    """
+    frames, pixels = len(mesh), flow.shape[-1]
+    cell = pixels // cells
+    moved = F.avg_pool2d(flow.float(), cell) / cell
+    mesh = mesh.float() * (cells / size)
+    zeros = mesh.new_zeros(frames)
+    press, (gaze_x, gaze_y) = zeros if press is None else press, (zeros, zeros) if gaze is None else gaze.unbind(-1)
+    scale = eye_distance(mesh)
+    mouth = _bell(mouth_centre(mesh), MOUTH_SPREAD * scale, cells)
+    eyes = torch.stack([_bell(mesh[:, list(eye[:2]), :2].mean(1), EYE_SPREAD * scale, cells) for eye in (LEFT_EYE, RIGHT_EYE)], 1)
+    width = 8 * (mouth_width(mesh) - mouth_width(portrait_mesh.float()))
+    lids = 3 * torch.einsum("fe,fehw->fhw", lid_openings(mesh), eyes)
+    around_mouth = torch.stack([4 * mouth_opening(mesh), width, press.to(mesh)], 1)[..., None, None] * mouth[:, None]
+    around_eyes = torch.stack([gaze_x, gaze_y], 1).to(mesh)[..., None, None] * eyes.sum(1)[:, None]
+    return torch.cat([moved, around_mouth, lids[:, None], around_eyes], 1)
+
+
+def portrait_latents(mesh: Tensor, *, cells: int, size: int) -> Tensor:
+    """mesh (468, 3) of the portrait in pixels of the square at `size` -> its own raw latents (1, 8, cells, cells): at rest."""
+    return motion_latents(mesh.new_zeros(1, 2, cells, cells), mesh[None], mesh, cells=cells, size=size)
+
+
+def _between(mesh: Tensor, first: int, second: int) -> Tensor:
+    return (mesh[..., first, :] - mesh[..., second, :]).norm(dim=-1)
+
+
+def _bell(centre: Tensor, spread: Tensor, cells: int) -> Tensor:
+    """centre (F, 2) and spread (F,) in cells -> (F, cells, cells), 1 at the centre."""
+    places = torch.arange(cells, device=centre.device) + 0.5
+    x, y, spread = centre[:, 0, None, None], centre[:, 1, None, None], spread[:, None, None]
+    return torch.exp(-((places[None, None] - x) ** 2 + (places[None, :, None] - y) ** 2) / (2 * spread**2))

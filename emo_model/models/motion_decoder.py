@@ -1,0 +1,194 @@
+"""The decoder of motion latents: from what moves, and from the portrait, to a fine flow and a painted mouth.
+
+Differs from EMO: the paper decodes with the VAE of Stable Diffusion. This one moves the portrait's own pixels, so the likeness is
+the picture's at any resolution, and paints only the window around the mouth, whose inside no pixel of the portrait shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+
+PATCH = 4  # pixels of the working size folded into channels: the finest features, and the flow, have a quarter of its side
+MAPS = 5  # channels of a portrait's maps
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int, *, groups: int = 8):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(groups, channels), nn.GroupNorm(groups, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+
+
+class CellAttention(nn.Module):
+    """Self-attention over the cells of a small map, with learned positions."""
+
+    def __init__(self, channels: int, cells: int, *, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, channels)
+        self.positions = nn.Parameter(0.02 * torch.randn(1, channels, cells, cells))
+        self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.to_out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = rearrange(self.to_qkv(self.norm(x) + self.positions), "b (t n d) h w -> t b n (h w) d", t=3, n=self.heads)
+        x_new = F.scaled_dot_product_attention(q, k, v)
+        return x + self.to_out(rearrange(x_new, "b n (h w) d -> b (n d) h w", h=x.shape[2]))
+
+
+@dataclass(frozen=True, eq=False)
+class PortraitFeatures:
+    """What stays the same over a video.
+
+    fine, middle, coarse: (1, C, ., .) features at a quarter, an eighth and a sixteenth of the working size; latents: (1, C, h, w)
+    the portrait's own raw motion latents; head: (1, 1, H / 4, W / 4) the soft mask of what may move; mouth: (1, 2) its centre in
+    cells of the fine features; pixels: (1, 3, H, W) of the square at twice the working size, of which the mouth is painted.
+    """
+
+    fine: Tensor
+    middle: Tensor
+    coarse: Tensor
+    latents: Tensor
+    head: Tensor
+    mouth: Tensor
+    pixels: Tensor
+
+    def expand(self, frames: int) -> PortraitFeatures:
+        """The same for each of so many frames; no copy."""
+        return PortraitFeatures(*(x.expand(frames, *[-1] * (x.ndim - 1)) if len(x) == 1 else x for x in vars(self).values()))
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedMotion:
+    """flow: (F, 2, H / 4, W / 4) backward, in cells of this map, zero outside the head; coarse_flows: before refinement, for the
+    loss; mouth_rgb (F, 3, P, P) in [-1, 1] and mouth_mask (F, 1, P, P) in 0..1: the painted window at twice the working size;
+    mouth_warped (F, 3, P, P): the portrait's own pixels there; mouth: (F, 2) the window's centre in cells of the flow."""
+
+    flow: Tensor
+    coarse_flows: tuple[Tensor, Tensor]
+    mouth_rgb: Tensor
+    mouth_mask: Tensor
+    mouth_warped: Tensor
+    mouth: Tensor
+
+
+class MotionDecoder(nn.Module):
+    """Motion latents and a portrait to flow and mouth. Sizes: working size S, latent cells S / 16, flow S / 4."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        parts = config.motion_decoder
+        fine, middle, coarse = parts.channels
+        width = parts.mouth_channels
+        if config.vae_factor != 4 * PATCH:
+            raise ValueError(f"the motion decoder needs cells of {4 * PATCH} pixels, got vae_factor {config.vae_factor}")
+        self.mouth_cells = parts.mouth_cells
+        self.portrait_fine = nn.Sequential(nn.Conv2d(3 * PATCH**2 + MAPS, fine, 3, padding=1), ResidualBlock(fine))
+        self.portrait_middle = nn.Sequential(nn.Conv2d(fine, middle, 3, stride=2, padding=1), ResidualBlock(middle))
+        self.portrait_coarse = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
+        self.conv_in = nn.Conv2d(2 * config.latent_channels, coarse, 5, padding=2)
+        self.coarse = nn.Sequential(ResidualBlock(coarse), CellAttention(coarse, config.latent_size), ResidualBlock(coarse))
+        self.to_middle = nn.Conv2d(coarse, middle, 1)
+        self.middle = nn.Sequential(ResidualBlock(middle), ResidualBlock(middle))
+        self.to_fine = nn.Conv2d(middle, fine, 1)
+        self.fine = ResidualBlock(fine)
+        self.flow_coarse, self.flow_middle, self.flow_fine = (nn.Conv2d(c, 2, 3, padding=1) for c in (coarse, middle, fine))
+        for layer in (self.flow_coarse, self.flow_middle, self.flow_fine):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.mouth_in = nn.Conv2d(2 * fine + 3 * PATCH**2, width, 3, padding=1)
+        self.mouth = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
+        self.mouth_out = nn.Conv2d(width, 4 * PATCH**2, 3, padding=1)
+        with torch.no_grad():
+            self.mouth_out.weight.mul_(0.1)
+            self.mouth_out.bias.zero_()
+            self.mouth_out.bias[3 * PATCH**2:] = -2.0  # the mask begins nearly empty
+
+    def read_portrait(self, pixels: Tensor, maps: Tensor, latents: Tensor, mouth: Tensor) -> PortraitFeatures:
+        """pixels (B, 3, 2 S, 2 S) in [-1, 1]; maps (B, 5, S / 4, S / 4), the first of them the soft mask of the head; latents
+        (B, C, h, w) raw, of the portrait itself; mouth (B, 2) its centre in cells of the maps."""
+        working = F.avg_pool2d(pixels, 2)
+        fine = self.portrait_fine(torch.cat([F.pixel_unshuffle(working, PATCH), maps], 1))
+        middle = self.portrait_middle(fine)
+        return PortraitFeatures(fine, middle, self.portrait_coarse(middle), latents, maps[:, :1], mouth, pixels)
+
+    def forward(self, latents: Tensor, portrait: PortraitFeatures) -> DecodedMotion:
+        """latents (F, C, h, w) raw, of F frames of one portrait (or portrait of as many pictures)."""
+        portrait = portrait.expand(len(latents))
+        x = self.conv_in(torch.cat([latents - portrait.latents, portrait.latents], 1)) + portrait.coarse
+        x = self.coarse(x)
+        coarse_flow = latents[:, :2] + self.flow_coarse(x)  # a sixteenth; each flow counts cells of its own map
+        x = self.middle(_twice(self.to_middle(x)) + portrait.middle)
+        middle_flow = 2 * _twice(coarse_flow) + self.flow_middle(x)
+        x = self.fine(_twice(self.to_fine(x)) + portrait.fine)
+        flow = (2 * _twice(middle_flow) + self.flow_fine(x)) * portrait.head
+        mouth = moved_point(portrait.mouth, flow)
+        return DecodedMotion(flow, (coarse_flow, middle_flow), *self._paint_mouth(x, flow, mouth, portrait), mouth)
+
+    def _paint_mouth(self, x: Tensor, flow: Tensor, mouth: Tensor, portrait: PortraitFeatures) -> tuple[Tensor, ...]:
+        cells, size = self.mouth_cells, flow.shape[-1]
+        around = window(mouth, cells=cells, points=2 * cells, size=size)  # two points a cell: each becomes PATCH pixels
+        there = sample(flow, around)
+        source = around + 2 / size * rearrange(there, "b c h w -> b h w c")
+        fine = window(mouth, cells=cells, points=2 * PATCH * cells, size=size)
+        fine_flow = F.interpolate(there, scale_factor=PATCH, mode="bilinear", align_corners=False)
+        warped = sample(portrait.pixels, fine + 2 / size * rearrange(fine_flow, "b c h w -> b h w c"))
+        y = torch.cat([sample(x, around), sample(portrait.fine, source), F.pixel_unshuffle(warped, PATCH)], 1)
+        y = F.pixel_shuffle(self.mouth_out(F.silu(self.mouth(self.mouth_in(y)))), PATCH)
+        return y[:, :3].tanh(), y[:, 3:].sigmoid() * _soft_border(y.shape[-1], like=y), warped
+
+
+def window(centre: Tensor, *, cells: int, points: int, size: int) -> Tensor:
+    """The grid (B, points, points, 2) for `sample` over a window of `cells` around centre (B, 2), in cells of a `size` map."""
+    places = (torch.arange(points, device=centre.device, dtype=centre.dtype) + 0.5) * (cells / points) - cells / 2
+    x, y = (centre[:, axis, None] + places for axis in (0, 1))  # (B, points)
+    grid = torch.stack([x[:, None, :].expand(-1, points, -1), y[:, :, None].expand(-1, -1, points)], -1)
+    return grid * (2 / size) - 1
+
+
+def sample(picture: Tensor, grid: Tensor) -> Tensor:
+    """picture (B, C, H, W) read at grid (B, h, w, 2) in -1..1; beyond the border the border's values."""
+    return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+
+
+def warp(picture: Tensor, flow: Tensor) -> Tensor:
+    """picture (B, C, H, W) moved by a backward flow (B, 2, H, W) in its pixels."""
+    height, width = flow.shape[-2:]
+    y, x = torch.meshgrid(*(torch.arange(n, device=flow.device, dtype=flow.dtype) + 0.5 for n in (height, width)), indexing="ij")
+    grid = torch.stack([(x + flow[:, 0]) * (2 / width) - 1, (y + flow[:, 1]) * (2 / height) - 1], -1)
+    return sample(picture, grid)
+
+
+def moved_point(point: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
+    """Where in the frame lies what lies at point (B, 2) of the portrait; both in cells of the backward flow (B, 2, n, n)."""
+    size, place = flow.shape[-1], point
+    for _ in range(rounds):
+        there = sample(flow, (place * (2 / size) - 1)[:, None, None])[:, :, 0, 0]
+        place = point - there
+    return place.detach()
+
+
+def _twice(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _soft_border(size: int, *, like: Tensor) -> Tensor:
+    """(size, size): 1 inside, to 0 within the last tenth at the border of the window."""
+    edge = (torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / size
+    near = (torch.minimum(edge, 1 - edge) * 10).clamp(max=1)
+    return near[:, None] * near

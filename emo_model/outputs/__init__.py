@@ -1,0 +1,1 @@
+"""What goes out: frames of the whole picture from motion latents."""

@@ -1,0 +1,197 @@
+"""The built-in model from nothing: speech, audio encoder, puppets, motion decoder, clips, EMO's three stages, one file.
+
+Every step leaves a file in OUT and is skipped when that is there, so a run continues where it stopped:
+
+    speech/  sung/             prepared speech, plain and sung or over music
+    audio_encoder.safetensors
+    puppets.safetensors        head squares and face meshes of the pictures in --faces
+    motion_decoder.safetensors
+    clips.safetensors          speaking puppets as motion latents
+    image.safetensors          video.safetensors    speed.safetensors
+    builtin.safetensors        the model
+    log.jsonl                  a line every 50 steps, and one for each finished step
+
+The motion decoder and EMO do not need each other: `--part decoder` and `--part emo` may run at the same time on two cores.
+Differs from EMO: puppets and synthetic speech stand in for hundreds of hours of recorded people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..checkpoints import native
+from ..config import PRESETS, ModelConfig
+from ..synthetic.puppet_store import PuppetStore
+from ..synthetic.speech_library import SpeechLibrary
+from .audio_encoder import AudioEncoderTask
+from .clips import ClipStore
+from .loop import OutOfTime, Plan, append_line, train
+from .loss import EmoTask
+from .motion_decoder import MotionDecoderTask
+from .puppet_clips import latent_scales, puppet_clips
+from .stages import RECIPES, Stage
+
+log = logging.getLogger(__name__)
+
+PARTS = ("all", "decoder", "emo")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much of everything; `scale` in `make_builtin` multiplies the steps."""
+
+    audio_encoder: Plan = Plan("audio_encoder", steps=3_000, learning_rate=2e-3, warmup_steps=50)
+    decoder: Plan = Plan("motion_decoder", steps=5_000, learning_rate=1e-3, warmup_steps=50)
+    decoder_batch: int = 6
+    clips: int = 3_000
+    frames: int = 40
+    sung_share: float = 0.25  # of the clips
+    stages: tuple[Stage, ...] = RECIPES["builtin"]
+
+
+RECIPE = {
+    "builtin": Recipe(),
+    "test": Recipe(audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
+                   decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1), decoder_batch=2, clips=4, frames=12,
+                   stages=RECIPES["test"]),
+}
+
+
+def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = None, preset: str = "builtin", part: str = "all",
+                 minutes: float = math.inf, resume: bool = False, seed: int = 0, scale: float = 1.0, precision: str | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> Path | None:
+    """Train the built-in model into `out`; returns the path of the finished file, None where `part` leaves the other to do.
+
+    puppets: a file of `PuppetStore`; speech, sung: folders of prepared speech; precision: 'bf16' or 'no', by default bf16 where
+    there is CUDA. Raises OutOfTime when `minutes` are over (everything so far is kept; call again with resume=True),
+    FileExistsError if `out` holds a run and `resume` is not set.
+    """
+    if (out / "log.jsonl").exists() and not resume:
+        raise FileExistsError(f"{out} already holds a training run; add --resume to go on with it, or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    run = _Run(out, PRESETS[preset], RECIPE[preset], clock() + 60 * minutes, seed, scale,
+               precision or ("bf16" if device == "cuda" else "no"), device, clock)
+    torch.manual_seed(seed)
+    bundle = native.build(run.config)
+    store = PuppetStore.load(puppets)
+    libraries = [(1.0, SpeechLibrary(speech))]
+    if sung is not None:
+        libraries = [(1 - run.recipe.sung_share, libraries[0][1]), (run.recipe.sung_share, SpeechLibrary(sung))]
+    run.fill(bundle.audio_encoder, "audio_encoder", lambda: run.audio_encoder([library for _, library in libraries]))
+    encoder = bundle.audio_encoder.to(device).eval()
+    config = replace(run.config, latent_scale=latent_scales(store, libraries, config=run.config, encoder=encoder))
+    if part in ("all", "decoder"):
+        run.fill(bundle.motion_decoder, "motion_decoder", lambda: run.decoder(bundle.motion_decoder, config, store))
+    if part in ("all", "emo"):
+        run.emo(bundle.emo, config, store, libraries, encoder)
+    last = run.recipe.stages[-1].name
+    if any(not (out / f"{name}.safetensors").exists() for name in ("motion_decoder", last)):
+        return None
+    for module, name in ((bundle.motion_decoder, "motion_decoder"), (bundle.emo, last)):
+        module.load_state_dict(load_file(out / f"{name}.safetensors"))
+    path = out / "builtin.safetensors"
+    native.save(path, native.Bundle(config, bundle.emo.to("cpu").eval(), motion_decoder=bundle.motion_decoder.to("cpu").eval(),
+                                    audio_encoder=encoder.to("cpu"), card={
+        "made_by": f"python -m emo_model.training builtin --preset {preset} --seed {seed} --scale {scale}",
+        "machine": device_name(), "pictures": len(store), "clips": run.recipe.clips,
+        "speech_minutes": round(sum(library.seconds for _, library in libraries) / 60, 1),
+        "steps": {plan: round(steps * scale) for plan, steps in (
+            ("motion_decoder", run.recipe.decoder.steps), *((stage.name, stage.steps) for stage in run.recipe.stages))},
+        "licence": "MIT; trained on synthetic photographs (SFHQ, MIT), drawn heads and synthetic speech"}))
+    return path
+
+
+@dataclass
+class _Run:
+    """A run's folder and how it trains."""
+
+    out: Path
+    config: ModelConfig
+    recipe: Recipe
+    deadline: float
+    seed: int
+    scale: float
+    precision: str
+    device: str
+    clock: Callable[[], float]
+
+    def step(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors of OUT/NAME.safetensors, made first if they are not there."""
+        path = self.out / f"{name}.safetensors"
+        if not path.exists():
+            if self.clock() > self.deadline:
+                raise OutOfTime(f"'{name}' is next")
+            began = self.clock()
+            native.write_tensors(path, {key: value.cpu().contiguous() for key, value in make().items()})
+            (self.out / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
+            append_line(self.out / "log.jsonl", {"finished": name, "seconds_since_resume": round(self.clock() - began, 1),
+                                                 "device": device_name()})
+        return load_file(path)
+
+    def fill(self, module: nn.Module, name: str, make: Callable[[], dict[str, Tensor]]) -> None:
+        """Load the step's weights into the module, trained first if they are not there."""
+        tensors = self.step(name, make)
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError:
+            raise ValueError(f"{self.out / name}.safetensors is not of preset '{self.config.name}': go on with the preset that the "
+                             "run began with, or choose another --out") from None
+
+    def train(self, task: nn.Module, plan: Plan) -> dict[str, Tensor]:
+        plan = replace(plan, steps=max(1, round(plan.steps * self.scale)))
+        return train(task, plan, self.out, deadline=self.deadline, mixed_precision=self.precision, clock=self.clock)
+
+    def audio_encoder(self, libraries: list[SpeechLibrary]) -> dict[str, Tensor]:
+        speeches = [speech for library in libraries for speech in library]
+        return _without("encoder.", self.train(AudioEncoderTask(self.config.audio_encoder, speeches, seed=self.seed),
+                                               self.recipe.audio_encoder))
+
+    def decoder(self, decoder: nn.Module, config: ModelConfig, puppets: PuppetStore) -> dict[str, Tensor]:
+        task = MotionDecoderTask(decoder, config, puppets, batch=self.recipe.decoder_batch, seed=self.seed)
+        if self.device == "cpu":
+            task.to(memory_format=torch.channels_last)
+        return decoder.state_dict() | _without("decoder.", self.train(task, self.recipe.decoder))
+
+    def emo(self, emo: nn.Module, config: ModelConfig, puppets: PuppetStore, libraries: list, encoder: nn.Module) -> None:
+        """All stages that are not done yet."""
+        def make_clips() -> dict[str, Tensor]:
+            store = puppet_clips(self.recipe.clips, puppets, libraries, config=config, encoder=encoder, frames=self.recipe.frames,
+                                 seed=self.seed)
+            return {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
+
+        clips = ClipStore(**{name: value.to(self.device) for name, value in self.step("clips", make_clips).items()})
+        stages = self.recipe.stages
+        done = [number for number, stage in enumerate(stages) if (self.out / f"{stage.name}.safetensors").exists()]
+        for stage in stages[max(done, default=0):]:
+            self.fill(emo, stage.name, lambda: self.stage(emo, stage, clips))  # noqa: B023
+
+    def stage(self, emo: nn.Module, stage: Stage, clips: ClipStore) -> dict[str, Tensor]:
+        """All weights of EMO after a stage: averaged where it trained, as before elsewhere."""
+        task = EmoTask(emo, stage, clips, seed=self.seed)
+        if self.device == "cpu":
+            emo.to(memory_format=torch.channels_last)
+        average = self.train(task, Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps))
+        return emo.state_dict() | _without("emo.", average)
+
+
+def _without(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under `prefix`, by their names without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

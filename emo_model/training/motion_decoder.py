@@ -1,0 +1,127 @@
+"""Training of the motion decoder on puppets: their flow, their mouth and their pictures are known exactly.
+
+The latents of a batch are measured as at use, by the meshes of portrait and frame, and get some of the noise that a sampler leaves.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from ..inputs.motion_latents import LEFT_EYE, RIGHT_EYE, motion_latents, mouth_centre, portrait_latents
+from ..inputs.portrait_maps import portrait_maps
+from ..inputs.vae import to_raw
+from ..models.motion_decoder import PATCH, MotionDecoder, sample, warp, window
+from ..sampling.noise import draw_noise
+from ..synthetic.motion import sample_still_motion
+from ..synthetic.puppet_store import PuppetStore
+
+OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth and of its painted inside, against 1
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderBatch:
+    """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2) in
+    cells of the maps; latents: (B, C, h, w) raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in
+    its cells; painted: (B, 1, 2 S, 2 S) how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
+
+    portraits: Tensor
+    maps: Tensor
+    rest: Tensor
+    mouth: Tensor
+    latents: Tensor
+    frames: Tensor
+    flow: Tensor
+    painted: Tensor
+    weight: Tensor
+
+
+class MotionDecoderTask(nn.Module):
+    """What the training loop needs: `batch(step)`, and the loss as `forward(batch)`; deterministic by (seed, step)."""
+
+    def __init__(self, decoder: MotionDecoder, config: ModelConfig, puppets: PuppetStore, *, batch: int = 6, seed: int = 0,
+                 noise: float = 0.15, pairs: int = 2):
+        super().__init__()
+        self.decoder, self.config, self.puppets = decoder, config, puppets
+        self.size, self.seed, self.noise, self.pairs = batch, seed, noise, pairs
+
+    def batch(self, step: int, rank: int = 0) -> DecoderBatch:
+        """Each portrait in `pairs` moments: of all kinds, or a small step from its rest."""
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} decoder {step} {rank}".encode()))
+        config, size = self.config, self.config.image_size
+        rows = []
+        for index in torch.randint(len(self.puppets), (self.size // self.pairs,), generator=generator).tolist():
+            seeds = torch.randint(2**31, (self.pairs + 1,), generator=generator).tolist()
+            puppet = self.puppets.puppet(index, seed=seeds[0], size=2 * size)
+            rest = torch.from_numpy(puppet.mesh).float() / 2  # pixels of the working size
+            maps, portrait = portrait_maps(rest, size=size, cells=size // PATCH), _pixels(puppet.picture)
+            moments = sample_still_motion(seeds[1:])
+            for moment in range(self.pairs):
+                motion = moments[moment]
+                frame = puppet.render(motion, 2 * size)
+                flow = torch.from_numpy(frame.flow).float()
+                mesh = torch.from_numpy(frame.points[:468]).float()[None] / 2
+                press, gaze = motion.closure - motion.tuck, torch.stack([motion.gaze_x, motion.gaze_y])
+                latents = motion_latents(puppet.flows(motion.map(lambda track: track[None]), size // PATCH)[0], mesh, rest,
+                                         cells=config.latent_size, size=size, press=press[None], gaze=gaze[None])
+                painted = torch.from_numpy(frame.mask).float()
+                rows.append((portrait, maps, portrait_latents(rest, cells=config.latent_size, size=size)[0],
+                             mouth_centre(rest) / PATCH, latents[0], _pixels(frame.picture),
+                             F.avg_pool2d(flow[None], 2 * PATCH)[0] / (2 * PATCH), painted[None], self._weight(mesh[0], maps)))
+        portraits, maps, rest, mouth, latents, frames, flow, painted, weight = (torch.stack(part) for part in zip(*rows, strict=True))
+        left = draw_noise(config, (len(latents), latents.shape[1], 1, *latents.shape[2:]), generator)[:, :, 0]
+        amount = self.noise * torch.rand(len(latents), 1, 1, 1, generator=generator) ** 2
+        return DecoderBatch(portraits, maps, rest, mouth, latents + to_raw(amount * left, config), frames, flow, painted, weight)
+
+    def _weight(self, mesh: Tensor, maps: Tensor) -> Tensor:
+        """(1, S / 4, S / 4): more around the mouth and the eyes, little where nothing moves."""
+        cells = maps.shape[-1]
+        places = torch.arange(cells) + 0.5
+        centres = torch.stack([mouth_centre(mesh), mesh[list(LEFT_EYE[:2]), :2].mean(0), mesh[list(RIGHT_EYE[:2]), :2].mean(0)])
+        x, y = (centres / PATCH).unbind(1)
+        spread = cells * torch.tensor([0.09, 0.055, 0.055])[:, None, None]
+        bells = torch.exp(-((places[None, None] - x[:, None, None]) ** 2 + (places[None, :, None] - y[:, None, None]) ** 2)
+                          / (2 * spread**2))
+        return 0.2 + maps[:1] + 5 * bells.sum(0, keepdim=True)
+
+    def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Error of the flow at three sizes, of the warped picture outside the mouth, of mask and colours in the mouth's window."""
+        decoder = self.decoder
+        portrait = decoder.read_portrait(batch.portraits, batch.maps, batch.rest, batch.mouth)
+        decoded = decoder(batch.latents, portrait)
+        inside = F.avg_pool2d(batch.painted, 2 * PATCH)
+        weight = batch.weight * (inside < 0.25)  # the hole of an open mouth comes from nowhere
+        flow = sum(_weighted((ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True), F.avg_pool2d(weight, step))
+                   * step for ours, step in zip((decoded.flow, *reversed(decoded.coarse_flows)), (1, 2, 4), strict=True)) / 3
+        working, wanted = F.avg_pool2d(batch.portraits, 2), F.avg_pool2d(batch.frames, 2)
+        fine = F.interpolate(decoded.flow, scale_factor=PATCH, mode="bilinear", align_corners=False) * PATCH
+        visible = F.interpolate(weight, scale_factor=PATCH) * (F.avg_pool2d(batch.painted, 2) < 0.1)
+        picture = _weighted((warp(working, fine) - wanted).abs().mean(1, keepdim=True), visible)
+        around = window(decoded.mouth, cells=decoder.mouth_cells, points=2 * PATCH * decoder.mouth_cells, size=decoded.flow.shape[-1])
+        seen, truth = sample(batch.frames, around), sample(batch.painted, around).clamp(0, 1)
+        ours = torch.lerp(decoded.mouth_warped, decoded.mouth_rgb, decoded.mouth_mask)
+        near = 1 + (INNER_MOUTH / OUTER_MOUTH) * F.max_pool2d(truth, 9, 1, 4)
+        mouth = _weighted((ours - seen).abs().mean(1, keepdim=True), near)
+        edges = sum(_weighted((ours.diff(dim=axis) - seen.diff(dim=axis)).abs().mean(1, keepdim=True),
+                              near.narrow(axis, 1, near.shape[axis] - 1)) for axis in (2, 3))
+        colours = _weighted((decoded.mouth_rgb - seen).abs().mean(1, keepdim=True), truth)
+        mask = F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth)
+        loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
+        return loss, {"flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight).detach() * PATCH,
+                      "picture": picture.detach(), "mouth": mouth.detach(), "edges": edges.detach(), "colours": colours.detach(),
+                      "mask": mask.detach()}
+
+
+def _weighted(error: Tensor, weight: Tensor) -> Tensor:
+    return (error * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def _pixels(picture) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) in [-1, 1]."""
+    return rearrange(torch.from_numpy(picture).float() / 127.5 - 1, "h w c -> c h w")
