@@ -13,16 +13,6 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
-    """The built-in autoencoder: pixel (un)shuffle ends, so that no convolution runs at full resolution."""
-
-    patch: int = 4  # pixels folded into channels at either end
-    encoder_channels: tuple[int, ...] = (64, 128)  # per resolution, from the folded picture to the latent
-    decoder_channels: tuple[int, ...] = (192, 96)  # per resolution, from the latent to the folded picture
-    blocks: int = 2  # residual blocks per resolution
-
-
-@dataclass(frozen=True)
 class MotionDecoderConfig:
     """The decoder of motion latents: it warps the portrait and paints the mouth's inside."""
 
@@ -53,7 +43,6 @@ class ModelConfig:
     vae_factor: int = 8  # pixels per latent cell, along each side
     latent_channels: int = 4
     latent_scale: float | tuple[float, ...] = 0.18215  # scaled latent = raw latent * latent_scale; one for all channels or each
-    latent_rgb: tuple[tuple[float, float, float], ...] = ()  # rows: one per latent channel, then the offset; for previews
     # the UNet skeleton shared by reference net and backbone
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
     attention_levels: tuple[bool, ...] = (True, True, True, False)
@@ -103,7 +92,6 @@ class ModelConfig:
     noise_frames: tuple[float, ...] = ()  # by latent channel: standard deviation in frames of the Gaussian that smooths it
     noise_coarse: float = 0.8  # share of the variance that is drawn on the coarse grid; the rest is drawn cell by cell
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
-    autoencoder: AutoencoderConfig | None = None
     motion_decoder: MotionDecoderConfig | None = None
     audio_encoder: AudioEncoderConfig | None = None
 
@@ -157,9 +145,12 @@ class ModelConfig:
     def from_json(cls, text: str) -> ModelConfig:
         """Inverse of `to_json`. Raises ValueError with the field's name for a field this version does not know."""
         values = json.loads(text)
+        if values.pop("autoencoder", None) is not None:
+            raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the portrait anew with an "
+                             "autoencoder; this version animates the portrait's own pixels: use the built-in model of this version")
+        values.pop("latent_rgb", None)  # only such models had any
         _refuse_unknown(cls, values)
-        for name, part in (("autoencoder", AutoencoderConfig), ("motion_decoder", MotionDecoderConfig),
-                           ("audio_encoder", AudioEncoderConfig)):
+        for name, part in (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig)):
             if values.get(name) is not None:
                 _refuse_unknown(part, values[name])
                 values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
@@ -231,19 +222,6 @@ HALLO = ModelConfig(
     beta_schedule="linear")
 """Hallo v1 (arXiv 2406.08801), the size and the choices of its published checkpoint."""
 
-DEFAULT = ModelConfig(
-    name="default", image_size=256, latent_channels=8, latent_scale=1.0, channels=(64, 128, 192),
-    attention_levels=(True, True, True), layers_per_block=1, attention_heads=4, norm_groups=16, feed_forward_multiplier=2,
-    reference_positions=True, audio_layers=1, audio_width=32, audio_context_width=128, temporal_attentions=1,
-    face_locator_channels=(16, 32, 32, 32), speed_width=64, autoencoder=AutoencoderConfig(), audio_encoder=AudioEncoderConfig())
-"""The built-in model as a GPU trains it in minutes: 256x256 at 25 fps."""
-
-DEFAULT_CPU = replace(
-    DEFAULT, name="default-cpu", image_size=128, latent_channels=16, channels=(32, 80, 128), attention_heads=2, noise_scale=0.75,
-    attention_levels=(False, True, True), reference_addition=True, face_locator_channels=(4, 8, 16, 16),
-    autoencoder=AutoencoderConfig(encoder_channels=(48, 96), decoder_channels=(128, 64), blocks=1))
-"""The built-in model as a CPU trains it in an hour or two: 128x128 at 25 fps."""
-
 BUILTIN = ModelConfig(
     name="builtin", image_size=256, vae_factor=16, latent_channels=8, latent_scale=(1.0,) * 8, channels=(48, 96, 128),
     attention_levels=(True, True, True), layers_per_block=1, attention_heads=4, norm_groups=16, feed_forward_multiplier=2,
@@ -254,13 +232,13 @@ BUILTIN = ModelConfig(
 """The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait."""
 
 TEST = replace(
-    DEFAULT, name="test", image_size=32, latent_channels=4, channels=(16, 32), attention_levels=(True, True), attention_heads=2,
-    norm_groups=4, audio_width=8, audio_context_width=16, clip_frames=4, motion_frames=2, face_locator_channels=(4, 4, 4, 4),
-    speed_width=8, autoencoder=AutoencoderConfig(encoder_channels=(8, 8), decoder_channels=(8, 8), blocks=1),
+    BUILTIN, name="test", image_size=64, channels=(16, 32), attention_levels=(True, True), attention_heads=2, norm_groups=4,
+    audio_width=8, audio_context_width=16, clip_frames=4, motion_frames=2, face_locator_channels=(4, 4, 4, 4, 4), speed_width=8,
+    motion_decoder=MotionDecoderConfig(channels=(8, 8, 8), mouth_channels=8, mouth_cells=6),
     audio_encoder=AudioEncoderConfig(mel_bands=16, width=8, blocks=1, features=8))
 """Seconds on a CPU; for tests and benchmarks."""
 
-PRESETS = {config.name: config for config in (EMO, HALLO, DEFAULT, DEFAULT_CPU, BUILTIN, TEST)}
+PRESETS = {config.name: config for config in (EMO, HALLO, BUILTIN, TEST)}
 
 SAMPLING = {"hallo": SamplingConfig(steps=40, audio_guidance=3.5, reference_guidance=3.5, seed=42)}
 """By preset, where the defaults are not right. Hallo guides voice and portrait as one: two equal scales."""

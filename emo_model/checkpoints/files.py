@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -61,8 +60,6 @@ def not_tensors(path: Path) -> str | None:
     """What a file is that cannot hold tensors, as told by its first bytes; None if it may."""
     with path.open("rb") as file:
         start = file.read(64)
-    if re.fullmatch(r"\.\d{3}", path.suffix):
-        return "it is a piece of a file; put the pieces together with `python -m emo_model.checkpoints join`"
     if start[8:9] == b"{":  # safetensors; the bytes before it are a length and may look like anything
         return None
     if start.startswith(b"version https://git-lfs"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,18 +17,21 @@ from ..inputs.media import to_uint8
 from ..inputs.motion_latents import mouth_centre
 from ..inputs.portrait_maps import portrait_maps
 from ..inputs.vae import to_raw
-from ..models.motion_decoder import PATCH, DecodedMotion, MotionDecoder, sample
+from ..models.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
 from ..types import Fit, Portrait
 
 AT_ONCE = 8  # frames that the network decodes together
+MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
+BICUBIC = -0.75  # torch's parameter of the bicubic kernel
+LANCZOS = (0.02446, -0.13591, 0.61145)  # half way between pixels, from the farthest of three at each side
 
 
 class PortraitDecoder:
     """The motion decoder and one portrait: `decode` makes frames of the whole picture.
 
-    picture: (1, 3, H, W) in [-1, 1], the one that `portrait.fit` was cut from. Only pixels of the moving head and the mouth
-    change; all others stay the picture's, bit for bit. Raises ValueError for a picture of another size, or a portrait whose face
-    was not found.
+    picture: (1, 3, H, W) in [-1, 1], the one that `portrait.fit` was cut from. Only pixels of the square around the head change,
+    where the flow is not zero or the mouth is painted; all others stay the picture's, bit for bit. Its buffers are for one
+    thread at a time. Raises ValueError for a picture of another size, or a portrait whose face was not found.
     """
 
     def __init__(self, decoder: MotionDecoder, config: ModelConfig, picture: Tensor, portrait: Portrait, *,
@@ -36,27 +41,27 @@ class PortraitDecoder:
             raise ValueError(f"the picture is {tuple(picture.shape)}, the square was cut from one of {fit.width}x{fit.height}")
         if portrait.mesh is None:
             raise ValueError("the portrait has no face mesh; make it with `inputs.portrait.read_portrait`")
-        self.decoder, self.config, self.fit = decoder, config, fit
+        self.decoder, self.config, self.fit, self.device = decoder, config, fit, device
         self.still = to_uint8(picture)[0]  # (H, W, 3)
-        self.source = picture.to(device)
         self.latents, self.mesh = portrait.latents, portrait.mesh
-        self.mouth_side = fit.side * decoder.mouth_cells * PATCH / config.image_size  # of the painted window, in the picture
-        self._portrait = None
+        self._portrait: PortraitFeatures | None = None
+        self._canvas: _Canvas | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the frames."""
         return self.fit.height, self.fit.width
 
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
         """latents (F, C, h, w) scaled -> (F, H, W, 3) uint8."""
         frames = np.empty((len(latents), *self.still.shape), dtype=np.uint8)
-        for first in range(0, len(latents), AT_ONCE):
-            decoded = self.flow(latents[first:first + AT_ONCE])
-            for index in range(len(decoded.flow)):
-                frames[first + index] = self._frame(decoded, index)
+        self._fill(frames, latents)
         return frames
+
+    def blocks(self, latents: Tensor) -> Iterator[np.ndarray]:
+        """As `decode`, but at most 8 frames at a time."""
+        for part in latents.split(AT_ONCE):
+            yield self.decode(part)
 
     @torch.no_grad()
     def flow(self, latents: Tensor) -> DecodedMotion:
@@ -66,64 +71,123 @@ class PortraitDecoder:
         network = next(self.decoder.parameters())
         return self.decoder(to_raw(latents.to(network), self.config), self._portrait)
 
-    def _read_portrait(self):
+    def _read_portrait(self) -> PortraitFeatures:
         network, size = next(self.decoder.parameters()), self.config.image_size
-        square = apply_fit(self.source.cpu(), self.fit)
+        picture = torch.from_numpy(self.still).permute(2, 0, 1)[None].float() / 127.5 - 1
+        square = apply_fit(picture, replace(self.fit, size=2 * size)).clamp(-1, 1)
         maps = portrait_maps(self.mesh, size=size, cells=size // PATCH)[None]
         latents = to_raw(self.latents, self.config)
-        twice = F.interpolate(square, scale_factor=2, mode="bilinear", align_corners=False)
-        return self.decoder.read_portrait(*(x.to(network) for x in (twice, maps, latents, mouth_centre(self.mesh)[None] / PATCH)))
+        return self.decoder.read_portrait(*(x.to(network) for x in (square, maps, latents, mouth_centre(self.mesh)[None] / PATCH)))
 
-    def _frame(self, decoded: DecodedMotion, index: int) -> np.ndarray:
-        """One frame (H, W, 3) uint8: warped where the flow is not zero, painted in the mouth's window."""
-        frame = self.still.copy()
-        fit, flow = self.fit, decoded.flow[index:index + 1].float()
-        cell = fit.side / flow.shape[-1]
-        rows, columns = _moving(flow, fit, cell)
-        if rows.stop <= rows.start or columns.stop <= columns.start:
-            return frame
-        y = torch.arange(rows.start, rows.stop, device=flow.device, dtype=torch.float32) + 0.5
-        x = torch.arange(columns.start, columns.stop, device=flow.device, dtype=torch.float32) + 0.5
-        place = torch.stack([x[None, :].expand(len(y), -1), y[:, None].expand(-1, len(x))], -1)[None]  # (1, h, w, 2) pixels
-        corner = place.new_tensor([fit.left, fit.top])
-        moved = _bicubic(flow, (place - corner) / cell)  # (1, 2, h, w) in cells
-        lengths = place.new_tensor([fit.width, fit.height])
-        source = place + cell * moved.permute(0, 2, 3, 1)
-        pixels = sample(self.source, 2 * source / lengths - 1)
-        changed = (moved != 0).any(1, keepdim=True)
-        centre = corner + cell * decoded.mouth[index]
-        in_window = 2 * (place - centre) / self.mouth_side  # -1..1 inside
-        layer = F.grid_sample(torch.cat([decoded.mouth_rgb, decoded.mouth_mask], 1)[index:index + 1].float(), in_window,
-                              padding_mode="zeros", align_corners=False)
-        mask = layer[:, 3:]
-        colours = layer[:, :3] / F.grid_sample(torch.ones_like(decoded.mouth_mask[index:index + 1]).float(), in_window,
-                                               padding_mode="zeros", align_corners=False).clamp(min=1e-3)
-        pixels = torch.lerp(pixels, colours, mask)
-        changed |= mask > 1 / 512
-        mixed = torch.where(changed, to_bytes(pixels), torch.from_numpy(frame[rows, columns]).permute(2, 0, 1)[None].to(pixels.device))
-        frame[rows, columns] = mixed[0].permute(1, 2, 0).cpu().numpy()
-        return frame
+    @torch.no_grad()
+    def _fill(self, frames: np.ndarray, latents: Tensor) -> None:
+        if self._canvas is None:
+            self._canvas = _Canvas.of(self.still, self.fit, cells=self.config.image_size // PATCH,
+                                      mouth_cells=self.decoder.mouth_cells, device=self.device)
+        frames[:] = self.still
+        for first in range(0, len(latents), AT_ONCE):
+            decoded = self.flow(latents[first:first + AT_ONCE])
+            layers = _painted(decoded)
+            for index, (flow, layer, mouth) in enumerate(zip(decoded.flow.float(), layers, decoded.mouth.tolist(), strict=True)):
+                self._canvas.draw(torch.from_numpy(frames[first + index]), flow, layer, mouth)
 
 
-def to_bytes(pixels: Tensor) -> Tensor:
-    """[-1, 1] -> uint8, as `inputs.media.to_uint8` rounds."""
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+def _painted(decoded: DecodedMotion) -> Tensor:
+    """Colours in 0..255 and share of the painted mouth, (F, 4, P + 2, P + 2): with a border of a pixel where its share is 0."""
+    colours = F.pad(decoded.mouth_rgb.float(), (1, 1, 1, 1), mode="replicate")
+    return torch.cat([colours.add_(1).mul_(127.5), F.pad(decoded.mouth_mask.float(), (1, 1, 1, 1))], 1)
 
 
-def _moving(flow: Tensor, fit: Fit, cell: float) -> tuple[slice, slice]:
-    """Rows and columns of the picture that the flow can reach."""
-    moves = (flow[0] != 0).any(0)
-    slices = []
-    for some, first, length in ((moves.any(1), fit.top, fit.height), (moves.any(0), fit.left, fit.width)):
-        where = some.nonzero().flatten()
-        if not len(where):
-            return slice(0, 0), slice(0, 0)
-        begin, end = (int(where[0]) - 2) * cell + first, (int(where[-1]) + 3) * cell + first  # the bicubic kernel reaches 2 cells
-        slices.append(slice(max(0, math.floor(begin)), max(0, min(length, math.ceil(end)))))
-    return slices[0], slices[1]
+@dataclass(frozen=True, eq=False)
+class _Canvas:
+    """What is the same for all frames, and buffers.
+
+    rows, columns: the part of the picture that may move. source: (1, 3, h, w) in 0..255, the picture around it, each second
+    pixel a pixel of it and those between interpolated, so that reading between pixels blurs little. up_y (h, n) and up_x (n, w):
+    flow of n cells times these is the flow of every pixel, in units of the grid. place: (1, h, w, 2) of the pixels themselves.
+    """
+
+    fit: Fit
+    cells: int
+    mouth_cells: int
+    rows: slice
+    columns: slice
+    source: Tensor
+    up_y: Tensor
+    up_x: Tensor
+    unit: tuple[float, float]
+    place: Tensor
+    grid: Tensor
+
+    @classmethod
+    def of(cls, still: np.ndarray, fit: Fit, *, cells: int, mouth_cells: int, device: torch.device | str) -> _Canvas:
+        rows, up_y = _upsampling(fit.top, fit.side, fit.height, cells)
+        columns, up_x = _upsampling(fit.left, fit.side, fit.width, cells)
+        reach = math.ceil(MARGIN * fit.side)
+        top, left = max(0, rows.start - reach), max(0, columns.start - reach)
+        around = torch.from_numpy(still[top:rows.stop + reach, left:columns.stop + reach])
+        source = _between(_between(around.permute(2, 0, 1)[None].float(), 2), 3).clamp_(0, 255)
+        height, width = source.shape[2:]
+        y, x = (2 * (torch.arange(part.start, part.stop) - first) for part, first in ((rows, top), (columns, left)))
+        place = _grid(*((2 * at + 1) / length - 1 for at, length in ((y, height), (x, width))))
+        cell = fit.side / cells
+        return cls(fit, cells, mouth_cells, rows, columns, source.to(device), up_y.to(device), up_x.T.contiguous().to(device),
+                   (4 * cell / width, 4 * cell / height), place.to(device), torch.empty_like(place, device=device))
+
+    def draw(self, frame: Tensor, flow: Tensor, layer: Tensor, mouth: list[float]) -> None:
+        """Into frame (H, W, 3) uint8: flow (2, n, n) in cells, layer (4, P + 2, P + 2) around mouth (x, y) in cells."""
+        for axis, unit in enumerate(self.unit):
+            torch.addcmul(self.place[0, ..., axis], self.up_y @ flow[axis] @ self.up_x, torch.tensor(unit), out=self.grid[0, ..., axis])
+        pixels = F.grid_sample(self.source, self.grid, padding_mode="border", align_corners=False)[0]
+        self._paint(pixels, layer, mouth)
+        frame[self.rows, self.columns] = pixels.add_(0.5).to(torch.uint8).permute(1, 2, 0).to(frame.device)
+
+    def _paint(self, pixels: Tensor, layer: Tensor, mouth: list[float]) -> None:
+        cell, size = self.fit.side / self.cells, layer.shape[-1]
+        half = 0.5 * self.mouth_cells * cell * size / (size - 2)
+        grids, slices = [], []
+        for middle, first, part in ((mouth[1], self.fit.top, self.rows), (mouth[0], self.fit.left, self.columns)):
+            centre = first + cell * middle
+            begin, end = max(part.start, math.floor(centre - half)), min(part.stop, math.ceil(centre + half))
+            if begin >= end:
+                return
+            slices.append(slice(begin - part.start, end - part.start))
+            grids.append((torch.arange(begin, end, device=pixels.device) + (0.5 - centre)) / half)
+        painted = F.grid_sample(layer[None], _grid(*grids), padding_mode="zeros", align_corners=False)[0]
+        there = pixels[:, slices[0], slices[1]]
+        there.lerp_(painted[:3], painted[3:])
 
 
-def _bicubic(flow: Tensor, place: Tensor) -> Tensor:
-    """flow (1, 2, n, n) read at place (1, h, w, 2) in its cells, smoothly; exactly zero where all cells around are, and outside."""
-    grid = place * (2 / flow.shape[-1]) - 1
-    return F.grid_sample(flow, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
+def _grid(y: Tensor, x: Tensor) -> Tensor:
+    """Places along both axes -> (1, h, w, 2) as `F.grid_sample` reads them."""
+    return torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1)[None]
+
+
+def _upsampling(first: int, side: int, length: int, cells: int) -> tuple[slice, Tensor]:
+    """One axis: the pixels of the picture inside the middles of the square's outermost cells, and weights (pixels, cells).
+
+    Bicubic between cells. The outermost cells rest, so that the flow is exactly zero where the pixels end.
+    """
+    cell = side / cells
+    begin, end = max(0, math.floor(first + cell / 2)), min(length, math.ceil(first + side - cell / 2))
+    place = (torch.arange(begin, max(begin, end)) + 0.5 - first) / cell - 0.5  # in middles of cells
+    away = (place[:, None] - torch.arange(cells)).abs()
+    near = ((BICUBIC + 2) * away - (BICUBIC + 3)) * away * away + 1
+    far = ((BICUBIC * away - 5 * BICUBIC) * away + 8 * BICUBIC) * away - 4 * BICUBIC
+    weights = torch.where(away <= 1, near, torch.where(away < 2, far, 0.0))
+    weights[(place <= 0) | (place >= cells - 1)] = 0
+    return slice(begin, max(begin, end)), weights
+
+
+def _between(picture: Tensor, axis: int) -> Tensor:
+    """The picture with a pixel between every two along an axis, by Lanczos' kernel over six."""
+    count = picture.shape[axis]
+    margin = (0, 0, 2, 2) if axis == 2 else (2, 2, 0, 0)
+    padded = F.pad(picture, margin, mode="replicate")
+    half = sum(weight * (padded.narrow(axis, at, count - 1) + padded.narrow(axis, 5 - at, count - 1))
+               for at, weight in enumerate(LANCZOS))
+    result = picture.new_empty(*(2 * length - 1 if number == axis else length for number, length in enumerate(picture.shape)))
+    even, odd = [slice(None)] * 4, [slice(None)] * 4
+    even[axis], odd[axis] = slice(0, None, 2), slice(1, None, 2)
+    result[tuple(even)], result[tuple(odd)] = picture, half
+    return result
