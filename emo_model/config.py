@@ -224,8 +224,8 @@ HALLO = ModelConfig(
 
 BUILTIN = ModelConfig(
     name="builtin", image_size=256, vae_factor=16, latent_channels=8, latent_scale=(1.0,) * 8, channels=(48, 96, 128),
-    attention_levels=(True, True, True), layers_per_block=1, attention_heads=4, norm_groups=16, feed_forward_multiplier=2,
-    reference_positions=True, audio_layers=1, audio_width=32, audio_context_width=96, temporal_attentions=1,
+    attention_levels=(False, True, True), reference_addition=True, reference_positions=True, layers_per_block=1, attention_heads=4,
+    norm_groups=16, feed_forward_multiplier=2, audio_layers=1, audio_width=32, audio_context_width=96, temporal_attentions=1,
     face_locator_channels=(4, 8, 16, 16, 16), speed_width=64,
     noise_cells=(2, 2, 1, 1, 1, 1, 1, 1), noise_frames=(2.0, 2.0, 0.7, 0.7, 0.7, 0.7, 1.0, 1.0),
     motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import face_geometry
 
+STEEP = 5.0  # the mask is 1 from a rigidity of a fifth on: it only brings the flow to zero at the border
+
 
 def portrait_maps(mesh: Tensor, *, size: int, cells: int) -> Tensor:
-    """mesh (468, 3) in pixels of the square at `size` -> (5, cells, cells): the soft mask of what may move, x, y and depth in the
-    head's own frame in distances of the eyes, and 1 where the face itself is."""
-    points, _ = face_geometry.extend(mesh, size)
-    axes, centre, scale = face_geometry.head_frame(mesh)
-    own = (points - centre) @ axes.T / scale  # (P, 3)
-    is_face = torch.zeros(len(points), 1)
-    is_face[:len(mesh)] = 1
-    values, covered = face_geometry.rasterise(points * (cells / size), torch.cat([own, is_face], 1), cells)
-    mask = face_geometry.head_mask(points * (cells / size), cells)
-    return torch.cat([mask[None], torch.where(covered, values, 0.0)])
+    """mesh (468, 3) in pixels of the square at `size` -> (5, cells, cells): the soft mask of what may move, 0 at the border; x, y
+    and depth in the head's own frame, in distances of the eyes; and how far each place follows the head (rigidity)."""
+    points, rigidity = face_geometry.extend(mesh.float(), size)
+    values = torch.cat([rigidity[:, None], face_geometry.head_frame(mesh).local(points)], 1)
+    rigid, *own = _filled(*face_geometry.rasterise(points * (cells / size), values, cells))
+    return torch.stack([(STEEP * rigid).clamp(0, 1), *own, rigid])
+
+
+def _filled(values: Tensor, covered: Tensor) -> Tensor:
+    """values (K, n, n): what no triangle covers, in the folds of a turned head, becomes the mean of what is covered around it."""
+    known = covered[None, None].float()
+    values = values[None] * known
+    while not known.all():
+        share = F.avg_pool2d(known, 3, 1, 1, count_include_pad=False)
+        mean = F.avg_pool2d(values, 3, 1, 1, count_include_pad=False) / share.clamp(min=1e-6)
+        is_new = (share > 0) & (known == 0)
+        values, known = torch.where(is_new, mean, values), torch.where(share > 0, 1.0, 0.0)
+    return values[0]

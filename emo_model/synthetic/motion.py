@@ -34,12 +34,19 @@ class FaceMotion:
     gaze_x: Tensor  # of both eyes; about 1 brings the iris to the corner
     gaze_y: Tensor
     brow: Tensor  # -1 lowered .. 1 raised
+    smile: Tensor | None = None  # 0 .. 1; None: zeros (drawn heads do not smile)
+    squint: Tensor | None = None  # 0 .. 1, both lids narrowed
+
+    def __post_init__(self):
+        for name in ("smile", "squint"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, torch.zeros_like(self.opening))
 
     @classmethod
     def neutral(cls, *shape: int, device: torch.device | str = "cpu") -> FaceMotion:
         """Looking straight on, mouth shut, eyes open."""
-        tracks = {field.name: torch.zeros(*shape, device=device) for field in dataclasses.fields(cls)}
-        return cls(**(tracks | {"scale": torch.ones(*shape, device=device)}))
+        tracks = {field.name: torch.zeros(shape, device=device) for field in dataclasses.fields(cls)}
+        return cls(**(tracks | {"scale": torch.ones(shape, device=device)}))
 
     @classmethod
     def stack(cls, motions: Sequence[FaceMotion]) -> FaceMotion:
