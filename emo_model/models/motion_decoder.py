@@ -46,7 +46,7 @@ class CellAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.to_qkv(self.norm(x) + self.positions), "b (t n d) h w -> t b n (h w) d", t=3, n=self.heads)
+        q, k, v = rearrange(self.to_qkv(self.norm(x) + self.positions.to(x)), "b (t n d) h w -> t b n (h w) d", t=3, n=self.heads)
         x_new = F.scaled_dot_product_attention(q, k, v)
         return x + self.to_out(rearrange(x_new, "b n (h w) d -> b (n d) h w", h=x.shape[2]))
 

@@ -31,17 +31,17 @@ class PortraitDecoder:
 
     picture: (1, 3, H, W) in [-1, 1], the one that `portrait.fit` was cut from. Only pixels of the square around the head change,
     where the flow is not zero or the mouth is painted; all others stay the picture's, bit for bit. Its buffers are for one
-    thread at a time. Raises ValueError for a picture of another size, or a portrait whose face was not found.
+    thread at a time. device, dtype: where and in which type the network computes. Raises ValueError for a picture of another size, or a portrait whose face was not found.
     """
 
     def __init__(self, decoder: MotionDecoder, config: ModelConfig, picture: Tensor, portrait: Portrait, *,
-                 device: torch.device | str = "cpu"):
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         fit = portrait.fit
         if tuple(picture.shape) != (1, 3, fit.height, fit.width):
             raise ValueError(f"the picture is {tuple(picture.shape)}, the square was cut from one of {fit.width}x{fit.height}")
         if portrait.mesh is None:
             raise ValueError("the portrait has no face mesh; make it with `inputs.portrait.read_portrait`")
-        self.decoder, self.config, self.fit, self.device = decoder, config, fit, device
+        self.decoder, self.config, self.fit, self.device, self.dtype = decoder, config, fit, device, dtype
         self.still = to_uint8(picture)[0]  # (H, W, 3)
         self.latents, self.mesh = portrait.latents, portrait.mesh
         self._portrait: PortraitFeatures | None = None
@@ -68,16 +68,16 @@ class PortraitDecoder:
         """latents (F, C, h, w) scaled -> flow and painted mouth, before they meet the picture."""
         if self._portrait is None:
             self._portrait = self._read_portrait()
-        network = next(self.decoder.parameters())
-        return self.decoder(to_raw(latents.to(network), self.config), self._portrait)
+        return self.decoder(to_raw(latents.to(self.device, self.dtype), self.config), self._portrait)
 
     def _read_portrait(self) -> PortraitFeatures:
-        network, size = next(self.decoder.parameters()), self.config.image_size
+        size = self.config.image_size
         picture = torch.from_numpy(self.still).permute(2, 0, 1)[None].float() / 127.5 - 1
         square = apply_fit(picture, replace(self.fit, size=2 * size)).clamp(-1, 1)
         maps = portrait_maps(self.mesh, size=size, cells=size // PATCH)[None]
         latents = to_raw(self.latents, self.config)
-        return self.decoder.read_portrait(*(x.to(network) for x in (square, maps, latents, mouth_centre(self.mesh)[None] / PATCH)))
+        given = square, maps, latents, mouth_centre(self.mesh)[None] / PATCH
+        return self.decoder.read_portrait(*(x.to(self.device, self.dtype) for x in given))
 
     @torch.no_grad()
     def _fill(self, frames: np.ndarray, latents: Tensor) -> None:
