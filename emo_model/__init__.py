@@ -13,4 +13,20 @@ Axis letters, used in every docstring:
 
 Pixels are (B, C, F, H, W) or, for single pictures, (B, C, H, W), in [-1, 1]; latents are scaled to about unit variance
 (`inputs.vae` knows the factor); sound is mono at 16 kHz; names end in `_seconds`, `_frames` or `_degrees` where it matters.
+
+    for frames in emo_model.speak(emo_model.load(), "portrait.jpg", "voice.wav"):  # blocks (F, H, W, 3) uint8
+        ...
 """
+
+from __future__ import annotations
+
+__all__ = ["load", "speak"]
+
+
+def __getattr__(name: str):
+    """`load` and `speak`, imported when they are asked for: importing the package costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from . import talk
+
+    return getattr(talk, name)

@@ -1,4 +1,4 @@
-"""`python -m emo_model portrait.png voice.wav -o talk.mp4`: a portrait and a voice become a talking video.
+"""`python -m emo_model portrait.jpg voice.wav -o talk.mp4`: a portrait and a voice become a talking video.
 
 Without arguments: the shipped portrait speaks the shipped voice, into emo.mp4.
 """
@@ -19,94 +19,73 @@ from pathlib import Path
 
 import torch
 
+from . import talk
 from .checkpoints import native
 from .config import SamplingConfig
-from .inputs import face, media, vae
-from .inputs.audio import SoundFile, hear_in_time
+from .inputs import faces, media
 from .inputs.behind import Behind
-from .inputs.whole import WholePicture
+from .inputs.portrait import LONG_SIDE
 from .models.compiling import compile_blocks
 from .models.graphs import record_steps
-from .sampling.clips import StepReport, generate_clips
-from .sampling.estimate import count_clips, estimate
+from .sampling.clips import StepReport
+from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
 from .sampling.spool import Spool, weights_of
-from .types import Conditions, MotionFrames, Portrait, Speed
+from .types import MotionFrames
 
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
 log = logging.getLogger("emo")
 
 
-def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
-         fit: str = "crop", box: Sequence[float] | None = None, whole: bool = False, device: str = "cpu",
-         clips: Path | None = None, finished_only: bool = False, codec: str = "aac", compiled: bool = False,
-         recorded: bool = False, progress: bool = True) -> dict:
+def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
+               face: str | Sequence[float] | None = None, long_side: int = LONG_SIDE, square: bool = False, device: str = "cpu",
+               clips: Path | None = None, finished_only: bool = False, codec: str = "aac", compiled: bool = False,
+               recorded: bool = False, progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
-    That is: out, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until it
-    was there), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    box: left, top, right, bottom of the face, as parts of the picture; the square is cut around it. whole: put it back into the
-    whole picture. compiled: compile the networks first, which pays in long videos. recorded: replay steps as CUDA graphs.
-    clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only: render nothing, and make
-    a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the readers do; when the run is
-    stopped, a playable video of what is done stands beside `out`.
+    That is: out, width, height, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until
+    it was there), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
+    face, long_side, square: see `talk.speak`. compiled: compile the networks first, which pays in long videos. recorded: replay
+    steps as CUDA graphs. clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only:
+    render nothing, and make a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the
+    readers do; when the run is stopped, a playable video of what is done stands beside `out`.
     """
     from tqdm import tqdm
 
     began = time.monotonic()
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
-    bundle = native.load(model, dtype=torch.float32, device=device)
-    config = bundle.config
-    if bundle.autoencoder is None or bundle.audio_encoder is None:
-        raise ValueError(f"{model.name} has no autoencoder and audio encoder of its own; use it in ComfyUI, where they are nodes")
-    for part in (bundle.emo, bundle.autoencoder):
-        part.to(memory_format=torch.channels_last)
+    bundle = talk.load(model, device)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
     recorded = recorded and record_steps(bundle.emo, device=device)
-    picture = media.read_picture(portrait)
-    high, wide = picture.shape[-2:]
-    edges = None if box is None else [edge * length for edge, length in zip(box, (wide, high, wide, high), strict=True)]
-    pixels, fitted = face.fit_picture(picture, config.image_size, fit, edges)
-    log.info("%s", fitted.says)
-    sound = SoundFile(voice)
-    if not sound.samples:
-        raise ValueError(f"{voice.name} holds no sound (0 samples); choose another file")
-    audio = hear_in_time(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
-    conditions = Conditions(Portrait(vae.encode(bundle.autoencoder, pixels.to(device), config), pixels, fitted),
-                            face.whole_mask(config.image_size), audio, Speed.constant(sampling.head_speed))
-    count = count_clips(conditions.frames, config.clip_frames)
+    scene = talk.prepare(bundle, portrait, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
+    log.info("%s", scene.says)
+    audio, count = scene.conditions.audio, scene.clips
     keep = None if clips is None else Spool(clips).run(
         weights=weights_of(bundle.emo) + compiled * " compiled" + recorded * " recorded")
-    how = {"config": sampling, "device": device, "keep": keep}
-    finished = 0 if keep is None else sum(1 for _ in generate_clips(bundle.emo, conditions, finished_only=True, **how))
+    finished = 0 if keep is None else sum(1 for _ in scene.generate(keep=keep, finished_only=True))
     if finished_only and not finished:
         raise ValueError(f"no clip of this video is finished yet in {clips}")
-    plan = estimate(config, sampling, frames=conditions.frames, fps=audio.fps, finished=finished,
+    plan = estimate(bundle.config, sampling, frames=scene.conditions.frames, fps=audio.fps, finished=finished, picture=scene.size,
                     weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()), feature_bytes=audio.frames.nbytes)
     if not finished_only:
         log.info("%s%s", plan.says, "" if keep is None else f" {keep.spool.says}")
         plan.refuse_what_cannot_fit(clips or out.parent, out.parent)
     bar = tqdm(total=count * sampling.steps, unit="step", disable=not progress, initial=finished * sampling.steps,
-               desc=f"{conditions.frames} frames in {count} clips")
+               desc=f"{scene.conditions.frames} frames in {count} clips")
 
     def on_step(report: StepReport) -> None:
         if not report.is_found:
             bar.update()
 
     frames, first = 0, 0.0
+    height, width = scene.size
     try:
-        size = (wide, high) if whole else (config.image_size, config.image_size)
-        with bar, media.VideoWriter(out, fps=audio.fps, width=size[0], height=size[1], audio=sound, codec=codec) as video:
-            write = WholePicture(picture, fitted).writing(video.write) if whole else video.write
+        with bar, media.VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
             try:
-                with Behind(bundle.autoencoder, write, config, device=device) as behind:
-                    for latents in generate_clips(bundle.emo, conditions, finished_only=finished_only, on_step=on_step, **how):
+                with Behind(scene.decoder.blocks, video.write, device=device) as behind:
+                    for latents in scene.generate(keep=keep, finished_only=finished_only, on_step=on_step):
                         first = first or time.monotonic() - began
                         behind.put(latents)
-                        video.last = MotionFrames.after(video.last, latents, config.motion_frames)
+                        video.last = MotionFrames.after(video.last, latents, bundle.config.motion_frames)
             finally:
                 frames = video.frames
     except BaseException:
@@ -120,7 +99,7 @@ def talk(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: Sampl
         if keep is not None:
             keep.lease.close()
     passed = time.monotonic() - began
-    said = {"out": str(out), "frames": frames, "fps": audio.fps, "clips": count,
+    said = {"out": str(out), "width": width, "height": height, "frames": frames, "fps": audio.fps, "clips": count,
             "rendered": count if keep is None else keep.rendered, "seconds": round(passed, 2),
             "first_clip_seconds": round(first, 2), "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
     if torch.device(device).type == "cuda":
@@ -156,12 +135,23 @@ def _writable(folder: Path) -> Path | None:
     return folder
 
 
+class _Gone(argparse.Action):
+    """An option of earlier versions: the error says what there is instead."""
+
+    def __init__(self, *given, instead: str, **more):
+        super().__init__(*given, **more)
+        self.instead = instead
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.error(f"{option_string} is no option any more: {self.instead}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     defaults = {field.name: field.default for field in fields(SamplingConfig)}
     parser = argparse.ArgumentParser(prog="python -m emo_model", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.png",
-                        help="any picture; cut to a square, not squashed")
+    parser.add_argument("portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.jpg",
+                        help="any picture with a face")
     parser.add_argument("audio", nargs="?", type=Path, default=EXAMPLES / "emo_voice.wav",
                         help="any sound file; the video is as long")
     parser.add_argument("-o", "--out", type=Path, default=Path("emo.mp4"), help="the video, mp4 (%(default)s)")
@@ -190,11 +180,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
-    parser.add_argument("--fit", choices=face.FITS, default="crop", help="cut the picture to a square, or pad it (%(default)s)")
-    parser.add_argument("--face", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-                        help="where the face is, as parts of the picture (0 to 1): the square is cut around it, twice as large")
-    parser.add_argument("--whole-picture", action="store_true",
-                        help="put the square back into the whole picture, which stays still around it")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--which-face", metavar="FACE", help=f"of several: {', '.join(faces.CHOICES)}, or its number from the left "
+                       f"({faces.CHOICES[0]})")
+    whose.add_argument("--face", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+                       help="where the face is, if it is not found: as parts of the picture (0 to 1) or in pixels")
+    parser.add_argument("--long-side", type=int, default=LONG_SIDE, metavar="PIXELS",
+                        help="larger pictures are made so small (%(default)s); smaller ones keep their size")
+    parser.add_argument("--square", action="store_true", help="only the square around the head")
+    for gone, instead in (("--fit", "the head's square is found by itself"),
+                          ("--whole-picture", "the whole picture is what is shown; --square shows the head alone")):
+        parser.add_argument(gone, nargs="?", action=_Gone, instead=instead, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)")
     parser.add_argument("--compile", action="store_true",
                         help="compile the networks first: minutes for the first clip, less time for "
@@ -215,6 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
+        if not 64 <= chosen.long_side <= 8192:
+            raise ValueError(f"--long-side must be 64 to 8192 pixels, got {chosen.long_side}")
         if chosen.out.suffix.lower() != ".mp4":
             raise ValueError(f"the video is an mp4; let the name after --out end in .mp4, not '{chosen.out.name}'")
         if chosen.out.resolve() in (chosen.portrait.resolve(), chosen.audio.resolve()):
@@ -224,9 +222,10 @@ def main(arguments: list[str] | None = None) -> int:
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only makes a video of kept clips, and --no-clips keeps none; leave one of them out")
-        said = talk(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
-                    fit=chosen.fit, box=chosen.face, whole=chosen.whole_picture, device=chosen.device, clips=clips,
-                    finished_only=chosen.finished_only, codec=chosen.sound, compiled=chosen.compile, recorded=chosen.cuda_graphs)
+        said = make_video(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
+                          face=chosen.face or chosen.which_face, long_side=chosen.long_side, square=chosen.square,
+                          device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
+                          compiled=chosen.compile, recorded=chosen.cuda_graphs)
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2

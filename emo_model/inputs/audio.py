@@ -229,7 +229,12 @@ class FramesInTime:
         return at_frames(heard, range(first, last + 1), layer_rate=self.layer_rate, fps=self.fps)[numbers - first]
 
 
-def hear_in_time(encode: Callable[[Tensor], Tensor], sound: SoundFile, *, fps: float) -> AudioFeatures:
-    """A file's features, as `features_per_frame` of `encode_long` has them, but heard clip by clip, while the video is made."""
-    layers, seconds = LayersInTime(encode, *resampled(sound)), sound.samples / sound.rate
+def hear_in_time(encode: Callable[[Tensor], Tensor], sound: SoundFile | tuple[Tensor, int], *, fps: float) -> AudioFeatures:
+    """The features of a file, or of a waveform (C, T) and its sample rate, as `features_per_frame` of `encode_long` has them, but
+    heard clip by clip, while the video is made."""
+    if isinstance(sound, SoundFile):
+        given, seconds = (sound,), sound.samples / sound.rate
+    else:
+        given, seconds = sound, sound[0].shape[1] / sound[1]
+    layers = LayersInTime(encode, *resampled(*given))
     return AudioFeatures(FramesInTime(layers, max(1, round(seconds * fps)), fps=fps), fps=float(fps), seconds=seconds)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from ..config import ModelConfig
-from . import vae
-from .media import to_uint8
 
 
 class InTurn:
@@ -44,33 +40,42 @@ class InTurn:
 
 
 class Behind(InTurn):
-    """`with Behind(...) as behind: behind.put(clip)`: clips are decoded, and their frames (F, H, W, 3) uint8 written in a thread.
+    """`with Behind(...) as behind: behind.put(clip)`: clips are decoded, and their frames written, in a thread.
 
-    On a GPU they are decoded there too, on a stream of its own beside the sampler's; on a CPU, where both would take turns, only
-    encoding and writing lie in the thread.
+    frames_of: latents (F, C, h, w) -> blocks of frames (F, H, W, 3) uint8, written one by one, so that memory does not grow with
+    the clip. On a CPU the thread computes on one core, on a GPU on a stream of its own beside the sampler's.
     """
 
-    def __init__(self, decoder: vae.Vae, write: Callable[[np.ndarray], None], config: ModelConfig, *, device: torch.device | str):
+    def __init__(self, frames_of: Callable[[Tensor], Iterable[np.ndarray]], write: Callable[[np.ndarray], None], *,
+                 device: torch.device | str):
         super().__init__()
-        self.decoder, self.write, self.config = decoder, write, config
+        self.frames_of, self.write = frames_of, write
         self.stream = torch.cuda.Stream(device) if torch.device(device).type == "cuda" else None
+        count = torch.get_num_threads()
+        self.thread.submit(_on_one_core).result()
+        torch.set_num_threads(count)  # the number is each thread's own, but for MKL's
 
     def put(self, clip: Tensor) -> None:
         """clip (1, C, F, h, w) scaled latents."""
         self.before()  # or decoded clips would pile up
         if self.stream is None:
-            self.do(self.write, self._decoded(clip))
+            self.do(self._write, clip)
         else:
             made = torch.cuda.Event()
             made.record()
             self.do(self._on_stream, clip, made)
 
-    def _decoded(self, clip: Tensor) -> np.ndarray:
-        return to_uint8(vae.decode(self.decoder, clip[0].transpose(0, 1), self.config))
+    def _write(self, clip: Tensor) -> None:
+        for block in self.frames_of(clip[0].transpose(0, 1)):
+            self.write(block)
 
     def _on_stream(self, clip: Tensor, made: torch.cuda.Event) -> None:
         with torch.cuda.stream(self.stream):
             self.stream.wait_event(made)
             clip.record_stream(self.stream)
-            frames = self._decoded(clip)
-        self.write(frames)
+            self._write(clip)
+
+
+def _on_one_core() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # or the thread would take the number of the others when it first computes

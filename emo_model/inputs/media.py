@@ -50,6 +50,9 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
     return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
+GENERATED = "Generated with ComfyUI-EMO from a still picture and a voice"
+"""What every video says of itself, in the tag 'comment' of its file."""
+
 BT_601, LIMITED, SRGB = 5, 1, (1, 13)
 """What FFmpeg makes of RGB, in its numbers: the matrix, the range; and the primaries and the curve of the pictures."""
 
@@ -59,7 +62,7 @@ class VideoWriter:
 
     fps: frames per second, kept as a fraction; width, height: an odd last row or column is repeated, since H.264 wants even ones;
     audio: (waveform (C, T) float in [-1, 1], sample rate), or a `SoundFile`; crf: 0 (lossless) to 51; metadata: text to carry
-    along, such as a workflow.
+    along, such as a workflow; that the video is generated is always said.
     codec: "aac" plays everywhere, "flac" keeps every sample of up to 24 bits as it was. Both keep the rate, the channels, the
     first sample at time 0 and the number of samples (AAC: in the file's edit list, which players obey); what AAC cannot have,
     rates such as 192 kHz or more than 6 channels, becomes FLAC. More than 8 channels are mixed to one.
@@ -83,7 +86,7 @@ class VideoWriter:
         if self.sound is not None:
             options["movie_timescale"] = str(self.sound.rate)  # else the sound's length is rounded to milliseconds
         self.container = av.open(str(self.beside.absolute()), "w", options=options)
-        for key, value in (metadata or {}).items():
+        for key, value in {"comment": GENERATED, **(metadata or {})}.items():
             self.container.metadata[key] = value
         options = {"crf": str(crf), "preset": preset}
         if min(width, height) < 64:  # x264's macroblock tree reads beyond so small a picture: no two files would be the same

@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import ModelConfig
-from ..types import Fit, Portrait
-from .face import apply_fit
+from ..types import FaceMask, Fit, Portrait
+from .face import apply_fit, box_mask
+from .faces import FaceFinder, choose_face
 from .head_square import head_square
 from .motion_latents import portrait_latents
 from .vae import to_scaled
+
+LONG_SIDE = 1920  # pixels of a video, unless more are asked for
+ROOM = 0.04  # face heights around the face's box at rest, for where it moves to
+
+
+def find_mesh(finder: FaceFinder, picture: Tensor, face: str | int | Sequence[float] | None = None) -> Tensor:
+    """The face mesh (468, 3) in a picture (1, 3, H, W) in [-1, 1], in its pixels.
+
+    face: which one, 'largest' (None), 'leftmost', 'rightmost' or its number from the left; or a box around it, left, top, right,
+    bottom as parts of the picture, or in pixels if one of them is above 1. Raises NoFaceError where no face is found or sure,
+    ValueError for a choice that does not exist or an empty box; each says what to do.
+    """
+    if face is None or isinstance(face, (str, int)):
+        return choose_face(finder.find(picture), "largest" if face is None else face).mesh
+    height, width = picture.shape[-2:]
+    edges = [float(edge) for edge in face]
+    if max(edges) <= 1:
+        edges = [edge * length for edge, length in zip(edges, (width, height, width, height), strict=True)]
+    return finder.mesh_in(picture, tuple(edges)).mesh
+
+
+def fit_to_video(picture: Tensor, mesh: Tensor, *, long_side: int = LONG_SIDE) -> tuple[Tensor, Tensor]:
+    """A picture (1, 3, H, W) and its face mesh as they are, or smaller if a side is longer than `long_side`; sides are even.
+
+    An odd last row or column is repeated, since H.264 wants even sides.
+    """
+    height, width = picture.shape[-2:]
+    scale = long_side / max(height, width)
+    if scale < 1:
+        size = tuple(max(2, 2 * round(length * scale / 2)) for length in (height, width))
+        picture = F.interpolate(picture, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
+        mesh = mesh * mesh.new_tensor([size[1] / width, size[0] / height, scale])
+    missing = picture.shape[-1] % 2, picture.shape[-2] % 2
+    if any(missing):
+        picture = F.pad(picture, (0, missing[0], 0, missing[1]), mode="replicate")
+    return picture, mesh
+
+
+def cut_square(picture: Tensor, mesh: Tensor) -> tuple[Tensor, Tensor]:
+    """The square around the head (1, 3, S, S) at the picture's own resolution, and the mesh in its pixels."""
+    fit = head_square(mesh, width=picture.shape[-1], height=picture.shape[-2], size=1)
+    return apply_fit(picture, replace(fit, size=fit.side)), mesh - mesh.new_tensor([fit.left, fit.top, 0])
 
 
 def read_portrait(picture: Tensor, mesh: Tensor, config: ModelConfig) -> Portrait:
@@ -17,10 +64,17 @@ def read_portrait(picture: Tensor, mesh: Tensor, config: ModelConfig) -> Portrai
     fit = head_square(mesh, width=picture.shape[-1], height=picture.shape[-2], size=config.image_size)
     own = mesh_in_square(mesh, fit)
     raw = portrait_latents(own, cells=config.latent_size, size=config.image_size)
-    return Portrait(to_scaled(raw, config), apply_fit(picture, fit), fit, mesh=own)
+    return Portrait(to_scaled(raw, config), apply_fit(picture, fit).clamp(-1, 1), fit, mesh=own)
 
 
 def mesh_in_square(mesh: Tensor, fit: Fit) -> Tensor:
     """mesh (..., 468, 3) in pixels of the picture -> in pixels of the fitted square."""
     moved = mesh.float() - mesh.new_tensor([fit.left, fit.top, 0.0])
     return moved * (fit.size / fit.side)
+
+
+def face_mask(portrait: Portrait) -> FaceMask:
+    """Where the face may be: the box of its mesh, and a little around it, over the square of the portrait."""
+    flat, size = portrait.mesh[:, :2], portrait.fit.size
+    room = ROOM * (flat[:, 1].amax() - flat[:, 1].amin())
+    return box_mask(size, tuple(((flat.amin(0) - room) / size).tolist() + ((flat.amax(0) + room) / size).tolist()))

@@ -59,22 +59,25 @@ class Estimate:
 
 
 def estimate(config: ModelConfig, sampling: SamplingConfig, *, frames: int, fps: float, finished: int = 0, weights_bytes: int = 0,
-             compute_bytes: int = 4, feature_bytes: int = 0, seconds_per_step: float | None = None) -> Estimate:
+             compute_bytes: int = 4, feature_bytes: int = 0, seconds_per_step: float | None = None,
+             picture: tuple[int, int] | None = None) -> Estimate:
     """What a video of `frames` frames will take.
 
     finished: clips that need not be rendered; weights_bytes: of the model; compute_bytes: of a number that it calculates with;
-    feature_bytes: of the voice's features; seconds_per_step: measured on this machine, all evaluations of guidance in it.
+    feature_bytes: of the voice's features; seconds_per_step: measured on this machine, all evaluations of guidance in it;
+    picture: height and width of the video's frames, where they are not the model's square.
     """
+    pixels = config.image_size**2 if picture is None else picture[0] * picture[1]
     clips = count_clips(frames, config.clip_frames)
     left = max(0, clips - finished)
     cells = config.latent_channels * config.latent_size**2
-    pictures = 16 * config.image_size**2 * 3 * 4 * 4  # a block on its way from the decoder to the file
+    pictures = 16 * pixels * 3 * 4 * 4  # a block on its way from the decoder to the file
     return Estimate(
         frames, clips, finished,
         None if seconds_per_step is None else left * sampling.steps * seconds_per_step / 60,
         weights_bytes + activation_bytes(config, frames_at_once(config, sampling), compute_bytes),
         weights_bytes + feature_bytes + pictures + 4 * clip_bytes(config),
-        left * clip_bytes(config), round(frames * (config.image_size**2 * VIDEO_BYTES + SOUND_BYTES / fps) + cells))
+        left * clip_bytes(config), round(frames * (pixels * VIDEO_BYTES + SOUND_BYTES / fps) + cells))
 
 
 def clip_bytes(config: ModelConfig) -> int:
