@@ -31,7 +31,8 @@ class PortraitDecoder:
 
     picture: (1, 3, H, W) in [-1, 1], the one that `portrait.fit` was cut from. Only pixels of the square around the head change,
     where the flow is not zero or the mouth is painted; all others stay the picture's, bit for bit. Its buffers are for one
-    thread at a time. device, dtype: where and in which type the network computes. Raises ValueError for a picture of another size, or a portrait whose face was not found.
+    thread at a time. device, dtype: where and in which type the network computes. Raises ValueError for a picture of another
+    size, or a portrait whose face was not found.
     """
 
     def __init__(self, decoder: MotionDecoder, config: ModelConfig, picture: Tensor, portrait: Portrait, *,
@@ -137,7 +138,8 @@ class _Canvas:
     def draw(self, frame: Tensor, flow: Tensor, layer: Tensor, mouth: list[float]) -> None:
         """Into frame (H, W, 3) uint8: flow (2, n, n) in cells, layer (4, P + 2, P + 2) around mouth (x, y) in cells."""
         for axis, unit in enumerate(self.unit):
-            torch.addcmul(self.place[0, ..., axis], self.up_y @ flow[axis] @ self.up_x, torch.tensor(unit), out=self.grid[0, ..., axis])
+            moved = self.up_y @ flow[axis] @ self.up_x
+            torch.addcmul(self.place[0, ..., axis], moved, torch.tensor(unit), out=self.grid[0, ..., axis])
         pixels = F.grid_sample(self.source, self.grid, padding_mode="border", align_corners=False)[0]
         self._paint(pixels, layer, mouth)
         frame[self.rows, self.columns] = pixels.add_(0.5).to(torch.uint8).permute(1, 2, 0).to(frame.device)
