@@ -59,6 +59,16 @@ def cut_square(picture: Tensor, mesh: Tensor) -> tuple[Tensor, Tensor]:
     return apply_fit(picture, replace(fit, size=fit.side)), mesh - mesh.new_tensor([fit.left, fit.top, 0])
 
 
+def head_alone(picture: Tensor, portrait: Portrait) -> tuple[Tensor, Portrait]:
+    """Picture and portrait of the square around the head only, at the picture's own resolution, with even sides."""
+    fit = portrait.fit
+    square = apply_fit(picture, replace(fit, size=fit.side))
+    odd = fit.side % 2
+    if odd:
+        square = F.pad(square, (0, 1, 0, 1), mode="replicate")
+    return square, replace(portrait, fit=Fit(fit.side + odd, fit.side + odd, 0, 0, fit.side, fit.size))
+
+
 def read_portrait(picture: Tensor, mesh: Tensor, config: ModelConfig) -> Portrait:
     """picture (1, 3, H, W) in [-1, 1] and the face mesh (468, 3) in its pixels -> the portrait of a model with motion latents."""
     fit = head_square(mesh, width=picture.shape[-1], height=picture.shape[-2], size=config.image_size)

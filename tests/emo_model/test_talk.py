@@ -1,4 +1,4 @@
-"""`python -m emo_model`: a picture and a recording go in, a talking video comes out."""
+"""`python -m emo_model` and `emo_model.speak`: a picture and a recording go in, a talking video comes out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import wave
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from emo_model.__main__ import main, peak_rss_mb
+import emo_model
+from emo_model import talk as way_in
+from emo_model.__main__ import EXAMPLES, main, peak_rss_mb
 from emo_model.checkpoints import native
 from emo_model.config import SamplingConfig
-from emo_model.inputs import vae
 from emo_model.inputs.audio import read_audio
 from emo_model.inputs.carried import read_latents
-from emo_model.inputs.media import read_video, to_uint8
+from emo_model.inputs.media import read_picture, read_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,11 +40,20 @@ def write_wav(path: Path, seconds: float, *, rate: int = 16_000, channels: int =
         file.writeframes(sound.tobytes())
 
 
+def picture_of(places: list[tuple[int, int]], size: tuple[int, int], side: int = 96) -> Image.Image:
+    """The shipped photograph, `side` pixels large, at these places of a grey picture."""
+    face = Image.open(EXAMPLES / "emo_portrait.jpg").resize((side, side), Image.Resampling.LANCZOS)
+    picture = Image.new("RGB", size, (120, 130, 110))
+    for place in places:
+        picture.paste(face, place)
+    return picture
+
+
 @pytest.fixture
 def folder(tmp_path, bundle, monkeypatch):
-    """A tiny model, a wide portrait and 0.37 s of stereo sound, in the current folder."""
+    """A tiny model, a wide picture with a face at its right and 0.37 s of stereo sound, in the current folder."""
     native.save(tmp_path / "tiny.safetensors", bundle)
-    Image.linear_gradient("L").resize((90, 61)).save(tmp_path / "face.png")
+    picture_of([(60, 3)], (161, 101)).save(tmp_path / "face.png")
     write_wav(tmp_path / "voice.wav", 0.37, rate=44_100, channels=2)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -70,9 +81,10 @@ def test_the_command_prints_one_json_line_and_writes_the_video(folder):
     assert said["frames"] == 9 and said["fps"] == 25 and said["out"] == "talk.mp4"  # 0.37 s * 25
     assert 0 < said["first_clip_seconds"] < said["seconds"]
     assert said["seconds_per_frame"] == pytest.approx(said["seconds"] / 9, abs=0.01) and 50 < said["peak_rss_mb"] < 5_000
-    assert "Portrait 90x61 cut to a square of 61 pixels at (14, 0), scaled to 32x32." in done.stderr
+    assert "Frames of 162x102; the head moves in the square of" in done.stderr
+    assert (said["width"], said["height"]) == (162, 102)
     frames, fps = read_video(folder / "talk.mp4")
-    assert frames.shape == (9, 32, 32, 3) and fps == 25
+    assert frames.shape == (9, 102, 162, 3) and fps == 25
 
 
 def test_the_video_has_the_sound_of_the_recording(folder):
@@ -86,7 +98,7 @@ def test_a_model_is_sampled_as_its_card_says_unless_told_otherwise(folder, bundl
     native.save(folder / "quick.safetensors", replace(bundle, card={"sampling": {"steps": 3, "audio_guidance": 1.0}}))
     monkeypatch.setattr(native, "FAST_WEIGHTS", folder / "quick.safetensors")
     heard = []
-    monkeypatch.setattr("emo_model.__main__.talk",
+    monkeypatch.setattr("emo_model.__main__.make_video",
                         lambda *media, sampling, model, **how: heard.append((model.name, sampling)) or {})
     for more in (["--model", "tiny.safetensors"], ["--fast"], ["--fast", "--steps", "5", "--guidance", "1.5", "--seed", "7"]):
         assert main(["face.png", "voice.wav", *more]) == 0
@@ -111,7 +123,7 @@ def test_every_option_changes_the_video(folder):
 
     options = [("--audio-guidance-end", "0.5"), ("--deep-cache", "4"), ("--sampler", "lcm"), ("--steps", "3"),
                ("--sampler", "dpmpp_2m"), ("--guidance", "3"), ("--reference-guidance", "2"), ("--head-speed", "60"),
-               ("--fit", "pad"), ("--face", "0.3", "0.3", "0.5", "0.5"), ("--whole-picture",)]
+               ("--long-side", "100"), ("--face", "0.5", "0.3", "0.8", "0.9"), ("--square",)]
     videos = {(): video("--steps", "4")} | {option: video("--steps", "4", *option) for option in options}
     assert len(set(videos.values())) == 1 + len(options)
 
@@ -121,22 +133,88 @@ def test_the_video_carries_the_latents_of_its_last_frames(folder, bundle, second
     write_wav(folder / "voice.wav", seconds)
     assert talk() == 0
     latents = read_latents("talk.mp4")
-    assert latents.shape == (1, 4, carried, 4, 4)
-    shown = to_uint8(vae.decode(bundle.autoencoder, latents[0].transpose(0, 1), bundle.config))
+    assert latents.shape == (1, 8, carried, 4, 4)
+    shown = way_in.prepare(way_in.load("tiny.safetensors"), "face.png", "voice.wav").decoder.decode(latents[0].transpose(0, 1))
     frames = read_video("talk.mp4")[0]
     for picture, number in zip(shown, range(len(frames) - carried, len(frames)), strict=True):
         off = np.abs(frames.astype(int) - picture).mean((1, 2, 3))  # the codec blurs what random weights draw
         assert off.argmin() == number
 
 
-def test_the_whole_picture_moves_where_its_face_is_and_stays_still_around(folder):
-    picture = np.random.default_rng(0).integers(0, 255, (9, 12, 3), dtype=np.uint8).repeat(20, 0).repeat(20, 1)
-    Image.fromarray(picture).save("large.png")
-    assert main(["large.png", *COMMAND[1:], "--face", "0.6", "0.4", "0.8", "0.6", "--whole-picture"]) == 0
-    frames = read_video("talk.mp4")[0].astype(int)  # the square of 96 begins at 120, 34
-    assert frames.shape[1:] == (180, 240, 3)
-    moves = np.abs(frames - picture).mean((0, 3))
-    assert moves[60:110, 140:195].mean() > 10 * moves[:, :110].mean() and moves[:, :110].mean() < 5  # what a codec changes
+def test_the_whole_picture_is_shown_and_only_the_head_moves(folder):
+    picture_of([(150, 40)], (300, 180)).save("large.png")
+    assert main(["large.png", *COMMAND[1:]]) == 0
+    frames = read_video("talk.mp4")[0].astype(int)
+    assert frames.shape[1:] == (180, 300, 3)
+    moves = np.abs(frames - np.asarray(Image.open("large.png"))).mean((0, 3))
+    assert moves[60:120, 170:230].mean() > 10 * moves[:, :100].mean() and moves[:, :100].mean() < 2  # what a codec changes
+
+
+def test_a_large_picture_is_made_smaller_and_never_squashed(folder, capsys):
+    picture_of([(150, 40)], (300, 181)).save("large.png")
+    for arguments, size in (([], (300, 182)), (["--long-side", "200"], (200, 120)), (["--long-side", "4000"], (300, 182))):
+        assert main(["large.png", *COMMAND[1:], *arguments]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["width"], said["height"]) == size
+
+
+def test_the_square_shows_the_head_alone_at_the_pictures_own_resolution(folder, capsys):
+    assert talk("--square") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["width"] == said["height"] and 96 < said["width"] < 160  # 1.8 faces of 71 pixels
+
+
+def test_of_several_faces_the_chosen_one_moves(folder, capsys, caplog):
+    picture_of([(0, 0), (130, 0), (260, 0)], (356, 100)).save("three.png")
+    still = np.asarray(Image.open("three.png")).astype(int)
+    for choice, which in (("leftmost", 0), ("2", 1), ("rightmost", 2)):
+        assert main(["three.png", *COMMAND[1:], "--which-face", choice]) == 0
+        moves = np.abs(read_video("talk.mp4")[0] - still).mean((0, 3))
+        by_face = [moves[30:70, left + 30:left + 66].mean() for left in (0, 130, 260)]
+        assert int(np.argmax(by_face)) == which and sorted(by_face)[1] < 3
+    assert main(["three.png", *COMMAND[1:], "--which-face", "4"]) == 2
+    assert "there are 3 faces in the picture, and face 4 from the left was asked for" in caplog.records[-1].getMessage()
+
+
+def test_a_box_may_be_in_parts_of_the_picture_or_in_pixels(folder, bundle):
+    meshes = [way_in.prepare(bundle, "face.png", "voice.wav", face=face).conditions.portrait.mesh
+              for face in ((0.47, 0.2, 0.87, 0.95), (0.47 * 161, 0.2 * 101, 0.87 * 161, 0.95 * 101))]
+    torch.testing.assert_close(*meshes)
+
+
+def test_the_video_says_that_it_is_generated(folder):
+    assert talk() == 0
+    with av.open("talk.mp4") as container:
+        assert container.metadata["comment"] == "Generated with ComfyUI-EMO from a still picture and a voice"
+
+
+def test_speak_yields_the_frames_that_the_command_writes(folder, bundle):
+    blocks = list(emo_model.speak(emo_model.load("tiny.safetensors"), "face.png", "voice.wav", sampling=SamplingConfig(steps=2)))
+    assert talk() == 0
+    shown = read_video("talk.mp4")[0]
+    assert [len(block) for block in blocks] == [4, 4, 1] and all(block.dtype == np.uint8 for block in blocks)
+    assert alike(np.concatenate(blocks), shown)
+
+
+def test_speak_takes_pixels_and_a_waveform_too(folder, bundle):
+    waveform, rate = read_audio("voice.wav")
+    sampling = SamplingConfig(steps=1)
+    given, read = (np.concatenate(list(emo_model.speak(bundle, *media, sampling=sampling)))
+                   for media in ((read_picture("face.png"), (waveform, rate)), ("face.png", "voice.wav")))
+    assert np.array_equal(given, read)
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, emo_model; assert 'torch' not in sys.modules; emo_model.speak; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+@pytest.mark.parametrize(("option", "says"), [("--fit", "the head's square is found by itself"),
+                                              ("--whole-picture", "the whole picture is what is shown")])
+def test_options_of_earlier_versions_say_what_there_is_instead(folder, capsys, option, says):
+    with pytest.raises(SystemExit, match="2"):
+        talk(option)
+    assert f"{option} is no option any more: {says}" in capsys.readouterr().err
 
 
 def test_another_frame_rate_makes_as_many_frames_as_the_sound_needs(folder, capsys):
@@ -154,15 +232,18 @@ def test_the_shortest_sound_makes_one_frame(folder):
     (["nobody.png", "voice.wav"], "nobody.png"),
     (["face.png", "nobody.wav"], "nobody.wav"),
     (["voice.wav", "voice.wav"], "voice.wav is not a picture that Pillow can read"),
+    (["wall.png", "voice.wav"], "No face found in the picture (90x61)"),
+    (["face.png", "voice.wav", "--which-face", "middle"], "the face must be one of largest, leftmost, rightmost or a number"),
+    (["face.png", "voice.wav", "--long-side", "5"], "--long-side must be 64 to 8192 pixels, got 5"),
     (["face.png", "tiny.safetensors"], "tiny.safetensors is not a sound file that PyAV can read, or is damaged"),
     (["face.png", "empty.wav"], "empty.wav holds no sound"),
     (["face.png", "voice.wav", "--model", "nobody.safetensors"], "there is no model file nobody.safetensors"),
-    (["face.png", "voice.wav", "--model", "lean.safetensors"], "lean.safetensors has no autoencoder and audio encoder of its"),
+    (["face.png", "voice.wav", "--model", "lean.safetensors"], "lean.safetensors has no motion decoder and audio encoder of its"),
     (["face.png", "voice.wav", "--steps", "0"], "steps must be at least 1, got 0"),
     (["face.png", "voice.wav", "--steps", "2000"], "steps must be 1 to 1000, got 2000"),
     (["face.png", "voice.wav", "--guidance", "nan"], "audio_guidance must be a number >= 0, got nan"),
     (["face.png", "voice.wav", "--fps", "0"], "--fps must be 1 to 120, got 0"),
-    (["face.png", "voice.wav", "--face", "0.5", "0", "0.4", "1"], "the face box (45, 0, 36, 61) is empty or outside"),
+    (["face.png", "voice.wav", "--face", "0.5", "0", "0.4", "1"], "the face box (80, 0, 64, 101) is empty or outside"),
     (["face.png", "voice.wav", "--device", "cuda:7"], "device 'cuda:7' cannot be used here"),
     (["face.png", "voice.wav", "--device", "toaster"], "device 'toaster' cannot be used here"),
     (["face.png", "voice.wav", "-o", "talk.docx"], "talk.docx"),
@@ -175,7 +256,8 @@ def test_errors_are_sentences_with_exit_status_2(folder, config, capsys, caplog,
     if arguments[0:2] == ["face.png", "empty.wav"]:
         write_wav(folder / "empty.wav", 0)
     if "lean.safetensors" in arguments:
-        native.save("lean.safetensors", native.build(replace(config, autoencoder=None, audio_encoder=None)))
+        native.save("lean.safetensors", native.build(replace(config, motion_decoder=None, audio_encoder=None)))
+    Image.linear_gradient("L").resize((90, 61)).save("wall.png")
     assert main([*arguments[:2], *COMMAND[2:], *arguments[2:]]) == 2
     assert says in caplog.records[-1].getMessage() and len(caplog.records[-1].getMessage()) < 300
     assert capsys.readouterr().out == "" and not (folder / "talk.mp4").exists()
@@ -275,9 +357,3 @@ def test_the_sound_can_be_kept_to_the_bit(folder):
 def test_memory_is_measured_in_megabytes():
     assert 50 < peak_rss_mb() < 50_000
 
-
-def test_gradients_are_not_kept(folder, monkeypatch):
-    kept, decode = [], vae.decode
-    monkeypatch.setattr(vae, "decode", lambda *given: kept.append(decode(*given)) or kept[-1])
-    assert talk() == 0
-    assert len(kept) == 3 and not any(pixels.requires_grad for pixels in kept) and isinstance(kept[0], torch.Tensor)
