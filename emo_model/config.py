@@ -87,10 +87,10 @@ class ModelConfig:
     beta_schedule: str = "scaled_linear"  # or "linear"
     zero_terminal_snr: bool = True
     noise_scale: float = 1.0  # Differs from EMO: of the noise that was trained on, what clips begin with where it suits the model
-    # Differs from EMO: noise that varies slowly over the picture and over time, as motion does; empty: white noise
-    noise_cells: tuple[int, ...] = ()  # by latent channel: side of the coarse grid on which the noise is drawn
-    noise_frames: tuple[float, ...] = ()  # by latent channel: standard deviation in frames of the Gaussian that smooths it
-    noise_coarse: float = 0.8  # share of the variance that is drawn on the coarse grid; the rest is drawn cell by cell
+    # Differs from EMO: noise of the same kind as the motion, see sampling/noise.py; 0 shapes: white noise
+    noise_shapes: int = 0  # spatial shapes of each latent channel, kept with the weights
+    noise_frames: tuple[float, ...] = ()  # by channel: standard deviation in frames of the Gaussian that smooths its noise
+    noise_white: float = 0.1  # share of the variance that is white in space
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
     motion_decoder: MotionDecoderConfig | None = None
     audio_encoder: AudioEncoderConfig | None = None
@@ -118,11 +118,9 @@ class ModelConfig:
             raise ValueError("reference_positions are only built for reference_attention 'own'")
         if not 0 < self.noise_scale <= 1:
             raise ValueError(f"noise_scale must be above 0 and at most 1, got {self.noise_scale}")
-        for name in ("noise_cells", "noise_frames"):
-            if len(getattr(self, name)) not in (0, self.latent_channels):
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {self.latent_channels} latent channels")
-        if len(self.noise_cells) != len(self.noise_frames):
-            raise ValueError("noise_cells and noise_frames must be given together")
+        if len(self.noise_frames) != (self.latent_channels if self.noise_shapes else 0):
+            raise ValueError(f"{self.noise_shapes} noise_shapes and {len(self.noise_frames)} noise_frames do not go with "
+                             f"{self.latent_channels} latent channels")
         if isinstance(self.latent_scale, tuple) and len(self.latent_scale) != self.latent_channels:
             raise ValueError(f"latent_scale has {len(self.latent_scale)} entries for {self.latent_channels} latent channels")
         if self.zero_terminal_snr and self.prediction == "epsilon":
@@ -224,10 +222,9 @@ HALLO = ModelConfig(
 
 BUILTIN = ModelConfig(
     name="builtin", image_size=256, vae_factor=16, latent_channels=8, latent_scale=(1.0,) * 8, channels=(48, 96, 128),
-    attention_levels=(False, True, True), reference_addition=True, reference_positions=True, layers_per_block=1, attention_heads=4,
-    norm_groups=16, feed_forward_multiplier=2, audio_layers=1, audio_width=32, audio_context_width=96, temporal_attentions=1,
-    face_locator_channels=(4, 8, 16, 16, 16), speed_width=64,
-    noise_cells=(2, 2, 1, 1, 1, 1, 1, 1), noise_frames=(2.0, 2.0, 0.7, 0.7, 0.7, 0.7, 1.0, 1.0),
+    attention_levels=(False, True, True), reference_addition=True, reference_positions=True, layers_per_block=1,
+    attention_heads=4, norm_groups=16, feed_forward_multiplier=2, audio_layers=1, audio_width=32, audio_context_width=96,
+    temporal_attentions=1, face_locator_channels=(4, 8, 16, 16, 16), speed_width=64, noise_shapes=16, noise_frames=(1.0,) * 8,
     motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())
 """The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait."""
 

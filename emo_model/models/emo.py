@@ -37,6 +37,9 @@ class Emo(nn.Module):
         self.audio_projection = WindowProjection(config) if config.audio_tokens else AudioProjection(config)
         self.speed_layers = SpeedLayers(config) if config.speed_centres else None
         self.identity_projection = IdentityProjection(config) if config.identity_tokens else None
+        cells = (config.latent_size, config.latent_size)
+        shapes = torch.zeros(config.latent_channels, config.noise_shapes, *cells) if config.noise_shapes else None
+        self.register_buffer("noise_shapes", shapes)  # of the noise that it was trained on, see sampling/noise.py; None: white
 
     def encode_reference(self, portrait: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
         """portrait (B, C, h, w) scaled latents -> features (B, N, C) by layer.

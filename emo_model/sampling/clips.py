@@ -45,8 +45,8 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                    on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
-    emo: anything with config, encode_reference, settle, move_face, hear, encode_motion, prepare, project, project_time and
-    predict, on `device` in `dtype`; reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so
+    emo: anything with config, noise_shapes, encode_reference, settle, move_face, hear, encode_motion, prepare, project,
+    project_time and predict, on `device` in `dtype`; reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so
     a seed means the same on every device.
     motion: the last frames of a video that this one continues.
     renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
@@ -71,7 +71,8 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     for number in range(voice.clips):
         clip = voice.clip(number)
         # drawn for a clip that is found, too: clip k has the seed's k-th draw
-        noise = model.noise_scale * config.noise_scale * draw_noise(model, shape, generator)
+        noise = draw_noise(model, shape, generator, shapes=emo.noise_shapes)
+        noise = model.noise_scale * config.noise_scale * noise
         key = None if keep is None else keys.of(number, clip, before)
         latents = None if keep is None else keep.find(key)
         if latents is not None:

@@ -1,9 +1,9 @@
-"""The noise that clips start from and that training adds: white, or slow over the picture and over time where a model says so.
+"""The noise that clips start from and that training adds: white, or of the same kind as the motion where a model has its shapes.
 
-Differs from EMO: motion latents are smooth, a head moves as one piece. White noise in their cells would average out: the pose and
-the opening of the mouth could be read from latents that are nearly all noise, and what noise remains between frames trembles.
-Noise of the same kind as the motion (arXiv 2305.10474 correlates frames in this way) hides them, so that the audio must tell the
-mouth, and changes from frame to frame as slowly as motion does.
+Differs from EMO: motion latents are smooth and have few degrees of freedom, a head moves as one piece. White noise in their cells
+averages out: pose and mouth could be read from latents that are nearly all noise, and what is left of it trembles between frames.
+Noise with the covariance of the motion itself (arXiv 2305.10474 correlates frames in this way) hides every degree of freedom at
+the same rate, so that the audio must tell the mouth, and it changes from frame to frame as slowly as motion does.
 """
 
 from __future__ import annotations
@@ -11,24 +11,49 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import ModelConfig
 
 
-def draw_noise(config: ModelConfig, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """shape (B, C, F, h, w) -> Gaussian noise on the CPU; each number has mean 0 and variance 1."""
-    if not config.noise_cells:
+def draw_noise(config: ModelConfig, shape: tuple[int, ...], generator: torch.Generator, *,
+               shapes: Tensor | None = None) -> Tensor:
+    """shape (B, C, F, h, w) -> Gaussian noise on the CPU; its numbers have mean 0, and variance 1 on average over the cells.
+
+    shapes: (C, K, h, w), the spatial shapes of `noise_shapes`, for models that have them; None: white noise.
+    """
+    if shapes is None:
         return torch.randn(shape, generator=generator)
     batch, _, frames, height, width = shape
     channels = []
-    for cells, spread in zip(config.noise_cells, config.noise_frames, strict=True):
-        coarse = _over_time(torch.randn(batch, frames + 2 * _reach(spread), cells, cells, generator=generator), spread)
-        fine = _over_time(torch.randn(batch, frames + 2 * _reach(spread), height, width, generator=generator), spread)
-        share = config.noise_coarse
-        channels.append(share**0.5 * _over_picture(coarse, height, width) + (1 - share) ** 0.5 * fine)
+    for shape_of, spread in zip(shapes.detach().float().cpu(), config.noise_frames, strict=True):
+        length = frames + 2 * _reach(spread)
+        amounts = _over_time(torch.randn(batch, length, len(shape_of), generator=generator), spread)  # (B, F, K)
+        white = _over_time(torch.randn(batch, length, height, width, generator=generator), spread)
+        channels.append(torch.einsum("bfk,khw->bfhw", amounts, shape_of) + config.noise_white**0.5 * white)
     return torch.stack(channels, dim=1)
+
+
+def noise_shapes(motion: Tensor, config: ModelConfig) -> Tensor:
+    """motion (N, C, h, w): scaled latents of frames minus those of their portraits -> (C, K, h, w), the K principal shapes of
+    each channel, whose variances add up to 1 - noise_white on average over the cells."""
+    flat = motion.float().flatten(2)  # (N, C, h w)
+    second_moment = torch.einsum("nci,ncj->cij", flat, flat) / len(flat)
+    values, vectors = torch.linalg.eigh(second_moment)
+    values, vectors = values[:, -config.noise_shapes:].clamp(min=0), vectors[:, :, -config.noise_shapes:]
+    shapes = (vectors * values.sqrt()[:, None]).transpose(1, 2)  # (C, K, h w)
+    variance = shapes.square().sum(1).mean(1)
+    shapes = shapes * ((1 - config.noise_white) / variance.clamp(min=1e-12)).sqrt()[:, None, None]
+    return shapes.unflatten(2, motion.shape[2:])
+
+
+def noise_spreads(motion: Tensor, *, most: float = 5.0) -> tuple[float, ...]:
+    """motion (I, F, C, h, w) of clips -> by channel, the standard deviation in frames of the Gaussian that gives noise the
+    correlation of neighbouring frames that the motion has (at most `most` frames)."""
+    earlier, later = motion[:, :-1].float(), motion[:, 1:].float()
+    axes = (0, 1, 3, 4)
+    together = (earlier * later).sum(axes) / (earlier.square().sum(axes) * later.square().sum(axes)).sqrt()
+    return tuple(round(min(most, math.sqrt(-0.25 / math.log(min(max(value, 0.02), 0.9999)))), 2) for value in together.tolist())
 
 
 def _reach(spread: float) -> int:
@@ -37,7 +62,7 @@ def _reach(spread: float) -> int:
 
 
 def _over_time(noise: Tensor, spread: float) -> Tensor:
-    """noise (B, F + 2 reach, h, w), white -> (B, F, h, w) smoothed along F, of the same variance."""
+    """noise (B, F + 2 reach, ...), white -> (B, F, ...) smoothed along F, of the same variance."""
     reach = _reach(spread)
     if not reach:
         return noise
@@ -45,11 +70,3 @@ def _over_time(noise: Tensor, spread: float) -> Tensor:
     kernel = kernel / kernel.norm()
     frames = noise.shape[1] - 2 * reach
     return sum(weight * noise[:, index:index + frames] for index, weight in enumerate(kernel.tolist()))
-
-
-def _over_picture(coarse: Tensor, height: int, width: int) -> Tensor:
-    """coarse (B, F, g, g), white -> (B, F, h, w) interpolated between, of the same variance everywhere."""
-    cells = coarse.shape[-1]
-    unit = torch.eye(cells * cells).view(-1, 1, cells, cells)
-    share = F.interpolate(unit, size=(height, width), mode="bilinear", align_corners=True)[:, 0]  # (g g, h, w)
-    return torch.einsum("bfn,nhw->bfhw", coarse.flatten(2), share / share.norm(dim=0))

@@ -32,8 +32,10 @@ class MouthLook:
     gap_dark: float
 
 
-def sample_look(seed: int, *, half_width: float, skin: np.ndarray, lips: np.ndarray) -> MouthLook:
-    """A mouth for a person whose lips are 2 * half_width wide, in the colours (3,) of their skin and lips."""
+def sample_look(seed: int, *, half_width: float, skin: np.ndarray, lips: np.ndarray, face: np.ndarray,
+                teeth: np.ndarray | None = None) -> MouthLook:
+    """A mouth for a person whose lips are 2 * half_width wide, in the colours (3,) of their skin, their lips and the lightest
+    parts of their face; teeth: their own, where the picture shows them."""
     dice = np.random.default_rng(seed)
     size = dice.uniform(0.88, 1.14)
     crooked = dice.choice([0.15, 0.5, 1.0, 2.0], p=[0.3, 0.4, 0.2, 0.1])
@@ -44,20 +46,28 @@ def sample_look(seed: int, *, half_width: float, skin: np.ndarray, lips: np.ndar
     lower = _row(dice, np.array([0.058, 0.062, 0.066, 0.06, 0.055]) * size, np.array([0.0, 0.0, 0.004, -0.004, -0.01]), 1.5 * crooked,
                  0.0, 0.0)
     bright = float(np.clip(skin @ [0.299, 0.587, 0.114], 25, 235))
-    chroma = float(np.clip((skin.max() - skin.min()) / max(skin.max(), 1.0) / 0.42, 0.0, 1.15))
+    chroma = float(np.clip(max(_chroma(skin) / 0.42, 0.9 * _chroma(lips) / 0.42), 0.0, 1.15))
     warm = dice.uniform(0.0, 1.0)
-    enamel = np.array([1.0, 1.0 - 0.035 - 0.05 * warm * chroma, 1.0 - 0.09 - 0.17 * warm * chroma])
+    enamel = np.array([1.0, 0.965 - 0.05 * warm * chroma, 0.88 - 0.16 * warm * chroma])
     enamel = 1 + (enamel - 1) * chroma
     cast = skin / max(bright, 1.0)
     typical = np.array([1.24, 0.94, 0.76])
     enamel = enamel * (1 + 0.45 * chroma * (cast / (1 + (typical - 1) * chroma) - 1))  # colour of the light
-    level = min(232.0, bright * dice.uniform(1.02, 1.22) + 12)
+    light = float(face @ [0.299, 0.587, 0.114])
+    level = min(232.0, 0.55 * (bright * dice.uniform(1.12, 1.32) + 16) + 0.45 * light)
+    enamel = enamel / (enamel @ [0.299, 0.587, 0.114]) * level
+    if teeth is not None:
+        enamel = 0.3 * enamel + 0.7 * teeth
     flesh = 0.55 * lips + 0.45 * bright * (1 + (np.array([1.25, 0.72, 0.70]) - 1) * chroma)
     return MouthLook(
-        upper, lower, enamel / (enamel @ [0.299, 0.587, 0.114]) * level,
-        gum=0.80 * flesh, tongue=flesh * dice.uniform(0.78, 0.95), throat=0.17 * flesh * np.array([1.0, 0.85, 0.85]) ** chroma,
-        upper_line=dice.uniform(-0.012, 0.035) * size, lower_line=dice.uniform(-0.055, 0.0),
-        arch=half_width * dice.uniform(0.88, 1.0), tongue_height=dice.uniform(0.07, 0.14), gap_dark=dice.uniform(0.25, 0.6))
+        upper, lower, enamel,
+        gum=0.80 * flesh, tongue=flesh * dice.uniform(0.78, 0.95), throat=0.27 * flesh * np.array([1.0, 0.85, 0.85]) ** chroma,
+        upper_line=dice.uniform(0.012, 0.05) * size, lower_line=dice.uniform(-0.055, 0.0),
+        arch=half_width * dice.uniform(0.88, 1.0), tongue_height=dice.uniform(0.07, 0.14), gap_dark=dice.uniform(0.15, 0.45))
+
+
+def _chroma(colour: np.ndarray) -> float:
+    return float((colour.max() - colour.min()) / max(colour.max(), 1.0))
 
 
 def _row(dice, widths, lengths, crooked, spread, gap):
@@ -88,10 +98,11 @@ def kernel():
         return -1, 0.0
 
     @njit(cache=True)
-    def paint(out, mask, contour, count, to_skull, jaw, upper, lower, colours, numbers, strength):
+    def paint(out, mask, contour, count, to_skull, jaw, has_teeth, upper, lower, colours, numbers, strength):
         """Paint into out (S, S, 3) uint8 and mask (S, S).
 
-        contour (2, K, 2): upper and lower inner lip in pixels, from corner to corner; to_skull (2, 3): pixels to the skull's
+        contour (3, K, 2): upper and lower inner lip in pixels, from corner to corner, and the lower edge of the picture's own
+        upper teeth, which are left alone if has_teeth; to_skull (2, 3): pixels to the skull's
         plane in eye distances, origin at the middle of the shut lips; jaw: how far the jaw has dropped; colours (4, 3): enamel,
         gum, tongue, throat; numbers: upper_line, lower_line, arch, tongue_height, gap_dark, pixels per eye distance.
         """
@@ -109,7 +120,8 @@ def kernel():
         cells = 96
         above = np.full(cells + 1, 1e9)
         below = np.full(cells + 1, -1e9)
-        for row in range(2):
+        own = np.full(cells + 1, -1e9)
+        for row in range(3 if has_teeth else 2):
             for p in range(count - 1):
                 x0 = (contour[row, p, 0] - ax) * ex + (contour[row, p, 1] - ay) * ey
                 y0 = -(contour[row, p, 0] - ax) * ey + (contour[row, p, 1] - ay) * ex
@@ -123,15 +135,15 @@ def kernel():
                     y = y0 + share * (y1 - y0)
                     if row == 0:
                         above[cell] = min(above[cell], y)
-                    else:
+                    elif row == 1:
                         below[cell] = max(below[cell], y)
+                    else:
+                        own[cell] = max(own[cell], y)
             for p in range(count):
                 left, right = min(left, contour[row, p, 0]), max(right, contour[row, p, 0])
                 top, bottom = min(top, contour[row, p, 1]), max(bottom, contour[row, p, 1])
-        widest = 0.0
         for cell in range(cells + 1):
-            if above[cell] < 1e8 and below[cell] > -1e8:
-                widest = max(widest, below[cell] - above[cell])
+            above[cell] = max(above[cell], own[cell])
         unit = numbers[5]
         for y in range(max(0, int(top) - 1), min(size, int(bottom) + 2)):
             for x in range(max(0, int(left) - 1), min(size, int(right) + 2)):
@@ -158,16 +170,19 @@ def kernel():
                     v = to_skull[1, 0] * px + to_skull[1, 1] * py + to_skull[1, 2]
                     w = v - jaw  # the same in the jaw
                     round_ = min(1.0, abs(u) / numbers[2])
-                    side = 1 - 0.62 * round_ * round_  # the rows curve back into the dark
+                    side = 1 - 0.52 * round_ * round_  # the rows curve back into the dark
                     # how much light falls in: less far behind the upper lip and in the corners
                     under = (h - high) / unit
                     over = (low - h) / unit
                     corner = min(along, long - along) / unit
-                    light = (1 - 0.55 * math.exp(-under / 0.022)) * (1 - 0.30 * math.exp(-over / 0.018))
-                    light *= 1 - 0.6 * math.exp(-corner / 0.05)
+                    light = (1 - 0.42 * math.exp(-under / 0.020)) * (1 - 0.30 * math.exp(-over / 0.018))
+                    light *= 1 - 0.28 * math.exp(-corner / 0.03)
                     # throat, a little lighter below
-                    lit = 0.55 + 0.45 * min(1.0, under / 0.15)
-                    r, g, b = colours[3, 0] * lit, colours[3, 1] * lit, colours[3, 2] * lit
+                    lit = 0.70 + 0.30 * min(1.0, under / 0.15)
+                    cheek = 0.62 * math.exp(-corner / 0.045)  # the cheek's inside, near the corners
+                    r = (colours[3, 0] + (0.62 * colours[1, 0] - colours[3, 0]) * cheek) * lit
+                    g = (colours[3, 1] + (0.62 * colours[1, 1] - colours[3, 1]) * cheek) * lit
+                    b = (colours[3, 2] + (0.62 * colours[1, 2] - colours[3, 2]) * cheek) * lit
                     # tongue: a mound on the jaw
                     hump = 0.085 - numbers[3] * (1 - (u / (numbers[2] * 0.86)) ** 2)
                     deep = w - hump
@@ -188,7 +203,7 @@ def kernel():
                         cover = min(1.0, max(0.0, edge))
                         if cover > 0:
                             gum = min(1.0, max(0.0, (w - line - 0.075) / 0.012))
-                            tone = lower[k, 4] * side * 0.80 * (1 - numbers[4] * abs(across) ** 8) * (0.9 + 0.1 * min(1.0, (w - line) / 0.05))
+                            tone = lower[k, 4] * side * 0.90 * (1 - numbers[4] * abs(across) ** 8) * (0.9 + 0.1 * min(1.0, (w - line) / 0.05))
                             cr = colours[0, 0] * tone * (1 - gum) + colours[1, 0] * gum * side * 0.8
                             cg = colours[0, 1] * tone * (1 - gum) + colours[1, 1] * gum * side * 0.8
                             cb = colours[0, 2] * tone * (1 - gum) + colours[1, 2] * gum * side * 0.8
@@ -197,8 +212,8 @@ def kernel():
                             b += (cb - b) * cover
                     # upper teeth hang from the skull, in front of all else
                     k, across = tooth(upper, u)
-                    if k >= 0:
-                        line = numbers[0] + upper[k, 2] + upper[k, 3] * across * 0.04 - 0.016 * abs(across) ** 5 - 0.022 * round_ * round_
+                    if k >= 0 and not has_teeth:
+                        line = numbers[0] + upper[k, 2] + upper[k, 3] * across * 0.04 - 0.016 * abs(across) ** 5 - 0.014 * round_ * round_
                         cover = min(1.0, max(0.0, (line - v) / 0.006))
                         if cover > 0:
                             root = line - 0.115 - 0.02 * (1 - across * across)

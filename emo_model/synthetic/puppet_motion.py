@@ -52,6 +52,7 @@ class Skin:
         self.half = abs(q[291, 0] - q[61, 0]) / 2
         self.inner_half = abs(q[308, 0] - q[78, 0]) / 2
         gap = q[14, 1] - q[13, 1]
+        self.is_open = False  # whether the picture shows the mouth's inside
         self.gap = max(0.0, gap - 0.12 * self.half)  # the mesh sees a little gap in shut mouths
         self.drop = max(0.5 * drop, drop - 0.6 * self.gap)
         self.pull = self._pull()
@@ -89,11 +90,11 @@ class Skin:
         fall = self.jaw(tracks)[:, None]
         width, press, tuck, smile = (tracks[name][:, None] for name in ("width", "closure", "tuck", "smile"))
         spread, round_ = np.maximum(width, 0), np.maximum(-width, 0)
-        corner = 0.33
+        corner = 0.40
 
         def shape(points, half):
             t = np.clip((q[points, 0] - middle[0]) / half, -1, 1)
-            return t, np.sqrt(1 - t * t)
+            return t, (1 - np.abs(t) ** 2.3) ** 0.72
 
         for points, lower, inner in ((UPPER_OUTER, 0, 0), (LOWER_OUTER, 1, 0), (UPPER_INNER, 0, 1), (LOWER_INNER, 1, 1)):
             t, round_profile = shape(points, self.inner_half if inner else 0.95 * self.half)
@@ -101,7 +102,7 @@ class Skin:
             flat = 1 - wide_t ** 2
             down = fall * (corner * (1 - round_profile) + (1.0 if lower else -0.06) * round_profile)
             down -= 0.012 * spread * wide_t ** 2
-            out = wide_t * (0.068 * spread - 0.105 * round_) - 0.10 * fall * wide_t
+            out = wide_t * (0.068 * spread - 0.105 * round_) - 0.22 * fall * wide_t
             if not inner:  # pursed lips swell, spread lips grow thin
                 down += (0.017 * round_ - 0.006 * spread) * (1 if lower else -1) * flat
             out += 0.075 * smile * wide_t
@@ -110,7 +111,7 @@ class Skin:
             d[:, points, 2] = -0.06 * round_ * flat
         self._close(d, press)
         self._tuck(d, tuck)
-        jaw = fall * (1 - 0.0 * press) - 0.010 * tuck - 0.008 * press
+        jaw = fall - 0.010 * tuck - 0.008 * press
         for point, share in CHIN.items():
             d[:, point, 1] = jaw[:, 0] * share
         for point, share in CHEEKS.items():
@@ -129,7 +130,8 @@ class Skin:
         y = self.q[:, 1] + d[..., 1]
         gap = y[:, LOWER_INNER] - y[:, UPPER_INNER]
         rest = self.q[LOWER_INNER, 1] - self.q[UPPER_INNER, 1]
-        left = np.minimum(0.35 * np.clip(rest, 0, 0.12 * self.half), np.maximum(gap, 0))  # the dark line between shut lips
+        line = 0.003 if self.is_open else 0.35 * np.clip(rest, 0, 0.12 * self.half)
+        left = np.minimum(line, np.maximum(gap, 0))  # the dark line between shut lips
         less = press * (gap - left)
         up, down = UPPER_INNER, LOWER_INNER
         d[:, up[1:-1], 1] += 0.4 * less[:, 1:-1]
@@ -168,7 +170,7 @@ class Skin:
             rise = (0.10 * shut + 0.30 * np.minimum(squint + 0.35 * smile, 1))[..., None]
             low = -rise * opening
             low[..., 1] += 0.35 * follow
-            reach = (shut * 0.975 + (1 - shut) * 0.14 * squint)[..., None]
+            reach = (shut * 1.02 + (1 - shut) * 0.14 * squint)[..., None]
             high = reach * (opening + low) + (1 - reach) * np.stack([0 * follow, 0.6 * follow], -1)
             d[:, lower[1:-1], :2] = low[:, 1:-1]
             d[:, upper[1:-1], :2] = high[:, 1:-1]

@@ -16,10 +16,15 @@ from ..inputs import face_geometry as geometry
 from ..inputs.face_geometry import FACE
 from . import mouth_painter
 from .motion import FaceMotion
+from .puppet_lids import fit_lids
 from .puppet_motion import EYES, LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Skin, as_arrays, gentle_depth, rotation
 from .rasteriser import kernels
 
 PIVOT = np.array([0.0, 0.45, 0.65])  # the joint of the neck in the head's own frame, eye distances
+TEETH_BEHIND = 0.06  # the lips, eye distances
+OPEN_FROM = 0.10  # a mouth whose lips are this share of their width apart shows its own teeth
+OWN_RIM = 0.018  # height over the lower lip from which an open mouth is painted: the mesh's edge lies on the lip
+SOFT_EDGE = 0.013  # of lids and teeth, eye distances: about a pixel at 256
 STEEPEST = 1.35  # of the head's surface: turns up to 0.5 rad do not fold it
 
 
@@ -37,10 +42,11 @@ class PuppetFrame:
 @dataclass(frozen=True, eq=False)
 class _Pose:
     points: np.ndarray  # (F, 664, 3) pixels
-    eyes: np.ndarray  # (F, 2, 64), see _eye_numbers
+    openings: np.ndarray  # (F, 3, 96), see _opening_numbers
     turn: np.ndarray  # (F, 3, 3) in the picture's axes, scale included
     shift: np.ndarray  # (F, 3) of the pivot
     jaw: np.ndarray  # (F,)
+    own: np.ndarray  # (F, 21, 2) pixels: lower edge of what the picture itself shows of its mouth's inside
     painted: np.ndarray  # (F,) 0..1
 
 
@@ -55,7 +61,7 @@ class Puppet:
         if picture.ndim != 3 or picture.shape[0] != picture.shape[1] or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise ValueError(f"A puppet needs a square picture (S, S, 3) of uint8, got {picture.shape} of {picture.dtype}")
         self.picture, self.size = np.ascontiguousarray(picture), len(picture)
-        mesh = torch.as_tensor(np.asarray(mesh)).double()
+        mesh = torch.from_numpy(fit_lids(self.picture, np.array(mesh, dtype=np.float64)))
         points, rigidity = geometry.extend(mesh, self.size)
         frame = geometry.head_frame(mesh)
         self.rest, self.rigidity = points.numpy(), rigidity.numpy()
@@ -70,8 +76,16 @@ class Puppet:
         self.pivot = self.centre + PIVOT @ self.axes * self.eyes
         corners, parts = geometry.triangles()
         self._corners, self._parts = corners.numpy().astype(np.int32), parts.numpy().astype(np.uint8)
-        self.look = mouth_painter.sample_look(seed, half_width=self.skin.inner_half, skin=self._colour((50, 280, 205, 425, 4, 195)),
-                                              lips=self._colour((*LOWER_OUTER[3:8], *UPPER_OUTER[3:8]), (*LOWER_INNER[6:15:2], *UPPER_INNER[6:15:2])))
+        gap = np.linalg.norm(self.rest[14] - self.rest[13])
+        self.is_open = bool(gap > OPEN_FROM * wide * self.eyes)
+        self.skin.is_open = self.is_open
+        between = (LOWER_OUTER[3:8], LOWER_INNER[6:15:2]), (UPPER_OUTER[3:8], UPPER_INNER[6:15:2])
+        lips = np.concatenate([(self.rest[a] + self.rest[b]) / 2 for a, b in between])
+        teeth = (self.rest[UPPER_INNER[4:17:2]] + self.rest[LOWER_INNER[4:17:2]]) / 2
+        self.look = mouth_painter.sample_look(
+            seed, half_width=self.skin.inner_half, skin=self._colours(self.rest[[50, 280, 205, 425, 4, 195]]),
+            lips=self._colours(lips), face=self._colours(self.rest[:geometry.POINTS], share=0.97),
+            teeth=self._colours(teeth, share=0.6) if self.is_open else None)
 
     def pose(self, motion: FaceMotion) -> np.ndarray:
         """Motion (F,) or () -> points (F, 664, 3) in pixels."""
@@ -91,15 +105,15 @@ class Puppet:
         for index, points in enumerate(pose.points):
             flow, mouth = np.empty((2, size, size), np.float32), np.zeros((size, size), np.float32)
             draw(points, (self.rest - points)[:, :2].copy(), self._corners, self._parts, flow, part, depth)
-            look(part, flow, pose.eyes[index])
+            look(part, flow, pose.openings[index])
             picture = np.empty_like(self.picture)
             sample(self.picture, flow, picture)
             if pose.painted[index] > 0:
-                contour = np.stack([points[UPPER_INNER, :2], points[LOWER_INNER, :2]])
+                contour = np.stack([points[UPPER_INNER, :2], points[LOWER_INNER, :2], pose.own[index]])
                 who = self.look
                 numbers = np.array([who.upper_line, who.lower_line, who.arch, who.tongue_height, who.gap_dark, self.eyes])
                 paint(picture, mouth, contour, contour.shape[1], self._to_skull(pose.turn[index], pose.shift[index]),
-                      pose.jaw[index], who.upper, who.lower, np.stack([who.enamel, who.gum, who.tongue, who.throat]), numbers,
+                      pose.jaw[index], self.is_open, who.upper, who.lower, np.stack([who.enamel, who.gum, who.tongue, who.throat]), numbers,
                       pose.painted[index])
             yield PuppetFrame(picture, flow, mouth, points.astype(np.float32))
 
@@ -109,12 +123,12 @@ class Puppet:
         pose, scale = self._pose(motion), size / self.size
         flows = np.empty((len(pose.points), 2, size, size), np.float32)
         part, depth = np.empty((size, size), np.uint8), np.empty((size, size))
-        eyes = pose.eyes.copy()
-        eyes[..., [2, 5, 6, 7, 10]] *= scale
+        openings = pose.openings.copy()
+        openings[..., [2, 5, 6, 7, 10]] *= scale
         small, rest = pose.points * scale, self.rest * scale
         for index, points in enumerate(small):
             draw(points, (rest - points)[:, :2].copy(), self._corners, self._parts, flows[index], part, depth)
-            look(part, flows[index], eyes[index])
+            look(part, flows[index], openings[index])
         return flows, pose.points.astype(np.float32)
 
     def _pose(self, motion: FaceMotion) -> _Pose:
@@ -140,40 +154,62 @@ class Puppet:
             first = FACE + ring * len(oval)
             points[:, first:first + len(oval)] += share * jaw
         opened = local[:, 14, 1] - local[:, 13, 1]
-        painted = np.clip((opened - 0.004) / (0.014 + 0.8 * self.skin.gap), 0, 1)
-        return _Pose(points, self._eye_numbers(tracks, change, shift), turn, shift, self.skin.jaw(tracks), painted * painted * (3 - 2 * painted))
+        painted = np.clip((opened - 0.004) / 0.014, 0, 1)
+        painted = painted * painted * (3 - 2 * painted)
+        own = self._rigid(LOWER_INNER, change, shift, behind=TEETH_BEHIND)[0] - OWN_RIM * self.eyes * self.axes[1, :2]
+        return _Pose(points, self._opening_numbers(tracks, points, change, shift), turn, shift, self.skin.jaw(tracks), own, painted)
 
-    def _eye_numbers(self, tracks: dict[str, np.ndarray], change: np.ndarray, moved: np.ndarray) -> np.ndarray:
-        """For each frame and eye what the compiled `look` reads (F, 2, 64).
+    def _opening_numbers(self, tracks: dict[str, np.ndarray], points: np.ndarray, change: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """For each frame and opening (mouth, eyes) what the compiled `look` reads (F, 3, 96).
 
         0-5: from a place in the frame to the portrait's minus it, affine; 6, 7: centre; 8, 9: direction; 10: half length, pixels;
-        11, 12: how far the iris has moved, half lengths; 13: whether it has; 16-32, 33-49: upper and lower lid at 17 places.
+        11, 12: how far the iris has moved, half lengths; 13: how strictly only what lay inside is shown; 14: whether it is used;
+        15: width of the soft edge, half lengths; 16-32, 33-49: upper and lower edge at 17 places, in the portrait;
+        50-66, 67-83: in the frame, seen from the eyeball or skull.
         """
-        numbers = np.zeros((len(change), 2, 64))
+        numbers = np.zeros((len(change), 3, 96))
         gaze_x, gaze_y = self.skin.gaze(tracks)
-        for side, (upper, lower) in enumerate(EYES):
+        for part, (upper, lower) in enumerate(((UPPER_INNER, LOWER_INNER), *EYES)):
             contour = np.concatenate([upper, lower[1:-1]])
-            shift = ((self.depth[contour] - self.pivot) @ change.transpose(0, 2, 1) + moved[:, None])[..., :2]
-            place = self.rest[contour, :2] + shift  # where the eyeball's points are now, whatever the lids do
+            place, shift = self._rigid(contour, change, moved, behind=TEETH_BEHIND if part == 0 else 0.0)
             origin = place.mean(1, keepdims=True)
-            known = np.concatenate([place - origin, np.ones_like(place[..., :1])], -1)  # (F, 32, 3)
+            known = np.concatenate([place - origin, np.ones_like(place[..., :1])], -1)
             normal = known.transpose(0, 2, 1) @ known
+            normal[:, [0, 1], [0, 1]] += 1e-3 * self.eyes
             affine = np.linalg.solve(normal, known.transpose(0, 2, 1) @ -shift).transpose(0, 2, 1)  # (F, 2, 3)
             affine[..., 2] -= (affine[..., :2] @ origin.transpose(0, 2, 1))[..., 0]
-            numbers[:, side, 0:6] = affine.reshape(-1, 6)
+            numbers[:, part, 0:6] = affine.reshape(-1, 6)
             left, right = self.rest[upper[0], :2], self.rest[upper[-1], :2]
-            half = np.linalg.norm(right - left) / 2
+            half = max(np.linalg.norm(right - left) / 2, 1e-3)
             along = (right - left) / (2 * half)
             middle = (left + right) / 2
-            numbers[:, side, 6:8], numbers[:, side, 8:10], numbers[:, side, 10] = middle, along, half
-            numbers[:, side, 11], numbers[:, side, 12] = gaze_x, gaze_y
-            numbers[:, side, 13] = np.clip(np.hypot(gaze_x, gaze_y) / 0.03, 0, 1)
+            numbers[:, part, 6:8], numbers[:, part, 8:10], numbers[:, part, 10] = middle, along, half
+            if part > 0:
+                numbers[:, part, 11], numbers[:, part, 12] = gaze_x, gaze_y
+                numbers[:, part, 13] = np.clip(np.hypot(gaze_x, gaze_y) / 0.03, 0, 1)
+                numbers[:, part, 14] = 1
+            elif self.is_open:
+                numbers[:, part, 13] = np.clip(np.abs(tracks["smile"]) + np.abs(tracks["width"]) + tracks["opening"], 0, 0.1) / 0.1
+                numbers[:, part, 14] = 1
             knots = np.linspace(-1, 1, 17)
             across = np.array([-along[1], along[0]])
             for row, first in ((upper, 16), (lower, 33)):
                 from_middle = (self.rest[row, :2] - middle) / half
-                numbers[:, side, first:first + 17] = np.interp(knots, from_middle @ along, from_middle @ across)
+                numbers[:, part, first:first + 17] = np.interp(knots, from_middle @ along, from_middle @ across)
+                now = points[:, row, :2]
+                now = (now + now @ affine[..., :2].transpose(0, 2, 1) + affine[:, None, :, 2] - middle) / half
+                for index, (u, v) in enumerate(zip(now @ along, now @ across, strict=True)):
+                    numbers[index, part, first + 34:first + 51] = np.interp(knots, u, v)
+            numbers[:, part, 15] = SOFT_EDGE * self.eyes / half
         return numbers
+
+    def _rigid(self, points: np.ndarray, change: np.ndarray, moved: np.ndarray, *, behind: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """Where points of the portrait would be if they moved with the skull alone: places (F, N, 2) and shifts (F, N, 2).
+
+        behind: how far they lie behind the mesh, eye distances."""
+        depth = self.depth[points] + behind * self.eyes * self.axes[2]
+        shift = ((depth - self.pivot) @ change.transpose(0, 2, 1) + moved[:, None])[..., :2]
+        return self.rest[points, :2] + shift, shift
 
     def _to_skull(self, turn: np.ndarray, shift: np.ndarray) -> np.ndarray:
         """(2, 3): from pixels of a frame to the plane of the teeth in eye distances, origin in the middle of the shut lips."""
@@ -183,11 +219,10 @@ class Puppet:
         inverse = np.linalg.inv(across)
         return np.concatenate([inverse, -(inverse @ origin[:2])[:, None]], axis=1)
 
-    def _colour(self, points: tuple[int, ...], towards: tuple[int, ...] | None = None) -> np.ndarray:
-        """Median colour (3,) around these points, or half way to others."""
-        places = self.rest[list(points), :2]
-        if towards is not None:
-            places = (places + self.rest[list(towards), :2]) / 2
-        places = np.clip(places.astype(int), 1, self.size - 2)
-        patches = [self.picture[y - 1:y + 2, x - 1:x + 2].reshape(-1, 3) for x, y in places]
-        return np.median(np.concatenate(patches).astype(np.float64), axis=0)
+    def _colours(self, places: np.ndarray, share: float = 0.5) -> np.ndarray:
+        """The colour (3,) around these places than which `share` of the pixels are darker."""
+        places = np.clip(places[:, :2].astype(int), 1, self.size - 2)
+        pixels = np.concatenate([self.picture[y - 1:y + 2, x - 1:x + 2].reshape(-1, 3) for x, y in places]).astype(np.float64)
+        bright = pixels.sum(1)
+        near = np.abs(bright - np.quantile(bright, share))
+        return np.median(pixels[near <= np.quantile(near, 0.15)], axis=0)

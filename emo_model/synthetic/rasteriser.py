@@ -52,17 +52,20 @@ def kernels():
 
     @njit(cache=True, fastmath=False)
     def look(part, flow, eyes):
-        """Fill the eye openings (parts 2, 3): the eyeball stays in the head and turns; lids cover it.
+        """Fill openings with what stays in the head while lids and lips slide over it: eyeballs (parts 2, 3), which turn, and
+        the teeth of a mouth that the picture shows open (part 1).
 
-        eyes (2, 64): see Puppet._eye_numbers.
+        eyes (3, 96): see Puppet._opening_numbers.
         """
         size = flow.shape[1]
         for y in range(size):
             for x in range(size):
                 which = part[y, x]
-                if which < 2:
+                if which < 1:
                     continue
-                e = eyes[which - 2]
+                e = eyes[which - 1]
+                if e[14] == 0:
+                    continue
                 px, py = x + 0.5, y + 0.5
                 # where the rigid eye was in the portrait
                 sx = px + e[0] * px + e[1] * py + e[2]
@@ -74,7 +77,7 @@ def kernels():
                 edge = min(1.0, abs(u))
                 fall = 1 - edge * edge * math.sqrt(edge)
                 nu, nv = u - e[11] * fall, v - e[12] * fall
-                if e[11] != 0 or e[12] != 0 or e[13] != 0:
+                if e[13] != 0:
                     place = min(max((nu + 1) * 8, 0.0), 15.999)
                     cell = int(place)
                     share = place - cell
@@ -86,8 +89,16 @@ def kernels():
                     old = nv
                     nv = min(max(nv, high), max(high, low))
                     nv = old + (nv - old) * e[13]
-                flow[0, y, x] = e[0] * px + e[1] * py + e[2] + ((nu - u) * e[8] - (nv - v) * e[9]) * e[10]
-                flow[1, y, x] = e[3] * px + e[4] * py + e[5] + ((nu - u) * e[9] + (nv - v) * e[8]) * e[10]
+                place = min(max((u + 1) * 8, 0.0), 15.999)
+                cell = int(place)
+                share = place - cell
+                high = e[50 + cell] * (1 - share) + e[51 + cell] * share
+                low = e[67 + cell] * (1 - share) + e[68 + cell] * share
+                near = min(max(min(v - high, low - v) / e[15], 0.0), 1.0)
+                fx = e[0] * px + e[1] * py + e[2] + ((nu - u) * e[8] - (nv - v) * e[9]) * e[10]
+                fy = e[3] * px + e[4] * py + e[5] + ((nu - u) * e[9] + (nv - v) * e[8]) * e[10]
+                flow[0, y, x] += (fx - flow[0, y, x]) * near
+                flow[1, y, x] += (fy - flow[1, y, x]) * near
 
     @njit(cache=True, fastmath=False)
     def sample(picture, flow, out):

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints import native
+from .builtin import PARTS, make_builtin
 from .default import RECIPE, make_default, prepare_default
 from .distillation import distill
 from .loop import OutOfTime
@@ -41,16 +42,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     default = commands.add_parser("default", help="train the built-in model, all stages")
     prepare = commands.add_parser("prepare-default", help="speak the training data, for a machine without speech engines")
+    builtin = commands.add_parser("builtin", help="train the built-in model on puppets, all stages")
+    builtin.add_argument("--puppets", type=Path, required=True, help="a file of prepare-puppets")
+    builtin.add_argument("--speech", type=Path, required=True, help="a folder of prepared speech")
+    builtin.add_argument("--sung", type=Path, help="a folder of prepared singing and speech over music")
+    builtin.add_argument("--part", choices=PARTS, default="all", help="what to train: two parts run side by side on two cores")
     distilled = commands.add_parser("distill", help="train a variant for few steps without guidance")
-    for command in (default, distilled):
+    for command in (default, builtin, distilled):
         command.add_argument("--minutes", type=float, default=math.inf,
                              help="stop after so many minutes with everything saved (exit 3)")
         command.add_argument("--resume", action="store_true", help="go on with the run in --out")
-        command.add_argument("--data", type=Path, help="a folder made by prepare-default")
         command.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
         command.add_argument("--precision", choices=("no", "bf16"),
                              help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16")
-    for command in (default, prepare, distilled):
+    for command in (default, distilled):
+        command.add_argument("--data", type=Path, help="a folder made by prepare-default")
+    for command in (default, builtin, prepare, distilled):
         command.add_argument("--out", type=Path, required=True, help="folder of the run, or of the data")
         command.add_argument("--seed", type=int, default=0)
     for command in (default, prepare):
@@ -69,6 +76,13 @@ def _default(chosen: argparse.Namespace) -> None:
     path = make_default(chosen.out, preset=chosen.preset, data=chosen.data, minutes=chosen.minutes, resume=chosen.resume,
                         seed=chosen.seed, scale=chosen.scale, precision=chosen.precision)
     logging.info("the model is %s", path)
+
+
+def _builtin(chosen: argparse.Namespace) -> None:
+    path = make_builtin(chosen.out, puppets=chosen.puppets, speech=chosen.speech, sung=chosen.sung, part=chosen.part,
+                        minutes=chosen.minutes, resume=chosen.resume, seed=chosen.seed, scale=chosen.scale,
+                        precision=chosen.precision)
+    logging.info("the model is %s", path or "not complete: train the other part")
 
 
 def _prepare(chosen: argparse.Namespace) -> None:
@@ -93,7 +107,7 @@ def _distill(chosen: argparse.Namespace) -> None:
     logging.info("the model is %s", path)
 
 
-_TASKS = {"default": _default, "prepare-default": _prepare, "distill": _distill}
+_TASKS = {"default": _default, "builtin": _builtin, "prepare-default": _prepare, "distill": _distill}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -39,7 +39,7 @@ from .clips import ClipStore
 from .loop import OutOfTime, Plan, append_line, train
 from .loss import EmoTask
 from .motion_decoder import MotionDecoderTask
-from .puppet_clips import latent_scales, puppet_clips
+from .puppet_clips import motion_statistics, puppet_clips
 from .stages import RECIPES, Stage
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,8 @@ class Recipe:
 RECIPE = {
     "builtin": Recipe(),
     "test": Recipe(audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
-                   decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1), decoder_batch=2, clips=4, frames=12,
-                   stages=RECIPES["test"]),
+                   decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1), decoder_batch=2, clips=4,
+                   frames=12, stages=RECIPES["test"]),
 }
 
 
@@ -84,28 +84,30 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
     run = _Run(out, PRESETS[preset], RECIPE[preset], clock() + 60 * minutes, seed, scale,
                precision or ("bf16" if device == "cuda" else "no"), device, clock)
     torch.manual_seed(seed)
-    bundle = native.build(run.config)
-    store = PuppetStore.load(puppets)
+    store = PuppetStore(puppets)
     libraries = [(1.0, SpeechLibrary(speech))]
     if sung is not None:
         libraries = [(1 - run.recipe.sung_share, libraries[0][1]), (run.recipe.sung_share, SpeechLibrary(sung))]
-    run.fill(bundle.audio_encoder, "audio_encoder", lambda: run.audio_encoder([library for _, library in libraries]))
-    encoder = bundle.audio_encoder.to(device).eval()
-    config = replace(run.config, latent_scale=latent_scales(store, libraries, config=run.config, encoder=encoder))
+    config, shapes = motion_statistics(store, libraries, config=run.config)
+    torch.manual_seed(seed)
+    bundle = native.build(config)
+    bundle.emo.noise_shapes.copy_(shapes)
     if part in ("all", "decoder"):
         run.fill(bundle.motion_decoder, "motion_decoder", lambda: run.decoder(bundle.motion_decoder, config, store))
     if part in ("all", "emo"):
-        run.emo(bundle.emo, config, store, libraries, encoder)
+        encoder = bundle.audio_encoder
+        run.fill(encoder, "audio_encoder", lambda: run.audio_encoder([library for _, library in libraries]))
+        run.emo(bundle.emo, config, store, libraries, encoder.to(device).eval())
     last = run.recipe.stages[-1].name
-    if any(not (out / f"{name}.safetensors").exists() for name in ("motion_decoder", last)):
+    if any(not (out / f"{name}.safetensors").exists() for name in ("motion_decoder", "audio_encoder", last)):
         return None
-    for module, name in ((bundle.motion_decoder, "motion_decoder"), (bundle.emo, last)):
+    for module, name in ((bundle.motion_decoder, "motion_decoder"), (bundle.audio_encoder, "audio_encoder"), (bundle.emo, last)):
         module.load_state_dict(load_file(out / f"{name}.safetensors"))
     path = out / "builtin.safetensors"
     native.save(path, native.Bundle(config, bundle.emo.to("cpu").eval(), motion_decoder=bundle.motion_decoder.to("cpu").eval(),
-                                    audio_encoder=encoder.to("cpu"), card={
+                                    audio_encoder=bundle.audio_encoder.to("cpu").eval(), card={
         "made_by": f"python -m emo_model.training builtin --preset {preset} --seed {seed} --scale {scale}",
-        "machine": device_name(), "pictures": len(store), "clips": run.recipe.clips,
+        "machine": device_name(), "pictures": len(store.indices(held_out=False)), "clips": run.recipe.clips,
         "speech_minutes": round(sum(library.seconds for _, library in libraries) / 60, 1),
         "steps": {plan: round(steps * scale) for plan, steps in (
             ("motion_decoder", run.recipe.decoder.steps), *((stage.name, stage.steps) for stage in run.recipe.stages))},
@@ -146,8 +148,8 @@ class _Run:
         try:
             module.load_state_dict(tensors)
         except RuntimeError:
-            raise ValueError(f"{self.out / name}.safetensors is not of preset '{self.config.name}': go on with the preset that the "
-                             "run began with, or choose another --out") from None
+            raise ValueError(f"{self.out / name}.safetensors is not of preset '{self.config.name}': go on with the preset that "
+                             "the run began with, or choose another --out") from None
 
     def train(self, task: nn.Module, plan: Plan) -> dict[str, Tensor]:
         plan = replace(plan, steps=max(1, round(plan.steps * self.scale)))

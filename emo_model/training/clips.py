@@ -79,7 +79,8 @@ class ClipStore:
     def join(cls, stores: list[ClipStore]) -> ClipStore:
         return cls(**{field.name: torch.cat([getattr(store, field.name) for store in stores]) for field in fields(cls)})
 
-    def batch(self, stage: Stage, config: ModelConfig, generator: torch.Generator, *, clips: int = 1) -> TrainingBatch:
+    def batch(self, stage: Stage, config: ModelConfig, generator: torch.Generator, *, clips: int = 1,
+              noise_shapes: Tensor | None = None) -> TrainingBatch:
         """Random windows of random people, each of so many `clips` on end, with the stage's drop-outs.
 
         Raises ValueError if the store's clips are too short.
@@ -121,7 +122,7 @@ class ClipStore:
         timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
         speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
         return TrainingBatch(
-            clean, draw_noise(config, tuple(clean.shape), generator).to(device), timestep, reference, motion,
+            clean, draw_noise(config, tuple(clean.shape), generator, shapes=noise_shapes).to(device), timestep, reference, motion,
             self.audio[who[:, None, None], steps].float(), speed[:, None, None].expand(steps.shape),
             face_masks(self.boxes[who], config.image_size, whole=uniform(count) < stage.whole_mask),
             loss_weight(self.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),

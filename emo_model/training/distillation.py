@@ -70,7 +70,7 @@ class DistillationTask(nn.Module):
         """
         stage, frames = self.how.stage, self.emo.config.clip_frames
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} {rank}".encode()))
-        both = self.clips.batch(stage, self.emo.config, generator, clips=2)
+        both = self.clips.batch(stage, self.emo.config, generator, clips=2, noise_shapes=self.emo.noise_shapes)
         first, second = both.cut(0, frames), both.cut(frames, 2 * frames)
         seen = range(step // 2 % self.how.seen_every, frames, self.how.seen_every)
         return DistillationBatch(second, first, seen) if step % 2 else DistillationBatch(first, None, seen)

@@ -28,7 +28,7 @@ class EmoTask(nn.Module):
     def batch(self, step: int, rank: int = 0) -> TrainingBatch:
         """The batch of a step: the same for the same (seed, stage, step, rank)."""
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {self.stage.name} {step} {rank}".encode()))
-        return self.clips.batch(self.stage, self.emo.config, generator)
+        return self.clips.batch(self.stage, self.emo.config, generator, noise_shapes=self.emo.noise_shapes)
 
     def forward(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted mean squared error of the prediction, and the error near the mouth for the log.

@@ -1,6 +1,7 @@
 """Training of the motion decoder on puppets: their flow, their mouth and their pictures are known exactly.
 
-The latents of a batch are measured as at use, by the meshes of portrait and frame, and get some of the noise that a sampler leaves.
+The latents of a batch are measured as at use, by the meshes of portrait and frame, and get some of the noise that a sampler
+leaves.
 """
 
 from __future__ import annotations
@@ -8,19 +9,22 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from PIL import Image
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from ..inputs.face_geometry import POINTS
 from ..inputs.motion_latents import LEFT_EYE, RIGHT_EYE, motion_latents, mouth_centre, portrait_latents
 from ..inputs.portrait_maps import portrait_maps
 from ..inputs.vae import to_raw
 from ..models.motion_decoder import PATCH, MotionDecoder, sample, warp, window
-from ..sampling.noise import draw_noise
 from ..synthetic.motion import sample_still_motion
-from ..synthetic.puppet_store import PuppetStore
+from ..synthetic.puppet_store import Person, PuppetStore
+from ..synthetic.puppets import Puppet
 
 OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth and of its painted inside, against 1
 
@@ -28,8 +32,8 @@ OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth a
 @dataclass(frozen=True, eq=False)
 class DecoderBatch:
     """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2) in
-    cells of the maps; latents: (B, C, h, w) raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in
-    its cells; painted: (B, 1, 2 S, 2 S) how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
+    cells of the maps; latents: (B, C, h, w) raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4)
+    in its cells; painted: (B, 1, 2 S, 2 S) how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
 
     portraits: Tensor
     maps: Tensor
@@ -46,9 +50,10 @@ class MotionDecoderTask(nn.Module):
     """What the training loop needs: `batch(step)`, and the loss as `forward(batch)`; deterministic by (seed, step)."""
 
     def __init__(self, decoder: MotionDecoder, config: ModelConfig, puppets: PuppetStore, *, batch: int = 6, seed: int = 0,
-                 noise: float = 0.15, pairs: int = 2):
+                 noise: float = 0.15, pairs: int = 3):
         super().__init__()
         self.decoder, self.config, self.puppets = decoder, config, puppets
+        self.people = puppets.indices(held_out=False)
         self.size, self.seed, self.noise, self.pairs = batch, seed, noise, pairs
 
     def batch(self, step: int, rank: int = 0) -> DecoderBatch:
@@ -56,26 +61,23 @@ class MotionDecoderTask(nn.Module):
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} decoder {step} {rank}".encode()))
         config, size = self.config, self.config.image_size
         rows = []
-        for index in torch.randint(len(self.puppets), (self.size // self.pairs,), generator=generator).tolist():
-            seeds = torch.randint(2**31, (self.pairs + 1,), generator=generator).tolist()
-            puppet = self.puppets.puppet(index, seed=seeds[0], size=2 * size)
-            rest = torch.from_numpy(puppet.mesh).float() / 2  # pixels of the working size
+        for number in torch.randint(len(self.people), (self.size // self.pairs,), generator=generator).tolist():
+            puppet = enlarged_puppet(self.puppets[self.people[number]])
+            rest = torch.from_numpy(puppet.rest[:POINTS]).float() / 2  # pixels of the working size
             maps, portrait = portrait_maps(rest, size=size, cells=size // PATCH), _pixels(puppet.picture)
-            moments = sample_still_motion(seeds[1:])
-            for moment in range(self.pairs):
-                motion = moments[moment]
-                frame = puppet.render(motion, 2 * size)
-                flow = torch.from_numpy(frame.flow).float()
-                mesh = torch.from_numpy(frame.points[:468]).float()[None] / 2
-                press, gaze = motion.closure - motion.tuck, torch.stack([motion.gaze_x, motion.gaze_y])
-                latents = motion_latents(puppet.flows(motion.map(lambda track: track[None]), size // PATCH)[0], mesh, rest,
-                                         cells=config.latent_size, size=size, press=press[None], gaze=gaze[None])
-                painted = torch.from_numpy(frame.mask).float()
-                rows.append((portrait, maps, portrait_latents(rest, cells=config.latent_size, size=size)[0],
-                             mouth_centre(rest) / PATCH, latents[0], _pixels(frame.picture),
-                             F.avg_pool2d(flow[None], 2 * PATCH)[0] / (2 * PATCH), painted[None], self._weight(mesh[0], maps)))
-        portraits, maps, rest, mouth, latents, frames, flow, painted, weight = (torch.stack(part) for part in zip(*rows, strict=True))
-        left = draw_noise(config, (len(latents), latents.shape[1], 1, *latents.shape[2:]), generator)[:, :, 0]
+            own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
+            motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
+            flows, points = puppet.flows(motion, size // PATCH)
+            meshes = torch.from_numpy(points[:, :POINTS]) / 2
+            latents = motion_latents(torch.from_numpy(flows), meshes, rest, cells=config.latent_size, size=size,
+                                     press=motion.closure - motion.tuck, gaze=torch.stack([motion.gaze_x, motion.gaze_y], -1))
+            for frame, mesh, latent in zip(puppet.frames(motion), meshes, latents, strict=True):
+                flow = F.avg_pool2d(torch.from_numpy(frame.flow)[None], 2 * PATCH)[0] / (2 * PATCH)
+                rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, latent, _pixels(frame.picture), flow,
+                             torch.from_numpy(frame.mouth)[None], self._weight(mesh, maps)))
+        portraits, maps, rest, mouth, latents, frames, flow, painted, weight = (
+            torch.stack(part) for part in zip(*rows, strict=True))
+        left = torch.randn(latents.shape, generator=generator)
         amount = self.noise * torch.rand(len(latents), 1, 1, 1, generator=generator) ** 2
         return DecoderBatch(portraits, maps, rest, mouth, latents + to_raw(amount * left, config), frames, flow, painted, weight)
 
@@ -122,6 +124,13 @@ def _weighted(error: Tensor, weight: Tensor) -> Tensor:
     return (error * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def _pixels(picture) -> Tensor:
+def enlarged_puppet(person: Person) -> Puppet:
+    """A person's puppet at twice the size of its picture, so that the mouth is painted at twice the working size."""
+    size = 2 * len(person.picture)
+    picture = np.asarray(Image.fromarray(person.picture).resize((size, size), Image.Resampling.BICUBIC))
+    return Puppet(picture, 2 * person.mesh, person.seed)
+
+
+def _pixels(picture: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) in [-1, 1]."""
-    return rearrange(torch.from_numpy(picture).float() / 127.5 - 1, "h w c -> c h w")
+    return rearrange(torch.tensor(picture).float() / 127.5 - 1, "h w c -> c h w")

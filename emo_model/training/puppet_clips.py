@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..config import ModelConfig
 from ..inputs.audio import features_per_frame
+from ..inputs.face_geometry import POINTS
 from ..inputs.motion_latents import LEFT_EYE, RIGHT_EYE, motion_latents, mouth_centre, portrait_latents
 from ..inputs.vae import to_scaled
 from ..models.audio_encoder import AudioEncoder
+from ..sampling.noise import noise_shapes, noise_spreads
 from ..synthetic.motion import FaceMotion, head_speed_degrees, sample_motion
 from ..synthetic.puppet_store import PuppetStore
 from ..synthetic.puppets import Puppet
@@ -25,12 +28,16 @@ OVERSAMPLING = 4  # pixels of flow along each side of a cell
 
 def puppet_clip_latents(puppet: Puppet, motion: FaceMotion, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """motion (F,) -> raw latents (F, C, h, w) and meshes (F, 468, 3) in pixels of the working size, which is the puppet's."""
-    flows, points = puppet.flows(motion, OVERSAMPLING * config.latent_size, with_points=True)
-    meshes = torch.as_tensor(points[:, :468], dtype=torch.float32)
-    latents = motion_latents(torch.as_tensor(flows, dtype=torch.float32), meshes, torch.as_tensor(puppet.mesh, dtype=torch.float32),
-                             cells=config.latent_size, size=config.image_size, press=motion.closure - motion.tuck,
-                             gaze=torch.stack([motion.gaze_x, motion.gaze_y], -1))
+    flows, points = puppet.flows(motion, OVERSAMPLING * config.latent_size)
+    meshes = torch.from_numpy(points[:, :POINTS])
+    latents = motion_latents(torch.from_numpy(flows), meshes, rest_mesh(puppet), cells=config.latent_size, size=config.image_size,
+                             press=motion.closure - motion.tuck, gaze=torch.stack([motion.gaze_x, motion.gaze_y], -1))
     return latents, meshes
+
+
+def rest_mesh(puppet: Puppet) -> Tensor:
+    """(468, 3) in pixels of the puppet's picture: the portrait's own."""
+    return torch.from_numpy(puppet.rest[:POINTS]).float()
 
 
 def speech_piece(libraries: list[tuple[float, SpeechLibrary]], seed: int, *, seconds: float, fps: float) -> SpeechClip:
@@ -43,34 +50,42 @@ def speech_piece(libraries: list[tuple[float, SpeechLibrary]], seed: int, *, sec
 
 @torch.no_grad()
 def puppet_clips(count: int, puppets: PuppetStore, libraries: list[tuple[float, SpeechLibrary]], *, config: ModelConfig,
-                 encoder: AudioEncoder, frames: int = 40, seed: int = 0) -> ClipStore:
-    """`count` clips of `frames` frames: a puppet drawn at random says a piece of one of the (share, library)."""
-    stores, size = [], config.image_size
+                 encoder: AudioEncoder | None, frames: int = 40, seed: int = 0) -> ClipStore:
+    """`count` clips of `frames` frames: a puppet drawn at random says a piece of one of the (share, library).
+
+    encoder: None where only the motion matters; the audio features are zeros then.
+    """
+    stores, size, people = [], config.image_size, puppets.indices(held_out=False)
     for number in range(count):
         clip_seed = seed * 1_000_003 + number
         generator = torch.Generator().manual_seed(clip_seed)
-        index = int(torch.randint(len(puppets), (), generator=generator))
+        person = puppets[people[int(torch.randint(len(people), (), generator=generator))]]
         said = speech_piece(libraries, clip_seed, seconds=frames / config.fps, fps=config.fps)
         motion = sample_motion(clip_seed, frames, config.fps, mouth=said.tracks, voiced=said.energy)
-        puppet = puppets.puppet(index, seed=clip_seed, size=size)
+        puppet = person.puppet()
         raw, meshes = puppet_clip_latents(puppet, motion, config)
-        rest = torch.as_tensor(puppet.mesh, dtype=torch.float32)
-        heard = features_per_frame(encoder(said.waveform[None]).cpu()[0], fps=config.fps, seconds=frames / config.fps).frames
+        rest = rest_mesh(puppet)
+        heard = torch.zeros(frames, config.audio_layers, config.audio_width)
+        if encoder is not None:
+            heard = features_per_frame(encoder(said.waveform[None]).cpu()[0], fps=config.fps, seconds=frames / config.fps).frames
         stores.append(ClipStore(
             latents=to_scaled(raw, config)[None].half(),
             stills=to_scaled(portrait_latents(rest, cells=config.latent_size, size=size), config)[None].half(),
             audio=heard[None].half(), speed=head_speed_degrees(motion, config.fps)[None],
-            landmarks=(torch.stack([mouth_centre(meshes), *(meshes[:, list(eye[:2]), :2].mean(1) for eye in (LEFT_EYE, RIGHT_EYE))], 1)
-                       / size)[None].half(),
+            landmarks=(torch.stack([mouth_centre(meshes), *(meshes[:, list(eye[:2]), :2].mean(1)
+                                                            for eye in (LEFT_EYE, RIGHT_EYE))], 1) / size)[None].half(),
             boxes=torch.cat([meshes[..., :2].amin((0, 1)), meshes[..., :2].amax((0, 1))])[None] / size))
         if (number + 1) % 500 == 0:
             log.info("%d of %d clips", number + 1, count)
     return ClipStore.join(stores)
 
 
-def latent_scales(puppets: PuppetStore, libraries: list[tuple[float, SpeechLibrary]], *, config: ModelConfig, encoder: AudioEncoder,
-                  clips: int = 80) -> tuple[float, ...]:
-    """By channel, what brings raw latents to a standard deviation of 1."""
-    store = puppet_clips(clips, puppets, libraries, config=config, encoder=encoder, seed=77)
-    spread = store.latents.float().transpose(0, 2).flatten(1).std(1)
-    return tuple(round(1 / value, 4) for value in spread.tolist())
+def motion_statistics(puppets: PuppetStore, libraries: list[tuple[float, SpeechLibrary]], *, config: ModelConfig,
+                      clips: int = 120) -> tuple[ModelConfig, Tensor]:
+    """The config with latent_scale (what moves has mean square 1 in each channel) and noise_frames; and the noise's shapes."""
+    plain = replace(config, latent_scale=(1.0,) * config.latent_channels)
+    store = puppet_clips(clips, puppets, libraries, config=plain, encoder=None, seed=77)
+    motion = store.latents.float() - store.stills.float()  # (I, T, C, h, w)
+    scale = motion.square().mean((0, 1, 3, 4)).rsqrt()
+    config = replace(config, latent_scale=tuple(round(value, 4) for value in scale.tolist()), noise_frames=noise_spreads(motion))
+    return config, noise_shapes(to_scaled(motion.flatten(0, 1), config), config)

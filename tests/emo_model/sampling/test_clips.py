@@ -21,7 +21,7 @@ class Recorder:
     """Has what the loop needs of Emo, and remembers what it was given."""
 
     def __init__(self, config):
-        self.config = config
+        self.config, self.noise_shapes = config, None
         self.portraits, self.motions, self.clips, self.masks, self.heard, self.predictions = [], [], [], [], [], 0
 
     def encode_reference(self, portrait, identity=None):
