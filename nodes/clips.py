@@ -20,17 +20,20 @@ class EmoClipsToLatent(io.ComfyNode):
             node_id="EmoClipsToLatent",
             display_name="EMO Clips To Latent",
             category="EMO",
-            description="All latents of a video at once, for core's VAE Decode: for short videos, since memory grows with the "
-                        "length. The node says how much.",
+            description="All latents of a video at once, for core's VAE Decode with the 'vae' of EMO Reference Encoder: for "
+                        "short videos, since memory grows with the length. The node says how much.",
             inputs=[ClipsType.Input("clips", tooltip="From EMO Sampler.")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame.")],
             hidden=[io.Hidden.unique_id])
 
     @classmethod
     def execute(cls, clips: SpooledClips) -> io.NodeOutput:
-        comfy_bridge.tell(cls.hidden, f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and "
-                                      f"{clips.picture_bytes / 1e9:.2f} GB more when they are decoded to pictures. "
-                                      "'EMO Video Combine' takes the clips themselves and needs neither.")
+        more = f"{clips.picture_bytes / 1e9:.2f} GB more"
+        if clips.config.motion_decoder:
+            more = f"{clips.frames * 12 / 1e3:.2f} GB more for each megapixel of the portrait"
+        comfy_bridge.tell(cls.hidden, f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and {more} when "
+                                      "they are decoded to pictures. 'EMO Video Combine' takes the clips themselves and needs "
+                                      "neither.")
         return io.NodeOutput(conversions.latent_of([comfy_bridge.keep(clip) for clip in clips], clips.config))
 
 
@@ -50,10 +53,13 @@ class EmoContinueFrom(io.ComfyNode):
                                tooltip="Any video, with 'vae'; its last frames are read. One of this pack continues exactly."),
                 io.Image.Input("images", optional=True,
                                tooltip="The frames of a video as pictures, with 'vae'; the last ones count."),
-                io.Vae.Input("vae", optional=True, tooltip="Encodes the frames of 'video' or 'images'; from Load EMO Model."),
+                io.Vae.Input("vae", optional=True,
+                             tooltip="Encodes the frames of 'video' or 'images'; from EMO Reference Encoder, with the portrait "
+                                     "of the video."),
                 ReferenceType.Input("reference", optional=True,
-                                    tooltip="From EMO Reference Encoder, where 'video' or 'images' show the whole picture around "
-                                            "the square. Nothing connected: they show the square alone."),
+                                    tooltip="From EMO Reference Encoder. The built-in model takes its VAE where 'vae' is not "
+                                            "connected; for others, 'video' or 'images' then show the whole picture around "
+                                            "the square."),
             ],
             outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")])
 
@@ -65,10 +71,15 @@ class EmoContinueFrom(io.ComfyNode):
         if clips is not None:
             conversions.check_same_latents(clips, model.config)
             return io.NodeOutput(MotionFrames(clips.last(count)))
+        vae = comfy_bridge.bound_to(vae, reference)
         if vae is None:
-            raise ValueError("The frames must be encoded: connect 'vae' to the output of 'Load EMO Model'.")
+            raise ValueError("The frames must be encoded: connect 'vae' to the output of 'EMO Reference Encoder'.")
         frames, carried = (images[-count:], None) if video is None else _end_of(video, count)
-        pictures = conversions.fitted_frames(frames, model.config, count, None if reference is None else reference.portrait.fit)
+        if comfy_bridge.knows_portrait(vae):
+            pictures = conversions.whole_frames(frames, count, vae.picture, vae.portrait.fit)
+        else:
+            fit = None if reference is None else reference.portrait.fit
+            pictures = conversions.fitted_frames(frames, model.config, count, fit)
         if carried is not None and comfy_bridge.shows(vae, carried, pictures, model.config):
             return io.NodeOutput(MotionFrames(carried))
         latents = comfy_bridge.latents_of_frames(vae, pictures, model.config)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,9 +19,14 @@ from torch import Tensor
 
 from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
+from ..emo_model.inputs.faces import CHOICES, Face
 from ..emo_model.inputs.vae import to_raw, to_scaled
+from ..emo_model.inputs.whole import WholePicture
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed
+
+FRAMES = ("whole picture", "head only")
+"""What a video shows."""
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
@@ -35,6 +41,24 @@ def one_picture(image: Tensor) -> Tensor:
 
 def _colour(image: Tensor) -> Tensor:
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+
+
+def not_a_face(which: str | None) -> str | None:
+    """A sentence where a value chooses no face; None where it does, or is not known yet."""
+    if which is None or which in CHOICES or (str(which).isdecimal() and int(which) > 0):
+        return None
+    return f"'{which}' chooses no face; choose one of {', '.join(CHOICES)}, or a number that counts from the left."
+
+
+def check_face_choice(which: str | None) -> None:
+    if which is None or not_a_face(which):
+        raise ValueError(not_a_face(str(which)))
+
+
+def which_of(faces: list[Face], which: str) -> str:
+    """What to say of the faces that were found beside the one that is animated; "" if there are none."""
+    sure = sum(face.is_sure for face in faces)
+    return "" if sure < 2 else f" {sure} faces found; 'which_face' is {which}."
 
 
 def images(pixels: Tensor) -> Tensor:
@@ -68,6 +92,11 @@ def fitted_mask(mask: Tensor | None, fit: Fit, *, name: str = "mask") -> FaceMas
     return fit_mask(_over_picture(mask, fit.width, fit.height), fit)
 
 
+def is_painted(mask: Tensor | None) -> bool:
+    """Whether a MASK says anything: Load Image gives an empty one where nothing is painted and nothing is transparent."""
+    return mask is not None and bool((mask > 0.5).any())
+
+
 def box_of_face(mask: Tensor, picture: Tensor) -> tuple[int, int, int, int]:
     """MASK (1, H, W) at any scale over a picture (1, 3, H, W) -> the box around it: left, top, right, bottom in pixels."""
     painted = _painted(mask, "face", "or disconnect 'face'")
@@ -96,14 +125,17 @@ def _over_picture(mask: Tensor, wide: int, high: int) -> Tensor:
     return mask if (width, height) == (wide, high) else F.interpolate(mask, size=(high, wide), mode="bilinear")
 
 
-def box_of_original(box: dict | list, fit: Fit) -> tuple[float, float, float, float]:
-    """BOUNDING_BOX in pixels of the original picture, or lists of them -> (x0, y0, x1, y1) as fractions of the fitted one."""
+def box_of_original(box: dict | list, fit: Fit, shrink: float = 1.0) -> tuple[float, float, float, float]:
+    """BOUNDING_BOX in pixels of the original picture, or lists of them -> (x0, y0, x1, y1) as fractions of the fitted one.
+
+    shrink: pixels of the original per pixel of the picture that `fit` is of.
+    """
     found = list(_boxes(box))
     if not found:
         raise ValueError("'bounding_box' holds no box: no face was found in the picture. Disconnect it and set the four edges, "
                          "or set 'mode' to 'mask' or 'whole picture'.")
     best = max(found, key=lambda one: one["width"] * one["height"])
-    x, y, width, height = best["x"], best["y"], best["width"], best["height"]
+    x, y, width, height = (best[name] / shrink for name in ("x", "y", "width", "height"))
     corners = (x - fit.left, y - fit.top, x + width - fit.left, y + height - fit.top)
     x0, y0, x1, y1 = (min(max(corner / fit.side, 0.0), 1.0) for corner in corners)
     if x1 <= x0 or y1 <= y0:
@@ -119,6 +151,12 @@ def grown_box(box: tuple[float, float, float, float], size: int, *, times: float
     width, height = (right - left) * times / 2, (bottom - top) * times / 2
     x, y = (left + right) / 2, (top + bottom) / 2
     return x - width, y - height, x + width, y + height
+
+
+def outline(mesh: Tensor, points: Sequence[int] = range(468)) -> tuple[float, float, float, float]:
+    """The box left, top, right, bottom around points of a face mesh (468, 3), in its pixels."""
+    some = mesh[list(points), :2]
+    return (*some.amin(0).tolist(), *some.amax(0).tolist())
 
 
 def _boxes(value: dict | list) -> Iterator[dict]:
@@ -191,8 +229,8 @@ def frames_to_write(clips: SpooledClips | None, latent: dict | None, vae, pictur
     """
     check_one_given({"clips": clips, "latent": latent, "images": pictures}, "Nothing to write")
     if pictures is None and vae is None:
-        raise ValueError(f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'vae' to the output of 'Load EMO "
-                         "Model'.")
+        raise ValueError(f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'vae' to the output of 'EMO "
+                         "Reference Encoder'.")
     if clips is not None:
         return clips.frames, (latent_of([clip], clips.config)["samples"] for clip in clips)
     frames = pictures if latent is None else latent["samples"]
@@ -266,6 +304,71 @@ def fitted_frames(frames: Tensor, config: ModelConfig, count: int, fit: Fit | No
     if fit is not None:  # files have an even number of rows and columns
         return images(apply_fit(pixels[..., :fit.height, :fit.width], fit))
     return images(torch.cat([fit_picture(one[None], config.image_size)[0] for one in pixels]))
+
+
+def whole_frames(frames: Tensor, count: int, picture: Tensor, fit: Fit) -> Tensor:
+    """The frames of a video of a portrait, IMAGE (F, H, W, C) -> IMAGE (count, height, width, 3) of the whole picture.
+
+    picture: (1, 3, height, width) in [-1, 1]. The frames may show it at any size, or the head alone: the square of `fit`.
+    Raises ValueError for too few of them, and for another shape.
+    """
+    if len(frames) < count:
+        raise ValueError(f"The video has {len(frames)} frames, and {count} are needed to continue it.")
+    frames = _colour(frames).float()
+    high, wide = frames.shape[1:3]
+    height, width = picture.shape[2:]
+    if (high, wide) == (height, width):
+        return frames
+    if high == wide and (width != height or wide == even(fit.side)):
+        return torch.cat([picture_of(one) for one in WholePicture(picture, fit).around(frame_bytes(frames))])
+    if abs(wide * height - high * width) <= 2 * max(wide, high, width, height):  # beyond rounding to even numbers
+        return F.interpolate(frames.movedim(-1, 1), size=(height, width), mode="bicubic", align_corners=False,
+                             antialias=True).clamp(0, 1).movedim(1, -1)
+    raise ValueError(f"The video is {wide}x{high} pixels and the portrait's picture {width}x{height}: they do not show the same. "
+                     "Connect the 'vae' of the 'EMO Reference Encoder' that has the portrait of this video.")
+
+
+def even(length: int) -> int:
+    """As files have it: H.264 wants even numbers of rows and columns."""
+    return length + length % 2
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What the frames of a video show of a portrait's picture.
+
+    fit: the head square of that picture, None where no portrait is known; whole: puts frames of the square back into it;
+    is_whole: the frames show the whole picture; None: if they are as large.
+    """
+
+    fit: Fit | None = None
+    whole: WholePicture | None = None
+    is_whole: bool | None = False
+
+
+def framed(pictures: np.ndarray, frame: str, framing: Framing) -> Iterator[np.ndarray]:
+    """Frames (F, H, W, 3) uint8 -> blocks as the video shows them; frame: one of `FRAMES`.
+
+    Raises ValueError where the head is asked for and nothing tells where it is.
+    """
+    fit, (height, width) = framing.fit, pictures.shape[1:3]
+    is_whole = (height, width) == (fit.height, fit.width) if framing.is_whole is None else framing.is_whole
+    if is_whole:
+        yield pictures if frame == FRAMES[0] else head_only(pictures, fit)
+    elif frame == FRAMES[0] and framing.whole is not None:
+        yield from framing.whole.around(pictures)
+    elif frame == FRAMES[1] and fit is None and height != width:
+        raise ValueError(f"Connect 'reference' of 'EMO Reference Encoder', or set 'frame' to '{FRAMES[0]}': nothing tells where "
+                         f"the head is in frames of {width}x{height} pixels.")
+    else:
+        yield pictures
+
+
+def head_only(pictures: np.ndarray, fit: Fit) -> np.ndarray:
+    """Frames (F, H, W, 3) of the whole picture -> the square around the head, its side even; outside, edges are repeated."""
+    rows, columns = (np.arange(first, first + even(fit.side)).clip(0, length - 1)
+                     for first, length in ((fit.top, fit.height), (fit.left, fit.width)))
+    return pictures[:, rows][:, :, columns]
 
 
 def motion_latents(latents: Tensor, config: ModelConfig) -> Tensor:

@@ -39,8 +39,14 @@ BoundingBoxType = io.Custom("BOUNDING_BOX")
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The portrait and what the reference net read in it; whole: the picture that it was cut from."""
+    """The portrait and what the reference net read in it.
+
+    whole: the picture that it was cut from; vae: the VAE to decode with, which knows the portrait where the model wants that;
+    shrink: pixels of the given picture per pixel of `whole`.
+    """
 
     portrait: Portrait
     features: ReferenceFeatures
     whole: WholePicture
+    vae: object
+    shrink: float = 1.0

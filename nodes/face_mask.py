@@ -5,7 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..emo_model.inputs.face import box_mask, voice_regions, whole_mask
-from ..emo_model.inputs.identity import NoFaceError
+from ..emo_model.inputs.face_geometry import LOWER_LIP_OUTER, UPPER_LIP_OUTER
+from ..emo_model.inputs.portrait import face_mask as face_mask_of
 from ..emo_model.types import FaceMask, FaceMasks
 from . import comfy_bridge, conversions
 from .custom_types import BoundingBoxType, FaceMaskType, Reference, ReferenceType
@@ -29,10 +30,10 @@ class EmoFaceMaskBuilder(io.ComfyNode):
                         "shows it: outside is dark.",
             inputs=[
                 ReferenceType.Input("reference", tooltip="From EMO Reference Encoder: the mask is fitted as the portrait was."),
-                io.Combo.Input("mode", options=list(MODES), default=MODES[0],
+                io.Combo.Input("mode", options=list(MODES), default=MODES[3],
                                tooltip="'whole picture': anywhere. 'box': within the four edges below, or within 'bounding_box' "
-                                       "if it is connected. 'mask': where 'mask' is white. 'detected': where insightface, if it "
-                                       "is installed, finds the largest face and its lips."),
+                                       "if it is connected. 'mask': where 'mask' is white. 'detected': where the face of the "
+                                       "portrait and its lips are found; what the built-in model is used to."),
                 edge("left", 0.15),
                 edge("top", 0.1),
                 edge("right", 0.85),
@@ -71,16 +72,19 @@ class EmoFaceMaskBuilder(io.ComfyNode):
         fit = reference.portrait.fit
         mouth = None if lips is None else conversions.fitted_mask(lips, fit, name="lips").mask
         if mode == "detected":
-            try:
-                found = comfy_bridge.find_face(reference.portrait.pixels)
-            except NoFaceError as error:
-                raise ValueError(f"Mode 'detected' has no face: {error} Or set 'mode' to 'box' or 'mask'.") from None
-            built = box_mask(fit.size, conversions.grown_box(found.box, fit.size))
-            mouth = box_mask(fit.size, conversions.grown_box(found.lip_box, fit.size, times=1)).mask if mouth is None else mouth
+            mesh = comfy_bridge.mesh_of(reference)
+            if reference.portrait.mesh is None:
+                built = box_mask(fit.size, conversions.grown_box(conversions.outline(mesh), fit.size))
+            else:
+                built = face_mask_of(reference.portrait)
+            lip_box = conversions.outline(mesh, (*UPPER_LIP_OUTER, *LOWER_LIP_OUTER))
+            mouth = box_mask(fit.size, conversions.grown_box(lip_box, fit.size, times=2)).mask if mouth is None else mouth
         elif mode == "mask":
             built = conversions.fitted_mask(mask, fit)
         elif mode == "box":
-            box = (left, top, right, bottom) if bounding_box is None else conversions.box_of_original(bounding_box, fit)
+            box = left, top, right, bottom
+            if bounding_box is not None:
+                box = conversions.box_of_original(bounding_box, fit, reference.shrink)
             built = box_mask(fit.size, box)
         else:
             built = whole_mask(fit.size)

@@ -33,7 +33,7 @@ class EmoLoadModel(io.ComfyNode):
             outputs=[
                 EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO Sampler."),
                 io.AudioEncoder.Output(display_name="audio_encoder", tooltip="Hears the voice, for EMO Audio Encoder."),
-                io.Vae.Output(display_name="vae", tooltip="Pictures to latents and back; core's VAE nodes accept it."),
+                io.Vae.Output(display_name="vae", tooltip="For EMO Reference Encoder, which hands it on, knowing the portrait."),
             ])
 
     @classmethod

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..emo_model.config import SAMPLING, SamplingConfig
 from ..emo_model.inputs.face import whole_mask
+from ..emo_model.inputs.portrait import face_mask as face_mask_of
 from ..emo_model.sampling.samplers import SAMPLERS
 from ..emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, MotionFrames, Speed
 from . import comfy_bridge, conversions
@@ -57,7 +58,8 @@ class EmoSampler(io.ComfyNode):
                                        "Other values than 1 take more time. For Hallo the same as 'audio_guidance', "
                                        f"{HALLO.reference_guidance:g}."),
                 FaceMaskType.Input("face_mask", optional=True,
-                                   tooltip="From EMO Face Mask Builder. Nothing connected: the face may be anywhere."),
+                                   tooltip="From EMO Face Mask Builder. Nothing connected: where the face was found; with models "
+                                           "that do not find it, the face may be anywhere."),
                 SpeedType.Input("speed", optional=True,
                                 tooltip=f"From EMO Head Speed. Nothing connected: {DEFAULTS.head_speed:g} degrees per second."),
                 io.Vae.Input("vae", optional=True,
@@ -84,7 +86,7 @@ class EmoSampler(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> str:
         """Else ComfyUI would hand on a result of before whose clips are gone, at every run."""
-        return comfy_bridge.clips_spool().mark
+        return comfy_bridge.clips_mark()
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
@@ -96,8 +98,10 @@ class EmoSampler(io.ComfyNode):
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
         config = replace(options, steps=steps, sampler=sampler, audio_guidance=audio_guidance,
                          reference_guidance=reference_guidance, seed=seed)
-        conditions = Conditions(reference.portrait, face_mask or whole_mask(model.config.image_size), audio_features,
-                                speed or Speed.constant(config.head_speed))
+        portrait = reference.portrait
+        where = face_mask or (whole_mask(model.config.image_size) if portrait.mesh is None else face_mask_of(portrait))
+        conditions = Conditions(portrait, where, audio_features, speed or Speed.constant(config.head_speed))
         return io.NodeOutput(comfy_bridge.render(
-            model, conditions, config, reference=reference.features, motion=motion or MotionFrames(), vae=vae,
+            model, conditions, config, reference=reference.features, motion=motion or MotionFrames(),
+            vae=None if vae is None else comfy_bridge.bound_to(vae, reference), shown_by=reference.vae,
             finished_only=render == RENDER[1], hidden=cls.hidden))

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..emo_model.inputs.audio import read_audio
 from ..emo_model.inputs.media import read_picture
 
-PORTRAIT = Path(__file__).parent.parent / "workflows" / "inputs" / "emo_portrait.png"
+PORTRAIT = Path(__file__).parent.parent / "workflows" / "inputs" / "emo_portrait.jpg"
 VOICE = PORTRAIT.with_name("emo_voice.wav")
 UNCONNECTED = object()
 """The default of such an input. Not None, which a wire can bring: the sound of a video that has none."""

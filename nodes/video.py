@@ -35,7 +35,7 @@ class EmoVideoCombine(io.ComfyNode):
                                         "%date:yyyy-MM-dd% is filled in."),
                 io.Latent.Input("latent", optional=True,
                                 tooltip="Latents, one per frame, together with 'vae', instead of 'clips'."),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes 'clips' or 'latent'; from Load EMO Model."),
+                io.Vae.Input("vae", optional=True, tooltip="Decodes 'clips' or 'latent'; from EMO Reference Encoder."),
                 io.Image.Input("images", optional=True, tooltip="The frames as pictures, instead of 'clips'."),
                 io.Audio.Input("audio", optional=True,
                                tooltip="The sound: from EMO Audio Encoder, or another mix of the same length. Its rate, "
@@ -48,8 +48,11 @@ class EmoVideoCombine(io.ComfyNode):
                                        "and is larger. What AAC cannot have becomes FLAC by itself: 7 or 8 channels, rates such "
                                        "as 192 kHz."),
                 ReferenceType.Input("reference", optional=True,
-                                    tooltip="From EMO Reference Encoder: puts the square back into the whole picture that it was "
-                                            "cut from, at that picture's size. Nothing connected: the square alone."),
+                                    tooltip="From EMO Reference Encoder. Hallo's square is then put back into the whole picture "
+                                            "that it was cut from; the built-in model's VAE makes the whole picture by itself."),
+                io.Combo.Input("frame", options=list(conversions.FRAMES), default=conversions.FRAMES[0], optional=True,
+                               tooltip="What the video shows: 'whole picture', as large as the portrait's; or 'head only', the "
+                                       "square around the head."),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
@@ -57,14 +60,17 @@ class EmoVideoCombine(io.ComfyNode):
             not_idempotent=True)
 
     @classmethod
-    def validate_inputs(cls, sound: str = SOUND_CODECS[0]) -> bool | str:
-        return conversions.not_listed(sound, SOUND_CODECS, "a way to store sound") or True
+    def validate_inputs(cls, sound: str = SOUND_CODECS[0], frame: str = conversions.FRAMES[0]) -> bool | str:
+        return conversions.not_listed(sound, SOUND_CODECS, "a way to store sound") or conversions.not_listed(
+            frame, conversions.FRAMES, "what a video can show") or True
 
     @classmethod
     def execute(cls, fps: float, quality: int, filename_prefix: str, latent=None, vae=None, images=None, audio=None,
                 clips: SpooledClips | None = None, sound: str = SOUND_CODECS[0],
-                reference: Reference | None = None) -> io.NodeOutput:
+                reference: Reference | None = None, frame: str = conversions.FRAMES[0]) -> io.NodeOutput:
         conversions.check_listed(sound, SOUND_CODECS, "a way to store sound")
+        conversions.check_listed(frame, conversions.FRAMES, "what a video can show")
+        vae = comfy_bridge.bound_to(vae, reference)
         count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
         fps = fps if clips is None else clips.fps
         conversions.check_fps(fps)
@@ -73,11 +79,13 @@ class EmoVideoCombine(io.ComfyNode):
             comfy_bridge.tell(cls.hidden, said)
         progress = comfy_bridge.Progress(count)
 
+        decoded = comfy_bridge.pictures(vae, frames) if images is None else map(conversions.frame_bytes, frames)
+        framing = comfy_bridge.framing(vae, reference, is_decoded=images is None)
+
         def blocks() -> Iterator:
             done = 0
-            for block in frames:
-                pictures = conversions.frame_bytes(block if images is not None else comfy_bridge.decode(vae, block))
-                yield from [pictures] if reference is None else reference.whole.around(pictures)
+            for block in decoded:
+                yield from conversions.framed(block, frame, framing)
                 done += len(block)
                 progress.update(done)
 

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import comfy.model_management as management
 import comfy.model_patcher
-import comfy.sd
+import numpy as np
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
-from ...emo_model.inputs.decoded import encode_again, trace_back
+from ...emo_model.inputs.decoded import encode_again
 from ...emo_model.inputs.vae import to_raw, to_scaled
-from ...emo_model.models.autoencoder import Autoencoder
 from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
 from ...emo_model.models.graphs import forget_steps, record_steps
 from ...emo_model.sampling.estimate import activation_bytes
 from ...emo_model.sampling.spool import weights_of
 from ...emo_model.types import ReferenceFeatures
+from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
 from .files import model_path
 from .management import Made, interruptible, is_out_of_memory, keep, managed, or_smaller, patcher_of
+from .portraits import PortraitVAE
 
 GIB = 1024**3
 
@@ -143,41 +144,8 @@ class EmoModel:
         return activation_bytes(self.config, frames, self.compute.itemsize)
 
 
-class BuiltInVAE(comfy.sd.VAE):
-    """The built-in autoencoder as a VAE that core's nodes accept."""
-
-    def __init__(self, autoencoder: nn.Module, config: ModelConfig):
-        super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})  # all attributes that this ComfyUI knows; then our network
-        self.made_for = config
-        self.downscale_ratio = self.upscale_ratio = config.vae_factor
-        self.latent_channels = config.latent_channels
-        self.disable_offload = False
-        self.size = None  # of the network in bytes; newer ComfyUI counts it again
-        self.vae_dtype = management.vae_dtype(self.device, [torch.float32])
-        widest = max(*config.autoencoder.encoder_channels, *config.autoencoder.decoder_channels)
-        alive = 2 * widest  # numbers at once per pixel, counted generously
-
-        def memory(shape: tuple[int, ...], dtype: torch.dtype) -> int:
-            return shape[2] * shape[3] * alive * management.dtype_size(dtype)
-
-        self.memory_used_encode = memory
-        self.memory_used_decode = lambda shape, dtype: memory(shape, dtype) * config.vae_factor**2
-        self.first_stage_model = managed(autoencoder.to(self.vae_dtype))
-        self.patcher = patcher_of(self.first_stage_model, self.device, management.vae_offload_device())
-
-    def differentiable(self) -> Autoencoder:
-        """The network once more, in float32 and free of inference mode, in which ComfyUI made the other."""
-        with torch.inference_mode(False), torch.device("meta"):
-            network = Autoencoder(self.made_for).eval().requires_grad_(False)
-        with torch.inference_mode(False):
-            weights = {name: weight.detach().to(self.device, torch.float32, copy=True)
-                       for name, weight in self.first_stage_model.state_dict().items()}
-            network.load_state_dict(weights, assign=True)
-        return network
-
-
 def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> tuple[
-        EmoModel, BuiltInAudioEncoder | ExecutionBlocker, BuiltInVAE | ExecutionBlocker]:
+        EmoModel, BuiltInAudioEncoder | ExecutionBlocker, PortraitVAE | ExecutionBlocker]:
     """The parts of a checkpoint; one that it does not bring along tells whoever uses it what to load instead."""
     bundle = load.load_model(model_path(name))
     config = bundle.config
@@ -186,8 +154,8 @@ def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> 
     vae = ExecutionBlocker(f"'{name}' brings no VAE along. Connect 'Load VAE' with the VAE of Stable Diffusion 1.5.")
     if bundle.audio_encoder is not None:
         audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
-    if bundle.autoencoder is not None:
-        vae = BuiltInVAE(bundle.autoencoder, config)
+    if bundle.motion_decoder is not None:
+        vae = PortraitVAE(bundle.motion_decoder, config)
     emo = EmoModel.of(bundle.emo, config, compiled=compiled, recorded=recorded)
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)
@@ -195,6 +163,15 @@ def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> 
         logging.info("EMO: '%s' is made for %d steps and audio_guidance %g; set them in EMO Sampler", name, bundle.sampling.steps,
                      bundle.sampling.audio_guidance)
     return emo, audio_encoder, vae
+
+
+def pictures(vae, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
+    """Blocks of unscaled latents (f, C, h, w) -> blocks of frames (F, H, W, 3) uint8 by any VAE."""
+    if isinstance(vae, PortraitVAE):
+        yield from vae.blocks(latents)
+    else:
+        for block in latents:
+            yield frame_bytes(decode(vae, block))
 
 
 def decode(vae, latents: Tensor) -> Tensor:
@@ -210,7 +187,7 @@ def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:
     latents = vae.encode(image)
     expected = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(latents.shape[1:]) != expected:
-        remedy = "the 'vae' output of 'Load EMO Model'" if config.autoencoder else "the VAE of Stable Diffusion 1.5"
+        remedy = "the 'vae' output of 'EMO Reference Encoder'" if config.motion_decoder else "the VAE of Stable Diffusion 1.5"
         raise ValueError(f"This VAE makes latents of {tuple(latents.shape[1:])}, but EMO '{config.name}' needs {expected}. "
                          f"Connect {remedy}.")
     return latents
@@ -219,8 +196,8 @@ def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:
 def shows(vae, latents: Tensor, frames: Tensor, config: ModelConfig) -> bool:
     """Whether scaled latents (1, C, n, h, w) are those of these frames (n, H, W, 3), whatever a codec did to them.
 
-    They are if their pictures lie about as near as those that the VAE makes of the frames: after a codec at crf 30 the built-in
-    model's lay twice as far at most, those of half a second before three times as far.
+    They are if their pictures lie about as near as those that the VAE makes of the frames: motion that is read from the faces of
+    the frames is never as near as what they were made from; a picture VAE's way back and forth costs less than a codec may.
     """
     expected = (1, config.latent_channels, len(frames), config.latent_size, config.latent_size)
     if tuple(latents.shape) != expected:
@@ -228,13 +205,11 @@ def shows(vae, latents: Tensor, frames: Tensor, config: ModelConfig) -> bool:
     theirs = keep(decode(vae, rearrange(to_raw(latents, config), "1 c n h w -> n c h w")))
     again = keep(decode(vae, encode_picture(vae, frames, config)))
     off, usual = ((shown.to(frames) - frames).square().mean((1, 2, 3)) for shown in (theirs, again))
-    return bool(off.mean().sqrt() <= 2.25 * usual.mean().sqrt())
+    return bool(off.mean().sqrt() <= (1.25 if isinstance(vae, PortraitVAE) else 2.25) * usual.mean().sqrt())
 
 
 def latents_of_frames(vae, frames: Tensor, config: ModelConfig) -> Tensor:
     """IMAGE (B, H, W, 3) that this VAE, any one, had decoded -> the unscaled latents they were: nearer than `encode_picture`."""
-    encoded = encode_picture(vae, frames, config)
-    if not isinstance(vae, BuiltInVAE):
-        return encode_again(lambda some: encode_picture(vae, some, config), lambda found: decode(vae, found), keep(frames))
-    pictures = rearrange(frames * 2 - 1, "b h w c -> b c h w").to(vae.device)
-    return trace_back(vae.differentiable(), pictures).to(encoded)
+    if isinstance(vae, PortraitVAE):
+        return encode_picture(vae, frames, config)
+    return encode_again(lambda some: encode_picture(vae, some, config), lambda found: decode(vae, found), keep(frames))

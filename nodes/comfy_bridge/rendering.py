@@ -14,16 +14,19 @@ from ...emo_model.sampling.spool import SpooledClips
 from ...emo_model.types import Conditions, MotionFrames, ReferenceFeatures
 from .management import stop_if_cancelled
 from .parts import EmoModel
+from .portraits import knows_portrait
+from .previews import previewer_of
 from .running import Progress, show, tell
 from .spools import clips_spool, output_folder, way_through
 
 
 def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, reference: ReferenceFeatures, motion: MotionFrames,
-           vae, finished_only: bool, hidden) -> SpooledClips:
+           vae, shown_by, finished_only: bool, hidden) -> SpooledClips:
     """Render the clips that are not there yet; with `finished_only`, none.
 
-    vae: motion frames go through it, or None. However the run ends, the node and the log say how many clips are kept. Raises
-    ValueError where there is no finished clip, OSError where the disk is too small.
+    vae: motion frames go through it, or None; shown_by: the VAE of the reference, for previews. However the run ends, the node
+    and the log say how many clips are kept. Raises ValueError where there is no finished clip, OSError where the disk is too
+    small.
     """
     spool = clips_spool()
     keep = spool.run(weights=model.fingerprint, renewal="" if vae is None else way_through(vae))
@@ -32,6 +35,8 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
     one_by_one = -(-(model.config.clip_frames + model.config.motion_frames) // 2) if evaluations(config) > 1 else None
     how = {"config": config, "reference": reference, "device": model.device, "dtype": model.compute, "motion": motion,
            "keep": keep, "renew": None if vae is None else model.renewing(vae, frames=frames)}
+    is_whole, fit = knows_portrait(shown_by), conditions.portrait.fit
+    picture, size = ((fit.height, fit.width), None) if is_whole else (None, model.config.image_size)
     finished, began = 0, time.monotonic()
 
     def find(together: bool) -> int:
@@ -41,7 +46,7 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
     def plan(seconds_per_step: float | None = None):
         return estimate(model.config, config, frames=conditions.frames, fps=conditions.audio.fps, finished=finished,
                         weights_bytes=model.weight_bytes, compute_bytes=model.compute.itemsize, seconds_per_step=seconds_per_step,
-                        feature_bytes=conditions.audio.frames.nbytes)
+                        feature_bytes=conditions.audio.frames.nbytes, picture=picture)
 
     try:
         # clips count only for a run that guides as they were guided; how much memory is free now must not decide on that again
@@ -55,7 +60,8 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
         if finished < clips and not finished_only:
             tell(hidden, f"{plan().says} {spool.says}")
             plan().refuse_what_cannot_fit(spool.folder, output_folder())
-            with Progress(clips * config.steps, config=model.config, device=model.device) as progress:
+            previewer = previewer_of(model.config, model.device, shown_by)
+            with Progress(clips * config.steps, previewer=previewer, size=size) as progress:
                 shown = _Countdown(progress, hidden, plan)
 
                 def work(emo: Emo, is_short: bool, room: int) -> None:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import contextvars
 import itertools
 import json
 import logging
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-import comfy.latent_formats
 import comfy.model_management as management
 import comfy.utils
 import folder_paths
-import latent_preview
 import numpy as np
-import torch
 from comfy.cli_args import args
-from PIL import Image
 from torch import Tensor
 
-from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.behind import InTurn
 from ...emo_model.inputs.media import VideoWriter
-
-ANIMATION_FPS = 12  # frames of the preview per second, at most
+from .previews import Animation
 
 
 def tell(hidden, text: str) -> None:
@@ -49,15 +41,12 @@ class Progress:
     `with Progress(...)`: the picture moves in a thread of its own, which ends with the block.
     """
 
-    def __init__(self, total: int, *, config: ModelConfig | None = None, device: torch.device | None = None):
+    def __init__(self, total: int, *, previewer=None, size: int | None = None):
+        """previewer: see `previews.previewer_of`; size: of `previews.Animation`."""
         self.total, self.done = total, 0
         self.bar = comfy.utils.ProgressBar(total)
         self.began = None  # (time, steps done) when work began that is not an earlier run's
-        self.animation = None
-        colours = None if config is None else _colours(config)
-        previewer = None if colours is None else latent_preview.get_previewer(device, colours)
-        if previewer is not None:
-            self.animation = _Animation(previewer, config.image_size, self._send)
+        self.animation = None if previewer is None else Animation(previewer, size, self._send)
 
     def __enter__(self) -> Progress:
         return self
@@ -92,56 +81,6 @@ class Progress:
 
     def _send(self, preview: tuple | None) -> None:
         self.bar.update_absolute(self.done, self.total, preview)
-
-
-def _colours(config: ModelConfig) -> comfy.latent_formats.LatentFormat | None:
-    """How latents look: the model's own colours, or Stable Diffusion's where its VAE is used; None: nobody knows."""
-    if config.latent_rgb:
-        colours = comfy.latent_formats.LatentFormat()
-        colours.latent_channels = config.latent_channels
-        *colours.latent_rgb_factors, colours.latent_rgb_factors_bias = map(list, config.latent_rgb)
-        return colours
-    return comfy.latent_formats.SD15() if config.autoencoder is None else None
-
-
-class _Animation:
-    """The frames of the latest estimate, one after another, until it is stopped."""
-
-    def __init__(self, previewer, size: int, send: Callable[[tuple], None]):
-        self.previewer, self.size, self.send = previewer, size, send
-        self.latents, self.ended = None, threading.Event()
-        context = contextvars.copy_context()  # knows which node runs
-        self.thread = threading.Thread(target=context.run, args=(self._run,), name="EMO preview", daemon=True)
-
-    def show(self, latents: Tensor) -> None:
-        self.latents = latents.detach().float()
-        if self.thread.ident is None:  # a thread that has ended, by a cancelled run or a broken previewer, stays so
-            self.thread.start()
-
-    def stop(self) -> None:
-        self.ended.set()
-        if self.thread.is_alive():
-            self.thread.join()
-
-    @torch.inference_mode()
-    def _run(self) -> None:
-        number = 0
-        while True:
-            latents = self.latents
-            frame = latents[:, :, number % latents.shape[2]]
-            kind, picture, limit = self.previewer.decode_latent_to_preview_image("JPEG", frame)
-            if picture.width < self.size:
-                picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
-            if self.ended.is_set():
-                return
-            try:
-                self.send((kind, picture, limit))
-            except management.InterruptProcessingException:
-                management.interrupt_current_processing(True)  # it was raised here, but it is meant for the run
-                return
-            number += 1
-            if self.ended.wait(1 / ANIMATION_FPS):
-                return
 
 
 def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio: tuple[Tensor, int] | None, quality: int,

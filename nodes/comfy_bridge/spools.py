@@ -7,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ...emo_model.sampling.spool import Spool, weights_of
+from .files import without_paths
 
 FOLDER = "emo_clips"
 
@@ -24,11 +25,16 @@ def clips_spool() -> Spool:
     return Spool(clips_folder())
 
 
+def clips_mark() -> str:
+    """Another one when clips are gone from the disk; see `Spool.mark`. It names no folder of this machine."""
+    return without_paths(clips_spool().mark)
+
+
 def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
 
 
 def way_through(vae) -> str:
-    """A name for what a VAE makes of motion frames: another one for other weights."""
+    """A name for what a VAE makes of motion frames: another one for other weights and for another portrait."""
     network = getattr(vae, "first_stage_model", None)
-    return type(vae).__name__ if network is None else weights_of(network)
+    return (type(vae).__name__ if network is None else weights_of(network)) + getattr(vae, "content", "")

@@ -1,0 +1,105 @@
+"""The moving picture of a running sampler: frames of the latest estimate, as the portrait would show them."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import comfy.latent_formats
+import comfy.model_management as management
+import latent_preview
+import torch
+import torch.nn.functional as F
+from comfy.cli_args import LatentPreviewMethod, args
+from PIL import Image
+from torch import Tensor
+
+from ...emo_model.config import ModelConfig
+from ...emo_model.models.motion_decoder import MotionDecoder
+from ...emo_model.outputs.portrait_decoder import PortraitDecoder
+from .portraits import PortraitVAE, knows_portrait
+
+ANIMATION_FPS = 12  # frames of the preview per second, at most
+LARGEST = 512  # pixels of a previewed portrait's long side
+
+
+def previewer_of(config: ModelConfig, device: torch.device, vae):
+    """What makes pictures of estimates, if ComfyUI's --preview-method wants any and the model can; vae: the reference's."""
+    if args.preview_method == LatentPreviewMethod.NoPreviews:
+        return None
+    if config.motion_decoder is not None:
+        return PortraitPreviewer(vae) if knows_portrait(vae) else None
+    return latent_preview.get_previewer(device, comfy.latent_formats.SD15())
+
+
+class PortraitPreviewer:
+    """The warped portrait, small, in the manner of core's previewers.
+
+    It decodes on the CPU, with weights of its own: the VAE's come and go while the sampler runs.
+    """
+
+    def __init__(self, vae: PortraitVAE):
+        config, fit = vae.made_for, vae.portrait.fit
+        with torch.device("meta"):
+            network = MotionDecoder(config)
+        weights = {name: weight.detach().to("cpu", torch.float32, copy=True)
+                   for name, weight in vae.first_stage_model.state_dict().items()}
+        network.load_state_dict(weights, assign=True)
+        scale = min(1.0, min(LARGEST, args.preview_size) / max(fit.width, fit.height))
+        width, height = (max(2, round(length * scale)) for length in (fit.width, fit.height))
+        picture = F.interpolate(vae.picture.cpu(), size=(height, width), mode="area") if scale < 1 else vae.picture.cpu()
+        small = replace(fit, width=width, height=height, left=round(fit.left * scale), top=round(fit.top * scale),
+                        side=max(2, round(fit.side * scale)))
+        self.config = config
+        self.decoder = PortraitDecoder(network.eval(), config, picture.clamp(-1, 1), replace(vae.portrait, fit=small))
+
+    def decode_latent_to_preview_image(self, preview_format: str, x0: Tensor) -> tuple[str, Image.Image, int]:
+        """x0 (1, C, h, w) scaled latents of a frame."""
+        return preview_format, Image.fromarray(self.decoder.decode(x0.float().cpu())[0]), LARGEST
+
+
+class Animation:
+    """The frames of the latest estimate, one after another, until it is stopped.
+
+    size: pixels of the side that smaller pictures, of latents, are brought to; None: they are sent as they are.
+    """
+
+    def __init__(self, previewer, size: int | None, send: Callable[[tuple], None]):
+        self.previewer, self.size, self.send = previewer, size, send
+        self.latents, self.ended = None, threading.Event()
+        context = contextvars.copy_context()  # knows which node runs
+        self.thread = threading.Thread(target=context.run, args=(self._run,), name="EMO preview", daemon=True)
+
+    def show(self, latents: Tensor) -> None:
+        self.latents = latents.detach().float()
+        if self.thread.ident is None:  # a thread that has ended, by a cancelled run or a broken previewer, stays so
+            self.thread.start()
+
+    def stop(self) -> None:
+        self.ended.set()
+        if self.thread.is_alive():
+            self.thread.join()
+
+    @torch.inference_mode()
+    def _run(self) -> None:
+        number = 0
+        while True:
+            latents, began = self.latents, time.monotonic()
+            frame = latents[:, :, number % latents.shape[2]]
+            kind, picture, limit = self.previewer.decode_latent_to_preview_image("JPEG", frame)
+            if self.size is not None and picture.width < self.size:
+                picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
+            if self.ended.is_set():
+                return
+            try:
+                self.send((kind, picture, limit))
+            except management.InterruptProcessingException:
+                management.interrupt_current_processing(True)  # it was raised here, but it is meant for the run
+                return
+            number += 1
+            took = time.monotonic() - began
+            if self.ended.wait(max(1 / ANIMATION_FPS - took, 3 * took)):  # a quarter of a core at most
+                return
