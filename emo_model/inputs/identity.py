@@ -8,12 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .faces import NoFaceError
+
 PACK = "antelopev2"  # has glintr100, the recogniser that Hallo was trained with; embeddings of others mean something else
 MOUTH_WIDTHS = (2.0, 0.9)  # of a lip box as large as Hallo's (twice a mouth), in distances between the mouth's corners
-
-
-class NoFaceError(ValueError):
-    """There is no face to be had; its text is a sentence that says why, and what would help."""
 
 
 @dataclass(frozen=True, eq=False)

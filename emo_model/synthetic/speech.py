@@ -14,6 +14,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -68,6 +69,8 @@ class Speech:
 
     waveform: (T,) float32 at 16 kHz; phonemes: (IPA, start, end) in seconds, in order, without overlap; what no phoneme covers is
     silence. voice: e.g. 'espeak:en-us+f2'; engine: 'espeak', 'flite' or 'festival'; language: e.g. 'en'.
+    loudness: (N,) root mean square of the voice alone, at N equal steps from the beginning to the end, where other sound is mixed
+    under it (`music.mix`); None: the waveform holds nothing but the voice. sung: whether it is singing (`singing.sing`).
     """
 
     waveform: Tensor
@@ -75,6 +78,8 @@ class Speech:
     voice: str
     engine: str
     language: str
+    loudness: Tensor | None = None
+    sung: bool = False
 
     @property
     def seconds(self) -> float:
@@ -132,11 +137,13 @@ def language_of(voice: str) -> str:
     return name.partition("+")[0].partition("-")[0] if engine == "espeak" else _FESTIVAL_LANGUAGES.get(name, "en")
 
 
-def sample_speech(seed: int, seconds: float, *, held_out: bool = False) -> Speech:
+def sample_speech(seed: int, seconds: float, *, held_out: bool = False,
+                  perform: Callable[[Speech, random.Random], Speech] | None = None) -> Speech:
     """`seconds` of one voice saying drawn sentences with pauses: the same words by the same voice for the same seed and installed
     voices. espeak speaks them a few samples differently each time (its library keeps hidden state), so keep what was prepared.
 
     held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract are varied.
+    perform: changes each sentence after it is spoken (`singing.sample_singing` sings it).
     Raises RuntimeError if no engine is installed.
     """
     groups = [(share, [voice for voice in voices if voice in available_voices()])
@@ -154,9 +161,10 @@ def sample_speech(seed: int, seconds: float, *, held_out: bool = False) -> Speec
     while now < seconds:
         part = synthesize(sentence(choose, language), voice, rate=rate, pitch=pitch)
         part = change_speed(part, speed) if speed != 1 else part
+        part = part if perform is None else perform(part, choose)
         start = max(0.0, now)
         parts.append((start, part))
-        now = start + part.seconds + (choose.uniform(0.8, 2.0) if choose.random() < 0.12 else choose.uniform(0.0, 0.4))
+        now = start + part.seconds + (choose.uniform(0.9, 2.6) if choose.random() < 0.2 else choose.uniform(0.0, 0.4))
     lead = choose.uniform(0.0, 0.4)
     speech = _joined([(start + lead, part) for start, part in parts], seconds)
     speech = warp_vocal_tract(speech, tract) if tract != 1 else speech
@@ -240,7 +248,12 @@ def insert_silence(speech: Speech, at_seconds: float, seconds: float) -> Speech:
     sample, added = round(at * RATE), round(seconds * RATE)
     moved = added / RATE
     waveform = torch.cat([speech.waveform[:sample], torch.zeros(added), speech.waveform[sample:]])
-    return replace(speech, waveform=waveform, phonemes=tuple(
+    loudness = speech.loudness
+    if loudness is not None:
+        step = round(at / speech.seconds * len(loudness))
+        more = round(added * len(loudness) / len(speech.waveform))
+        loudness = torch.cat([loudness[:step], loudness.new_zeros(more), loudness[step:]])
+    return replace(speech, waveform=waveform, loudness=loudness, phonemes=tuple(
         (ipa, start + moved, end + moved) if start >= at else (ipa, start, min(end, at)) for ipa, start, end in speech.phonemes))
 
 

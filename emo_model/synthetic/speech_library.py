@@ -1,7 +1,8 @@
 """Prepared speech: a folder with sound and phonemes, from which training draws clips without any speech engine.
 
     speech.adpcm  all clips one after the other, each a row of IMA ADPCM, 8 kB a second; read with numpy alone
-    speech.json   for each clip: samples, voice, engine, language, phonemes (IPA, start, end in seconds)
+    speech.json   for each clip: samples, voice, engine, language, phonemes (IPA, start, end in seconds); if it is sung; and where
+                  other sound lies under the voice, the loudness of the voice alone, in 1/10000
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import torch
 from torch import Tensor
 
 from . import adpcm
+from .music import accompaniment, mix, noise_bed, without_voice
+from .singing import sample_singing
 from .speech import RATE, Speech, available_voices, sample_speech
 from .visemes import mouth_tracks, voiced_energy
 
@@ -38,11 +42,28 @@ class SpeechClip:
     voice: str
 
 
-def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_out: bool = False,
-                   clip_seconds: float = 10.0) -> Path:
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the clips that are sung, that have accompaniment or noise under the voice, and that hold these alone.
+
+    snr: between which decibels the voice lies above what is under it.
+    """
+
+    sung: float = 0.0
+    accompanied: float = 0.0
+    voiceless: float = 0.0
+    snr: tuple[float, float] = (-2.0, 15.0)
+
+
+SPOKEN = Mixture()
+SUNG = Mixture(sung=0.6, accompanied=0.75, voiceless=0.05)
+
+
+def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_out: bool = False, clip_seconds: float = 10.0,
+                   mixture: Mixture = SPOKEN) -> Path:
     """Write `minutes` of synthetic speech (see `sample_speech`) into `folder`; returns the folder.
 
-    Raises RuntimeError if no speech engine is installed.
+    Raises RuntimeError if no speech engine is installed, ModuleNotFoundError if `mixture` asks for singing without pyworld.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,11 +71,16 @@ def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_ou
     width = 2 * math.ceil(clip_seconds * RATE / 2)
     sound, clips = np.zeros((count, width), dtype=np.int16), []
     for index in range(count):
-        speech = sample_speech(seed * 1_000_003 + index, clip_seconds, held_out=held_out)
+        speech = sample_clip(seed * 1_000_003 + index, clip_seconds, held_out=held_out, mixture=mixture)
         samples = min(len(speech.waveform), width)
         sound[index, :samples] = (speech.waveform[:samples].clamp(-1, 1) * 32767).round().short().numpy()
-        clips.append({"samples": samples, "voice": speech.voice, "engine": speech.engine, "language": speech.language,
-                      "phonemes": [[ipa, round(start, 4), round(end, 4)] for ipa, start, end in speech.phonemes]})
+        clip = {"samples": samples, "voice": speech.voice, "engine": speech.engine, "language": speech.language,
+                "phonemes": [[ipa, round(start, 4), round(end, 4)] for ipa, start, end in speech.phonemes]}
+        if speech.sung:
+            clip["sung"] = True
+        if speech.loudness is not None:
+            clip["loudness"] = (speech.loudness * 10_000).round().int().tolist()
+        clips.append(clip)
         if (index + 1) % 50 == 0:
             log.info("spoke %d of %d clips", index + 1, count)
     (folder / _SOUND).write_bytes(adpcm.encode(sound).tobytes())
@@ -62,6 +88,19 @@ def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_ou
     header = json.dumps({"rate": RATE, "seed": seed, "held_out": held_out, "voices": sorted(available_voices())})
     (folder / _INDEX).write_text(header[:-1] + ',"clips":[\n' + lines + "\n]}\n", encoding="utf-8")
     return folder
+
+
+def sample_clip(seed: int, seconds: float, *, held_out: bool = False, mixture: Mixture = SPOKEN) -> Speech:
+    """One clip drawn from `mixture`: spoken or sung, alone or over accompaniment or noise, or these without a voice."""
+    choose = random.Random(f"mixture/{seed}/{held_out}")
+    sung, accompanied, voiceless = choose.random(), choose.random(), choose.random()
+    snr = choose.uniform(*mixture.snr)
+    bed = accompaniment if choose.random() < 0.7 else noise_bed
+    if voiceless < mixture.voiceless:
+        sound = bed(seed, seconds)
+        return without_voice(sound * min(1.0, 0.95 / float(sound.abs().max())))
+    speech = (sample_singing if sung < mixture.sung else sample_speech)(seed, seconds, held_out=held_out)
+    return mix(speech, bed(seed, seconds), snr) if accompanied < mixture.accompanied else speech
 
 
 class SpeechLibrary:
@@ -90,8 +129,9 @@ class SpeechLibrary:
         """The whole prepared clip `index`."""
         clip = self.clips[index]  # an IndexError here ends a for loop
         waveform = self.samples[index, :clip["samples"]].float() / 32768
+        loudness = torch.tensor(clip["loudness"]) / 10_000 if "loudness" in clip else None
         return Speech(waveform, tuple((ipa, start, end) for ipa, start, end in clip["phonemes"]), clip["voice"], clip["engine"],
-                      clip["language"])
+                      clip["language"], loudness, clip.get("sung", False))
 
     @property
     def seconds(self) -> float:

@@ -67,6 +67,11 @@ def visemes(ipa: str) -> tuple[Viseme, ...]:
     return found or (_UNKNOWN,)
 
 
+def is_vowel(ipa: str) -> bool:
+    """Whether a phoneme holds a vowel, diphthongs and vowels with a coloured end included."""
+    return any(letter in _VOWELS for letter in ipa)
+
+
 def mouth_tracks(speech: Speech, *, fps: float = 25.0) -> Tensor:
     """(F, 4) float32 at the centres of the video frames, F = round(seconds * fps), at least 1; columns as `TRACKS`.
 
@@ -119,9 +124,12 @@ def _fine_tracks(speech: Speech) -> Tensor:
 
 
 def _loudness(speech: Speech) -> Tensor:
-    """(steps,) root mean square around each step, 1 at the loud parts (their 90th percentile among spoken steps)."""
+    """(steps,) root mean square of the voice around each step, 1 at the loud parts (their 90th percentile among spoken steps)."""
     steps = _fine_steps(speech)
-    power = torch.nn.functional.adaptive_avg_pool1d(speech.waveform.square()[None], steps)[0]
+    if speech.loudness is None:
+        power = torch.nn.functional.adaptive_avg_pool1d(speech.waveform.square()[None], steps)[0]
+    else:
+        power = torch.nn.functional.interpolate(speech.loudness.square()[None, None], steps, mode="linear")[0, 0]
     level = _blend(power, 0.05).clamp(min=0).sqrt()
     loud = level[level > 0.1 * level.max()]
     return level / torch.quantile(loud, 0.9).clamp(min=1e-6) if len(loud) else level

@@ -95,7 +95,8 @@ class MotionDecoderTask(nn.Module):
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of the flow at three sizes, of the warped picture outside the mouth, of mask and colours in the mouth's window."""
         decoder = self.decoder
-        portrait = decoder.read_portrait(batch.portraits, batch.maps, batch.rest, batch.mouth)
+        read = (x[::self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth))  # each portrait once
+        portrait = decoder.read_portrait(*read).repeat(self.pairs)
         decoded = decoder(batch.latents, portrait)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)
         weight = batch.weight * (inside < 0.25)  # the hole of an open mouth comes from nowhere

@@ -99,6 +99,8 @@ DISTILLATIONS = {
     "default": Distillation(replace(DISTILL, steps=2_000, batch=32, learning_rate=3e-4)),
     "default-cpu": Distillation(replace(DISTILL, steps=450, batch=4, learning_rate=4e-4, warmup_steps=30), detail=0.03,
                                 sharpening=1.08),
+    "builtin": Distillation(replace(DISTILL, steps=500, batch=4, learning_rate=4e-4, warmup_steps=30, frame_references=False,
+                                    motion_noise=0.3), audio_guidance=1.5),
     "test": Distillation(replace(DISTILL, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1)),
 }
 """By preset. Only the last but one was run beyond toy size."""

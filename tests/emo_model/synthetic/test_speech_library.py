@@ -5,7 +5,7 @@ import torch
 
 from emo_model.synthetic import speech as synthetic
 from emo_model.synthetic.speech import RATE, is_held_out, sample_speech
-from emo_model.synthetic.speech_library import SpeechLibrary, prepare_speech
+from emo_model.synthetic.speech_library import Mixture, SpeechLibrary, prepare_speech, sample_clip
 from emo_model.synthetic.visemes import mouth_tracks
 
 pytestmark = pytest.mark.skipif("espeak" not in synthetic.available_engines(), reason="pip install espeakng-loader")
@@ -83,3 +83,27 @@ def test_asking_for_more_than_there_is_names_the_lengths(folder):
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="No prepared speech.*`python -m emo_model.training prepare-default --out"):
         SpeechLibrary(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    pytest.importorskip("pyworld", reason="pip install pyworld 'setuptools<81'")
+    mixture = Mixture(sung=0.5, accompanied=0.6, voiceless=0.25)
+    return mixture, prepare_speech(tmp_path_factory.mktemp("mixed"), minutes=0.5, seed=4, clip_seconds=3.0, mixture=mixture)
+
+
+def test_a_mixture_holds_songs_and_accompaniment_and_music_alone(mixed):
+    clips = list(SpeechLibrary(mixed[1]))
+    assert {clip.sung for clip in clips} == {False, True}
+    assert {clip.loudness is None for clip in clips} == {False, True}
+    assert any(not clip.phonemes for clip in clips)
+
+
+def test_the_mouth_of_a_prepared_mix_is_that_of_the_voice_in_it(mixed):
+    mixture, folder = mixed
+    for index, clip in enumerate(SpeechLibrary(folder)):
+        drawn = sample_clip(4 * 1_000_003 + index, 3.0, mixture=mixture)
+        assert clip.voice == drawn.voice
+        if clip.engine in ("flite", "festival", "music"):  # espeak speaks a few samples differently each time
+            torch.testing.assert_close(mouth_tracks(clip), mouth_tracks(drawn), atol=0.02, rtol=0)
+    assert all(mouth_tracks(clip).abs().max() == 0 for clip in SpeechLibrary(folder) if clip.voice == "none")
