@@ -1,1 +1,1 @@
-"""What a model's videos are worth: instruments that read a drawn head's pixels, metrics on what they read, tables and figures."""
+"""What a model's videos are worth: instruments that were never trained with it, metrics on what they read, tables."""

@@ -1,38 +1,35 @@
 """`python -m emo_model.evaluation builtin --json results.json`: the built-in model, measured.
 
-builtin             held-out people and voices through the model; a table, and every number as JSON
-long                minutes of video, pauses, and videos that continue others: drift, shut mouths, seams
-train-instruments   make the networks that read mouth, eyes, pose and person
-figure              a figure from the JSON of builtin or long (needs matplotlib)
-strip               a row of frames of a generated video
-prepare-speech      speak held-out voices into a folder, for machines without a speech engine (--data)
+builtin         held-out people and voices through the model; a table, and every number as JSON
+look            pictures speak: for each a video and a strip of frames, to be looked at
+strip           a portrait and frames of it speaking, in a row
+hero            an animated WebP of a portrait that speaks
+audio           the audio encoder of a model, by itself
+prepare-speech  speak held-out voices into a folder (--speech, --sung)
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 
+from .. import talk
 from ..__main__ import EXAMPLES
 from ..checkpoints import native
-from ..config import SamplingConfig
-from ..inputs import face, media
-from ..inputs.audio import read_audio, resample
-from ..synthetic.speech_library import prepare_speech
-from . import builtin, drawn, figures, long_report, long_videos, report
-from .instrument_training import train_instruments
-from .instruments import WEIGHTS, Instruments
+from ..checkpoints.mediapipe import load_face_finder
+from ..config import PRESETS, SamplingConfig
+from ..synthetic.speech_library import SUNG, prepare_speech
+from . import builtin, report, rows, show
 
 log = logging.getLogger("emo.evaluation")
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SOUNDS = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,66 +46,96 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m emo_model.evaluation", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m emo_model.evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     tasks = parser.add_subparsers(dest="task", required=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    measured = tasks.add_parser("builtin", help="measure a model on held-out people and voices")
-    _add_bench(measured, device)
-    measured.add_argument("--quick", action="store_true", help="without steps, speeds, long runs: 16 clips of 3 seconds")
-    measured.add_argument("--rows", help=f"which groups, of {','.join(builtin.GROUPS)} (all)")
+    groups = "\n".join(f"  {name:11} {what}" for name, what in builtin.GROUPS.items())
+    measured = tasks.add_parser(
+        "builtin",
+        help="measure a model on held-out people and voices",
+        epilog=f"groups of rows:\n{groups}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_model(measured)
+    measured.add_argument(
+        "--json",
+        type=Path,
+        help="keep every number here, and go on from what is there; ceilings.json beside it "
+        "keeps what does not depend on the model",
+    )
+    measured.add_argument("--puppets", type=Path, required=True, help="puppets.safetensors, as training prepares it")
+    measured.add_argument("--speech", type=Path, required=True, help="a folder of held-out speech (prepare-speech)")
+    measured.add_argument("--sung", type=Path, help="a folder of held-out singing (prepare-speech --sung)")
+    measured.add_argument("--recordings", type=Path, nargs="+", default=[], help="sound files of real speech, or folders of them")
+    measured.add_argument("--portraits", type=Path, nargs="+", default=[], help="real pictures, or folders of them")
+    measured.add_argument("--fast", type=Path, default=native.FAST_WEIGHTS, help="the fast variant (the built-in one)")
+    measured.add_argument(
+        "--decoder", type=Path, help="only the decoder's rows, of the weights of a training run, or of its state"
+    )
+    measured.add_argument("--rows", help="which groups, with commas between them (all but 'long')")
+    measured.add_argument("--quick", action="store_true", help="8 clips")
     for field in fields(builtin.Amount):
-        if field.name != "control_shift":
-            measured.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), help=f"({field.default})")
-    measured.add_argument("--recordings", type=Path, nargs="+", default=[], help="sound files of real speech")
-    measured.add_argument("--portraits", type=Path, nargs="+", default=[], help="pictures that speak the recordings")
+        measured.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), help=f"({field.default})")
+    for name, kind in (
+        ("steps", int),
+        ("sampler", str),
+        ("audio_guidance", float),
+        ("reference_guidance", float),
+        ("noise_scale", float),
+        ("head_speed", float),
+    ):
+        measured.add_argument(f"--{name.replace('_', '-')}", type=kind, help="in place of the model's own")
 
-    long = tasks.add_parser("long", help="measure drift over minutes, mouths in pauses, and seams")
-    _add_bench(long, device)
-    long.add_argument("--groups", default=",".join(long_videos.GROUPS), help="what is measured (%(default)s)")
-    for field in fields(long_videos.Amount):
-        long.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), help=f"({field.default})")
+    look = tasks.add_parser("look", help="videos and strips of pictures that speak")
+    _add_model(look)
+    look.add_argument("portraits", type=Path, nargs="+", help="pictures, or folders of them")
+    look.add_argument("--voice", type=Path, default=EXAMPLES / "emo_voice.wav", help="a sound file (%(default)s)")
+    look.add_argument("--out", type=Path, required=True, help="a folder")
+    look.add_argument("--frames", type=int, default=8, help="in a strip (%(default)s)")
+    look.add_argument(
+        "--height", type=int, default=320, help="of a strip in pixels; 0: as large as the head square (%(default)s)"
+    )
+    look.add_argument("--seconds", type=float, default=4.0, help="at most (%(default)s)")
+    look.add_argument("--seed", type=int, default=0)
 
-    trained = tasks.add_parser("train-instruments", help="make the instruments")
-    trained.add_argument("--out", type=Path, default=WEIGHTS, help="the file to write (%(default)s)")
-    for name, standard in train_instruments.__kwdefaults__.items():
-        if name != "device":
-            trained.add_argument(f"--{name.replace('_', '-')}", type=type(standard), default=standard, help="(%(default)s)")
-    trained.add_argument("--device", default=device)
+    for name, out, what in (
+        ("strip", "a JPEG or PNG file", "portrait and frames in a row"),
+        ("hero", "a WebP file", "an animated WebP"),
+    ):
+        task = tasks.add_parser(name, help=what)
+        _add_model(task)
+        task.add_argument("out", type=Path, help=out)
+        task.add_argument("--portrait", type=Path, default=EXAMPLES / "emo_portrait.jpg")
+        task.add_argument("--audio", type=Path, default=EXAMPLES / "emo_voice.wav")
+        task.add_argument("--start", type=float, default=0.0, help="where in the sound to begin, in seconds (%(default)s)")
+        task.add_argument("--seconds", type=float, default=4.0, help="how much of it is spoken (%(default)s)")
+        task.add_argument("--seed", type=int, default=0)
+        if name == "strip":
+            task.add_argument("--frames", type=int, default=7, help="pictures beside the portrait (%(default)s)")
+            task.add_argument("--height", type=int, default=160, help="pixels (%(default)s)")
+        else:
+            task.add_argument("--side", type=int, default=384, help="of the longer side, in pixels (%(default)s)")
+            task.add_argument("--megabytes", type=float, default=3.0, help="at most (%(default)s)")
 
-    drew = tasks.add_parser("figure", help="draw results.json")
-    drew.add_argument("results", type=Path)
-    drew.add_argument("out", type=Path, help="a PNG or SVG file")
-
-    strip = tasks.add_parser("strip", help="portrait and frames in a row")
-    strip.add_argument("out", type=Path, help="a JPEG or PNG file")
-    strip.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS)
-    strip.add_argument("--portrait", type=Path, default=EXAMPLES / "emo_portrait.png")
-    strip.add_argument("--audio", type=Path, default=EXAMPLES / "emo_voice.wav")
-    strip.add_argument("--frames", type=int, default=7, help="pictures beside the portrait (%(default)s)")
-    strip.add_argument("--start", type=float, default=0.0, help="where in the sound to begin, in seconds (%(default)s)")
-    strip.add_argument("--seconds", type=float, default=2.0, help="how much of it is spoken (%(default)s)")
-    strip.add_argument("--height", type=int, default=160, help="pixels (%(default)s)")
-    strip.add_argument("--seed", type=int, default=0)
-    strip.add_argument("--device", default=device)
+    heard = tasks.add_parser("audio", help="how well audio encoders hear the mouth")
+    heard.add_argument("--models", type=Path, nargs="+", default=[native.DEFAULT_WEIGHTS], help="model files, or encoders alone")
+    heard.add_argument(
+        "--data", type=Path, required=True, help="a folder for held-out speech; spoken and sung first where it is empty"
+    )
+    heard.add_argument("--recordings", type=Path, nargs="+", default=[], help="sound files of real speech, or folders of them")
 
     speech = tasks.add_parser("prepare-speech", help="held-out voices into a folder")
     speech.add_argument("--out", type=Path, required=True)
-    speech.add_argument("--minutes", type=float, default=8.0, help="(%(default)s)")
+    speech.add_argument("--minutes", type=float, default=20.0, help="(%(default)s)")
+    speech.add_argument("--sung", action="store_true", help="singing, and voices over music (needs pyworld)")
     return parser
 
 
-def _add_bench(task: argparse.ArgumentParser, device: str) -> None:
+def _add_model(task: argparse.ArgumentParser) -> None:
     task.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file (the built-in model)")
-    task.add_argument("--json", type=Path, help="write every number here")
-    task.add_argument("--instruments", type=Path, default=WEIGHTS, help="weights of the instruments (the shipped ones)")
-    task.add_argument("--data", type=Path, help="a folder of held-out speech made by prepare-speech; else it is spoken now")
-    for name, kind in (("steps", int), ("sampler", str), ("audio_guidance", float), ("reference_guidance", float),
-                       ("noise_scale", float), ("head_speed", float), ("seed", int)):
-        shipped = getattr(SamplingConfig(), name)
-        task.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"in place of the model's own (built-in: {shipped})")
-    task.add_argument("--device", default=device)
+    task.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _given(chosen: argparse.Namespace, kind: type) -> dict:
@@ -118,68 +145,104 @@ def _given(chosen: argparse.Namespace, kind: type) -> dict:
 
 
 def _builtin(chosen: argparse.Namespace) -> None:
-    groups = tuple(chosen.rows.split(",")) if chosen.rows else builtin.QUICK if chosen.quick else builtin.GROUPS
-    usual = builtin.Amount(clips=16, seconds=3.0) if chosen.quick else builtin.Amount()
-    amount = replace(usual, **_given(chosen, builtin.Amount))
-    bench = partial(builtin.Bench, recordings=chosen.recordings, portraits=chosen.portraits)
-    _measure(chosen, groups, amount, bench, report.rows)
-
-
-def _long(chosen: argparse.Namespace) -> None:
-    amount = replace(long_videos.Amount(), **_given(chosen, long_videos.Amount))
-    _measure(chosen, tuple(chosen.groups.split(",")), amount, long_videos.Bench, long_report.rows)
-
-
-def _measure(chosen: argparse.Namespace, groups: tuple[str, ...], amount: object, bench: Callable, rows: Callable) -> None:
-    began = time.monotonic()
-    instruments = Instruments.load(chosen.instruments, device=chosen.device)
-    bundle = native.load(chosen.model, dtype=torch.float32, device=chosen.device)
+    groups = tuple(chosen.rows.split(",")) if chosen.rows else builtin.USUAL
+    if chosen.decoder:
+        bundle, groups = builtin.untrained(PRESETS["builtin"], decoder=chosen.decoder), ("decoder",)
+    else:
+        bundle = talk.load(chosen.model, chosen.device)
     sampling = replace(bundle.sampling, **_given(chosen, SamplingConfig))
-    if chosen.device == "cpu":
-        bundle.emo.to(memory_format=torch.channels_last)
-    library = drawn.held_out_speech(chosen.data)
-    head = builtin.about(bundle, chosen.model, instruments, sampling, amount, chosen.device)
+    amount = replace(builtin.Amount(clips=8) if chosen.quick else builtin.Amount(), **_given(chosen, builtin.Amount))
+    about = builtin.about(bundle, chosen.decoder or chosen.model, sampling, amount)
+    records = builtin.Records(chosen.json, about)
+    sources = builtin.Sources(
+        chosen.puppets,
+        chosen.speech,
+        chosen.sung,
+        _files(chosen.recordings, SOUNDS),
+        _files(chosen.portraits, PICTURES),
+        chosen.fast,
+    )
+    bench = builtin.Bench(bundle, load_face_finder(), sources, records, sampling=sampling, amount=amount)
+    bench.bundle_path = None if chosen.decoder else chosen.model
 
-    def keep(records: dict) -> None:
-        if chosen.json:
-            made = head | {"minutes": round((time.monotonic() - began) / 60, 1), "rows": report.as_json(rows(records)),
-                           "records": report.plain(records)}
-            chosen.json.parent.mkdir(parents=True, exist_ok=True)
-            chosen.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    def made() -> list[report.Row]:
+        return rows.rows(records.groups, records.ceilings, about)
 
-    records = bench(bundle, instruments, library, sampling, amount=amount, device=chosen.device).measure(groups, on_group=keep)
-    sys.stdout.write(report.table(rows(records)))
-
-
-def _train(chosen: argparse.Namespace) -> None:
-    settings = {name: getattr(chosen, name) for name in train_instruments.__kwdefaults__}
-    instruments = train_instruments(**settings)
-    instruments.save(chosen.out)
-    sys.stdout.write(json.dumps(instruments.card, indent=1) + "\n")
+    bench.measure(groups, on_group=lambda: records.save(report.as_json(made())))
+    sys.stdout.write(report.table(made()))
 
 
-def _figure(chosen: argparse.Namespace) -> None:
-    results = json.loads(chosen.results.read_text(encoding="utf-8"))
-    draw = figures.draw_drift if "drift" in results.get("records", {}) else figures.draw_figure
-    draw(results, chosen.out)
+def _files(given: list[Path], endings: tuple[str, ...]) -> tuple[Path, ...]:
+    """Files, and those of the folders among them, in order. Raises FileNotFoundError."""
+    found = []
+    for path in given:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no {path}")
+        found += sorted(file for file in path.iterdir() if file.suffix.lower() in endings) if path.is_dir() else [path]
+    return tuple(found)
+
+
+def _look(chosen: argparse.Namespace) -> None:
+    bundle = talk.load(chosen.model, chosen.device)
+    sampling = replace(bundle.sampling, seed=chosen.seed)
+    for path in _files(chosen.portraits, PICTURES):
+        said = show.look(
+            bundle,
+            path,
+            chosen.voice,
+            chosen.out,
+            sampling=sampling,
+            seconds=chosen.seconds,
+            frames=chosen.frames,
+            height=chosen.height,
+        )
+        log.info("%s: %s", path.name, said)
+
+
+def _shown(chosen: argparse.Namespace) -> show.Shown:
+    bundle = talk.load(chosen.model, chosen.device)
+    return show.speak(
+        bundle,
+        chosen.portrait,
+        chosen.audio,
+        sampling=replace(bundle.sampling, seed=chosen.seed),
+        start=chosen.start,
+        seconds=chosen.seconds,
+    )
 
 
 def _strip(chosen: argparse.Namespace) -> None:
-    bundle = native.load(chosen.model, dtype=torch.float32, device=chosen.device)
-    pixels, fitted = face.fit_picture(media.read_picture(chosen.portrait), bundle.config.image_size, "crop")
-    log.info("%s", fitted.says)
-    sound = resample(*read_audio(chosen.audio))[round(chosen.start * 16_000):round((chosen.start + chosen.seconds) * 16_000)]
-    pictures, seconds = builtin.speak(bundle, pixels, sound, replace(bundle.sampling, seed=chosen.seed), device=chosen.device)
-    log.info("%d frames in %.1f s", len(pictures), seconds)
-    figures.draw_strip(media.to_uint8(pixels)[0], media.to_uint8(pictures), chosen.out, count=chosen.frames, height=chosen.height)
+    shown = _shown(chosen)
+    show.write_strip(
+        shown.head(shown.still),
+        [shown.head(frame) for frame in shown.frames],
+        chosen.out,
+        count=chosen.frames,
+        height=chosen.height,
+    )
+
+
+def _hero(chosen: argparse.Namespace) -> None:
+    shown = _shown(chosen)
+    quality = show.write_webp(shown.frames, chosen.out, fps=shown.fps, side=chosen.side, megabytes=chosen.megabytes)
+    log.info("%s: %.2f MB at quality %d", chosen.out, chosen.out.stat().st_size / 1e6, quality)
+
+
+def _audio(chosen: argparse.Namespace) -> None:
+    from . import hearing
+
+    encoders = {path.stem: hearing.load_encoder(path) for path in chosen.models}
+    sys.stdout.write(hearing.report(encoders, chosen.data, _files(chosen.recordings, SOUNDS)))
 
 
 def _speech(chosen: argparse.Namespace) -> None:
-    prepare_speech(chosen.out, minutes=chosen.minutes, seed=900, held_out=True)
+    if chosen.sung:
+        prepare_speech(chosen.out, minutes=chosen.minutes, seed=901, held_out=True, mixture=SUNG)
+    else:
+        prepare_speech(chosen.out, minutes=chosen.minutes, seed=900, held_out=True)
 
 
-_TASKS = {"builtin": _builtin, "long": _long, "train-instruments": _train, "figure": _figure, "strip": _strip,
-          "prepare-speech": _speech}
+_TASKS = {"builtin": _builtin, "look": _look, "strip": _strip, "hero": _hero, "audio": _audio, "prepare-speech": _speech}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,305 +1,590 @@
-"""The built-in model measured: held-out people say what held-out voices say, and the instruments read what came out.
+"""The built-in model measured: held-out people say what held-out voices say, and the face mesh reads what came out.
 
-Every video is made once and read at once; what is kept of it are numbers by frame and by clip (the records), from which `report`
-makes the table. Beside each video stand the ceiling, which is the truth after the model's own autoencoder, and the control, which
-is the same person with the voice of another clip.
+A clip is made once and read at once; what is kept are tracks and numbers (the records), from which `report` makes the table.
+The ceiling of a clip are the puppet's own frames, read in the same way; they do not depend on the model and are kept beside.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
-import platform
+import math
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..checkpoints import native
-from ..config import SamplingConfig
-from ..inputs import face, vae
-from ..inputs.audio import SAMPLE_RATE, encode_long, features_per_frame, read_audio, resample
+from ..config import ModelConfig, SamplingConfig
+from ..inputs.audio import at_frames, read_audio, resample
+from ..inputs.faces import FaceFinder, NoFaceError
 from ..inputs.media import read_picture
-from ..sampling.clips import generate_clips
+from ..synthetic.puppet_store import PuppetStore
+from ..synthetic.speech import RATE
 from ..synthetic.speech_library import SpeechLibrary
-from ..types import Conditions, Fit, MotionFrames, Portrait, Speed
-from . import drawn
-from .drawn import Scene
-from .instruments import Instruments, Readings
-from .metrics import eyes, head, identity, mouth, picture
-from .statistics import correlation, mean
+from ..types import Fit
+from . import scenes
+from .metrics import picture, sharpness
+from .metrics.identity import Likeness
+from .reading import Reading, read
+from .scenes import Said, Scene
+from .stage import Stage, Take
 
 log = logging.getLogger(__name__)
 
-GROUPS = ("main", "control", "steps", "speed", "long", "autoencoder", "recordings")
-"""main: a video for each scene; control: with another clip's voice; steps: 4 against 10; speed: each head speed of the model;
-long: a minute in one go; autoencoder: pictures in and out; recordings: sound files, whose mouth nobody knows, against what the
-audio encoder hears in them."""
-
-QUICK = ("main", "control")
-TRACKS = ("opening", "width", "closure", "blink_left", "blink_right", "gaze_x_left", "gaze_x_right", "gaze_y_left",
-          "gaze_y_right", "yaw", "pitch", "roll")
-_GALLERY_PEOPLE, _STILLS = 430, 840_000_000
+GROUPS = {
+    "decoder": "the truth's own latents through the decoder: what EMO could reach at most",
+    "main": "held-out people x held-out voices of languages that were trained on",
+    "control": "the same people with another clip's voice",
+    "language": "a language that no voice of training speaks",
+    "sung": "singing",
+    "music": "speech 5 dB above an accompaniment",
+    "pauses": "speech with a pause of 1.6 s",
+    "speed": "each head speed of the model",
+    "looks": "held-out people as paintings, drawings and so on",
+    "drawn": "drawn heads",
+    "recordings": "recordings of real speech, against what the audio encoder hears",
+    "portraits": "real pictures: likeness, what moves outside the head, tears",
+    "fast": "the fast variant on clips of main",
+    "time": "seconds a frame with everything included, 512x512",
+    "long": "a minute in one go",
+}
+USUAL = tuple(name for name in GROUPS if name not in ("long",))
+FACE_SAMPLES = 8  # frames of a clip whose likeness and sharpness are measured
+OPEN = 0.05  # distances of the eye corners from where on the inside of a mouth can be looked at
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is measured. clips of `seconds` for main and control; a quarter of them for steps and speed; long_clips of
-    long_seconds; stills for the autoencoder."""
+    """How much is measured: clips of `seconds`; a quarter of them at each head speed, half of them in the smaller groups."""
 
     clips: int = 32
     seconds: float = 4.0
-    long_clips: int = 4
-    long_seconds: float = 60.0
-    stills: int = 250
+    portrait_seconds: float = 2.0
     recording_seconds: float = 8.0  # of each recording at most
-    control_shift: int | None = None  # clip i hears clip i + shift; None: half the clips
+    long_clips: int = 2
+    long_seconds: float = 60.0
+
+    @property
+    def few(self) -> int:
+        return max(2, self.clips // 2)
+
+    @property
+    def fewest(self) -> int:
+        return max(2, self.clips // 5)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where people and voices come from: a file of puppets, folders of prepared held-out speech, spoken and sung; recordings and
+    pictures as files; fast: the file of the fast variant."""
+
+    puppets: Path
+    speech: Path
+    sung: Path | None = None
+    recordings: tuple[Path, ...] = ()
+    portraits: tuple[Path, ...] = ()
+    fast: Path = native.FAST_WEIGHTS
+
+
+class Records:
+    """Numbers by group and clip, kept in files: `path` those of one model, `ceilings` those of the puppets, of no model."""
+
+    def __init__(self, path: Path | None, about: dict):
+        self.path, self.about, self.groups, self.ceilings = path, about, {}, {}
+        self._ceilings_path = None if path is None else path.with_name("ceilings.json")
+        if path is not None and path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found.get("about", {}).get("identity") == about["identity"]:
+                self.groups = found["records"]
+            else:
+                log.info("%s is of another model or other settings; it is made anew", path)
+        if path is not None and self._ceilings_path.exists():
+            self.ceilings = json.loads(self._ceilings_path.read_text(encoding="utf-8"))
+
+    def get(self, group: str, key: str, signature: str) -> dict | None:
+        found = self.groups.get(group, {}).get(key)
+        return found if found and found["signature"] == signature else None
+
+    def put(self, group: str, key: str, signature: str, record: dict) -> dict:
+        record = plain(record | {"signature": signature})
+        self.groups.setdefault(group, {})[key] = record
+        return record
+
+    def save(self, rows: list[dict] = ()) -> None:
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for path, content in (
+            (self.path, {"about": self.about, "rows": list(rows), "records": self.groups}),
+            (self._ceilings_path, self.ceilings),
+        ):
+            beside = path.with_name(path.name + ".part")
+            beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+            beside.replace(path)
 
 
 class Bench:
-    """A model on a device, with the instruments, and the numbers read so far."""
+    """A model on its device, with what it is measured on, and the numbers so far."""
 
-    def __init__(self, bundle: native.Bundle, instruments: Instruments, library: SpeechLibrary, sampling: SamplingConfig, *,
-                 amount: Amount, recordings: Sequence[Path] = (), portraits: Sequence[Path] = (),
-                 device: torch.device | str = "cpu"):
-        if bundle.autoencoder is None or bundle.audio_encoder is None:
-            raise ValueError("only a model with an autoencoder and an audio encoder of its own can be measured")
+    def __init__(
+        self,
+        bundle: native.Bundle,
+        finder: FaceFinder,
+        sources: Sources,
+        records: Records,
+        *,
+        sampling: SamplingConfig | None = None,
+        amount: Amount = Amount(),
+    ):  # noqa: B008
         if amount.clips < 2:
             raise ValueError(f"the control needs the voice of another clip: at least 2 clips, got {amount.clips}")
-        self.bundle, self.instruments, self.library, self.sampling = bundle, instruments, library, sampling
-        self.amount, self.device, self.config = amount, device, bundle.config
-        self.recordings, self.portraits = recordings, portraits
-        self.gallery = self._gallery()
-        self._scenes: dict[int, Scene] = {}
+        self.bundle, self.finder, self.sources, self.records, self.amount = bundle, finder, sources, records, amount
+        self.stage = Stage(bundle, finder, sampling or bundle.sampling)
+        self.fps = bundle.config.fps
 
-    def measure(self, groups: tuple[str, ...] = GROUPS, *, on_group: Callable[[dict], None] = lambda records: None) -> dict:
-        """The records of these groups by name; `on_group` sees them after each."""
-        unknown = sorted(set(groups) - set(GROUPS))
+    def measure(self, groups: Iterable[str], *, on_group: Callable[[], None] = lambda: None) -> dict:
+        """Fill the records of these groups; `on_group` is called after each."""
+        groups = tuple(groups)
+        unknown = sorted(set(groups) - GROUPS.keys())
         if unknown:
             raise ValueError(f"there is no group of rows '{unknown[0]}'; choose from: {', '.join(GROUPS)}")
-        records: dict = {}
         for name in GROUPS:
-            if name == "recordings" and not self.recordings:
-                continue
-            if name in groups or (name == "main" and {"control", "steps", "speed"} & set(groups)):
-                records[name] = getattr(self, f"_{name}")(records)
-                on_group(records)
-        return records
+            if name in groups:
+                began = time.monotonic()
+                try:
+                    getattr(self, f"_{name}")()
+                except _Skipped as reason:
+                    log.info("%s: skipped: %s", name, reason)
+                    self.records.groups[name] = {"skipped": {"signature": "", "reason": str(reason)}}
+                log.info("%s: %.1f minutes", name, (time.monotonic() - began) / 60)
+                on_group()
+        return self.records.groups
+
+    # what is measured on
+
+    @cached_property
+    def puppets(self) -> PuppetStore:
+        return PuppetStore(self.sources.puppets)
+
+    @cached_property
+    def speech(self) -> SpeechLibrary:
+        return SpeechLibrary(self.sources.speech)
+
+    @cached_property
+    def people(self) -> list[int]:
+        found = scenes.people(self.puppets)
+        if not found:
+            raise ValueError(f"{self.sources.puppets} holds no people that are kept from training")
+        return found
+
+    @cached_property
+    def likeness(self) -> Likeness | None:
+        try:
+            return Likeness()
+        except ModuleNotFoundError as error:
+            log.info("identity: skipped: %s", error)
+            return None
+
+    def scenes(self, name: str, said: Sequence[Said], *, first_person: int = 0) -> list[Scene]:
+        """Each piece by another person, as long as there are people."""
+        people = self.people
+        return [
+            scenes.make_scene(
+                f"{name}{number}",
+                self.puppets[people[(first_person + number) % len(people)]],
+                piece,
+                seed=31 * first_person + number,
+                fps=self.fps,
+            )
+            for number, piece in enumerate(said)
+        ]
+
+    @cached_property
+    def main_scenes(self) -> list[Scene]:
+        return self.scenes("main", self._pieces(self.speech, self.amount.clips, 1, suits=_is_known))
+
+    def _pieces(self, library: SpeechLibrary, count: int, seed: int, **how) -> list[Said]:
+        try:
+            return scenes.pieces(library, count, seconds=self.amount.seconds, fps=self.fps, seed=seed, **how)
+        except ValueError as error:
+            raise _Skipped(str(error)) from None
 
     # groups
 
-    def _main(self, records: dict) -> list[dict]:
-        return [self._watch(self.scene(number)) for number in range(self.amount.clips)]
+    def _decoder(self) -> None:
+        self._watch(
+            "decoder", self.main_scenes[: self.amount.few], lambda scene, number: self.stage.act(scene), against_truth=True
+        )
 
-    def _control(self, records: dict) -> list[dict]:
-        shift = self.amount.control_shift or self.amount.clips // 2
-        found = []
-        for number in range(self.amount.clips):
-            scene, other = self.scene(number), self.scene((number + shift) % self.amount.clips)
-            pictures, _ = self.speak(scene.portrait, other.waveform, self._sampling(number))
-            said = self.instruments.read(pictures, scene.box)
-            true, heard = scene.truth(self.instruments), other.truth(self.instruments)
-            found.append({"number": number, "voice_of": other.number, "opening_r": correlation(said.opening, true.opening),
-                          "other_opening_r": correlation(said.opening, heard.opening),
-                          "darkness_r": correlation(mouth.darkness(pictures, scene.box), true.opening),
-                          "width_r": correlation(said.width, true.width), "closure_r": correlation(said.closure, true.closure),
-                          "tracks": {"opening": _rounded(said.opening)}})
-            log.info("control %d of %d: opening r %.3f, with the voice it heard %.3f", number + 1, self.amount.clips,
-                     found[-1]["opening_r"], found[-1]["other_opening_r"])
-        return found
+    def _main(self) -> None:
+        self._watch("main", self.main_scenes, self._spoken)
 
-    def _steps(self, records: dict) -> dict[str, list[dict]]:
-        return {str(steps): self._varied(records, f"{steps} steps", replace(self.sampling, steps=steps)) for steps in (4, 10)}
+    def _control(self) -> None:
+        others = self.main_scenes[self.amount.clips // 2 :] + self.main_scenes[: self.amount.clips // 2]
+        for scene in others:
+            self._ceiling(scene)
+        pairs = dict(zip((scene.key for scene in self.main_scenes), others, strict=True))
+        self._watch(
+            "control",
+            self.main_scenes,
+            lambda scene, number: self._spoken(replace(scene, waveform=pairs[scene.key].waveform), number),
+            more=lambda scene: {"voice_of": self.signature(pairs[scene.key])},
+        )
 
-    def _speed(self, records: dict) -> dict[str, list[dict]]:
-        return {str(speed): self._varied(records, f"head speed {speed}", replace(self.sampling, head_speed=speed))
-                for speed in self.config.speed_centres}
+    def _language(self) -> None:
+        said = self._pieces(self.speech, self.amount.few, 2, suits=lambda speech: speech.language == scenes.NEW_LANGUAGE)
+        self._watch("language", self.scenes("language", said, first_person=40), self._spoken)
 
-    def _long(self, records: dict) -> list[dict]:
-        found = []
-        for scene in drawn.scenes(self.library, self.amount.long_clips, seconds=self.amount.long_seconds, first=1_000,
-                                  size=self.config.image_size, fps=self.config.fps, device=self.device, repeat_first=True):
-            pictures, seconds = self.speak(scene.portrait, scene.waveform, self._sampling(scene.number))
-            said, true = self.instruments.read(pictures, scene.box), scene.truth(self.instruments)
-            part = max(25, round(len(scene) / 6))
-            found.append({"number": scene.number, "style": scene.style, "frames": len(scene), "seconds_of_work": seconds,
-                          "frames_of_part": part, "opening_r": mouth.opening_by_part(said.opening, true.opening, part),
-                          "identity_error": _by_part(identity.errors(said, true, self.instruments.trusted.cpu()), part),
-                          "sharpness": _by_part(picture.sharpness(pictures), part),
-                          "disagreeing": _by_part(eyes.disagreeing(said).float(), part)})
-            log.info("%d s of scene %d: opening r by part %s", round(self.amount.long_seconds), scene.number,
-                     " ".join(f"{value:.2f}" for value in found[-1]["opening_r"]))
-        return found
+    def _sung(self) -> None:
+        if self.sources.sung is None:
+            raise _Skipped("give a folder of held-out singing as --sung")
+        said = self._pieces(SpeechLibrary(self.sources.sung), self.amount.few, 3, suits=lambda speech: speech.sung)
+        self._watch("sung", self.scenes("sung", said, first_person=60), self._spoken)
 
-    def _autoencoder(self, records: dict) -> list[dict]:
-        found = []
-        for start in range(0, self.amount.stills, 50):
-            seeds = range(_STILLS + start, _STILLS + min(start + 50, self.amount.stills))
-            who, moment, pictures = drawn.stills(seeds, size=self.config.image_size, device=self.device)
-            off = picture.squared_errors(self.recode(pictures), pictures.cpu(), drawn.truth(who, moment, self.instruments).marks)
-            found += [{"seed": seed, "style": style, **{name: values[row].item() for name, values in off.items()}}
-                      for row, (seed, style) in enumerate(zip(seeds, who.style_names, strict=True))]
-        return found
+    def _music(self) -> None:
+        said = self._pieces(self.speech, self.amount.few, 4, suits=_is_known, change=scenes.with_music)
+        self._watch("music", self.scenes("music", said, first_person=80), self._spoken)
 
-    def _recordings(self, records: dict) -> list[dict]:
-        """Every recording on a drawn head and on each given portrait."""
-        people = [("drawn", self.scene(0).portrait, self.scene(0).box)] if self.recordings else []
-        for path in self.portraits:
-            pixels, _ = face.fit_picture(read_picture(path), self.config.image_size, "crop")
-            people.append((path.name, pixels, self.instruments.find(pixels)))
-        found = []
-        for recording in self.recordings:
-            sound = resample(*read_audio(recording))[:round(self.amount.recording_seconds * SAMPLE_RATE)]
-            heard = self.hear(sound)
-            for name, portrait, box in people:
-                pictures, _ = self.speak(portrait, sound, self.sampling)
-                said = self.instruments.read(pictures, box)
-                found.append({"recording": recording.name, "portrait": name, "frames": len(said),
-                              "opening_r": correlation(said.opening, heard[:len(said)]), "tracks": {
-                                  "heard": {"opening": _rounded(heard)}, "generated": {"opening": _rounded(said.opening)}}})
-                log.info("%s on %s: opening r with what is heard %.3f", recording.name, name, found[-1]["opening_r"])
-        return found
+    def _pauses(self) -> None:
+        said = scenes.paused_pieces(
+            self.speech, self.amount.few, seconds=self.amount.seconds, fps=self.fps, seed=5, suits=_is_known
+        )
+        self._watch("pauses", self.scenes("pauses", said, first_person=100), self._spoken)
 
-    # work
+    def _speed(self) -> None:
+        speeds = self.bundle.config.speed_centres
+        if not speeds:
+            raise _Skipped("this model has no speed layers")
+        for speed in speeds:
+            self._watch(
+                f"speed {speed:g}",
+                self.main_scenes[: self.amount.fewest],
+                partial(self._spoken, head_speed=speed),
+            )
 
-    def scene(self, number: int) -> Scene:
-        if number not in self._scenes:
-            self._scenes[number], = drawn.scenes(self.library, 1, seconds=self.amount.seconds, size=self.config.image_size,
-                                                 fps=self.config.fps, device=self.device, first=number)
-        return self._scenes[number]
+    def _looks(self) -> None:
+        people = scenes.people(self.puppets, look=None)
+        if not people:
+            raise _Skipped(f"{self.sources.puppets.name} holds only plain pictures")
+        said = self._pieces(self.speech, self.amount.few, 6, suits=_is_known)
+        self._watch(
+            "looks",
+            [
+                scenes.make_scene(
+                    f"looks{number}", self.puppets[people[number % len(people)]], piece, seed=600 + number, fps=self.fps
+                )
+                for number, piece in enumerate(said)
+            ],
+            self._spoken,
+        )
 
-    def speak(self, portrait: Tensor, waveform: Tensor, sampling: SamplingConfig) -> tuple[Tensor, float]:
-        """As the function `speak`, with this bench's model."""
-        return speak(self.bundle, portrait, waveform, sampling, device=self.device)
+    def _drawn(self) -> None:
+        said = self._pieces(self.speech, self.amount.few, 7, suits=_is_known)
+        people = scenes.drawn_people(len(said), self.finder)
+        self._watch(
+            "drawn",
+            [
+                scenes.make_scene(f"drawn{number}", person, piece, seed=700 + number, fps=self.fps)
+                for number, (person, piece) in enumerate(zip(people, said, strict=False))
+            ],
+            self._spoken,
+        )
 
-    def recode(self, pictures: Tensor) -> Tensor:
-        """The autoencoder's way out and back, on the CPU."""
-        return recode(self.bundle, pictures, device=self.device)
+    def _recordings(self) -> None:
+        if not self.sources.recordings:
+            raise _Skipped("give sound files of real speech as --recordings")
+        said = []
+        for path in self.sources.recordings:
+            waveform = resample(*read_audio(path))[: round(self.amount.recording_seconds * RATE)]
+            frames = int(len(waveform) / RATE * self.fps)
+            said.append(
+                scenes.encoder_said(path.name, waveform[: round(frames / self.fps * RATE)], self._heard(waveform, frames))
+            )
+        self._watch("recordings", self.scenes("recordings", said, first_person=120), self._spoken)
 
     @torch.no_grad()
-    def hear(self, waveform: Tensor) -> Tensor:
-        """waveform (T,) at 16 kHz -> (F,) the mouth opening as the audio encoder hears it."""
+    def _heard(self, waveform: Tensor, frames: int) -> Tensor:
+        """(F, 4): the mouth that the audio encoder hears."""
         encoder = self.bundle.audio_encoder
-        features = encode_long(lambda sound: encoder(sound.to(self.device)), waveform)
-        opening = encoder.mouth(features[None])[0, :, None, :1]
-        return features_per_frame(opening, fps=self.config.fps, seconds=len(waveform) / SAMPLE_RATE).frames[:, 0, 0]
+        tracks = encoder.mouth(encoder(waveform[None].to(next(encoder.parameters()).device)))[0].cpu()
+        return at_frames(tracks[:, None], range(frames), fps=self.fps)[:, 0].clamp(-1, 1)
 
-    def _watch(self, scene: Scene) -> dict:
-        """Make the video of a scene, and read it, the truth and the ceiling."""
-        true, original = scene.truth(self.instruments), scene.pictures(self.config.image_size).cpu()
-        made, seconds = self.speak(scene.portrait, scene.waveform, self._sampling(scene.number))
-        heard = self.hear(scene.waveform)
-        record = {"number": scene.number, "seed": scene.seed, "style": scene.style, "voice": scene.voice,
-                  "language": scene.language, "is_foreign": drawn.is_foreign(scene.voice), "frames": len(scene),
-                  "seconds_of_work": seconds,
-                  "heard_opening_r": correlation(heard, true.opening)}
-        for name, pictures in (("truth", original), ("ceiling", self.recode(original)), ("generated", made)):
-            record[name] = self._numbers(pictures, scene, true)
-        record["tracks"] = {"known": _tracks(true), "heard": {"opening": _rounded(heard)},
-                            **{name: record[name].pop("tracks") for name in ("ceiling", "generated", "truth")}}
-        log.info("clip %d of %d (%s, %s): opening r %.3f, ceiling %.3f; %.2f s a frame", scene.number + 1, self.amount.clips,
-                 scene.style, scene.voice, record["generated"]["opening_r"], record["ceiling"]["opening_r"], seconds / len(scene))
+    def _portraits(self) -> None:
+        if not self.sources.portraits:
+            raise _Skipped("give real pictures, or a folder of them, as --portraits")
+        said = scenes.pieces(
+            self.speech, len(self.sources.portraits), seconds=self.amount.portrait_seconds, fps=self.fps, seed=8, suits=_is_known
+        )
+        for number, (path, piece) in enumerate(zip(self.sources.portraits, said, strict=True)):
+            signature = f"{_hash(path.read_bytes())} {_hash(piece.waveform.numpy().tobytes())}"
+            if self.records.get("portraits", path.name, signature) is None:
+                try:
+                    take = self.stage.speak(read_picture(path), piece.waveform, seed=number)
+                    record = self._numbers(take) | {"outside": take.changed_outside, "frame_pixels": take.frames[0, :, :, 0].size}
+                except (NoFaceError, OSError, ValueError) as error:
+                    record = {"refused": str(error)}
+                self.records.put("portraits", path.name, signature, record)
+                self._tell("portraits", number, len(said), path.name)
+
+    def _fast(self) -> None:
+        if not self.sources.fast.exists():
+            raise _Skipped(f"there is no {self.sources.fast.name}")
+        from .. import talk
+
+        bundle = talk.load(self.sources.fast, self.stage.device)
+        stage, self.stage = self.stage, Stage(bundle, self.finder, bundle.sampling)
+        try:
+            self._watch("fast", self.main_scenes[: self.amount.few], self._spoken, salt=native.weights_hash(self.sources.fast))
+        finally:
+            self.stage = stage
+
+    def _time(self) -> None:
+        """The command's own report, for a picture of 512x512 and 8 s of voice."""
+        from PIL import Image
+
+        from ..__main__ import make_video
+
+        said = scenes.cut(self.speech[0], 0, round(8 * self.fps), fps=self.fps)
+        person = self.puppets[self.people[0]]
+        models = {"default": self.bundle_path} if self.bundle_path else {}
+        if self.sources.fast.exists():
+            models["fast"] = self.sources.fast
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            Image.fromarray(person.picture).resize((512, 512), Image.Resampling.LANCZOS).save(folder / "picture.png")
+            _write_wav(folder / "voice.wav", said.waveform)
+            for name, path in models.items():
+                sampling = self.stage.sampling if name == "default" else native.read_sampling(path)
+                made = make_video(
+                    folder / "picture.png",
+                    folder / "voice.wav",
+                    folder / "out.mp4",
+                    model=path,
+                    sampling=sampling,
+                    progress=False,
+                    device=str(self.stage.device),
+                )
+                self.records.put(
+                    "time",
+                    name,
+                    str(time.time()),
+                    {
+                        "seconds_per_frame": made["seconds_per_frame"],
+                        "first_clip_seconds": made["first_clip_seconds"],
+                        "frames": made["frames"],
+                        "threads": torch.get_num_threads(),
+                        "peak_rss_mb": made["peak_rss_mb"],
+                    },
+                )
+
+    def _long(self) -> None:
+        amount = self.amount
+        speech = [
+            piece
+            for piece in scenes.pieces(
+                self.speech, amount.long_clips * math.ceil(amount.long_seconds / 10), seconds=10, fps=self.fps, seed=9
+            )
+        ]
+        each = len(speech) // amount.long_clips
+        said = [scenes.joined(speech[first : first + each]) for first in range(0, each * amount.long_clips, each)]
+        self._watch("long", self.scenes("long", said, first_person=140), self._spoken)
+
+    # one clip
+
+    bundle_path: Path | None = None  # the model's file, for the command of `time`
+
+    def _spoken(self, scene: Scene, number: int, **changes) -> Take:
+        return self.stage.speak(scene.picture, scene.waveform, seed=number, face=scene.box, **changes)
+
+    def _watch(
+        self,
+        group: str,
+        some: Sequence[Scene],
+        perform: Callable[[Scene, int], Take],
+        *,
+        salt: str = "",
+        more: Callable[[Scene], dict] = lambda scene: {},
+        against_truth: bool = False,
+    ) -> None:
+        for number, scene in enumerate(some):
+            self._ceiling(scene)
+            own = more(scene)
+            signature = " ".join((self.signature(scene), salt, *own.values())).strip()
+            if self.records.get(group, scene.key, signature) is not None:
+                continue
+            take = perform(scene, number)
+            record = (
+                self._numbers(take)
+                | own
+                | {
+                    "scene": self.signature(scene),
+                    "person": scene.person.name,
+                    "look": scene.person.look,
+                    "voice": scene.voice,
+                    "language": scene.language,
+                }
+            )
+            if against_truth:
+                record |= picture.against(take.frames, *scene.frames())
+            self.records.put(group, scene.key, signature, record)
+            self._tell(group, number, len(some), f"{scene.person.name}, {scene.voice}")
+
+    def _numbers(self, take: Take) -> dict:
+        """What is kept of a clip."""
+        count = len(take.frames)
+        chosen = sorted({round((index + 0.5) * count / FACE_SAMPLES - 0.5) for index in range(min(count, FACE_SAMPLES))})
+        own = sharpness.of_face(take.still, take.mesh)
+        record = {
+            "reading": take.reading.as_lists(),
+            "rest": read_rest(take),
+            "folds": take.folds,
+            "torn": take.torn,
+            "seconds_per_frame": take.seconds / count,
+            "side": take.fit.side,
+            "sharp_face": [sharpness.of_face(take.frames[index], take.meshes[index]) / own for index in chosen],
+            "sharp_mouth": mouth_sharpness(take.frames, take.meshes, take.reading),
+        }
+        if self.likeness is not None:
+            record["identity"] = self.likeness.distances(take.frames[chosen], take.meshes[chosen], take.still, take.mesh)
         return record
 
-    def _numbers(self, pictures: Tensor, scene: Scene, true: Readings) -> dict:
-        said, trusted = self.instruments.read(pictures, scene.box), self.instruments.trusted.cpu()
-        second = round(self.config.fps)
-        person = identity.measure(said, true, trusted=trusted, gallery=self.gallery)
-        frames = self.config.clip_frames
-        return {**mouth.measure(said, true), **eyes.measure(said, true), **picture.measure(pictures, said, clip_frames=frames),
-                **head.measure(said, clip_frames=frames, fps=self.config.fps),
-                **{f"identity_{name}": value for name, value in person.items()},
-                "darkness_r": correlation(mouth.darkness(pictures, scene.box), true.opening),
-                "by_second": {"opening_r": mouth.opening_by_part(said.opening, true.opening, second),
-                              "identity_error": _by_part(identity.errors(said, true, trusted), second),
-                              "sharpness": _by_part(picture.sharpness(pictures), second),
-                              "disagreeing": _by_part(eyes.disagreeing(said).float(), second)},
-                "tracks": _tracks(said)}
+    def _ceiling(self, scene: Scene) -> dict:
+        """The puppet's own frames, read as the model's are, and the truth."""
+        signature = self.signature(scene)
+        if signature not in self.records.ceilings:
+            frames, exact = scene.frames()
+            size = len(scene.person.picture)
+            fit = Fit(size, size, 0, 0, size, size)
+            _, own = read(self.finder, scene.person.picture[None], scene.person.mesh.float(), fit)
+            reading, meshes = read(self.finder, frames, own[0], fit)
+            motion = scene.motion
+            self.records.ceilings[signature] = plain(
+                {
+                    "reading": reading.as_lists(),
+                    "exact": Reading.of(exact * (256 / size), scene.rest * (256 / size)).as_lists(),
+                    "rest": float(Reading.of(own, own[0]).opening),
+                    "sharp_mouth": mouth_sharpness(frames, meshes, reading),
+                    "truth": {
+                        "opening": scene.opening,
+                        "width": motion.width,
+                        "closure": motion.closure,
+                        "blink": torch.maximum(motion.blink_left, motion.blink_right),
+                        "silent": scene.silent.int(),
+                    },
+                }
+            )
+        return self.records.ceilings[signature]
 
-    def _varied(self, records: dict, what: str, sampling: SamplingConfig) -> list[dict]:
-        """Some of the main scenes at other settings; those of the main group itself are not made again."""
-        found = []
-        for number in range(max(2, self.amount.clips // 4)):
-            if sampling == self.sampling:
-                numbers = records["main"][number]["generated"]
-            else:
-                scene = self.scene(number)
-                pictures, _ = self.speak(scene.portrait, scene.waveform, replace(sampling, seed=self._sampling(number).seed))
-                numbers = self._numbers(pictures, scene, scene.truth(self.instruments))
-            kept = ("opening_r", "speed", "sharpness", "identity_error")
-            found.append({"number": number} | {name: numbers[name] for name in kept})
-        log.info("%s: opening r %.3f, %.1f degrees a second", what, mean([clip["opening_r"] for clip in found]),
-                 mean([clip["speed"] for clip in found]))
-        return found
+    def signature(self, scene: Scene) -> str:
+        """The same for the same puppet moving in the same way to the same voice."""
+        if scene.key not in self._signatures:
+            moved = scene.puppet.pose(scene.motion).astype(np.float32)
+            self._signatures[scene.key] = f"{_hash(moved.tobytes())} {_hash(scene.waveform.numpy().tobytes())}"
+        return self._signatures[scene.key]
 
-    def _sampling(self, number: int) -> SamplingConfig:
-        """Each clip its own noise."""
-        return replace(self.sampling, seed=self.sampling.seed + number)
+    @cached_property
+    def _signatures(self) -> dict[str, str]:
+        return {}
 
-    def _gallery(self) -> Tensor:
-        """(P, K) traits of people to be mistaken for."""
-        return drawn.standard_traits(range(_STILLS, _STILLS + _GALLERY_PEOPLE), self.instruments)
-
-
-def speak(bundle: native.Bundle, portrait: Tensor, waveform: Tensor, sampling: SamplingConfig, *,
-          device: torch.device | str = "cpu") -> tuple[Tensor, float]:
-    """portrait (1, 3, S, S) of the model's size, waveform (T,) at 16 kHz -> pictures (F, 3, S, S) on the CPU, seconds of work."""
-    began = time.monotonic()
-    parts = [pictures for _, pictures in clips_of(bundle, portrait, waveform, sampling, device=device)]
-    return torch.cat(parts), time.monotonic() - began
+    def _tell(self, group: str, number: int, count: int, what: str) -> None:
+        log.info("%s %d of %d: %s", group, number + 1, count, what)
+        self.records.save()
 
 
-def clips_of(bundle: native.Bundle, portrait: Tensor, waveform: Tensor, sampling: SamplingConfig, *,
-             device: torch.device | str = "cpu", first_frame: int = 0,
-             motion: MotionFrames = MotionFrames()) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: B008
-    """As `speak`, clip by clip: latents (F, C, h, w) and pictures (F, 3, S, S), on the CPU.
+class _Skipped(Exception):
+    """A group that cannot be measured here, and what it needs."""
 
-    first_frame: of the sound's frames, where the video begins; motion: what its first clip follows.
+
+def read_rest(take: Take) -> float:
+    """Opening of the mouth as read in the portrait itself."""
+    return float(Reading.of(take.mesh[None] * (256 / take.fit.side), take.mesh * (256 / take.fit.side)).opening)
+
+
+def mouth_sharpness(frames: np.ndarray, meshes: Tensor, reading: Reading) -> list[float]:
+    """[mean over the frames with an open mouth, how many these are]."""
+    found = [sharpness.of_mouth(frames[index], meshes[index]) for index in (reading.opening > OPEN).nonzero().flatten().tolist()]
+    found = [value for value in found if not math.isnan(value)]
+    return [sum(found) / len(found) if found else math.nan, len(found)]
+
+
+def about(bundle: native.Bundle, path: Path, sampling: SamplingConfig, amount: Amount) -> dict:
+    """What stands at the head of the results; `identity` must be the same for results to be gone on with."""
+    import platform
+
+    weights = hashlib.sha256()
+    for part in bundle.parts.values():
+        for value in part.state_dict().values():
+            weights.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes()[:4096])
+    identity = {
+        "weights": weights.hexdigest()[:16],
+        "sampling": dataclasses.asdict(sampling),
+        "amount": dataclasses.asdict(amount),
+    }
+    return {
+        "identity": json.loads(json.dumps(identity)),
+        "model": path.name,
+        "card": bundle.card,
+        "fps": bundle.config.fps,
+        "clip_frames": bundle.config.clip_frames,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def plain(values):
+    """As JSON has it: tensors to lists, floats rounded, not-a-number to None."""
+    if isinstance(values, dict):
+        return {key: plain(value) for key, value in values.items()}
+    if isinstance(values, Tensor | np.ndarray):
+        return plain(values.tolist())
+    if isinstance(values, (list, tuple)):
+        return [plain(value) for value in values]
+    if isinstance(values, float):
+        return round(values, 5) if math.isfinite(values) else None
+    return values
+
+
+def _is_known(speech) -> bool:
+    return speech.language != scenes.NEW_LANGUAGE and not speech.sung
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _write_wav(path: Path, waveform: Tensor) -> None:
+    import wave
+
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((waveform.clamp(-1, 1) * 32767).round().short().numpy().tobytes())
+
+
+def untrained(config: ModelConfig, *, decoder: Path | None = None) -> native.Bundle:
+    """A model with fresh weights and, if a file is given, the motion decoder of a training run in it: for rows of the decoder.
+
+    decoder: weights as training leaves them at the end, or its state in between (then the averaged ones are taken).
     """
-    config = bundle.config
-    heard = encode_long(lambda sound: bundle.audio_encoder(sound.to(device)), waveform)
-    audio = features_per_frame(heard, fps=config.fps, seconds=len(waveform) / SAMPLE_RATE)
-    audio = replace(audio, frames=audio.frames[first_frame:])
-    size = config.image_size
-    conditions = Conditions(
-        Portrait(vae.encode(bundle.autoencoder, portrait.to(device), config), portrait, Fit(size, size, 0, 0, size, size)),
-        face.whole_mask(size), audio, Speed.constant(sampling.head_speed))
-    for latents in generate_clips(bundle.emo, conditions, config=sampling, device=device, motion=motion):
-        latents = latents[0].transpose(0, 1)
-        yield latents.float().cpu(), vae.decode(bundle.autoencoder, latents, config).float().cpu()
+    from safetensors.torch import load_file
 
-
-def recode(bundle: native.Bundle, pictures: Tensor, *, device: torch.device | str = "cpu") -> Tensor:
-    """pictures (T, 3, S, S) through the model's autoencoder, out and back, on the CPU."""
-    coder, config = bundle.autoencoder, bundle.config
-    return torch.cat([vae.decode(coder, vae.encode(coder, part, config), config).float().cpu()
-                      for part in pictures.to(device).split(16)])
-
-
-def about(bundle: native.Bundle, model: Path, instruments: Instruments, sampling: SamplingConfig, amount: object,
-          device: torch.device | str) -> dict:
-    """What was measured with what: the head of results.json."""
-    cuda = torch.device(device).type == "cuda"
-    return {"model": {"file": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "card": bundle.card,
-                      "config": dataclasses.asdict(bundle.config)},
-            "sampling": dataclasses.asdict(sampling), "amount": dataclasses.asdict(amount), "instruments": instruments.card,
-            "machine": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
-            "torch": torch.__version__}
-
-
-def _tracks(said: Readings) -> dict[str, list[float]]:
-    return {name: _rounded(getattr(said, name)) for name in TRACKS}
-
-
-def _rounded(track: Tensor) -> list[float]:
-    return [round(value, 4) for value in track.tolist()]
-
-
-def _by_part(values: Tensor, frames: int) -> list[float]:
-    """Mean of each whole stretch."""
-    count = len(values) // frames
-    return values[:count * frames].unflatten(0, (count, frames)).mean(1).tolist() if count else []
+    torch.manual_seed(0)
+    bundle = native.build(config)
+    if decoder is not None:
+        tensors = load_file(decoder)
+        average = "average.decoder."
+        if any(name.startswith(average) for name in tensors):
+            tensors = {name.removeprefix(average): value for name, value in tensors.items() if name.startswith(average)}
+        bundle.motion_decoder.load_state_dict(tensors)
+    return bundle

@@ -1,1 +1,1 @@
-"""One file a family; each `measure(...)` turns a clip into numbers by name, without an interval and without a judgement."""
+"""One file a family: numbers of a clip, without an interval and without a judgement."""

@@ -1,35 +1,49 @@
-"""Whether it is still the same person, from what can be read of a person: colours, proportions, beard, glasses, style."""
+"""Whether it is still the same person: dlib's face descriptor, a network that nothing here was trained with.
+
+Needs `pip install --no-deps dlib-bin face-recognition-models`; 0.6 counts as the same person by its authors.
+"""
 
 from __future__ import annotations
 
-import torch
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
 from torch import Tensor
 
-from ..instruments import Readings
+from ...inputs.face_geometry import LEFT_BROW, OVAL, RIGHT_BROW
+
+NEEDS = "needs dlib: pip install --no-deps dlib-bin face-recognition-models"
 
 
-def measure(said: Readings, true: Readings, *, trusted: Tensor, gallery: Tensor) -> dict[str, float]:
-    """error: mean distance of trusted traits from the truth, in standard deviations between people; found: share of frames whose
-    nearest person of the gallery is the right one.
+class Likeness:
+    """Raises ModuleNotFoundError that says what to install."""
 
-    trusted: (K,) 1 for traits that the instrument reads well; gallery: (P, K) traits of other people.
-    """
-    return {"error": errors(said, true, trusted).mean().item(),
-            "found": found(said, true, trusted, gallery).float().mean().item()}
+    def __init__(self):
+        if find_spec("dlib") is None or find_spec("face_recognition_models") is None:
+            raise ModuleNotFoundError(NEEDS)
+        import dlib
+
+        folder = Path(find_spec("face_recognition_models").origin).parent / "models"
+        self._rectangle = dlib.rectangle
+        self._points = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
+        self._network = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
+
+    def describe(self, picture: np.ndarray, mesh: Tensor) -> np.ndarray:
+        """picture (H, W, 3) uint8 and mesh (468, 3) in its pixels -> (128,)."""
+        shape = self._points(picture, self._rectangle(*(round(edge) for edge in detector_box(mesh))))
+        return np.array(self._network.compute_face_descriptor(picture, shape))
+
+    def distances(self, frames: np.ndarray, meshes: Tensor, still: np.ndarray, mesh: Tensor) -> list[float]:
+        """Of frames (F, H, W, 3) from the portrait."""
+        own = self.describe(still, mesh)
+        return [float(np.linalg.norm(self.describe(frame, place) - own)) for frame, place in zip(frames, meshes, strict=True)]
 
 
-def errors(said: Readings, true: Readings, trusted: Tensor) -> Tensor:
-    """(T,)."""
-    return ((said.traits - true.traits).abs() * trusted).sum(1) / trusted.sum().clamp(min=1)
-
-
-def found(said: Readings, true: Readings, trusted: Tensor, gallery: Tensor) -> Tensor:
-    """(T,) whether no one of the gallery is nearer to what was read than the person it should be."""
-    own = ((said.traits - true.traits).square() * trusted).sum(1)
-    others = ((said.traits[:, None] - gallery[None]).square() * trusted).sum(2).amin(1)
-    return own <= others
-
-
-def consistency(said: Readings, trusted: Tensor) -> Tensor:
-    """(T,) how far each frame's person is from the mean person of the clip: flicker of the likeness."""
-    return ((said.traits - said.traits.mean(0)).abs() * trusted).sum(1) / torch.clamp(trusted.sum(), min=1)
+def detector_box(mesh: Tensor) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of the square that dlib's own detector would see: from above the brows to the chin."""
+    oval, brows = mesh[list(OVAL), :2], mesh[[*LEFT_BROW, *RIGHT_BROW], :2]
+    top, bottom = brows[:, 1].amin().item(), oval[:, 1].amax().item()
+    side = 1.05 * (bottom - top)
+    x, y = ((oval[:, 0].amin() + oval[:, 0].amax()) / 2).item(), (top + bottom) / 2
+    return x - side / 2, y - side / 2, x + side / 2, y + side / 2

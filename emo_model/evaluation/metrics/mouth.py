@@ -1,33 +1,23 @@
-"""How well the mouth follows: correlation, size and delay of what was read against the truth."""
+"""Closed lips where the voice closes them: at p, b and m, and in pauses."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..instruments import FaceBox, Readings, cut
-from ..statistics import correlation, gain, lag_frames
+CLOSED = 0.5  # of the closure track, from where on lips are meant to be shut
+SHUT_ROOM = 0.02  # distances of the outer eye corners that lips read as shut may be further apart than the portrait's own
 
 
-def measure(said: Readings, true: Readings) -> dict[str, float]:
-    """opening_r, width_r, closure_r: correlations; opening_gain: ratio of movement; lag: frames, > 0 where the video is late."""
-    return {"opening_r": correlation(said.opening, true.opening), "width_r": correlation(said.width, true.width),
-            "closure_r": correlation(said.closure, true.closure), "opening_gain": gain(said.opening, true.opening),
-            "lag": lag_frames(said.opening, true.opening)}
+def shut_below(rest: float, opening: Tensor) -> float:
+    """The reading below which lips count as shut: a little above what is read in the portrait (`rest`), whose lips are nearly
+    always shut, or in the most shut tenth of the truth's frames (opening (F,), read) where the portrait's are not."""
+    return min(rest, opening.quantile(0.1).item() + SHUT_ROOM) + SHUT_ROOM
 
 
-def darkness(pictures: Tensor, box: FaceBox) -> Tensor:
-    """(T,) how dark the darkest tenth of the pixels is where the reference has mouth and jaw.
-
-    A look at open mouths that no network takes part in: blind to small openings and fooled by heads that move, but proof that
-    what the instruments read is there.
-    """
-    mouth = torch.tensor([[box.x, box.y + 0.65 * box.distance]], device=pictures.device).expand(len(pictures), 2)
-    side = torch.full((len(pictures),), 1.1 * box.distance, device=pictures.device)
-    return -cut(pictures, mouth, side, 40).mean(1).flatten(1).quantile(0.1, dim=1).cpu()
-
-
-def opening_by_part(said: Tensor, true: Tensor, frames: int) -> list[float]:
-    """Correlation of the opening within each whole stretch of `frames` frames."""
-    return [correlation(said[start:start + frames], true[start:start + frames])
-            for start in range(0, len(true) - frames + 1, frames)]
+def closures(opening: Tensor, closure: Tensor, *, limit: float, reach: int = 1) -> list[bool]:
+    """For each stretch of frames whose closure track (F,) is above one half: whether the lips, opening (F,) as read, come as near
+    as `limit` in it or `reach` frames beside it."""
+    meant = torch.nn.functional.pad((closure > CLOSED).int(), (1, 1)).diff()
+    starts, ends = (meant == 1).nonzero().flatten().tolist(), (meant == -1).nonzero().flatten().tolist()
+    return [bool((opening[max(0, start - reach) : end + reach] <= limit).any()) for start, end in zip(starts, ends, strict=True)]
