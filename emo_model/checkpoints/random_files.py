@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..config import HALLO, ModelConfig
 from ..models.attention import frame_codes
-from . import hallo
+from . import hallo, native
 from .animatediff import CODES
 from .files import Entry, write_entries
 from .sources import bare
@@ -126,3 +126,12 @@ def write_random(path: str | Path, shapes: Shapes, *, seed: int = 0, dtype: torc
         entries = [Entry(key, shape, dtype, partial(random_weight, key, shape, seed=seed)) for key, shape in shapes.items()]
         write_entries(path, entries, None if image_size is None else {hallo.IMAGE_SIZE: str(image_size)})
     return sum(map(prod, shapes.values()))
+
+
+def write_random_model(path: str | Path, config: ModelConfig, *, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
+    """A whole model of this pack, with all the parts that its config names."""
+    bundle = native.build(config, card={"made_by": "python -m emo_model.checkpoints random"})
+    for name, part in bundle.parts.items():
+        part.load_state_dict({key: random_weight(f"{name}.{key}", tuple(value.shape), seed=seed) if value.is_floating_point() else value
+                              for key, value in part.state_dict().items()})
+    native.save(path, bundle, dtype=dtype)

@@ -113,7 +113,7 @@ class SpeechLibrary:
         folder = Path(folder)
         if not (folder / _INDEX).exists():
             raise FileNotFoundError(f"No prepared speech in {folder}: {_INDEX} is missing. Make it with "
-                                    "`python -m emo_model.training prepare-default --out FOLDER`.")
+                                    "`python -m emo_model.training prepare-speech --out FOLDER`.")
         self.clips = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["clips"]
         packed = np.frombuffer((folder / _SOUND).read_bytes(), dtype=np.uint8)
         longest = max(clip["samples"] for clip in self.clips)

@@ -1,8 +1,10 @@
 """Training of the built-in model, and of a fast variant of any model.
 
-default           the built-in model, all stages
-prepare-default   speak its data into a folder
+prepare-puppets   pictures of people -> the file of puppets that training moves
+prepare-speech    speech, singing and speech over music for training, as a folder
+builtin           the built-in model, all stages
 distill           a variant of a model for 2 steps without guidance
+show-puppets      contact sheet or video of moving puppets
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints import native
-from .builtin import PARTS, make_builtin
-from .default import RECIPE, make_default, prepare_default
+from ..synthetic.speech_library import SPOKEN, SUNG, prepare_speech
+from . import prepare
+from .builtin import PARTS, RECIPE, make_builtin
 from .distillation import distill
 from .loop import OutOfTime
 from .stages import DISTILLATIONS
@@ -40,29 +43,37 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m emo_model.training", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    default = commands.add_parser("default", help="train the built-in model, all stages")
-    prepare = commands.add_parser("prepare-default", help="speak the training data, for a machine without speech engines")
+    puppets = commands.add_parser("prepare-puppets", help="pictures of people -> the file of puppets that training moves")
+    puppets.add_argument("pictures", type=Path, metavar="FOLDER", help="pictures with a face; those without a clear one are left out")
+    puppets.add_argument("--looks", action="store_true", help="add each once more in another look: painted, drawn, old film, ...")
+    speech = commands.add_parser("prepare-speech", help="speak the training data (needs speech engines, see docs/training.md)")
+    speech.add_argument("--minutes", type=float, default=60.0, help="how much (%(default)g)")
+    speech.add_argument("--sung", action="store_true", help="singing, and speech over music and noise (needs pyworld)")
+    speech.add_argument("--held-out", action="store_true", help="voices and sentences that are never trained on, for evaluation")
     builtin = commands.add_parser("builtin", help="train the built-in model on puppets, all stages")
     builtin.add_argument("--puppets", type=Path, required=True, help="a file of prepare-puppets")
-    builtin.add_argument("--speech", type=Path, required=True, help="a folder of prepared speech")
-    builtin.add_argument("--sung", type=Path, help="a folder of prepared singing and speech over music")
+    builtin.add_argument("--speech", type=Path, required=True, help="a folder of prepare-speech")
+    builtin.add_argument("--sung", type=Path, help="a folder of prepare-speech --sung")
     builtin.add_argument("--part", choices=PARTS, default="all", help="what to train: two parts run side by side on two cores")
+    builtin.add_argument("--preset", choices=sorted(RECIPE), default="builtin")
     distilled = commands.add_parser("distill", help="train a variant for few steps without guidance")
-    for command in (default, builtin, distilled):
+    distilled.add_argument("--clips", type=Path, required=True, help="clips as latents of the model (clips.safetensors of a run)")
+    for command in (builtin, distilled):
         command.add_argument("--minutes", type=float, default=math.inf,
                              help="stop after so many minutes with everything saved (exit 3)")
         command.add_argument("--resume", action="store_true", help="go on with the run in --out")
         command.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
         command.add_argument("--precision", choices=("no", "bf16"),
                              help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16")
-    for command in (default, distilled):
-        command.add_argument("--data", type=Path, help="a folder made by prepare-default")
-    for command in (default, builtin, prepare, distilled):
-        command.add_argument("--out", type=Path, required=True, help="folder of the run, or of the data")
+    show = commands.add_parser("show-puppets", help="contact sheet (.png) or video (.mp4) of moving puppets")
+    show.add_argument("puppets", type=Path, help="a file of prepare-puppets")
+    show.add_argument("--people", type=int, default=8, help="how many (%(default)s)")
+    show.add_argument("--speech", type=Path, help="a folder of prepare-speech, for a video: what they say")
+    show.add_argument("--seconds", type=float, default=4.0, help="of a video (%(default)g)")
+    for command, what in ((puppets, "the file"), (speech, "the folder"), (builtin, "folder of the run"),
+                          (distilled, "folder of the run"), (show, "a .png or .mp4")):
+        command.add_argument("--out", type=Path, required=True, help=what)
         command.add_argument("--seed", type=int, default=0)
-    for command in (default, prepare):
-        command.add_argument("--preset", default="default", choices=sorted(RECIPE),
-                             help="'default-cpu' is 128x128, for two CPU cores")
     distilled.add_argument("--model", default="default", help="the teacher: a model file, or 'default' for the built-in one")
     distilled.add_argument("--clips", type=Path, help="clips as latents of the model (clips.safetensors of a run), not --data")
     distilled.add_argument("--preset", choices=sorted(DISTILLATIONS), help="how long, how large (the one named in the model)")
@@ -72,22 +83,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _default(chosen: argparse.Namespace) -> None:
-    path = make_default(chosen.out, preset=chosen.preset, data=chosen.data, minutes=chosen.minutes, resume=chosen.resume,
-                        seed=chosen.seed, scale=chosen.scale, precision=chosen.precision)
-    logging.info("the model is %s", path)
+def _puppets(chosen: argparse.Namespace) -> None:
+    count = prepare.prepare_puppets(chosen.pictures, chosen.out, looks=chosen.looks, seed=chosen.seed)
+    logging.info("%s holds %d puppets", chosen.out, count)
+
+
+def _speech(chosen: argparse.Namespace) -> None:
+    folder = prepare_speech(chosen.out, minutes=chosen.minutes, seed=chosen.seed, held_out=chosen.held_out,
+                            mixture=SUNG if chosen.sung else SPOKEN)
+    logging.info("%s holds %.1f MB", folder, sum(file.stat().st_size for file in folder.iterdir()) / 1e6)
 
 
 def _builtin(chosen: argparse.Namespace) -> None:
-    path = make_builtin(chosen.out, puppets=chosen.puppets, speech=chosen.speech, sung=chosen.sung, part=chosen.part,
-                        minutes=chosen.minutes, resume=chosen.resume, seed=chosen.seed, scale=chosen.scale,
+    path = make_builtin(chosen.out, puppets=chosen.puppets, speech=chosen.speech, sung=chosen.sung, preset=chosen.preset,
+                        part=chosen.part, minutes=chosen.minutes, resume=chosen.resume, seed=chosen.seed, scale=chosen.scale,
                         precision=chosen.precision)
     logging.info("the model is %s", path or "not complete: train the other part")
 
 
-def _prepare(chosen: argparse.Namespace) -> None:
-    folder = prepare_default(chosen.out, preset=chosen.preset, seed=chosen.seed)
-    logging.info("%s holds %.1f MB", folder, sum(file.stat().st_size for file in folder.iterdir()) / 1e6)
+def _show(chosen: argparse.Namespace) -> None:
+    prepare.show_puppets(chosen.puppets, chosen.out, people=chosen.people, seconds=chosen.seconds, speech=chosen.speech,
+                         seed=chosen.seed)
 
 
 def _distill(chosen: argparse.Namespace) -> None:
@@ -100,14 +116,12 @@ def _distill(chosen: argparse.Namespace) -> None:
     given = {name: getattr(chosen, name) for name in ("steps", "teacher_steps", "audio_guidance", "reference_guidance")}
     how = replace(how, stage=replace(how.stage, steps=max(1, round(how.stage.steps * chosen.scale))),
                   **{name: value for name, value in given.items() if value is not None})
-    drawn = RECIPE.get(preset, RECIPE["default"])
-    path = distill(chosen.out, model=model, how=how, clips=chosen.clips, speech=chosen.data, people=drawn.people,
-                   frames=drawn.frames, minutes=chosen.minutes, resume=chosen.resume, seed=chosen.seed,
-                   precision=chosen.precision)
+    path = distill(chosen.out, model=model, how=how, clips=chosen.clips, minutes=chosen.minutes, resume=chosen.resume,
+                   seed=chosen.seed, precision=chosen.precision)
     logging.info("the model is %s", path)
 
 
-_TASKS = {"default": _default, "builtin": _builtin, "prepare-default": _prepare, "distill": _distill}
+_TASKS = {"prepare-puppets": _puppets, "prepare-speech": _speech, "builtin": _builtin, "distill": _distill, "show-puppets": _show}
 
 if __name__ == "__main__":
     sys.exit(main())

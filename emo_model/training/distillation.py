@@ -17,44 +17,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from ..checkpoints import native
-from ..inputs.vae import to_raw
 from ..models.emo import Context, Emo
 from ..sampling.guidance import guided
 from ..sampling.samplers import Predict
 from ..sampling.schedule import NoiseSchedule
-from ..synthetic.speech_library import SpeechLibrary
 from ..types import ClipConditions, MotionFrames, ReferenceFeatures
 from .clips import ClipStore, TrainingBatch
-from .drawn import draw_clips
 from .loop import Plan, train
 from .stages import Distillation
 
 
 @dataclass(frozen=True, eq=False)
 class DistillationBatch:
-    """One step's clip; before: the clip that ends where it begins, or None; seen: the frames whose pictures are compared."""
+    """One step's clip; before: the clip that ends where it begins, or None."""
 
     clip: TrainingBatch
     before: TrainingBatch | None
-    seen: range
 
 
 class DistillationTask(nn.Module):
     """The student's training on a store of clips; `forward(batch)` is the loss.
 
     Only the student's backbone trains. What reads portrait, motion frames, voice, speed and mask stays the teacher's, and is read
-    once for both. `emo` becomes the student; the teacher is a copy of it as it is now. Without an autoencoder
-    there is no loss of detail.
+    once for both. `emo` becomes the student; the teacher is a copy of it as it is now.
     """
 
-    def __init__(self, emo: Emo, how: Distillation, clips: ClipStore, *, seed: int, autoencoder: nn.Module | None = None):
+    def __init__(self, emo: Emo, how: Distillation, clips: ClipStore, *, seed: int):
         super().__init__()
-        self.autoencoder = autoencoder
         shared = {id(part): part for name, part in emo.named_children() if name != "backbone"}
         self.emo, self.teacher = emo, copy.deepcopy(emo, shared)
         self.how, self.clips, self.seed = how, clips, seed
@@ -72,12 +64,11 @@ class DistillationTask(nn.Module):
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} {rank}".encode()))
         both = self.clips.batch(stage, self.emo.config, generator, clips=2, noise_shapes=self.emo.noise_shapes)
         first, second = both.cut(0, frames), both.cut(frames, 2 * frames)
-        seen = range(step // 2 % self.how.seen_every, frames, self.how.seen_every)
-        return DistillationBatch(second, first, seen) if step % 2 else DistillationBatch(first, None, seen)
+        return DistillationBatch(second, first) if step % 2 else DistillationBatch(first, None)
 
     def forward(self, batch: DistillationBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted squared error of what the student says against what would land it where its teacher does, mean over its steps;
-        and the error of detail of some pictures."""
+        """Weighted squared error of what the student says against what would land it where its teacher does, mean over its
+        steps."""
         clip, before = batch.clip, batch.before
         with torch.no_grad():
             reference = self.emo.encode_reference(clip.reference)
@@ -99,21 +90,8 @@ class DistillationTask(nn.Module):
             near = clip.weight > 3
             values |= {f"plain_{now}": error.mean().detach(),
                        f"mouth_and_eyes_{now}": (error * near).sum().detach() / near.sum().clamp(min=1)}
-            landed = land(self.schedule, x, said, now, after)
-            x = landed.detach()
-        loss = torch.stack(losses).mean()
-        if self.autoencoder is None or not self.how.detail:
-            return loss, values
-        own = slopes(self._pictures(landed, batch.seen))
-        with torch.no_grad():
-            wanted = self.how.sharpening * slopes(self._pictures(there, batch.seen))
-        off = (own - wanted).abs().mean() / wanted.mean()
-        values |= {"detail_off": off.detach(), "detail": (own.mean() / wanted.mean()).detach()}
-        return loss + self.how.detail * off, values
-
-    def _pictures(self, latents: Tensor, seen: range) -> Tensor:
-        frames = rearrange(latents[:, :, seen.start::seen.step], "b c f h w -> (b f) c h w")
-        return self.autoencoder.decode(to_raw(frames, self.emo.config)).float()
+            x = land(self.schedule, x, said, now, after).detach()
+        return torch.stack(losses).mean(), values
 
     def _say(self, x: Tensor, timestep: int, context: Context) -> Tensor:
         noisy = x.clone()
@@ -131,16 +109,6 @@ class DistillationTask(nn.Module):
         motion = emo.encode_motion(MotionFrames(clip.motion), like=reference)
         motion = motion.map(lambda x: x * clip.keeps_motion.view(-1, 1, 1, 1).to(x))
         return emo.prepare(reference, motion, ClipConditions(clip.audio, clip.speed, clip.face_mask, clip.clean.shape[2]))
-
-
-def slopes(pictures: Tensor, *, cells: int = 16) -> Tensor:
-    """pictures (B, 3, H, W) -> (B, cells, cells): mean slope of brightness in each part of the picture.
-
-    Where edges lie within a part does not matter: a squared error makes blurred what it cannot place, this keeps it drawn.
-    """
-    grey = pictures.mean(1, keepdim=True)
-    slope = grey.diff(dim=2).abs()[..., :-1] + grey.diff(dim=3).abs()[:, :, :-1]
-    return F.adaptive_avg_pool2d(slope, cells)[:, 0]
 
 
 def paths(schedule: NoiseSchedule, steps: int, teacher_steps: int) -> list[list[int]]:
@@ -178,15 +146,13 @@ def landing_prediction(schedule: NoiseSchedule, x: Tensor, there: Tensor, now: i
     return (there - land(schedule, x, nothing, now, after)) / land(schedule, nothing, nothing + 1, now, after)
 
 
-def distill(out: Path, *, model: Path, how: Distillation, clips: Path | None = None, speech: Path | None = None,
-            people: int = 1_050, frames: int = 34, minutes: float = math.inf, resume: bool = False, seed: int = 0,
-            precision: str | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
+def distill(out: Path, *, model: Path, how: Distillation, clips: Path, minutes: float = math.inf, resume: bool = False,
+            seed: int = 0, precision: str | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
     """Train the fast variant of a model file into OUT/fast.safetensors; its card names the sampling that it was made for.
 
-    clips: a saved ClipStore of latents that this model's autoencoder made; without it, `people` drawn people speak `frames`
-    frames of the prepared `speech`, kept as OUT/clips.safetensors. Raises OutOfTime when `minutes` are over, with the state saved
-    (call again with resume=True), FileExistsError if `out` holds a run and `resume` is not set, ValueError if there is nothing to
-    learn from.
+    clips: a saved ClipStore of latents of this model's kind. The file holds only what differs from `model`, which must be found
+    where the file is loaded. Raises OutOfTime when `minutes` are over, with the state saved (call again with resume=True),
+    FileExistsError if `out` holds a run and `resume` is not set, ValueError if the clips are none of this model's.
     """
     if (out / "log.jsonl").exists() and not resume:
         raise FileExistsError(f"{out} already holds a training run; add --resume to go on with it, or choose another --out")
@@ -196,12 +162,12 @@ def distill(out: Path, *, model: Path, how: Distillation, clips: Path | None = N
     device = "cuda" if torch.cuda.is_available() else "cpu"
     bundle = native.load(model, dtype=torch.float32, device=device)
     config = bundle.config
-    store = ClipStore.load(clips or _drawn(out, bundle, speech, people, frames, device), device=device)
+    store = ClipStore.load(clips, device=device)
     cells = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(store.latents.shape[2:]) != cells:
         raise ValueError(f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs {cells}: "
-                         "encode them with the autoencoder that belongs to it")
-    task = DistillationTask(bundle.emo, how, store, seed=seed, autoencoder=bundle.autoencoder)
+                         "give clips that were made for it")
+    task = DistillationTask(bundle.emo, how, store, seed=seed)
     if device == "cpu":
         task.to(memory_format=torch.channels_last)
     plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=how.ema_decay)
@@ -216,20 +182,7 @@ def distill(out: Path, *, model: Path, how: Distillation, clips: Path | None = N
         "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},
         "teacher": {"file": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "steps": how.teacher_steps,
                     "audio_guidance": how.audio_guidance, "reference_guidance": how.reference_guidance},
-        "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps}, "licence": bundle.card.get("licence", "")}))
+        "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps}, "licence": bundle.card.get("licence", "")}), base=model)
     (out / "state" / f"{stage.name}.safetensors").unlink(missing_ok=True)  # not before its successor is there
     return finished
 
-
-def _drawn(out: Path, bundle: native.Bundle, speech: Path | None, people: int, frames: int, device: str) -> Path:
-    """OUT/clips.safetensors, drawn now if it is not there."""
-    path = out / "clips.safetensors"
-    if path.exists():
-        return path
-    if speech is None:
-        raise ValueError("there is nothing to learn from; give --data (a folder of prepare-default) or --clips (a file of clips)")
-    if bundle.autoencoder is None or bundle.audio_encoder is None:
-        raise ValueError("drawn clips need a model with an autoencoder and an audio encoder of its own; give --clips")
-    draw_clips(range(people), SpeechLibrary(speech), config=bundle.config, autoencoder=bundle.autoencoder,
-               encoder=bundle.audio_encoder, frames=frames, device=device).save(path)
-    return path

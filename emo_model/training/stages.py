@@ -50,30 +50,19 @@ SPEED = Stage("speed", trains=("*.motion_modules.*", "speed_layers.*"), hears_sp
 
 PAPER = (IMAGE, VIDEO, SPEED)
 
-DEFAULT = (
-    replace(IMAGE, steps=4_000, batch=128, learning_rate=6e-4, reference_noise=0.1),
-    replace(VIDEO, steps=4_000, batch=32, learning_rate=6e-4, reference_noise=0.1),
-    replace(SPEED, steps=800, batch=32, learning_rate=3e-4, reference_noise=0.1),
-)
-"""The built-in model on one GPU. Differs from EMO: it starts from nothing, not from SD 1.5 and AnimateDiff."""
-
-DEFAULT_CPU = (
-    replace(IMAGE, steps=1_300, batch=24, learning_rate=1e-3, reference_noise=0.1),
-    replace(VIDEO, steps=4_800, batch=4, learning_rate=8e-4, reference_noise=0.1),
-    replace(SPEED, steps=270, batch=4, learning_rate=3e-4, reference_noise=0.1),
-)
-"""The built-in model from scratch on two CPU cores."""
-
 BUILTIN = (
     replace(IMAGE, steps=500, batch=16, learning_rate=1e-3, frame_references=False),
     replace(VIDEO, steps=3_000, batch=4, learning_rate=8e-4, frame_references=False, motion_noise=0.3),
     replace(SPEED, steps=250, batch=4, learning_rate=3e-4, frame_references=False, motion_noise=0.3),
 )
-"""The built-in model from nothing on one CPU core. Differs from EMO: the reference is always the portrait at rest."""
+"""The built-in model on one CPU core. Differs from EMO: it starts from nothing, not from SD 1.5 and AnimateDiff.
+
+The reference is always the portrait at rest.
+"""
 
 TEST = tuple(replace(stage, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1) for stage in PAPER)
 
-RECIPES = {"emo": PAPER, "default": DEFAULT, "default-cpu": DEFAULT_CPU, "builtin": BUILTIN, "test": TEST}
+RECIPES = {"emo": PAPER, "builtin": BUILTIN, "test": TEST}
 
 
 @dataclass(frozen=True)
@@ -85,9 +74,6 @@ class Distillation:
     teacher_steps: int = 4  # a multiple of `steps`
     audio_guidance: float = 2.5  # the teacher's
     reference_guidance: float = 1.0
-    detail: float = 0.0  # weight of the error of local sharpness, in the pictures of every `seen_every`-th frame
-    sharpening: float = 1.0  # of the teacher's pictures, by how much its own few steps blur
-    seen_every: int = 4
     ema_decay: float = 0.99  # the run is short
 
 
@@ -96,9 +82,6 @@ DISTILL = Stage("distill", trains=("backbone.*",), hears_speed=True, steps=4_000
 
 DISTILLATIONS = {
     "emo": Distillation(DISTILL, teacher_steps=20, audio_guidance=3.5),
-    "default": Distillation(replace(DISTILL, steps=2_000, batch=32, learning_rate=3e-4)),
-    "default-cpu": Distillation(replace(DISTILL, steps=450, batch=4, learning_rate=4e-4, warmup_steps=30), detail=0.03,
-                                sharpening=1.08),
     "builtin": Distillation(replace(DISTILL, steps=500, batch=4, learning_rate=4e-4, warmup_steps=30, frame_references=False,
                                     motion_noise=0.3), audio_guidance=1.5),
     "test": Distillation(replace(DISTILL, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1)),
