@@ -27,7 +27,7 @@ class AudioEncoderConfig:
 
     mel_bands: int = 80
     width: int = 128
-    blocks: int = 6
+    blocks: int = 9
     features: int = 32  # D of what it hands on, the mouth tracks among them; `ModelConfig.audio_width` of a model that uses it
     mouth_tracks: int = 4  # what it was trained to predict: opening, width, closure, tuck
 

@@ -194,6 +194,15 @@ def mean_face() -> Tensor:
     return load_file(_TABLE)["mean"].float()
 
 
+@cache
+def mirror_order() -> Tensor:
+    """(468,): for each point of a mirrored mesh which point of the mesh it was."""
+    mean = mean_face().double()
+    other = mean * mean.new_tensor([-1, 1, 1])
+    other[:, 0] += 2 * mean[[10, 152, 1, 4, 168], 0].mean()
+    return torch.cdist(mean, other).argmin(1)
+
+
 def rasterise(points: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """points (664, 3), values (664, K) -> (K, size, size) interpolated at pixel centres, and (size, size) bool: covered.
 

@@ -72,6 +72,10 @@ class PortraitFeatures:
         """The same for each of so many frames; no copy."""
         return PortraitFeatures(*(x.expand(frames, *[-1] * (x.ndim - 1)) if len(x) == 1 else x for x in vars(self).values()))
 
+    def repeat(self, times: int) -> PortraitFeatures:
+        """Each portrait so many times in a row, for batches of several portraits."""
+        return PortraitFeatures(*(x.repeat_interleave(times, dim=0) for x in vars(self).values()))
+
 
 @dataclass(frozen=True, eq=False)
 class DecodedMotion:

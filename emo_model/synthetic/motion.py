@@ -100,7 +100,7 @@ def sample_motion(
     yaw, pitch, roll = 0.15 * sway(), 0.09 * sway(), 0.065 * sway()
     energy = torch.zeros(frames, dtype=torch.float64) if voiced is None else _smooth(voiced.double().cpu(), 0.10 * fps)
     energy = energy - energy.mean() if frames else energy
-    pitch = pitch + (0.10 + 0.04 * draw[1]) * energy
+    pitch = pitch + (0.10 + 0.04 * draw[1]) * energy + 0.05 * _stresses(voiced, frames, fps, generator, 0.7)
     offset = (0.085 * draw[2], 0.05 * draw[3], 0.04 * draw[4])
     rotation = _rotate_at(torch.stack((yaw, pitch, roll)), wanted, fps)
     yaw, pitch, roll = (move + still for move, still in zip(rotation, offset, strict=True))
@@ -110,10 +110,12 @@ def sample_motion(
     x = _within(0.018 * draw[5] + 0.020 * lively * sway() + 0.05 * yaw, 0.085)
     y = _within(0.014 * draw[6] + 0.012 * lively * sway() + 0.04 * pitch, 0.06)
     scale = 1 + _within(0.018 * draw[7] + 0.012 * lively * sway(), 0.06)
-    blink = _blinks(frames, fps, generator)
+    blink = _blinks(frames, fps, generator, energy=voiced)
     gaze_x = _glances(frames, fps, generator) - 0.5 * yaw
     gaze_y = 0.7 * _glances(frames, fps, generator) - 0.5 * pitch
-    brow = _within(0.10 * draw[8] + 0.14 * sway(0.15, 1.0) + 0.35 * energy, 0.8)
+    brow = _within(0.10 * draw[8] + 0.14 * sway(0.15, 1.0) + 0.35 * energy + 0.5 * _stresses(voiced, frames, fps, generator, 0.5), 0.8)
+    smile = _swell(frames, fps, generator, share=0.25, most=0.8)
+    squint = (0.35 * smile + 0.5 * _swell(frames, fps, generator, share=0.15, most=0.6)).clamp(0, 1)
     tracks = dict(
         zip(MOUTH_TRACKS, mouth.double().cpu().unbind(-1), strict=True),
         yaw=yaw,
@@ -127,6 +129,8 @@ def sample_motion(
         gaze_x=gaze_x,
         gaze_y=gaze_y,
         brow=brow,
+        smile=smile,
+        squint=squint,
     )
     return FaceMotion(**{name: track.float() for name, track in tracks.items()})
 
@@ -163,6 +167,8 @@ def sample_still_motion(seeds: Sequence[int] | Tensor, *, device: torch.device |
         gaze_x=normal("gaze x", 0, 0.08) - 0.5 * yaw,
         gaze_y=normal("gaze y", 0, 0.056) - 0.5 * pitch,
         brow=normal("brow", 0, 0.22),
+        smile=torch.where(unit("smiling") < 0.3, between("smile", 0, 1), torch.zeros_like(kind)),
+        squint=torch.where(unit("squinting") < 0.2, between("squint", 0, 0.8), torch.zeros_like(kind)),
     )
     return FaceMotion(**{name: track.float().to(device) for name, track in tracks.items()})
 
@@ -222,24 +228,62 @@ def _smooth(track: Tensor, sd_frames: float) -> Tensor:
     return torch.nn.functional.conv1d(padded[None, None], (kernel / kernel.sum())[None, None])[0, 0]
 
 
-def _blinks(frames: int, fps: float, generator: torch.Generator) -> Tensor:
-    """5-8 frames each at 25 fps, lids more than half shut about 5 % of the time."""
+def _blinks(frames: int, fps: float, generator: torch.Generator, *, energy: Tensor | None = None) -> Tensor:
+    """A blink every 2 to 6 seconds: shut within 2 to 3 frames (at 25 a second), open again within 4 to 6; every tenth is doubled.
+    Four in ten wait for the next pause of the voice, if one comes within a second."""
     lid = torch.zeros(frames, dtype=torch.float64)
-    now = float(torch.rand((), generator=generator)) * 3.6 - 0.4
+
+    def draw() -> float:
+        return float(torch.rand((), generator=generator))
+
+    quiet = None if energy is None else (_smooth(energy.double().cpu(), 0.06 * fps) < 0.12)
+    now = draw() * 4.0 - 0.3
+    time = torch.arange(frames, dtype=torch.float64) / fps
     while now * fps < frames:
-        length = 5 + int(torch.randint(0, 4, (), generator=generator))
-        shut = torch.tensor(
-            [0.35, 0.95, 1.0] + [1.0] * (length - 6) + [0.75, 0.35, 0.10][-min(3, length - 2) :], dtype=torch.float64
-        )[:length]
-        shape = torch.nn.functional.interpolate(
-            shut[None, None], size=max(3, round(length * fps / 25)), mode="linear", align_corners=True
-        )[0, 0]
-        start = round(now * fps)
-        left, right = max(start, 0), min(start + len(shape), frames)
-        if right > left:
-            lid[left:right] = torch.maximum(lid[left:right], shape[left - start : right - start])
-        now += 0.9 + 3.1 * float(torch.rand((), generator=generator))
+        if draw() < 0.4 and quiet is not None and now > 0:
+            first, last = int(now * fps), min(frames, int((now + 1) * fps))
+            pause = quiet[first:last].nonzero()
+            now = now + float(pause[0]) / fps if len(pause) else now
+        for start in (now, now + 0.38)[:2 if draw() < 0.1 else 1]:
+            closing, held, opening = (2 + draw()) / 25, (0.6 + 1.2 * draw()) / 25, (4 + 2 * draw()) / 25
+            depth = 1.0 if draw() < 0.9 else 0.7 + 0.3 * draw()
+            down = ((time - start) / closing).clamp(0, 1)
+            up = ((time - start - closing - held) / opening).clamp(0, 1)
+            lid = torch.maximum(lid, depth * (down ** 2 * (3 - 2 * down) * (1 - up) ** 1.6))
+        now += 2.0 + 4.0 * draw() ** 1.2
     return lid
+
+
+def _stresses(voiced: Tensor | None, frames: int, fps: float, generator: torch.Generator, share: float) -> Tensor:
+    """(F,) 0..1: a soft bump at some of the loud syllables, each of its own height; zeros without a voice."""
+    bumps = torch.zeros(frames, dtype=torch.float64)
+    if voiced is None or frames < 3:
+        return bumps
+    loud = _smooth(voiced.double().cpu(), 0.06 * fps)
+    peaks = (loud[1:-1] >= loud[:-2]) & (loud[1:-1] > loud[2:]) & (loud[1:-1] > loud.mean() + 0.4 * loud.std())
+    time = torch.arange(frames, dtype=torch.float64) / fps
+    last = -1.0
+    for peak in (peaks.nonzero()[:, 0] + 1).tolist():
+        height, width, chosen = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+        if chosen < share and peak / fps - last > 0.35:
+            last = peak / fps
+            bumps = bumps + (0.4 + 0.6 * height) * torch.exp(-0.5 * ((time - last) / (0.10 + 0.05 * width)) ** 2)
+    return bumps
+
+
+def _swell(frames: int, fps: float, generator: torch.Generator, *, share: float, most: float) -> Tensor:
+    """(F,) 0..most: comes and goes over seconds, there for about `share` of the time."""
+    seconds = torch.arange(frames, dtype=torch.float64) / fps
+    track, now = torch.zeros(frames, dtype=torch.float64), 0.0
+    lasting = 2.5
+    while now < frames / fps + lasting:
+        start, rise, long, fall, height = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+        rise, fall, long = 0.5 + rise, 0.7 + 1.3 * fall, lasting * (0.5 + long)
+        begin = now + 2 * start * lasting * (1 - share) / share - lasting
+        up, down = ((seconds - begin) / rise).clamp(0, 1), ((seconds - begin - long) / fall).clamp(0, 1)
+        track = torch.maximum(track, most * height * (up * up * (3 - 2 * up)) * (1 - down * down * (3 - 2 * down)))
+        now = begin + long + fall
+    return track
 
 
 def _glances(frames: int, fps: float, generator: torch.Generator) -> Tensor:

@@ -104,7 +104,8 @@ def kernel():
         contour (3, K, 2): upper and lower inner lip in pixels, from corner to corner, and the lower edge of the picture's own
         upper teeth, which are left alone if has_teeth; to_skull (2, 3): pixels to the skull's
         plane in eye distances, origin at the middle of the shut lips; jaw: how far the jaw has dropped; colours (4, 3): enamel,
-        gum, tongue, throat; numbers: upper_line, lower_line, arch, tongue_height, gap_dark, pixels per eye distance.
+        gum, tongue, throat; numbers: upper_line, lower_line, arch, tongue_height, gap_dark, pixels per eye distance, light
+        at the left and at the right.
         """
         size = out.shape[0]
         n = OVER
@@ -176,6 +177,7 @@ def kernel():
                     over = (low - h) / unit
                     corner = min(along, long - along) / unit
                     light = (1 - 0.42 * math.exp(-under / 0.020)) * (1 - 0.30 * math.exp(-over / 0.018))
+                    light *= numbers[6] + (numbers[7] - numbers[6]) * min(max(2 * along / long - 0.5, 0.0), 1.0)
                     light *= 1 - 0.28 * math.exp(-corner / 0.03)
                     # throat, a little lighter below
                     lit = 0.70 + 0.30 * min(1.0, under / 0.15)
@@ -203,7 +205,7 @@ def kernel():
                         cover = min(1.0, max(0.0, edge))
                         if cover > 0:
                             gum = min(1.0, max(0.0, (w - line - 0.075) / 0.012))
-                            tone = lower[k, 4] * side * 0.90 * (1 - numbers[4] * abs(across) ** 8) * (0.9 + 0.1 * min(1.0, (w - line) / 0.05))
+                            tone = lower[k, 4] * side * 0.94 * (1 - numbers[4] * abs(across) ** 8) * (0.9 + 0.1 * min(1.0, (w - line) / 0.05))
                             cr = colours[0, 0] * tone * (1 - gum) + colours[1, 0] * gum * side * 0.8
                             cg = colours[0, 1] * tone * (1 - gum) + colours[1, 1] * gum * side * 0.8
                             cb = colours[0, 2] * tone * (1 - gum) + colours[1, 2] * gum * side * 0.8

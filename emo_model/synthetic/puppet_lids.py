@@ -7,7 +7,7 @@ import numpy as np
 from ..inputs import face_geometry as geometry
 from .puppet_motion import CREASES
 
-FURTHEST = {"upper": (-0.025, 0.060), "lower": (0.0, 0.045)}  # how far a lid may be moved, > 0 away from the eye, eye distances
+FURTHEST = {"upper": (-0.025, 0.070), "lower": (0.0, 0.060)}  # how far a lid may be moved, > 0 away from the eye, eye distances
 CENTRE = {"upper": 2, "lower": 5}  # how much only the lid's middle counts: beside the iris a lower lid has no clear edge
 CAUTION = 0.12  # share of the picture's contrast that a move of 0.05 has to earn
 
@@ -38,7 +38,7 @@ def fit_lids(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
 
 def _best_move(grey: np.ndarray, row: np.ndarray, bow: np.ndarray, outward: np.ndarray, eyes: float, lid: str) -> float:
     """How far outward, eye distances, the step from dark (inside) to light (outside) is greatest along the whole lid."""
-    moves = np.linspace(*FURTHEST[lid], 35)
+    moves = np.linspace(*FURTHEST[lid], 49)
     weight = bow ** CENTRE[lid]
     places = row[None] + (moves[:, None] * eyes * bow)[..., None] * outward  # (M, 9, 2)
     reach = 0.020 * eyes * outward

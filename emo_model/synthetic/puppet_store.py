@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -22,8 +23,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..inputs.face_geometry import head_frame
+from ..inputs.faces import FaceFinder, NoFaceError
 from ..inputs.head_square import head_square
+from ..inputs.media import to_uint8
+from .identities import sample_identities
+from .looks import change_look
+from .motion import FaceMotion, sample_still_motion
 from .puppets import Puppet
+from .renderer import render
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +104,31 @@ def cut_person(name: str, picture: Image.Image, mesh: Tensor, *, size: int = SIZ
     scaled = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
     inside = (mesh - mesh.new_tensor([fit.left, fit.top, 0.0])) * (size / fit.side)
     return Person(name, scaled, inside.float())
+
+
+def drawn_people(seeds: Iterable[int], finder: FaceFinder, *, size: int = SIZE) -> Iterator[Person]:
+    """Drawn heads that sit for a portrait, with the mesh that the finder sees in them; those that it is not sure of are left out."""
+    for seed in seeds:
+        moment = sample_still_motion([seed + 500_000_000])
+        still = FaceMotion.neutral(1)
+        calm = {name: 0.5 * getattr(moment, name) for name in ("yaw", "pitch", "roll", "x", "y", "gaze_x", "gaze_y", "brow")}
+        pixels = render(sample_identities([seed]), dataclasses.replace(still, **calm), size=384)
+        try:
+            face = finder.find(pixels)[0]
+        except NoFaceError:
+            continue
+        if face.is_sure and is_usable(face.mesh):
+            yield cut_person(f"drawn-{seed}", Image.fromarray(to_uint8(pixels)[0]), face.mesh, size=size)
+
+
+def with_looks(people: Iterable[Person], seed: int = 0) -> Iterator[Person]:
+    """Everyone as they are, and once more in a look of their own."""
+    for number, person in enumerate(people):
+        yield person
+        picture, mesh, look = change_look(person.picture, person.mesh, (seed * 1_000_003 + _number(person.name)) % 2**63)
+        yield Person(person.name, picture, mesh, look)
+        if (number + 1) % 200 == 0:
+            log.info("%d people in other looks", number + 1)
 
 
 def write_store(path: str | Path, people: Iterable[Person]) -> int:

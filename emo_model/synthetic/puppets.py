@@ -87,6 +87,10 @@ class Puppet:
             lips=self._colours(lips), face=self._colours(self.rest[:geometry.POINTS], share=0.97),
             teeth=self._colours(teeth, share=0.6) if self.is_open else None)
 
+        sides = [self._colours(self.rest[list(points)]) @ [0.299, 0.587, 0.114] for points in (
+            (205, 207, 57, 61, 91, 181, 216), (425, 427, 287, 291, 321, 405, 436))]
+        self.sides = [float(np.clip(side / max(sum(sides) / 2, 1), 0.4, 1.5)) for side in sides]  # light from the left or right
+
     def pose(self, motion: FaceMotion) -> np.ndarray:
         """Motion (F,) or () -> points (F, 664, 3) in pixels."""
         return self._pose(motion).points
@@ -111,7 +115,7 @@ class Puppet:
             if pose.painted[index] > 0:
                 contour = np.stack([points[UPPER_INNER, :2], points[LOWER_INNER, :2], pose.own[index]])
                 who = self.look
-                numbers = np.array([who.upper_line, who.lower_line, who.arch, who.tongue_height, who.gap_dark, self.eyes])
+                numbers = np.array([who.upper_line, who.lower_line, who.arch, who.tongue_height, who.gap_dark, self.eyes, *self.sides])
                 paint(picture, mouth, contour, contour.shape[1], self._to_skull(pose.turn[index], pose.shift[index]),
                       pose.jaw[index], self.is_open, who.upper, who.lower, np.stack([who.enamel, who.gum, who.tongue, who.throat]), numbers,
                       pose.painted[index])

@@ -6,12 +6,13 @@ Every step leaves a file in OUT and is skipped when that is there, so a run cont
     audio_encoder.safetensors
     puppets.safetensors        head squares and face meshes of the pictures in --faces
     motion_decoder.safetensors
-    clips.safetensors          speaking puppets as motion latents
+    clips.safetensors          speaking puppets as motion latents    clip_audio.safetensors
     image.safetensors          video.safetensors    speed.safetensors
     builtin.safetensors        the model
     log.jsonl                  a line every 50 steps, and one for each finished step
 
-The motion decoder and EMO do not need each other: `--part decoder` and `--part emo` may run at the same time on two cores.
+The motion decoder and EMO do not need each other: `--part decoder` and `--part emo` may run at the same time on two cores, and
+`--part image`, stage 1, beside the audio encoder.
 Differs from EMO: puppets and synthetic speech stand in for hundreds of hours of recorded people.
 """
 
@@ -39,12 +40,12 @@ from .clips import ClipStore
 from .loop import OutOfTime, Plan, append_line, train
 from .loss import EmoTask
 from .motion_decoder import MotionDecoderTask
-from .puppet_clips import motion_statistics, puppet_clips
+from .puppet_clips import clip_audio, motion_statistics, puppet_clips
 from .stages import RECIPES, Stage
 
 log = logging.getLogger(__name__)
 
-PARTS = ("all", "decoder", "emo")
+PARTS = ("all", "decoder", "image", "emo")
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,14 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
     bundle.emo.noise_shapes.copy_(shapes)
     if part in ("all", "decoder"):
         run.fill(bundle.motion_decoder, "motion_decoder", lambda: run.decoder(bundle.motion_decoder, config, store))
+    if part in ("all", "image", "emo"):
+        clips = run.clips(config, store, libraries)
+        run.stages(bundle.emo, clips, run.recipe.stages[:1])
     if part in ("all", "emo"):
         encoder = bundle.audio_encoder
         run.fill(encoder, "audio_encoder", lambda: run.audio_encoder([library for _, library in libraries]))
-        run.emo(bundle.emo, config, store, libraries, encoder.to(device).eval())
+        audio = run.clip_audio(config, libraries, encoder.to(device).eval())
+        run.stages(bundle.emo, replace(clips, audio=audio.to(device)), run.recipe.stages)
     last = run.recipe.stages[-1].name
     if any(not (out / f"{name}.safetensors").exists() for name in ("motion_decoder", "audio_encoder", last)):
         return None
@@ -166,15 +171,20 @@ class _Run:
             task.to(memory_format=torch.channels_last)
         return decoder.state_dict() | _without("decoder.", self.train(task, self.recipe.decoder))
 
-    def emo(self, emo: nn.Module, config: ModelConfig, puppets: PuppetStore, libraries: list, encoder: nn.Module) -> None:
-        """All stages that are not done yet."""
-        def make_clips() -> dict[str, Tensor]:
-            store = puppet_clips(self.recipe.clips, puppets, libraries, config=config, encoder=encoder, frames=self.recipe.frames,
-                                 seed=self.seed)
+    def clips(self, config: ModelConfig, puppets: PuppetStore, libraries: list[tuple[float, SpeechLibrary]]) -> ClipStore:
+        """Speaking puppets, still without audio features."""
+        def make() -> dict[str, Tensor]:
+            store = puppet_clips(self.recipe.clips, puppets, libraries, config=config, frames=self.recipe.frames, seed=self.seed)
             return {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
 
-        clips = ClipStore(**{name: value.to(self.device) for name, value in self.step("clips", make_clips).items()})
-        stages = self.recipe.stages
+        return ClipStore(**{name: value.to(self.device) for name, value in self.step("clips", make).items()})
+
+    def clip_audio(self, config: ModelConfig, libraries: list[tuple[float, SpeechLibrary]], encoder: nn.Module) -> Tensor:
+        return self.step("clip_audio", lambda: {"audio": clip_audio(
+            self.recipe.clips, libraries, config=config, encoder=encoder, frames=self.recipe.frames, seed=self.seed)})["audio"]
+
+    def stages(self, emo: nn.Module, clips: ClipStore, stages: tuple[Stage, ...]) -> None:
+        """All of these stages that are not done yet."""
         done = [number for number, stage in enumerate(stages) if (self.out / f"{stage.name}.safetensors").exists()]
         for stage in stages[max(done, default=0):]:
             self.fill(emo, stage.name, lambda: self.stage(emo, stage, clips))  # noqa: B023

@@ -93,20 +93,22 @@ class MotionDecoderTask(nn.Module):
         return 0.2 + maps[:1] + 5 * bells.sum(0, keepdim=True)
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Error of the flow at three sizes, of the warped picture outside the mouth, of mask and colours in the mouth's window."""
+        """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its window."""
         decoder = self.decoder
         read = (x[::self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth))  # each portrait once
         portrait = decoder.read_portrait(*read).repeat(self.pairs)
         decoded = decoder(batch.latents, portrait)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)
         weight = batch.weight * (inside < 0.25)  # the hole of an open mouth comes from nowhere
-        flow = sum(_weighted((ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True), F.avg_pool2d(weight, step))
-                   * step for ours, step in zip((decoded.flow, *reversed(decoded.coarse_flows)), (1, 2, 4), strict=True)) / 3
+        flow = sum(step * _weighted((ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True),
+                                    F.avg_pool2d(weight, step))
+                   for ours, step in zip((decoded.flow, *reversed(decoded.coarse_flows)), (1, 2, 4), strict=True)) / 3
         working, wanted = F.avg_pool2d(batch.portraits, 2), F.avg_pool2d(batch.frames, 2)
         fine = F.interpolate(decoded.flow, scale_factor=PATCH, mode="bilinear", align_corners=False) * PATCH
         visible = F.interpolate(weight, scale_factor=PATCH) * (F.avg_pool2d(batch.painted, 2) < 0.1)
         picture = _weighted((warp(working, fine) - wanted).abs().mean(1, keepdim=True), visible)
-        around = window(decoded.mouth, cells=decoder.mouth_cells, points=2 * PATCH * decoder.mouth_cells, size=decoded.flow.shape[-1])
+        cells = decoder.mouth_cells
+        around = window(decoded.mouth, cells=cells, points=2 * PATCH * cells, size=decoded.flow.shape[-1])
         seen, truth = sample(batch.frames, around), sample(batch.painted, around).clamp(0, 1)
         ours = torch.lerp(decoded.mouth_warped, decoded.mouth_rgb, decoded.mouth_mask)
         near = 1 + (INNER_MOUTH / OUTER_MOUTH) * F.max_pool2d(truth, 9, 1, 4)

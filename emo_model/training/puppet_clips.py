@@ -50,14 +50,14 @@ def speech_piece(libraries: list[tuple[float, SpeechLibrary]], seed: int, *, sec
 
 @torch.no_grad()
 def puppet_clips(count: int, puppets: PuppetStore, libraries: list[tuple[float, SpeechLibrary]], *, config: ModelConfig,
-                 encoder: AudioEncoder | None, frames: int = 40, seed: int = 0) -> ClipStore:
+                 frames: int = 40, seed: int = 0) -> ClipStore:
     """`count` clips of `frames` frames: a puppet drawn at random says a piece of one of the (share, library).
 
-    encoder: None where only the motion matters; the audio features are zeros then.
+    Their audio features are zeros; `clip_audio` encodes them, when there is an encoder.
     """
     stores, size, people = [], config.image_size, puppets.indices(held_out=False)
     for number in range(count):
-        clip_seed = seed * 1_000_003 + number
+        clip_seed = _seed(seed, number)
         generator = torch.Generator().manual_seed(clip_seed)
         person = puppets[people[int(torch.randint(len(people), (), generator=generator))]]
         said = speech_piece(libraries, clip_seed, seconds=frames / config.fps, fps=config.fps)
@@ -65,26 +65,41 @@ def puppet_clips(count: int, puppets: PuppetStore, libraries: list[tuple[float, 
         puppet = person.puppet()
         raw, meshes = puppet_clip_latents(puppet, motion, config)
         rest = rest_mesh(puppet)
-        heard = torch.zeros(frames, config.audio_layers, config.audio_width)
-        if encoder is not None:
-            heard = features_per_frame(encoder(said.waveform[None]).cpu()[0], fps=config.fps, seconds=frames / config.fps).frames
+        eyes = (meshes[:, list(eye[:2]), :2].mean(1) for eye in (LEFT_EYE, RIGHT_EYE))
         stores.append(ClipStore(
             latents=to_scaled(raw, config)[None].half(),
             stills=to_scaled(portrait_latents(rest, cells=config.latent_size, size=size), config)[None].half(),
-            audio=heard[None].half(), speed=head_speed_degrees(motion, config.fps)[None],
-            landmarks=(torch.stack([mouth_centre(meshes), *(meshes[:, list(eye[:2]), :2].mean(1)
-                                                            for eye in (LEFT_EYE, RIGHT_EYE))], 1) / size)[None].half(),
+            audio=torch.zeros(1, frames, config.audio_layers, config.audio_width).half(),
+            speed=head_speed_degrees(motion, config.fps)[None],
+            landmarks=(torch.stack([mouth_centre(meshes), *eyes], 1) / size)[None].half(),
             boxes=torch.cat([meshes[..., :2].amin((0, 1)), meshes[..., :2].amax((0, 1))])[None] / size))
         if (number + 1) % 500 == 0:
             log.info("%d of %d clips", number + 1, count)
     return ClipStore.join(stores)
 
 
+@torch.no_grad()
+def clip_audio(count: int, libraries: list[tuple[float, SpeechLibrary]], *, config: ModelConfig, encoder: AudioEncoder,
+               frames: int = 40, seed: int = 0) -> Tensor:
+    """The audio features (I, T, L, D) of the clips that `puppet_clips` makes of the same count, libraries and seed."""
+    seconds, features = frames / config.fps, []
+    device = next(encoder.parameters()).device
+    for number in range(count):
+        said = speech_piece(libraries, _seed(seed, number), seconds=seconds, fps=config.fps)
+        encoded = encoder(said.waveform[None].to(device)).cpu()[0]
+        features.append(features_per_frame(encoded, fps=config.fps, seconds=seconds).frames.half())
+    return torch.stack(features)
+
+
+def _seed(seed: int, number: int) -> int:
+    return seed * 1_000_003 + number
+
+
 def motion_statistics(puppets: PuppetStore, libraries: list[tuple[float, SpeechLibrary]], *, config: ModelConfig,
                       clips: int = 120) -> tuple[ModelConfig, Tensor]:
     """The config with latent_scale (what moves has mean square 1 in each channel) and noise_frames; and the noise's shapes."""
     plain = replace(config, latent_scale=(1.0,) * config.latent_channels)
-    store = puppet_clips(clips, puppets, libraries, config=plain, encoder=None, seed=77)
+    store = puppet_clips(clips, puppets, libraries, config=plain, seed=77)
     motion = store.latents.float() - store.stills.float()  # (I, T, C, h, w)
     scale = motion.square().mean((0, 1, 3, 4)).rsqrt()
     config = replace(config, latent_scale=tuple(round(value, 4) for value in scale.tolist()), noise_frames=noise_spreads(motion))

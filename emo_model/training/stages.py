@@ -52,8 +52,8 @@ PAPER = (IMAGE, VIDEO, SPEED)
 
 BUILTIN = (
     replace(IMAGE, steps=500, batch=16, learning_rate=1e-3, frame_references=False),
-    replace(VIDEO, steps=3_000, batch=4, learning_rate=8e-4, frame_references=False, motion_noise=0.3),
-    replace(SPEED, steps=250, batch=4, learning_rate=3e-4, frame_references=False, motion_noise=0.3),
+    replace(VIDEO, steps=2_400, batch=4, learning_rate=8e-4, frame_references=False, motion_noise=0.3),
+    replace(SPEED, steps=200, batch=4, learning_rate=3e-4, frame_references=False, motion_noise=0.3),
 )
 """The built-in model on one CPU core. Differs from EMO: it starts from nothing, not from SD 1.5 and AnimateDiff.
 

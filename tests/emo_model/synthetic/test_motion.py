@@ -74,7 +74,7 @@ def test_lids_are_shut_about_a_twentieth_of_the_time_for_some_frames_each():
     lids = torch.cat([sample_motion(seed, 500, FPS, mouth=spoken(500)).blink_left for seed in range(30)])
     assert 0.03 < (lids > 0.5).float().mean() < 0.08
     starts = ((lids[1:] > 0) & (lids[:-1] == 0)).sum()
-    assert 4 < (lids > 0).sum() / starts < 8.5
+    assert 6 < (lids > 0).sum() / starts < 10
 
 
 def test_both_eyes_blink_together():

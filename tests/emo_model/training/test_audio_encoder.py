@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from emo_model.config import AudioEncoderConfig
 from emo_model.synthetic.speech import RATE, Speech
 from emo_model.synthetic.visemes import mouth_tracks
-from emo_model.training.audio_encoder import SOUNDS, AudioEncoderTask, distort, measure_audio_encoder
+from emo_model.training import audio_encoder as module
+from emo_model.training.audio_encoder import SOUNDS, AudioEncoderTask, Shares, distort, measure_audio_encoder
 
 SMALL = AudioEncoderConfig(mel_bands=16, width=16, blocks=2, features=8)
 
@@ -104,3 +107,70 @@ def test_distortion_keeps_power_a_positive_number():
 def test_clips_too_short_to_train_on_are_refused():
     with pytest.raises(ValueError, match="at least 5.2 s"):
         AudioEncoderTask(SMALL, [babble(0)], seconds=4.0)
+
+
+def silence(seed: int = 0, seconds: float = 3.0) -> Speech:
+    """A voice of faint noise with an open mouth: its tracks tell which pieces kept their voice."""
+    waveform = 1e-3 * torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
+    return Speech(waveform, (("a", 0.0, seconds),), "test", "test", "en")
+
+
+def tone(seconds: float = 3.0) -> torch.Tensor:
+    return 0.1 * torch.sin(0.7 * torch.arange(round(seconds * RATE)))
+
+
+def test_so_many_pieces_have_no_voice_and_a_shut_mouth():
+    task = AudioEncoderTask(SMALL, [silence()], beds=[tone()], shares=Shares(voiceless=0.25, accompanied=0.5), batch_size=400,
+                            seconds=1.0)
+    batch = task.batch(0)
+    shut = batch.tracks.abs().amax((1, 2)) == 0
+    assert 0.19 < float(shut.float().mean()) < 0.31
+    assert bool((batch.sounds[shut] == 0).all())
+    assert bool((batch.sounds[~shut] == SOUNDS.index("a")).all())
+
+
+def test_so_many_voices_are_sung():
+    sung = replace(babble(1), phonemes=(), sung=True)  # told apart by a mouth that never opens
+    task = AudioEncoderTask(SMALL, [silence(), sung], shares=Shares(sung=0.3), batch_size=400, seconds=1.0)
+    shut = task.batch(0).tracks.abs().amax((1, 2)) == 0
+    assert 0.23 < float(shut.float().mean()) < 0.37
+
+
+def test_beds_lie_under_the_voice_at_the_drawn_level(monkeypatch):
+    monkeypatch.setattr(module, "distort_voice", lambda mel, generator: mel)
+    monkeypatch.setattr(module, "distort_sound", lambda mel, generator: mel)
+    monkeypatch.setattr(module, "_through_tract", lambda mel, spread, generator: mel)
+    monkeypatch.setattr(module, "_through_microphone", lambda mel, generator: mel)
+    noise = torch.randn(5 * RATE, generator=torch.Generator().manual_seed(1))
+    power = {}
+    for decibels in (40.0, 5.0):  # nearly nothing, and 5 dB below
+        task = AudioEncoderTask(SMALL, [silence(seconds=5.0)], beds=[noise], batch_size=4, seconds=3.0,
+                                shares=Shares(voiceless=0.0, accompanied=1.0, snr=(decibels, decibels)))
+        mel = task.batch(0).mel
+        power[decibels] = float((mel @ (1 / task.encoder.filters.amax(1))).mean())
+    assert power[5.0] / power[40.0] == pytest.approx(1 + 10 ** -0.5, rel=0.05)
+
+
+def test_batches_over_beds_depend_on_the_step_alone():
+    task = AudioEncoderTask(SMALL, [babble(0)], beds=[tone(), 2 * tone()], batch_size=4, seconds=1.6)
+    assert torch.equal(task.batch(3).mel, task.batch(3).mel)
+    assert not torch.equal(task.batch(3).mel, task.batch(4).mel)
+
+
+def test_beds_too_short_for_a_piece_are_refused():
+    with pytest.raises(ValueError, match="need beds that are longer, the shortest has 1.0 s"):
+        AudioEncoderTask(SMALL, [babble(0)], beds=[tone(1.0)], seconds=1.6)
+
+
+def test_more_blocks_change_nothing_at_first():
+    shallow = AudioEncoderTask(SMALL, [babble(0)], seconds=1.6).encoder
+    deep = AudioEncoderTask(replace(SMALL, blocks=4), [babble(0)], seconds=1.6, start=shallow.state_dict(), seed=7).encoder
+    sound = babble(2).waveform[None]
+    torch.testing.assert_close(deep(sound), shallow(sound))
+    assert len(deep.blocks) == 4
+
+
+def test_weights_of_another_width_are_refused():
+    other = AudioEncoderTask(replace(SMALL, width=8), [babble(0)], seconds=1.6).encoder.state_dict()
+    with pytest.raises(ValueError, match="another encoder"):
+        AudioEncoderTask(SMALL, [babble(0)], seconds=1.6, start=other)
