@@ -31,6 +31,7 @@ from emo_model.config import PRESETS
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
+LONG_SIDE = 128  # pixels of the video
 SMALL = replace(PRESETS["test"], name="long", clip_frames=24, motion_frames=4)
 
 
@@ -50,9 +51,10 @@ def write_voice(path: Path, minutes: float) -> None:
 
 
 def by_library(model: Path, voice: Path, folder: Path, fps: float) -> dict:
-    portrait = ROOT / "workflows" / "inputs" / "emo_portrait.png"
+    portrait = ROOT / "workflows" / "inputs" / "emo_portrait.jpg"
     command = [sys.executable, "-m", "emo_model", str(portrait), str(voice), "-o", str(folder / "long.mp4"),
-               "--model", str(model), "--steps", "1", "--guidance", "1", "--fps", str(fps), "--clips", str(folder / "clips")]
+               "--long-side", str(LONG_SIDE), "--model", str(model), "--steps", "1", "--guidance", "1", "--fps", str(fps),
+               "--clips", str(folder / "clips")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
@@ -67,7 +69,7 @@ def by_comfyui(comfyui: Path, model: Path, voice: Path, folder: Path, fps: float
     prompt = json.loads((ROOT / "workflows" / "api" / "talking_portrait.json").read_text(encoding="utf-8"))
     prompt["voice"] = {"class_type": "LoadAudio", "inputs": {"audio": voice.name}}
     for node in prompt.values():
-        changes = {"model_name": model.name, "steps": 1, "audio_guidance": 1.0}
+        changes = {"model_name": model.name, "steps": 1, "audio_guidance": 1.0, "long_side": LONG_SIDE}
         node["inputs"].update({key: value for key, value in changes.items() if key in node["inputs"]})
         if node["class_type"] == "EmoAudioEncoder":
             node["inputs"].update(audio=["voice", 0], fps=fps)
@@ -99,7 +101,7 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = []
     what = f"ComfyUI's server, {chosen.comfyui.name}" if chosen.comfyui else "python -m emo_model"
-    sys.stdout.write(f"{what}, {SMALL.image_size}x{SMALL.image_size}, {platform.machine()}, torch {torch.__version__}\n"
+    sys.stdout.write(f"{what}, {LONG_SIDE}x{LONG_SIDE}, {platform.machine()}, torch {torch.__version__}\n"
                      f"{'minutes':>7} {'frames':>8} {'seconds':>8} {'first clip':>11} {'sound MB':>9} {'peak RSS MB':>12}\n")
     for minutes in chosen.minutes:
         with tempfile.TemporaryDirectory() as folder:

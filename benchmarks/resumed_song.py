@@ -109,7 +109,7 @@ def main() -> None:
 
     voice, mix = sing(60 * chosen.minutes)
     frames = round(60 * chosen.minutes * FPS)
-    clips = count_clips(frames, PRESETS["default-cpu"].clip_frames)
+    clips = count_clips(frames, PRESETS["builtin"].clip_frames)
     with tempfile.TemporaryDirectory() as folder:
         base, prompt = Path(folder), graph(chosen.steps)
         server = ComfyServer(chosen.comfyui.resolve(), base)

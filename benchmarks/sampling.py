@@ -30,20 +30,25 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from emo_model.__main__ import peak_rss_mb
 from emo_model.checkpoints import native
+from emo_model.checkpoints.mediapipe import load_face_finder
 from emo_model.config import PRESETS, SAMPLING, ModelConfig, SamplingConfig
 from emo_model.inputs import face, vae
+from emo_model.inputs.media import read_picture
+from emo_model.inputs.portrait import find_mesh, read_portrait
 from emo_model.models import attention, audio_transformer, group_norm, seen
 from emo_model.models.attention import Attention
 from emo_model.models.compiling import compile_blocks
 from emo_model.models.context import Context
 from emo_model.models.emo import Emo
 from emo_model.models.graphs import record_steps
+from emo_model.outputs.portrait_decoder import PortraitDecoder
 from emo_model.sampling.clips import StepReport, generate_clips
 from emo_model.sampling.guidance import guided
 from emo_model.sampling.samplers import SAMPLERS, sample
 from emo_model.sampling.schedule import NoiseSchedule
 from emo_model.types import AudioFeatures, Conditions, MotionFrames, Portrait, Speed
 
+PORTRAIT = Path(__file__).parents[1] / "workflows" / "inputs" / "emo_portrait.jpg"
 SECTIONS = ("bars", "step", "savings", "samplers", "shortcuts", "storage", "length")
 
 
@@ -78,9 +83,13 @@ class Bench:
         bundle = native.build(PRESETS[chosen.preset]) if chosen.preset else native.load(chosen.model, dtype=torch.float32)
         for part in bundle.parts.values():
             part.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        self.emo, self.decoder, self.config = bundle.emo.to(self.dtype), bundle.autoencoder, bundle.config
-        if self.decoder is None and "bars" in chosen.sections:
-            self.decoder = sd_decoder(self.config, self.device, self.dtype)
+        self.emo, self.config, self.portrait, self.decode = bundle.emo.to(self.dtype), bundle.config, None, None
+        if bundle.motion_decoder is not None:
+            picture, self.portrait = shipped_portrait(self.config)
+            decoder = PortraitDecoder(bundle.motion_decoder.float(), self.config, picture, self.portrait, device=self.device)
+            self.decode = decoder.decode
+        elif "bars" in chosen.sections and (decoder := sd_decoder(self.config, self.device, self.dtype)) is not None:
+            self.decode = lambda latents: vae.decode(decoder, latents.to(self.dtype), self.config).cpu()
         self.plain = SAMPLING.get(self.config.name, SamplingConfig())
         if chosen.steps:
             self.plain = replace(self.plain, steps=chosen.steps)
@@ -90,6 +99,8 @@ class Bench:
         size, device = config.image_size, device or self.device
         pixels, fit = face.fit_picture(torch.rand(1, 3, size, size, generator=draw) * 2 - 1, size)
         latents = torch.randn(1, config.latent_channels, config.latent_size, config.latent_size, generator=draw)
+        if self.portrait is not None:
+            pixels, fit, latents = self.portrait.pixels, self.portrait.fit, self.portrait.latents
         identity = torch.randn(1, config.identity_width, generator=draw) if config.identity_tokens else None
         mask = face.box_mask(size, (0.2, 0.2, 0.8, 0.9))
         voice = torch.randn(frames, config.audio_layers, config.audio_width, generator=draw)
@@ -104,12 +115,12 @@ class Bench:
 
     def video(self, sampling: SamplingConfig, frames: int, *, emo: Emo | None = None, together: bool = True,
               decodes: bool = True) -> Tensor:
-        """Latents; decoded as well, where the model has a decoder."""
+        """Latents; decoded as well, where the model has a decoder: to frames of the shipped portrait, at its own size."""
         made = []
         for clip in generate_clips(emo or self.emo, self.conditions(frames), config=sampling, device=self.device,
                                    dtype=self.dtype, together=together):
-            if self.decoder is not None and decodes:
-                vae.decode(self.decoder, clip[0].transpose(0, 1).to(next(self.decoder.parameters()).dtype), self.config).cpu()
+            if self.decode is not None and decodes:
+                self.decode(clip[0].transpose(0, 1))
             made.append(clip)
         return torch.cat(made, dim=2)
 
@@ -157,6 +168,12 @@ class Bench:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             run(emo, self.conditions(frames, meta), meta)
         return counter.get_total_flops() / 1e12 / frames
+
+
+def shipped_portrait(config: ModelConfig) -> tuple[Tensor, Portrait]:
+    """(picture, portrait) of the one that comes with this pack, its face found."""
+    picture = read_picture(PORTRAIT)
+    return picture, read_portrait(picture, find_mesh(load_face_finder(), picture), config)
 
 
 def sd_decoder(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module | None:

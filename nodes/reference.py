@@ -40,7 +40,7 @@ class EmoReferenceEncoder(io.ComfyNode):
                 io.Combo.Input("which_face", options=list(WHICH), default=WHICH[0], optional=True,
                                tooltip="The face to animate where several are found: a number counts from the left, 1 is the "
                                        "leftmost. Not used where 'face' is connected, nor by Hallo."),
-                io.Int.Input("long_side", default=LONG_SIDE, min=256, max=8192, step=2, optional=True,
+                io.Int.Input("long_side", default=LONG_SIDE, min=64, max=8192, step=2, optional=True,
                              tooltip="Larger pictures are made smaller until their long side has so many pixels; the video "
                                      "is as large. Not used by Hallo."),
             ],

@@ -95,13 +95,17 @@ class ComfyServer:
 
     def run(self, prompt: dict, *, timeout: float = 600, workflow: dict | None = None,
             on_progress=lambda done, total: None) -> dict:
-        """Queue a prompt in API form and follow it -> {status, error, outputs, progress: [(value, max)...], previews}."""
+        """Queue a prompt in API form and follow it -> {status, error, outputs, progress: [(value, max)...], previews, preview}.
+
+        previews: how many pictures came while it ran; preview: the bytes of the last one, None without any.
+        """
         return asyncio.run(self._run(prompt, timeout, workflow, on_progress))
 
     async def _run(self, prompt: dict, timeout: float, workflow: dict | None, on_progress) -> dict:
         import aiohttp
 
-        client, result = uuid.uuid4().hex, {"status": None, "error": None, "progress": [], "previews": 0, "outputs": {}}
+        client = uuid.uuid4().hex
+        result = {"status": None, "error": None, "progress": [], "previews": 0, "preview": None, "outputs": {}}
         extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
         async with aiohttp.ClientSession(trust_env=False) as session, session.ws_connect(
                 f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket:
@@ -114,6 +118,7 @@ class ComfyServer:
                 assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), f"the server died:\n{self.log[-4000:]}"
                 if message.type == aiohttp.WSMsgType.BINARY:
                     result["previews"] += 1
+                    result["preview"] = message.data[8:]  # behind the kind of message and of picture
                     continue
                 event = json.loads(message.data)
                 kind, data = event["type"], event.get("data") or {}

@@ -62,7 +62,7 @@ WIRES = (("EMO Reference Encoder", "model", "Load EMO Model", "model"),
          ("EMO Sampler", "model", "Load EMO Model", "model"),
          ("EMO Sampler", "reference", "EMO Reference Encoder", "reference"),
          ("EMO Sampler", "audio_features", "EMO Audio Encoder", "audio_features"),
-         ("EMO Video Combine", "clips", "EMO Sampler", "clips"), ("EMO Video Combine", "vae", "Load EMO Model", "vae"),
+         ("EMO Video Combine", "clips", "EMO Sampler", "clips"), ("EMO Video Combine", "vae", "EMO Reference Encoder", "vae"),
          ("EMO Video Combine", "audio", "EMO Audio Encoder", "audio"))
 """(node, input, node, output)"""
 INSIDE = ("EmoReferenceEncoder", "EmoAudioEncoder", "EmoSampler")
@@ -116,6 +116,8 @@ def shipped_on_the_tiny_model(*, seed: int) -> dict:
     for node in workflow["nodes"]:
         if node["type"] == "EmoLoadModel":
             node["widgets_values"] = ["tiny.safetensors"]
+        if node["type"] == "EmoReferenceEncoder":
+            node["widgets_values"][2] = 128  # pixels of the long side
         if node["type"] == "EmoSampler":
             node["widgets_values"][0], node["widgets_values"][2] = seed, 1
     return workflow
@@ -193,6 +195,7 @@ def test_nodes_found_by_name_and_wired_with_the_mouse_make_a_video_that_plays(pa
     for node, slot, source, output in WIRES:
         wire(page, nodes[node], slot, nodes[source], output)
     page.evaluate(SET, [nodes["Load EMO Model"], "model_name", "tiny.safetensors"])
+    page.evaluate(SET, [nodes["EMO Reference Encoder"], "long_side", 128])
     page.evaluate(SET, [nodes["EMO Sampler"], "steps", 1])
     press_run_and_play(page)
 

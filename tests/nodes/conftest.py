@@ -81,3 +81,28 @@ def tiny(pack) -> SimpleNamespace:
     """The parts of the tiny model, as 'Load EMO Model' puts them out."""
     model, audio_encoder, vae = pack.run("EmoLoadModel", model_name="tiny.safetensors").result
     return SimpleNamespace(model=model, audio_encoder=audio_encoder, vae=vae, config=model.config)
+
+
+@pytest.fixture
+def built_in(pack) -> None:
+    """Skips where this pack's own weights are not there, or of an earlier version."""
+    native = pack["emo_model.checkpoints.native"]
+    try:
+        native.read_sampling(native.FAST_WEIGHTS)
+    except (OSError, ValueError) as error:
+        pytest.skip(f"no weights of the built-in model: {error}")
+
+
+@pytest.fixture(scope="session")
+def portrait(pack):
+    """IMAGE (1, 220, 260, 3): the shipped portrait, small, the head square of its face well inside."""
+    import torch.nn.functional as F
+
+    face = F.interpolate(pack["nodes.shipped"].portrait(), size=(120, 120), mode="area")
+    return pack["nodes.conversions"].images(F.pad(face, (80, 60, 60, 40), mode="replicate"))
+
+
+@pytest.fixture(scope="session")
+def reference(pack, tiny, portrait):
+    """EMO_REFERENCE of the portrait; it has the VAE that is bound to it."""
+    return pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=portrait).result[0]

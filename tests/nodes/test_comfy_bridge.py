@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,7 +44,7 @@ def predict(emo, pack):
         return emo.predict(noisy, torch.tensor([500]), emo.prepare(reference, motion, clip))
 
 
-@pytest.mark.parametrize("preset", ["test", "default", "emo", "hallo"])
+@pytest.mark.parametrize("preset", ["test", "builtin", "emo", "hallo"])
 def test_no_weight_is_left_to_be_forgotten(bridge, pack, preset):
     bundle = fresh(pack, preset, device="meta")
     assert bridge.unmanaged(bundle.emo)  # plain layers are what ComfyUI would leave behind
@@ -51,7 +52,8 @@ def test_no_weight_is_left_to_be_forgotten(bridge, pack, preset):
     for name, part in bundle.parts.items():
         assert weights[name] > 0
         left = bridge.unmanaged(bridge.managed(part))
-        assert left == ([".window", ".filters"] if name == "audio_encoder" else [])  # these are cast where they are read
+        own = {"audio_encoder": [".window", ".filters"], "motion_decoder": ["coarse.1.positions"]}
+        assert left == own.get(name, [])  # these are cast where they are read
 
 
 def test_managed_layers_compute_the_same_to_the_bit(bridge, pack):
@@ -170,7 +172,7 @@ def test_recorded_steps_are_forgotten_when_a_run_ends_and_their_weights_stay_in_
 
 
 def test_running_out_of_memory_says_how_much_and_what_helps(tiny):
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"asked for \d+\.\d GiB .* for 6 frames of 32x32, and .* --novram"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"asked for \d+\.\d GiB .* for 6 frames of 64x64, and .* --novram"):
         with tiny.model.loaded(frames=6):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
 
@@ -185,7 +187,7 @@ def test_the_memory_estimate_grows_with_frames_and_with_the_picture(bridge, pack
         config = pack["emo_model.config"].PRESETS[preset]
         return bridge.EmoModel(config, None, torch.float16, "").activation_bytes(frames)
 
-    assert estimate("default", 20) == 2 * estimate("default", 10)
+    assert estimate("builtin", 20) == 2 * estimate("builtin", 10)
     assert 0.2 < estimate("emo", 16) / 1024**3 < 6
 
 
@@ -226,27 +228,55 @@ def test_the_cpu_attends_with_torchs_kernel_unless_the_user_asked_for_another(br
 
 
 @torch.inference_mode()
-def test_cores_vae_nodes_accept_the_vae(tiny):
+def test_cores_vae_nodes_accept_the_vae_of_a_portrait(tiny, reference, portrait):
     import nodes
 
-    image = torch.rand(3, 32, 32, 3, generator=torch.Generator().manual_seed(0))
-    latent, = nodes.VAEEncode().encode(tiny.vae, image)
+    latent, = nodes.VAEEncode().encode(reference.vae, portrait.repeat(3, 1, 1, 1))
     assert latent["samples"].shape == (3, tiny.config.latent_channels, 4, 4)
-    decoded, = nodes.VAEDecode().decode(tiny.vae, latent)
-    tiled, = nodes.VAEDecodeTiled().decode(tiny.vae, latent, tile_size=512)
-    encoded_tiled, = nodes.VAEEncodeTiled().encode(tiny.vae, image, 512, 64)
-    assert decoded.shape == image.shape and 0 <= decoded.min() < decoded.max() <= 1
-    torch.testing.assert_close(tiled, decoded, atol=1e-4, rtol=0)
-    torch.testing.assert_close(encoded_tiled["samples"], latent["samples"], atol=1e-4, rtol=1e-4)
+    decoded, = nodes.VAEDecode().decode(reference.vae, latent)
+    tiled, = nodes.VAEDecodeTiled().decode(reference.vae, latent, tile_size=512)
+    encoded_tiled, = nodes.VAEEncodeTiled().encode(reference.vae, portrait.repeat(3, 1, 1, 1), 512, 64)
+    assert decoded.shape == (3, *portrait.shape[1:]) and torch.equal(tiled, decoded)
+    assert torch.equal(encoded_tiled["samples"], latent["samples"])
 
 
-def test_the_vae_computes_what_the_autoencoder_does(tiny):
-    image = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(0))
-    network = tiny.vae.first_stage_model
-    with torch.no_grad():
-        latents = network.encode(image.movedim(-1, 1) * 2 - 1)
-        torch.testing.assert_close(tiny.vae.encode(image), latents)
-        torch.testing.assert_close(tiny.vae.decode(latents), (network.decode(latents).clamp(-1, 1) / 2 + 0.5).movedim(1, -1))
+def test_the_vae_of_a_portrait_decodes_what_the_library_does_and_changes_nothing_outside_of_the_head(pack, tiny, reference):
+    vae, fit, config = reference.vae, reference.portrait.fit, tiny.config
+    latents = torch.randn(10, config.latent_channels, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.3
+    decoder = pack["emo_model.outputs.portrait_decoder"].PortraitDecoder(vae.first_stage_model, config, vae.picture, vae.portrait)
+    expected = decoder.decode(pack["emo_model.inputs.vae"].to_scaled(latents, config))
+    with torch.inference_mode():
+        frames = vae.decode(latents)
+    assert torch.equal((frames * 255).round().byte(), torch.from_numpy(expected))
+    still = pack["emo_model.inputs.media"].to_uint8(vae.picture)[0]
+    assert (expected[:, :fit.top] == still[:fit.top]).all() and (expected[:, :, :fit.left] == still[:, :fit.left]).all()
+    assert (expected != still).any()
+
+
+def test_the_loaders_vae_knows_no_portrait_and_says_where_to_get_one_that_does(tiny):
+    for use, what in ((lambda: tiny.vae.decode(torch.zeros(1, 8, 4, 4)), "decode"),
+                      (lambda: tiny.vae.encode(torch.zeros(1, 64, 64, 3)), "encode")):
+        with pytest.raises(ValueError, match=f"^Connect the 'vae' output of 'EMO Reference Encoder' instead.*cannot {what}"):
+            use()
+
+
+def test_latents_and_frames_of_another_kind_are_refused_with_their_sizes(reference):
+    for strange in (torch.zeros(1, 4, 64, 64), torch.zeros(1, 8, 3, 4, 4)):
+        with pytest.raises(ValueError, match="'EMO Clips To Latent'.*are \\(8, 4, 4\\)"):
+            reference.vae.decode(strange)
+    with pytest.raises(ValueError, match="Give frames of 260x220 pixels.*these are 64x32"):
+        reference.vae.encode(torch.zeros(1, 32, 64, 3))
+
+
+def test_the_vae_of_a_portrait_goes_through_comfyuis_model_management(tiny, reference, monkeypatch):
+    import comfy.model_management as management
+
+    asked = []
+    load = management.load_models_gpu
+    monkeypatch.setattr(management, "load_models_gpu", lambda models, memory_required=0, **how: asked.append(
+        (models[0], memory_required)) or load(models, memory_required=memory_required, **how))
+    reference.vae.decode(torch.zeros(2, 8, 4, 4))
+    assert {model for model, _ in asked} == {tiny.vae.patcher} and min(required for _, required in asked) > 1e6
 
 
 def test_cores_audio_encoder_node_accepts_the_audio_encoder(tiny):
@@ -284,7 +314,7 @@ def test_an_audio_encoder_of_core_gives_one_row_of_every_block_per_20_ms(bridge)
 
 def test_a_part_that_a_model_does_not_bring_stops_its_user_with_a_remedy(bridge, pack, folders):
     config = pack["emo_model.config"]
-    lean = config.replace(config.PRESETS["test"], autoencoder=None, audio_encoder=None)
+    lean = config.replace(config.PRESETS["test"], motion_decoder=None, audio_encoder=None)
     native = pack["emo_model.checkpoints.native"]
     native.save(folders.base / "models" / "emo" / "lean.safetensors", native.build(lean))
     try:
@@ -316,34 +346,49 @@ def test_a_missing_model_names_the_folder_to_put_it_in(bridge, folders, name):
         bridge.model_path(name)
 
 
-def test_both_built_in_models_load_and_the_fast_one_says_how_to_sample_it(bridge, caplog):
+def test_both_built_in_models_load_and_the_fast_one_says_how_to_sample_it(bridge, built_in, caplog):
     caplog.set_level("INFO")
     default, fast = (bridge.load_model(name) for name in ("built-in default", "built-in fast"))
-    assert fast[0].config == dataclasses.replace(default[0].config, noise_scale=1.0)
+    assert dataclasses.replace(fast[0].config, noise_scale=1.0) == dataclasses.replace(default[0].config, noise_scale=1.0)
     assert all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
     said = [record.getMessage() for record in caplog.records if "is made for" in record.getMessage()]
-    assert said == ["EMO: 'built-in fast' is made for 2 steps and audio_guidance 1; set them in EMO Sampler"]
+    assert said[-1] == "EMO: 'built-in fast' is made for 2 steps and audio_guidance 1; set them in EMO Sampler"
 
 
-def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(bridge, pack, monkeypatch):
+def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(pack, tiny, reference, monkeypatch):
     from comfy.cli_args import LatentPreviewMethod, args
 
-    config = pack["emo_model.config"]
-    plain = config.PRESETS["test"]
-    coloured = config.replace(plain, latent_rgb=((0.1, 0, 0), (0, 0.1, 0), (0, 0, 0.1), (0, 0, 0), (0.5, 0, -0.5)))
+    previewer_of, presets = pack["nodes.comfy_bridge.previews"].previewer_of, pack["emo_model.config"].PRESETS
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.NoPreviews)
-    assert bridge.Progress(1, config=coloured, device=CPU).animation is None
+    assert previewer_of(tiny.config, CPU, reference.vae) is None
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
-    assert bridge.Progress(1, config=plain, device=CPU).animation is None
-    assert bridge.Progress(1, config=config.PRESETS["hallo"], device=CPU).animation is not None  # Stable Diffusion's colours
-    shown = []
-    with bridge.Progress(2, config=coloured, device=CPU) as progress:
-        progress.bar.update_absolute = lambda done, total, preview: shown.append((done, total, preview))
-        progress.update(1, torch.zeros(1, 4, 3, 4, 4))
-        wait_until(lambda: len(shown) > 3)
-    done, total, (kind, image, _) = next(one for one in shown if one[2] is not None)
-    assert (done, total, kind, image.size) == (1, 2, "JPEG", (32, 32))
-    assert image.getpixel((9, 9)) == (191, 127, 63)  # the offset alone, from -1..1 to 0..255
+    assert previewer_of(tiny.config, CPU, tiny.vae) is None  # it knows no portrait
+    assert previewer_of(presets["hallo"], CPU, None) is not None  # Stable Diffusion's colours
+    _, image, _ = previewer_of(tiny.config, CPU, reference.vae).decode_latent_to_preview_image("JPEG", torch.zeros(1, 8, 4, 4))
+    assert image.size == (260, 220)
+
+
+@pytest.mark.parametrize("size", [120, 260])
+def test_the_preview_is_the_warped_portrait_made_small(pack, reference, seeded_latents, size, monkeypatch):
+    from comfy.cli_args import args
+
+    monkeypatch.setattr(args, "preview_size", size)
+    previewer = pack["nodes.comfy_bridge.previews"].PortraitPreviewer(reference.vae)
+    scaled = pack["emo_model.inputs.vae"].to_scaled(seeded_latents, reference.vae.made_for)
+    _, image, _ = previewer.decode_latent_to_preview_image("JPEG", scaled)
+    assert max(image.size) == size
+    frame = reference.vae.decode(seeded_latents).movedim(-1, 1)
+    expected = torch.nn.functional.interpolate(frame, size=image.size[::-1], mode="area")[0].movedim(0, -1)
+    shown = torch.from_numpy(np.array(image)).float() / 255
+    assert (shown - expected).abs().mean() < 0.02
+
+
+@pytest.fixture(scope="module")
+def seeded_latents(reference):
+    """Unscaled latents (1, C, h, w) of a head that has moved a little."""
+    moved = torch.zeros(1, 8, 4, 4)
+    moved[:, 0] = 0.3
+    return moved
 
 
 def wait_until(is_so, *, seconds: float = 20.0) -> None:
@@ -354,15 +399,16 @@ def wait_until(is_so, *, seconds: float = 20.0) -> None:
 
 
 @pytest.fixture
-def animated(bridge, pack, monkeypatch):
-    """A bar of 5 with its moving picture, and what it sent."""
-    from comfy.cli_args import LatentPreviewMethod, args
+def animated(bridge):
+    """A bar of 5 with its moving picture, as red as the latents are large, and what it sent."""
+    from PIL import Image
 
-    config = pack["emo_model.config"]
-    coloured = config.replace(config.PRESETS["test"], latent_rgb=((1, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)))
-    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Auto)
+    class Reds:
+        def decode_latent_to_preview_image(self, preview_format, x0):
+            return preview_format, Image.new("RGB", (4, 4), (int((x0[0, 0, 0, 0].item() + 1) * 127.5), 0, 0)), None
+
     shown = []
-    progress = bridge.Progress(5, config=coloured, device=CPU)
+    progress = bridge.Progress(5, previewer=Reds(), size=32)
     progress.bar.update_absolute = lambda done, total, preview: shown.append((done, preview))
     return progress, shown
 
@@ -378,6 +424,7 @@ def test_the_preview_shows_the_frames_of_the_latest_estimate_one_after_another_a
         progress.update(2, frames)
         wait_until(lambda: len(reds()) >= 5)
         assert reds()[:5] == [0, 127, 255, 0, 127]
+        assert {preview[1].size for _, preview in shown if preview is not None} == {(32, 32)}
         progress.update(3, torch.ones_like(frames))
         wait_until(lambda: reds()[-3:] == [255] * 3)
         assert shown[-1][0] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -196,6 +197,34 @@ def test_exactly_one_source_of_frames_is_asked_for(conversions):
             conversions.frames_to_write(*wrong, block=16)
 
 
+def test_frames_of_a_portrait_are_brought_to_its_picture_from_any_size_and_from_the_head_alone(conversions, types):
+    fit = types.Fit(width=60, height=40, left=10, top=5, side=30, size=16)
+    whole = picture(1, 40, 60, 3)
+    pixels = whole.movedim(-1, 1) * 2 - 1
+
+    def brought(frames):
+        return conversions.whole_frames(frames, 1, pixels, fit)
+
+    assert torch.equal(brought(whole), whole)
+    smooth = torch.linspace(0, 1, 60).view(1, 1, 60, 1).expand(1, 40, 60, 3)
+    large = torch.nn.functional.interpolate(smooth.movedim(-1, 1), scale_factor=2, mode="bilinear").movedim(1, -1)
+    torch.testing.assert_close(brought(large), smooth, atol=0.02, rtol=0)
+    head = torch.ones(1, 30, 30, 3)
+    pasted = brought(head)
+    assert pasted[0, 20, 25].min() == 1 and (pasted - whole)[0, :4].abs().max() < 0.01
+    with pytest.raises(ValueError, match="90x20 pixels and the portrait's picture 60x40"):
+        brought(torch.zeros(1, 20, 90, 3))
+    with pytest.raises(ValueError, match="has 1 frames, and 2 are needed"):
+        conversions.whole_frames(whole, 2, pixels, fit)
+
+
+def test_the_head_alone_has_even_sides_and_repeats_the_edges_of_the_picture(conversions, types):
+    fit = types.Fit(width=6, height=4, left=-2, top=1, side=5, size=16)
+    frames = np.arange(24, dtype=np.uint8).reshape(1, 4, 6, 1).repeat(3, 3)
+    head = conversions.head_only(frames, fit)[0, :, :, 0]
+    assert head.shape == (6, 6) and head[0].tolist() == [6, 6, 6, 7, 8, 9] and head[:, 0].tolist() == [6, 12, 18, 18, 18, 18]
+
+
 @pytest.mark.parametrize(("samples", "says"), [
     (16_000, None), (16_000 + 640, None), (24_000, "1.50 s and the frames 1.00 s: it is cut where they end"),
     (8_000, "0.50 s and the frames 1.00 s: the rest is silent")])
@@ -208,6 +237,6 @@ def test_sound_and_frames_of_another_length_are_told(conversions, samples, says)
 @pytest.mark.parametrize("size", [32, 48])
 def test_frames_become_the_models_square_and_too_few_are_refused(conversions, pack, size):
     config = pack["emo_model.config"].PRESETS["test"]
-    assert conversions.fitted_frames(torch.rand(2, size, size + 8, 4), config, 2).shape == (2, 32, 32, 3)
+    assert conversions.fitted_frames(torch.rand(2, size, size + 8, 4), config, 2).shape == (2, 64, 64, 3)
     with pytest.raises(ValueError, match="has 2 frames, and 3 are needed"):
         conversions.fitted_frames(torch.rand(2, size, size, 3), config, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import errno
 import json
 import threading
@@ -17,16 +19,6 @@ def voice():
     seconds = 0.9  # 22.5 frames, so the sound ends within one
     waveform = torch.randn(1, 2, round(44100 * seconds), generator=torch.Generator().manual_seed(3)) * 0.1
     return {"waveform": waveform, "sample_rate": 44100}
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    return torch.rand(1, 50, 40, 3, generator=torch.Generator().manual_seed(4))
-
-
-@pytest.fixture(scope="module")
-def reference(pack, tiny, portrait):
-    return pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=portrait).result[0]
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +50,19 @@ def streams(path) -> tuple:
     return frames, rate, seconds, metadata
 
 
-def test_the_portrait_is_fitted_read_and_shown(pack, tiny, portrait, folders):
+def test_the_face_is_found_and_the_square_around_the_head_fitted_and_shown(pack, tiny, portrait, folders):
     output = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=portrait)
-    reference, picture = output.result
-    assert picture.shape == (1, 32, 32, 3)
-    assert reference.portrait.latents.shape == (1, 4, 4, 4) and reference.portrait.fit.side == 40
-    assert reference.features.features
+    reference, picture, vae = output.result
+    fit = reference.portrait.fit
+    assert picture.shape == (1, 64, 64, 3) and vae is reference.vae and vae.is_bound and not tiny.vae.is_bound
+    assert reference.portrait.latents.shape == (1, 8, 4, 4) and reference.features.features
+    assert 100 < fit.left + fit.side / 2 < 180 and 80 < fit.top + fit.side / 2 < 160 and 80 < fit.side < 220
     shown, = output.ui.as_dict()["images"]
     assert (folders.base / "temp" / shown["subfolder"] / shown["filename"]).is_file()
 
 
 def test_unconnected_portrait_and_voice_are_those_that_come_with_the_pack(pack, tiny):
-    reference, picture = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop").result
+    reference, picture, _ = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop").result
     features, audio, fps = pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0).result
     assert picture.std() > 0.05 and reference.portrait.fit.width >= 128
     assert audio["waveform"].std() > 0.01 and 1 < features.seconds < 20
@@ -90,12 +83,11 @@ def test_the_sound_passes_through_unchanged(pack, tiny, voice):
 
 
 def test_a_vae_of_another_model_is_refused(pack, tiny, portrait):
-    class Other:
-        def encode(self, image):
-            return torch.zeros(1, 16, 2, 2)
-
-    with pytest.raises(ValueError, match=r"latents of \(16, 2, 2\).*'vae' output of 'Load EMO Model'"):
-        pack.run("EmoReferenceEncoder", model=tiny.model, vae=Other(), fit="crop", image=portrait)
+    other = copy.copy(tiny.vae)
+    other.made_for = dataclasses.replace(tiny.config, latent_scale=(0.5,) * 8)
+    for vae in (object(), other):
+        with pytest.raises(ValueError, match="Connect the 'vae' output of the same 'Load EMO Model'"):
+            pack.run("EmoReferenceEncoder", model=tiny.model, vae=vae, fit="crop", image=portrait)
 
 
 def test_features_of_another_audio_encoder_are_refused(pack, sample):
@@ -105,20 +97,21 @@ def test_features_of_another_audio_encoder_are_refused(pack, sample):
 
 
 def test_a_reference_of_another_model_is_refused(pack, sample, reference):
-    import dataclasses
-
     other = dataclasses.replace(reference, portrait=dataclasses.replace(reference.portrait, latents=torch.zeros(1, 8, 32, 32)))
     with pytest.raises(ValueError, match="made for another model.*'EMO Reference Encoder'"):
         sample(reference=other)
 
 
 @pytest.mark.parametrize(("mode", "widgets", "share"), [
-    ("whole picture", {}, 1.0), ("box", {}, 0.25), ("box", {"bounding_box": {"x": 0, "y": 3, "width": 10, "height": 40}}, 0.25),
-    ("mask", {"mask": torch.ones(1, 50, 40)}, 1.0)])
+    ("whole picture", {}, 1.0), ("box", {}, 0.25), ("box", {"bounding_box": True}, 0.5),
+    ("mask", {"mask": torch.ones(1, 220, 260)}, 1.0)])
 def test_the_mask_covers_what_its_mode_says(pack, reference, mode, widgets, share):
     edges = {"left": 0.0, "top": 0.5, "right": 0.5, "bottom": 1.0}
+    fit = reference.portrait.fit
+    if "bounding_box" in widgets:
+        widgets = {"bounding_box": {"x": fit.left, "y": fit.top, "width": fit.side / 2, "height": 2 * fit.side}}
     face_mask, mask = pack.run("EmoFaceMaskBuilder", reference=reference, mode=mode, **edges, **widgets).result
-    assert face_mask.mask.shape == (1, 1, 32, 32) and torch.equal(mask, face_mask.mask[0])
+    assert face_mask.mask.shape == (1, 1, 64, 64) and torch.equal(mask, face_mask.mask[0])
     assert mask.mean().item() == pytest.approx(share, abs=0.02)
 
 
@@ -142,7 +135,7 @@ def test_a_mask_from_some_second_on_renders_only_the_clips_from_there(pack, refe
 
 def test_latents_are_one_per_frame_and_the_seed_decides(latents, audio):
     first = latents()["samples"]
-    assert first.shape == (len(audio.frames), 4, 4, 4) and first.dtype == torch.float32 and len(first) in (22, 23)
+    assert first.shape == (len(audio.frames), 8, 4, 4) and first.dtype == torch.float32 and len(first) in (22, 23)
     assert torch.equal(latents()["samples"], first)
     assert not torch.allclose(latents(seed=1)["samples"], first)
 
@@ -158,20 +151,21 @@ def test_the_bar_counts_every_step_of_every_clip(pack, sample, audio, monkeypatc
 
 
 @pytest.mark.parametrize("kind", ["latent", "clips"])
-def test_a_video_has_as_many_frames_with_sound_and_workflow(pack, tiny, sample, latents, voice, folders, kind):
+def test_a_video_has_as_many_frames_with_sound_and_workflow(pack, reference, sample, latents, voice, folders, kind):
     made, latent = {"latent": latents, "clips": sample}[kind](), latents()
     for old in (folders.output / "sub").glob("*"):
         old.unlink()
-    output = pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="sub/talk", **{kind: made}, vae=tiny.vae,
+    output = pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="sub/talk", **{kind: made}, vae=reference.vae,
                       audio=voice)
     shown = output.ui.as_dict()
     assert shown == {"images": [{"filename": "talk_00001_.mp4", "subfolder": "sub", "type": "output"}], "animated": (True,)}
     frames, rate, seconds, metadata = streams(folders.output / "sub" / "talk_00001_.mp4")
-    assert len(frames) == len(latent["samples"]) and rate == 25 and frames[0].shape == (32, 32, 3)
+    assert len(frames) == len(latent["samples"]) and rate == 25 and frames[0].shape == (220, 260, 3)
     assert seconds == pytest.approx(0.9, abs=1e-4)  # every sample, though the frames end half a frame before
     assert json.loads(metadata["workflow"]) == {"nodes": []} and "class_type" in metadata["prompt"]
+    assert metadata["comment"].startswith("Generated")
     video = output.result[0]
-    assert video.get_dimensions() == (32, 32) and len(video.get_components().images) == len(frames)
+    assert video.get_dimensions() == (260, 220) and len(video.get_components().images) == len(frames)
 
 
 def test_latents_are_decoded_and_written_a_few_at_a_time_in_order(pack, folders):
@@ -189,40 +183,86 @@ def test_latents_are_decoded_and_written_a_few_at_a_time_in_order(pack, folders)
     assert [frame.mean() / 255 for frame in frames] == pytest.approx(latent["samples"][:, 0, 0, 0].tolist(), abs=0.01)
 
 
-def large(pack, tiny, **inputs):
-    """(reference, the fitted picture) of a wide picture with a mask around (30, 20)."""
-    cells = torch.rand(1, 5, 9, 1, generator=torch.Generator().manual_seed(5))  # large and grey: codecs keep such pictures
-    image = cells.repeat_interleave(10, 1).repeat_interleave(10, 2).repeat(1, 1, 1, 3)
-    mask = torch.zeros(1, 50, 90)
-    mask[:, 14:26, 24:36] = 1
-    return image, pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, **{
-        "fit": "crop", "image": image, "face": mask, **inputs}).result
+def test_nothing_changes_outside_of_the_head_and_the_head_alone_can_be_shown(pack, reference, portrait, sample, folders):
+    clips, fit = sample(), reference.portrait.fit
+
+    def frames(name, **inputs):
+        pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix=name, clips=clips, vae=reference.vae, **inputs)
+        return torch.stack([torch.from_numpy(one) for one in streams(folders.output / f"{name}_00001_.mp4")[0]])
+
+    whole, head = frames("whole"), frames("head", frame="head only")
+    still = (portrait[0] * 255).round()
+    outside = torch.ones(220, 260, dtype=torch.bool)
+    outside[fit.top - 2:fit.top + fit.side + 2, fit.left - 2:fit.left + fit.side + 2] = False  # colours are halved in the file
+    difference = (whole.float() - still).abs().amax(3)
+    assert difference[:, outside].max() <= 6 < difference[:, ~outside].max()
+    assert (whole[1:, outside] == whole[0, outside]).float().mean() > 0.999
+    side = fit.side + fit.side % 2
+    assert head.shape == (clips.frames, side, side, 3)
+    assert (head.float() - whole[:, fit.top:fit.top + side, fit.left:fit.left + side]).abs().mean() < 3
 
 
-def test_the_square_is_cut_around_the_face_and_put_back_into_the_whole_picture(pack, tiny, sample, voice, folders):
-    image, (reference, picture) = large(pack, tiny)
+def test_a_loaders_vae_is_replaced_by_that_of_the_reference_and_refused_without_one(pack, tiny, reference, sample):
+    clips = sample()
+    for vae in (tiny.vae, None):
+        made = pack.run("EmoVideoCombine", fps=25.0, quality=30, filename_prefix="old_graph", clips=clips, vae=vae,
+                        reference=reference).result[0]
+        assert made.get_dimensions() == (260, 220)
+    with pytest.raises(ValueError, match="^Connect the 'vae' output of 'EMO Reference Encoder' instead"):
+        pack.run("EmoVideoCombine", fps=25.0, quality=30, filename_prefix="old_graph", clips=clips, vae=tiny.vae)
+
+
+def test_pictures_are_shown_whole_or_the_head_of_them_and_squares_are_put_back(pack, reference, portrait, folders):
     fit = reference.portrait.fit
-    assert (fit.left, fit.top, fit.side) == (18, 6, 24) and picture.shape == (1, 32, 32, 3)
-    clips = sample(reference=reference)
-    path = pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix="whole", clips=clips, vae=tiny.vae, audio=voice,
-                    reference=reference).result[0].get_stream_source()
-    frames, *_ = streams(path)
-    assert len(frames) == clips.frames and frames[0].shape == (50, 90, 3)
-    moves = torch.stack([torch.from_numpy(frame) for frame in frames]).float().sub(image * 255).abs().mean((0, 3))
-    assert moves[10:26, 22:38].mean() > 3 * moves[:, 50:].mean()
+    side = fit.side + fit.side % 2
 
-    def continued(images, **others):
-        return pack.run("EmoContinueFrom", model=tiny.model, vae=tiny.vae, images=images, **others).result[0].latents
+    def shape(**inputs):
+        return pack.run("EmoVideoCombine", fps=25.0, quality=30, filename_prefix="shown", **inputs).result[0].get_dimensions()
 
-    last = torch.stack([torch.from_numpy(frame) for frame in frames[-2:]]).float() / 255
-    square = pack["nodes.conversions"].fitted_frames(last, tiny.config, 2, fit)
-    torch.testing.assert_close(continued(last, reference=reference), continued(square), atol=1e-4, rtol=0)
-    assert not torch.allclose(continued(last), continued(square), atol=1e-2)
+    square = torch.rand(1, 64, 64, 3)
+    assert shape(images=portrait, reference=reference) == (260, 220)
+    assert shape(images=portrait, reference=reference, frame="head only") == (side, side)
+    assert shape(images=square, reference=reference) == (260, 220)
+    assert shape(images=square, frame="head only") == (64, 64)
+    with pytest.raises(ValueError, match="^Connect 'reference'.*260x220"):
+        shape(images=portrait, frame="head only")
 
 
-def test_a_face_that_nobody_painted_is_told(pack, tiny):
-    with pytest.raises(ValueError, match="at 'face' is empty.*transparency.*Paint the face.*disconnect 'face'"):
-        large(pack, tiny, face=torch.zeros(1, 64, 64))
+def test_a_picture_larger_than_asked_for_is_made_smaller_and_boxes_of_it_still_fit(pack, tiny, portrait, reference):
+    double = portrait.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    large, _, vae = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=double,
+                             long_side=260).result
+    assert tuple(vae.picture.shape) == (1, 3, 220, 260) and large.shrink == 2
+    assert abs(large.portrait.fit.side - reference.portrait.fit.side) <= 3
+    fit = large.portrait.fit
+    box = {"x": 2 * fit.left, "y": 2 * fit.top, "width": fit.side, "height": 2 * fit.side}
+    _, mask = pack.run("EmoFaceMaskBuilder", reference=large, mode="box", left=0.0, top=0.0, right=1.0, bottom=1.0,
+                       bounding_box=box).result
+    assert mask.mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_one_of_several_faces_is_chosen_by_place_or_number(pack, tiny, portrait):
+    two = torch.cat([portrait, portrait.flip(2)], dim=2)
+
+    def centre(which):
+        fit = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=two,
+                       which_face=which).result[0].portrait.fit
+        return fit.left + fit.side / 2
+
+    assert centre("leftmost") == centre("1") < 260 < centre("2") == centre("rightmost")
+    with pytest.raises(ValueError, match="^Set 'which_face' to another face: there are 2 faces.*3"):
+        centre("3")
+
+
+def test_where_no_face_is_found_the_mask_is_the_remedy_and_takes_what_is_under_it(pack, tiny):
+    inputs = {"model": tiny.model, "vae": tiny.vae, "fit": "crop", "image": torch.rand(1, 90, 120, 3)}
+    for nothing in ({}, {"face": torch.zeros(1, 64, 64)}):
+        with pytest.raises(ValueError, match="^Paint over the face with 'Open in MaskEditor'.*its MASK to 'face'.*No face"):
+            pack.run("EmoReferenceEncoder", **inputs, **nothing)
+    mask = torch.zeros(1, 90, 120)
+    mask[:, 20:60, 70:100] = 1
+    fit = pack.run("EmoReferenceEncoder", **inputs, face=mask).result[0].portrait.fit
+    assert 65 < fit.left + fit.side / 2 < 105 and 15 < fit.top + fit.side / 2 < 65
 
 
 def test_a_block_is_written_while_the_next_is_decoded(pack, folders, monkeypatch):
@@ -286,10 +326,11 @@ def test_no_workflow_is_written_when_comfyui_is_told_so(pack, folders, monkeypat
     assert not {"prompt", "workflow"} & metadata.keys()
 
 
-def test_cores_nodes_fit_between_sampler_and_combine(pack, tiny, latents, folders):
+def test_cores_nodes_fit_between_sampler_and_combine(pack, reference, latents, folders):
     import nodes
 
-    images, = nodes.VAEDecode().decode(tiny.vae, latents())
+    images, = nodes.VAEDecode().decode(reference.vae, latents())
+    assert images.shape == (len(latents()["samples"]), 220, 260, 3)
     larger, = nodes.ImageScale().upscale(images, "bilinear", 48, 48, "disabled")
     pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="larger", images=larger)
     frames, *_ = streams(folders.output / "larger_00001_.mp4")

@@ -10,7 +10,7 @@ from comfyui_server import ROOT
 
 INPUTS = {  # widgets in the order in which workflows store them: never reorder, append optional ones at the end
     "EmoLoadModel": ["model_name", "compile", "cuda_graphs"],
-    "EmoReferenceEncoder": ["model", "vae", "fit", "image", "face"],
+    "EmoReferenceEncoder": ["model", "vae", "fit", "image", "face", "which_face", "long_side"],
     "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model", "mix"],
     "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips",
                            "before", "from_second"],
@@ -18,7 +18,7 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     "EmoSampler": ["model", "reference", "audio_features", "seed", "steps", "sampler", "audio_guidance", "reference_guidance",
                    "face_mask", "speed", "vae", "motion", "render", "options"],
     "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio", "clips", "sound",
-                        "reference"],
+                        "reference", "frame"],
     "EmoClipsToLatent": ["clips"],
     "EmoContinueFrom": ["model", "clips", "video", "images", "vae", "reference"],
     "EmoSamplingOptions": ["audio_guidance_start", "audio_guidance_end", "reference_guidance_start", "reference_guidance_end",
@@ -26,7 +26,7 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
 }
 OUTPUTS = {
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
-    "EmoReferenceEncoder": ["EMO_REFERENCE", "IMAGE"],
+    "EmoReferenceEncoder": ["EMO_REFERENCE", "IMAGE", "VAE"],
     "EmoAudioEncoder": ["EMO_AUDIO", "AUDIO", "FLOAT"],
     "EmoFaceMaskBuilder": ["EMO_FACE_MASK", "MASK"],
     "EmoHeadSpeed": ["EMO_SPEED"],
@@ -98,7 +98,7 @@ def test_the_loader_lists_the_built_in_models_first_and_then_the_files(pack):
     assert model.options == ["built-in default", "built-in fast", "tiny.safetensors"] and model.default == "built-in default"
 
 
-def test_the_loaders_help_names_the_sampling_that_the_fast_model_was_made_for(pack):
+def test_the_loaders_help_names_the_sampling_that_the_fast_model_was_made_for(pack, built_in):
     native = pack["emo_model.checkpoints.native"]
     made_for = native.read_sampling(native.FAST_WEIGHTS)
     tooltip = pack.nodes["EmoLoadModel"].define_schema().inputs[0].tooltip
@@ -109,10 +109,13 @@ def test_the_loaders_help_names_the_sampling_that_the_fast_model_was_made_for(pa
     ("EmoLoadModel", {"model_name": "../../secret.safetensors"}),
     ("EmoLoadModel", {"model_name": "gone.safetensors"}),
     ("EmoReferenceEncoder", {"fit": "squash"}),
+    ("EmoReferenceEncoder", {"which_face": "prettiest", "fit": "crop"}),
+    ("EmoReferenceEncoder", {"which_face": "0", "fit": "crop"}),
     ("EmoFaceMaskBuilder", {"mode": "guess"}),
     ("EmoHeadSpeed", {"curve": "fast"}),
     ("EmoSampler", {"sampler": "magic"}),
     ("EmoVideoCombine", {"sound": "wax"}),
+    ("EmoVideoCombine", {"frame": "feet"}),
 ])
 def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
     answer = pack.nodes[name].validate_inputs(**wrong)
@@ -122,6 +125,7 @@ def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
 @pytest.mark.parametrize(("name", "linked"), [
     ("EmoLoadModel", {"model_name": None}), ("EmoReferenceEncoder", {"fit": None}), ("EmoFaceMaskBuilder", {"mode": None}),
     ("EmoHeadSpeed", {"curve": None}), ("EmoSampler", {"sampler": None, "render": None}), ("EmoVideoCombine", {"sound": None}),
+    ("EmoReferenceEncoder", {"fit": None, "which_face": None}), ("EmoVideoCombine", {"frame": None}),
 ])
 def test_a_linked_value_is_not_known_yet_when_a_graph_is_queued_and_passes(pack, name, linked):
     assert pack.nodes[name].validate_inputs(**linked) is True
@@ -129,9 +133,17 @@ def test_a_linked_value_is_not_known_yet_when_a_graph_is_queued_and_passes(pack,
         assert isinstance(pack.nodes[name].fingerprint_inputs(**linked), str)
 
 
+def test_fingerprints_name_no_place_of_this_machine(pack, folders):
+    """ComfyUI writes them into the prompt that goes along in each video."""
+    for name, inputs in (("EmoLoadModel", {"model_name": "tiny.safetensors"}), ("EmoSampler", {"seed": 1})):
+        fingerprint = pack.nodes[name].fingerprint_inputs(**inputs)
+        assert len(fingerprint) == 16 and int(fingerprint, 16) >= 0
+
+
 @pytest.mark.parametrize(("name", "wrong"), [
     ("EmoLoadModel", {"model_name": "gone.safetensors"}), ("EmoLoadModel", {"model_name": 3}),
-    ("EmoReferenceEncoder", {"fit": "squash"}), ("EmoFaceMaskBuilder", {"mode": "guess"}), ("EmoSampler", {"sampler": "magic"}),
+    ("EmoReferenceEncoder", {"fit": "squash"}), ("EmoReferenceEncoder", {"which_face": "some", "fit": "crop"}),
+    ("EmoVideoCombine", {"frame": "feet"}), ("EmoFaceMaskBuilder", {"mode": "guess"}), ("EmoSampler", {"sampler": "magic"}),
     ("EmoSampler", {"render": "some", "sampler": "ddim"}), ("EmoVideoCombine", {"sound": "wax"}),
     ("EmoVideoCombine", {"sound": None}),
 ])

@@ -18,8 +18,8 @@ def prompt(server) -> dict:
     """The workflow with a picture and a sound of one's own, one step, and the small net."""
     from PIL import Image
 
-    noise = torch.rand(96, 80, 3, generator=torch.Generator().manual_seed(0)) * 255
-    Image.fromarray(noise.byte().numpy()).save(server.base / "input" / "face.png")
+    with Image.open(ROOT / "workflows" / "inputs" / "emo_portrait.jpg") as shipped:
+        shipped.resize((140, 140)).save(server.base / "input" / "face.png")
     with av.open(str(server.base / "input" / "speech.flac"), "w") as container:
         stream = container.add_stream("flac", rate=16000, layout="mono")
         sound = torch.randn(1, 16000 * FRAMES // 25, generator=torch.Generator().manual_seed(0)) * 3000

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
 import sys
 
 import av
@@ -33,8 +35,8 @@ def schemas(server) -> dict:
 
 
 def tiny(prompt: dict, **changes) -> dict:
-    """A prompt on the tiny model, with other values for some widgets."""
-    prompt = json.loads(json.dumps(prompt))
+    """A prompt on the tiny model and a small picture, with other values for some widgets."""
+    prompt, changes = json.loads(json.dumps(prompt)), {"long_side": 128, **changes}
     for node in prompt.values():
         node["inputs"].update({key: value for key, value in changes.items() if key in node["inputs"]})
         if node["class_type"] == "EmoLoadModel":
@@ -123,7 +125,8 @@ def test_changing_the_seed_runs_the_sampler_again_and_not_the_encoders(server):
 def test_talking_portrait_takes_files_of_ones_own(server):
     from PIL import Image
 
-    Image.new("RGB", (90, 131), (200, 120, 80)).save(server.base / "input" / "mine.jpg")
+    with Image.open(ROOT / "workflows" / "inputs" / "emo_portrait.jpg") as shipped:
+        shipped.resize((160, 160)).crop((0, -15, 171, 160)).save(server.base / "input" / "mine.jpg")  # 171x175: odd sides
     with av.open(str(server.base / "input" / "mine.flac"), "w") as container:
         stream = container.add_stream("flac", rate=44100, layout="stereo")
         noise = np.random.default_rng(0).integers(-3000, 3000, (1, 2 * 44100), dtype=np.int16)  # a second, channels side by side
@@ -135,21 +138,38 @@ def test_talking_portrait_takes_files_of_ones_own(server):
         node["mode"] = 0  # awake
         if node["type"] in ("LoadImage", "LoadAudio"):
             node["widgets_values"][0] = "mine.jpg" if node["type"] == "LoadImage" else "mine.flac"
-    prompt = tiny(to_api(workflow), steps=1)
+    prompt = tiny(to_api(workflow), steps=1, long_side=1920)
     result = server.run(prompt)
     assert result["status"] == "success", result["error"]
     combine = next(number for number, node in prompt.items() if node["class_type"] == "EmoVideoCombine")
-    frames, rate, seconds = played(server.view(result["outputs"][combine]["images"][0]))
+    data = server.view(result["outputs"][combine]["images"][0])
+    frames, rate, seconds = played(data)
     assert (frames, rate) == (25, 25) and abs(seconds - 1) <= 0.06
-    assert "Portrait 90x131 cut to a square of 90 pixels" in server.log
+    with av.open(io.BytesIO(data)) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (172, 176)
+    assert "Portrait 172x176 padded to a square of" in server.log  # a head that fills the picture
 
 
 def test_wrong_values_are_refused_before_the_run_with_our_sentences(server):
-    prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), sampler="magic", fit="squash")
+    prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), sampler="magic", fit="squash", frame="feet")
     result = server.run(prompt)
     assert result["status"] == "invalid"
     details = json.dumps(result["error"])
     assert "'magic' is not a sampler" in details and "'squash' is not a way to fit a picture" in details
+    assert "'feet' is not what a video can show" in details
+
+
+def test_a_video_tells_nothing_of_this_machine_and_that_it_is_generated(server):
+    prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), steps=1, seed=78)
+    result = server.run(prompt)
+    assert result["status"] == "success", result["error"]
+    combine = next(number for number, node in prompt.items() if node["class_type"] == "EmoVideoCombine")
+    data = server.view(result["outputs"][combine]["images"][0])
+    with av.open(io.BytesIO(data)) as container:
+        assert container.metadata["comment"].startswith("Generated")
+        assert "is_changed" in container.metadata["prompt"], "the test says nothing"
+    for place in (str(server.base), str(ROOT), socket.gethostname(), os.path.expanduser("~")):
+        assert len(place) < 6 or place.encode() not in data  # shorter names may be there by chance
 
 
 def test_a_run_is_cancelled_within_a_step(server):
