@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -59,6 +60,7 @@ GROUPS = {
 }
 USUAL = tuple(name for name in GROUPS if name not in ("long",))
 FACE_SAMPLES = 8  # frames of a clip whose likeness and sharpness are measured
+SKIPPED = "skipped"  # in place of a clip's name
 OPEN = 0.05  # distances of the eye corners from where on the inside of a mouth can be looked at
 
 
@@ -96,40 +98,65 @@ class Sources:
 
 
 class Records:
-    """Numbers by group and clip, kept in files: `path` those of one model, `ceilings` those of the puppets, of no model."""
+    """Numbers by group and clip, kept in files: `path` those of one model, `ceilings` those of the puppets, of no model.
+
+    Several runs of the same model may fill the same files at the same time, each with other groups.
+    """
 
     def __init__(self, path: Path | None, about: dict):
-        self.path, self.about, self.groups, self.ceilings = path, about, {}, {}
+        self.path, self.about = path, about
+        self.groups: dict[str, dict[str, dict]] = {}
+        self.ceilings: dict[str, dict] = {}
         self._ceilings_path = None if path is None else path.with_name("ceilings.json")
-        if path is not None and path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.get("about", {}).get("identity") == about["identity"]:
-                self.groups = found["records"]
-            else:
+        if path is not None:
+            if path.exists() and not self._known():
                 log.info("%s is of another model or other settings; it is made anew", path)
-        if path is not None and self._ceilings_path.exists():
-            self.ceilings = json.loads(self._ceilings_path.read_text(encoding="utf-8"))
+            self._merge()
 
     def get(self, group: str, key: str, signature: str) -> dict | None:
         found = self.groups.get(group, {}).get(key)
         return found if found and found["signature"] == signature else None
 
-    def put(self, group: str, key: str, signature: str, record: dict) -> dict:
-        record = plain(record | {"signature": signature})
-        self.groups.setdefault(group, {})[key] = record
-        return record
+    def put(self, group: str, key: str, signature: str, record: dict) -> None:
+        self.groups.setdefault(group, {}).pop(SKIPPED, None)
+        self.groups[group][key] = plain(record | {"signature": signature})
 
-    def save(self, rows: list[dict] = ()) -> None:
+    def skip(self, group: str, reason: str) -> None:
+        """Say why a group has no clips, unless an earlier run made some."""
+        if not self.groups.get(group, {}).keys() - {SKIPPED}:
+            self.groups[group] = {SKIPPED: {"signature": "", "reason": reason}}
+
+    def save(self, rows: list[dict] | None = None) -> None:
+        """rows: None leaves those of the file."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._merge()
+        rows = self._known().get("rows", []) if rows is None else rows
         for path, content in (
-            (self.path, {"about": self.about, "rows": list(rows), "records": self.groups}),
+            (self.path, {"about": self.about, "rows": rows, "records": self.groups}),
             (self._ceilings_path, self.ceilings),
         ):
-            beside = path.with_name(path.name + ".part")
+            beside = path.with_name(f"{path.name}.{os.getpid()}.part")
             beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
             beside.replace(path)
+
+    def _known(self) -> dict:
+        """What lies in the file, if it is of the same model and settings."""
+        if not self.path.exists():
+            return {}
+        found = json.loads(self.path.read_text(encoding="utf-8"))
+        return found if found.get("about", {}).get("identity") == self.about["identity"] else {}
+
+    def _merge(self) -> None:
+        """Take over what other runs have put into the files; what is known here stays."""
+        for group, clips in self._known().get("records", {}).items():
+            own = self.groups.setdefault(group, {})
+            for key, record in clips.items():
+                if key != SKIPPED or not own:
+                    own.setdefault(key, record)
+        if self._ceilings_path.exists():
+            self.ceilings = json.loads(self._ceilings_path.read_text(encoding="utf-8")) | self.ceilings
 
 
 class Bench:
@@ -164,7 +191,7 @@ class Bench:
                     getattr(self, f"_{name}")()
                 except _Skipped as reason:
                     log.info("%s: skipped: %s", name, reason)
-                    self.records.groups[name] = {"skipped": {"signature": "", "reason": str(reason)}}
+                    self.records.skip(name, str(reason))
                 log.info("%s: %.1f minutes", name, (time.monotonic() - began) / 60)
                 on_group()
         return self.records.groups
@@ -316,7 +343,8 @@ class Bench:
         """(F, 4): the mouth that the audio encoder hears."""
         encoder = self.bundle.audio_encoder
         tracks = encoder.mouth(encoder(waveform[None].to(next(encoder.parameters()).device)))[0].cpu()
-        return at_frames(tracks[:, None], range(frames), fps=self.fps)[:, 0].clamp(-1, 1)
+        low = torch.tensor([0.0, -1.0, 0.0, 0.0])  # opening, width, closure, tuck
+        return at_frames(tracks[:, None], range(frames), fps=self.fps)[:, 0].clamp(max=1).maximum(low)
 
     def _portraits(self) -> None:
         if not self.sources.portraits:
@@ -388,12 +416,8 @@ class Bench:
 
     def _long(self) -> None:
         amount = self.amount
-        speech = [
-            piece
-            for piece in scenes.pieces(
-                self.speech, amount.long_clips * math.ceil(amount.long_seconds / 10), seconds=10, fps=self.fps, seed=9
-            )
-        ]
+        count = amount.long_clips * math.ceil(amount.long_seconds / 10)
+        speech = scenes.pieces(self.speech, count, seconds=10, fps=self.fps, seed=9)
         each = len(speech) // amount.long_clips
         said = [scenes.joined(speech[first : first + each]) for first in range(0, each * amount.long_clips, each)]
         self._watch("long", self.scenes("long", said, first_person=140), self._spoken)
@@ -524,11 +548,8 @@ def about(bundle: native.Bundle, path: Path, sampling: SamplingConfig, amount: A
     for part in bundle.parts.values():
         for value in part.state_dict().values():
             weights.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes()[:4096])
-    identity = {
-        "weights": weights.hexdigest()[:16],
-        "sampling": dataclasses.asdict(sampling),
-        "amount": dataclasses.asdict(amount),
-    }
+    seconds = {name: value for name, value in dataclasses.asdict(amount).items() if name.endswith("seconds")}
+    identity = {"weights": weights.hexdigest()[:16], "sampling": dataclasses.asdict(sampling), **seconds}
     return {
         "identity": json.loads(json.dumps(identity)),
         "model": path.name,

@@ -321,7 +321,7 @@ class _Maker:
             ("sharp_face", "sharpness of the moving face against the portrait", self.groups.get("main", {})),
             ("sharp_face_real", "the same in real pictures", pictures),
         ):
-            values = [mean(record["sharp_face"]) for record in some.values() if "sharp_face" in record]
+            values = [_known(record["sharp_face"]) for record in some.values() if "sharp_face" in record]
             made += [_row(key, what, bootstrap_mean(values), bar=">= 0.95", unit="x")] if values else []
         if clips:
             made.append(
@@ -361,12 +361,7 @@ class _Maker:
                 _row(
                     "first_second",
                     "first second: mouth opening r against the rest",
-                    bootstrap(
-                        longer,
-                        lambda some: (
-                            mean([values[0] for values in some]) / mean([value for values in some for value in values[1:]])
-                        ),
-                    ),
+                    bootstrap([(values[0], mean(values[1:])) for values in longer], _sums),
                     unit="x",
                     bar="0.9 to 1.1",
                 )
@@ -527,7 +522,7 @@ class _Maker:
             _row(
                 "decoder_sharp_face",
                 of + "sharpness of the face",
-                bootstrap_mean([mean(record["sharp_face"]) for record in records]),
+                bootstrap_mean([_known(record["sharp_face"]) for record in records]),
                 unit="x",
             ),
             _row("decoder_sharp_mouth", of + "sharpness of the mouth's inside", _ratio(clips, "sharp_mouth"), unit="x"),
@@ -587,3 +582,8 @@ def _ratio(clips: Sequence[Clip], name: str) -> Estimate:
 
 def _over(clips: Sequence[Clip], above: Callable[[Clip], float], below: Callable[[Clip], float]) -> float:
     return _sums([(above(clip), below(clip)) for clip in clips])
+
+
+def _known(values: Sequence[float | None]) -> float:
+    """Mean of the numbers among them."""
+    return mean([value for value in values if value is not None])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..inputs.face_geometry import POINTS
-from ..inputs.faces import FaceFinder, choose_face
+from ..inputs.faces import FaceFinder, NoFaceError, choose_face
 from ..inputs.motion_latents import motion_latents
 from ..synthetic.identities import sample_identities
 from ..synthetic.motion import FaceMotion, sample_motion
@@ -127,23 +127,17 @@ def drawn_people(count: int, finder: FaceFinder, *, size: int = 512) -> list[Per
     from PIL import Image
 
     found = []
-    for number in range(4 * count):
-        seed = DRAWN_PEOPLE + 7_000 + number
+    for seed in range(DRAWN_PEOPLE + 7_000, DRAWN_PEOPLE + 7_000 + 4 * count):
         pixels = render(sample_identities([seed]), FaceMotion.neutral(1), size=size).clamp(-1, 1).cpu()
-        faces = [face for face in finder.find(pixels) if face.is_sure] if _is_seen(finder, pixels) else []
-        if faces:
-            picture = Image.fromarray(((pixels[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy())
-            found.append(cut_person(f"drawn_{seed}.png", picture, choose_face(faces).mesh))
+        try:
+            mesh = choose_face(finder.find(pixels)).mesh
+        except NoFaceError:
+            continue
+        picture = Image.fromarray(((pixels[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy())
+        found.append(cut_person(f"drawn_{seed}.png", picture, mesh))
         if len(found) == count:
             break
     return found
-
-
-def _is_seen(finder: FaceFinder, pixels: Tensor) -> bool:
-    try:
-        return bool(finder.find(pixels))
-    except ValueError:
-        return False
 
 
 def pieces(

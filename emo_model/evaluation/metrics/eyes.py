@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-CHANGE = 0.10  # above the clip's median, from where on an eye counts as shut
+CHANGE = 0.15  # above the clip's median, from where on an eye counts as shut
 SURE = 0.5  # of that: below it an eye counts as open
 
 

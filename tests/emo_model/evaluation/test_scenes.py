@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from emo_model.config import PRESETS
+from emo_model.evaluation import scenes
+from emo_model.synthetic.speech_library import SpeechLibrary
+
+
+def test_pieces_are_the_same_every_time_and_mostly_spoken(speech):
+    library = SpeechLibrary(speech)
+    first, again = (scenes.pieces(library, 3, seconds=1.2, fps=25, seed=0) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.waveform, other.waveform) and len(one.tracks) == 30 and len(one.waveform) == 19_200
+
+
+def test_a_pause_is_put_into_the_middle_and_is_silent(speech):
+    said = scenes.paused_pieces(SpeechLibrary(speech), 2, seconds=3, fps=25, seed=0)[0]
+    assert 20 <= int(said.silent.sum()) <= 30  # of 40 frames of pause, but for its edges
+    quiet = said.waveform.view(75, -1)[said.silent].abs().max()
+    assert quiet == 0 and said.tracks[said.silent, 0].max() < 0.1
+
+
+def test_no_piece_of_a_language_that_is_not_there(speech):
+    with pytest.raises(ValueError, match="prepare more minutes"):
+        scenes.pieces(SpeechLibrary(speech), 1, seconds=1, fps=25, seed=0, suits=lambda said: said.language == "xx")
+
+
+def test_a_scene_has_exact_latents_and_frames_of_one_length(scene):
+    frames, meshes = scene.frames()
+    latents = scene.latents(PRESETS["builtin"])
+    assert frames.shape == (30, 256, 256, 3) and meshes.shape == (30, 468, 3) and latents.shape == (30, 8, 16, 16)
+    left, top, right, bottom = scene.box
+    assert 0 < left < right < 256 and 0 < top < bottom < 256
