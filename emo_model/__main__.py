@@ -181,8 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--which-face", metavar="FACE", help=f"of several: {', '.join(faces.CHOICES)}, or its number from the left "
-                       f"({faces.CHOICES[0]})")
+    whose.add_argument("--which-face", metavar="FACE", help=f"of several: {', '.join(faces.CHOICES)}, or its number from the "
+                       f"left ({faces.CHOICES[0]})")
     whose.add_argument("--face", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
                        help="where the face is, if it is not found: as parts of the picture (0 to 1) or in pixels")
     parser.add_argument("--long-side", type=int, default=LONG_SIDE, metavar="PIXELS",

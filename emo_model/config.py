@@ -144,8 +144,8 @@ class ModelConfig:
         """Inverse of `to_json`. Raises ValueError with the field's name for a field this version does not know."""
         values = json.loads(text)
         if values.pop("autoencoder", None) is not None:
-            raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the portrait anew with an "
-                             "autoencoder; this version animates the portrait's own pixels: use the built-in model of this version")
+            raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the portrait anew "
+                             "with an autoencoder; this one moves the portrait's own pixels: use the built-in model of this version")
         values.pop("latent_rgb", None)  # only such models had any
         _refuse_unknown(cls, values)
         for name, part in (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig)):

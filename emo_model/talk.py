@@ -36,8 +36,8 @@ def load(model: str | Path = "default", device: torch.device | str = "cpu") -> B
     path = MODELS.get(model, model) if isinstance(model, str) else model
     bundle = native.load(path, dtype=torch.float32, device=device)
     if bundle.motion_decoder is None or bundle.audio_encoder is None:
-        raise ValueError(f"{Path(path).name} has no motion decoder and audio encoder of its own; use it in ComfyUI, where VAE and "
-                         "audio encoder are nodes")
+        raise ValueError(f"{Path(path).name} has no motion decoder and audio encoder of its own; use it in ComfyUI, where VAE "
+                         "and audio encoder are nodes")
     for part in (bundle.emo, bundle.motion_decoder):
         part.to(memory_format=torch.channels_last)
     return bundle
@@ -91,7 +91,7 @@ class Scene:
     def says(self) -> str:
         """One sentence for the log."""
         (height, width), fit = self.size, self.conditions.portrait.fit
-        return (f"Frames of {width}x{height}; the head moves in the square of {fit.side} pixels at ({fit.left}, {fit.top}).")
+        return f"Frames of {width}x{height}; the head moves in the square of {fit.side} pixels at ({fit.left}, {fit.top})."
 
     def generate(self, **how) -> Iterator[Tensor]:
         """Scaled latents (1, C, F, h, w), clip by clip; how: keep, finished_only, on_step and motion of `generate_clips`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +58,18 @@ def bundle(config, awake) -> native.Bundle:
     for number, part in enumerate(made.parts.values()):
         awake(part, seed=number)
     return made
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Path:
+    """The file of the built-in model."""
+    try:
+        config = native.read_config(native.DEFAULT_WEIGHTS)
+    except (OSError, ValueError) as reason:
+        pytest.skip(f"the built-in model is not there: {reason}")
+    if config.name != "builtin":
+        pytest.skip(f"the built-in model is of preset '{config.name}'")
+    return native.DEFAULT_WEIGHTS
 
 
 @pytest.fixture(scope="session")

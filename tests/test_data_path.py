@@ -12,15 +12,20 @@ import torch
 from PIL import Image
 
 from emo_model.checkpoints import native
+from emo_model.checkpoints.mediapipe import load_face_finder
 from emo_model.config import PRESETS, SamplingConfig
-from emo_model.inputs import face, media, vae
+from emo_model.inputs import media, portrait
 from emo_model.inputs.audio import encode_long, features_per_frame, resample
+from emo_model.inputs.portrait_maps import portrait_maps
+from emo_model.models.motion_decoder import MotionDecoder
+from emo_model.outputs.portrait_decoder import PortraitDecoder
 from emo_model.sampling.clips import generate_clips
 from emo_model.training.clips import ClipStore
 from emo_model.training.stages import VIDEO
-from emo_model.types import Conditions, MotionFrames, Portrait, Speed
+from emo_model.types import Conditions, MotionFrames, Speed
 
-STORY = Path(__file__).parents[1] / "docs" / "data_path.md"
+ROOT = Path(__file__).parents[1]
+STORY = ROOT / "docs" / "data_path.md"
 ROW = re.compile(r"^\| `(.+?)` \| `\((.+?)\)` \| `\((.+?)\)` \|$", re.MULTILINE)
 
 
@@ -37,26 +42,30 @@ def told() -> dict[str, tuple[tuple[int, ...], int]]:
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
     """Name -> value, as the library has it."""
-    config, values = PRESETS["default"], {}
+    # noise of white shapes: the meta device has no numbers that noise could be made of
+    config, values = replace(PRESETS["builtin"], noise_shapes=0, noise_frames=()), {}
     parts = native.build(config, device="meta")
-    picture = tmp_path_factory.mktemp("door") / "portrait.png"
-    Image.new("RGB", (640, 480)).save(picture)
+    file = tmp_path_factory.mktemp("input") / "portrait.png"
+    whole = Image.new("RGB", (640, 480))
+    whole.paste(Image.open(ROOT / "workflows" / "inputs" / "emo_portrait.jpg").resize((300, 300)), (200, 100))
+    whole.save(file)
 
-    # at the door
-    values["read_picture(portrait)"] = media.read_picture(picture)
-    pixels, fit = face.fit_picture(values["read_picture(portrait)"], config.image_size)
-    values["Portrait.pixels"] = pixels
+    # input
+    values["read_picture(portrait)"] = picture = media.read_picture(file)
+    values["find_mesh(finder, picture)"] = mesh = portrait.find_mesh(load_face_finder(), picture)
+    shown = portrait.read_portrait(picture, mesh, config)
+    values |= {"Portrait.pixels": shown.pixels, "Portrait.mesh": shown.mesh}
     values["read_audio(voice)"] = waveform = torch.zeros(2, 88_200)
     values["resample(waveform)"] = sound = resample(waveform, 44_100)
 
-    # what the model is told
-    latents = vae.encode(parts.autoencoder, pixels.to("meta"), config)
-    values["Portrait.latents"] = latents
+    # conditions
+    values["Portrait.latents"] = shown.latents
+    latents = shown.latents.to("meta")
     layers = encode_long(parts.audio_encoder, sound)
     values["audio_encoder(sound)"] = layers[None]
     audio = features_per_frame(layers, fps=config.fps, seconds=2.0)
     values["AudioFeatures.frames"] = audio.frames
-    conditions = Conditions(Portrait(latents, pixels, fit), face.whole_mask(config.image_size), audio, Speed.constant(12.5))
+    conditions = Conditions(replace(shown, latents=latents), portrait.face_mask(shown), audio, Speed.constant(12.5))
     values["FaceMask.mask"] = conditions.face_mask.mask
 
     # once per video, once per clip
@@ -72,7 +81,7 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
     values |= {"ClipConditions.audio": clip.audio, "ClipConditions.speed": clip.speed, "Context.audio": context.audio,
                "Context.speed": context.speed, "Context.face": context.face}
 
-    # at every step, with an ear at the walls
+    # at every step
     def listen(place: str, block) -> None:
         def note(_, given, kept, answer) -> None:
             tokens = answer[0] if isinstance(answer, tuple) else answer
@@ -89,17 +98,21 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
     backbone = parts.emo.backbone
     backbone.down_blocks[0].resnets[0].register_forward_hook(
         lambda _, given, answer: values.__setitem__("down_blocks.0.resnets.0", answer))
-    for place in ("down_blocks.0.attentions.0", "down_blocks.0.motion_modules.0", "mid_block.motion_modules.0"):
+    for place in ("down_blocks.1.attentions.0", "down_blocks.1.motion_modules.0", "mid_block.motion_modules.0"):
         listen(place, backbone.get_submodule(place).transformer_blocks[0])
     values["noisy"] = torch.zeros_like(clips[0])
     values["prediction"] = parts.emo.predict(values["noisy"], torch.zeros(1, device="meta"), context)
 
-    # out again
+    # output
     values["generate_clips, first clip"], values["generate_clips, last clip"] = clips[0], clips[-1]
-    values["vae.decode(first clip)"] = frames = vae.decode(parts.autoencoder, clips[0][0].transpose(0, 1), config)
-    values["to_uint8(pixels)"] = media.to_uint8(torch.zeros(frames.shape))
+    values["portrait_maps(mesh)"] = portrait_maps(shown.mesh, size=config.image_size, cells=config.image_size // 4)
+    decoder = PortraitDecoder(MotionDecoder(config).eval(), config, picture, shown)
+    made = torch.zeros(clips[0].shape)[0].transpose(0, 1)
+    decoded = decoder.flow(made)
+    values |= {"DecodedMotion.flow": decoded.flow, "DecodedMotion.mouth_rgb": decoded.mouth_rgb}
+    values["decode(first clip)"] = decoder.decode(made)
 
-    # the same way, to learn
+    # training
     store = ClipStore(latents=torch.zeros(2, 40, *latents.shape[1:]), stills=torch.zeros(2, 2, *latents.shape[1:]),
                       audio=torch.zeros(2, 40, *audio.frames.shape[1:]), speed=torch.zeros(2, 40),
                       landmarks=torch.zeros(2, 40, 3, 2), boxes=torch.zeros(2, 4))

@@ -171,7 +171,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("preset", nargs="?", default="emo", choices=sorted(PRESETS))
     command.add_argument("--all", action="store_true", help="a line for every tensor")
     command = add("random", say_random, "a file with random weights in the layout of a real one, to see whether a graph runs")
-    command.add_argument("kind", choices=[*RANDOM, *MODELS], help="small-hallo is for pictures of 64x64; the others are of the real size")
+    command.add_argument("kind", choices=[*RANDOM, *MODELS], help="small-hallo is for pictures of 64x64, test for "
+                         "tests; the others are of the real size")
     command.add_argument("out", type=Path, help=".safetensors, or .pth")
     command.add_argument("--dtype", choices=DTYPES, default="fp16")
     command.add_argument("--seed", type=int, default=0)

@@ -26,12 +26,12 @@ from .kinds import NATIVE, wrong_file
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
 FAST_WEIGHTS = DEFAULT_WEIGHTS.with_name("fast.safetensors")  # what differs from it in a model for 2 steps without guidance
-BASE, BASE_HASH = "base", "base_sha256"  # in the card of a variant: the name of the file with all other tensors, and what it holds
+BASE, BASE_HASH = "base", "base_sha256"  # in the card of a variant: the name of the file with all other tensors, their hash
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A whole model: its config and parts (motion decoder and audio encoder only where the model brings its own), and its card."""
+    """A whole model: its config, its parts (motion decoder and audio encoder only where it brings its own), and its card."""
 
     config: ModelConfig
     emo: Emo

@@ -132,6 +132,6 @@ def write_random_model(path: str | Path, config: ModelConfig, *, seed: int = 0, 
     """A whole model of this pack, with all the parts that its config names."""
     bundle = native.build(config, card={"made_by": "python -m emo_model.checkpoints random"})
     for name, part in bundle.parts.items():
-        part.load_state_dict({key: random_weight(f"{name}.{key}", tuple(value.shape), seed=seed) if value.is_floating_point() else value
+        part.load_state_dict({key: random_weight(f"{name}.{key}", tuple(value.shape), seed=seed)
                               for key, value in part.state_dict().items()})
     native.save(path, bundle, dtype=dtype)

@@ -22,8 +22,8 @@ LEAST_PRESENCE = 0.2  # of a face that speaks: a mesh that lost it has nearly 0
 def motion_of_frames(finder: FaceFinder, frames: Tensor, portrait: Portrait, config: ModelConfig) -> Tensor:
     """frames (F, 3, H, W) in [-1, 1] of a video of the portrait -> its scaled latents (F, C, h, w), read from the face meshes.
 
-    The frames show the portrait's whole picture, at any size, or only the square around the head. Where lips are pressed and eyes
-    look is not in a mesh: these channels are as at rest. Raises NoFaceError if a frame has no face where the portrait's is,
+    The frames show the portrait's whole picture, at any size, or only the square around the head. How lips are pressed and where
+    eyes look is not in a mesh: these channels are as at rest. Raises NoFaceError if a frame has no face where the portrait's is,
     ValueError if the frames have other proportions than picture and square.
     """
     fit = _fit_of_frames(portrait.fit, *frames.shape[-2:])
@@ -33,8 +33,8 @@ def motion_of_frames(finder: FaceFinder, frames: Tensor, portrait: Portrait, con
     found = finder.follow(frames, Face(corners, mesh, 1.0, 1.0, True))
     lost = [number for number, face in enumerate(found) if face.presence < LEAST_PRESENCE]
     if lost:
-        raise NoFaceError(f"no face was found in frame {lost[0] + 1} of {len(frames)} where the portrait has it; give frames of a "
-                          "video that was made from this portrait")
+        raise NoFaceError(f"no face was found in frame {lost[0] + 1} of {len(frames)} where the portrait has it; give frames of "
+                          "a video that was made from this portrait")
     meshes = torch.stack([mesh_in_square(face.mesh, fit) for face in found])
     points, rigidity = face_geometry.extend(portrait.mesh, fit.size)
     pixels = OVERSAMPLING * config.latent_size
@@ -50,5 +50,5 @@ def _fit_of_frames(fit: Fit, height: int, width: int) -> Fit:
         scale = width / whole.width
         if abs(height - scale * whole.height) <= 2:
             return Fit(width, height, round(scale * whole.left), round(scale * whole.top), round(scale * whole.side), fit.size)
-    raise ValueError(f"the frames are {width}x{height} pixels, which is neither the whole picture ({fit.width}x{fit.height}) nor the "
-                     f"square around its head ({fit.side}x{fit.side}); give frames of a video of this portrait")
+    raise ValueError(f"the frames are {width}x{height} pixels, which is neither the whole picture ({fit.width}x{fit.height}) nor "
+                     f"the square around its head ({fit.side}x{fit.side}); give frames of a video of this portrait")

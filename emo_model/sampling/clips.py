@@ -46,8 +46,8 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
 
     emo: anything with config, noise_shapes, encode_reference, settle, move_face, hear, encode_motion, prepare, project,
-    project_time and predict, on `device` in `dtype`; reference: its features of the portrait if they exist already. Noise is drawn on the CPU, so
-    a seed means the same on every device.
+    project_time and predict, on `device` in `dtype`; reference: its features of the portrait if they exist already. Noise is
+    drawn on the CPU, so a seed means the same on every device.
     motion: the last frames of a video that this one continues.
     renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
     back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may

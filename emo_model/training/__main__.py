@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     puppets = commands.add_parser("prepare-puppets", help="pictures of people -> the file of puppets that training moves")
-    puppets.add_argument("pictures", type=Path, metavar="FOLDER", help="pictures with a face; those without a clear one are left out")
+    puppets.add_argument("pictures", type=Path, metavar="FOLDER",
+                         help="pictures of people; those without a clear face are left out")
     puppets.add_argument("--looks", action="store_true", help="add each once more in another look: painted, drawn, old film, ...")
     speech = commands.add_parser("prepare-speech", help="speak the training data (needs speech engines, see docs/training.md)")
     speech.add_argument("--minutes", type=float, default=60.0, help="how much (%(default)g)")

@@ -182,7 +182,8 @@ def distill(out: Path, *, model: Path, how: Distillation, clips: Path, minutes: 
         "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},
         "teacher": {"file": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "steps": how.teacher_steps,
                     "audio_guidance": how.audio_guidance, "reference_guidance": how.reference_guidance},
-        "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps}, "licence": bundle.card.get("licence", "")}), base=model)
+        "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps}, "licence": bundle.card.get("licence", "")}),
+        base=model)
     (out / "state" / f"{stage.name}.safetensors").unlink(missing_ok=True)  # not before its successor is there
     return finished
 

@@ -75,8 +75,8 @@ def show_puppets(puppets: Path, out: Path, *, people: int = 8, seconds: float = 
     columns = min(4, len(shown))
     shown += [np.zeros_like(shown[0])] * (-len(shown) % columns)
     frames = rearrange(np.stack(shown), "(r c) f h w k -> f (r h) (c w) k", c=columns)
-    sound = sum(clip.waveform for clip in said) / len(said) ** 0.5
-    with VideoWriter(out, fps=FPS, width=frames.shape[2], height=frames.shape[1], audio=(sound.clamp(-1, 1)[None], RATE)) as video:
+    sound = (sum(clip.waveform for clip in said) / len(said) ** 0.5).clamp(-1, 1)
+    with VideoWriter(out, fps=FPS, width=frames.shape[2], height=frames.shape[1], audio=(sound[None], RATE)) as video:
         video.write(frames)
 
 

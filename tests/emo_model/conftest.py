@@ -1,4 +1,4 @@
-"""A tiny net of Hallo's design, and files of it."""
+"""A tiny net of Hallo's design, files of it, and a photograph with its face mesh."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ import pytest
 import torch
 
 from emo_model.checkpoints import hallo
+from emo_model.checkpoints.mediapipe import load_face_finder
 from emo_model.checkpoints.sources import bare
 from emo_model.config import HALLO, ModelConfig
+from emo_model.inputs.media import read_picture
+from emo_model.inputs.portrait import find_mesh
 from emo_model.models.attention import frame_codes
 from emo_model.sampling.oracle import seeded_emo, seeded_weight
 
 DATA = Path(__file__).parents[1] / "data"
+EXAMPLES = Path(__file__).parents[2] / "workflows" / "inputs"
 TINY = replace(HALLO, image_size=64, channels=(32, 32, 64, 64), identity_width=8, identity_context_width=12, audio_width=4,
                audio_context_width=16, audio_tokens=3, audio_projection_width=8, face_locator_channels=(4, 4, 8, 8))
+
+
+@pytest.fixture(scope="session")
+def photograph() -> SimpleNamespace:
+    """The shipped photograph: picture (1, 3, 473, 473) in [-1, 1], mesh (468, 3) of its face; finder, which found it."""
+    finder, picture = load_face_finder(), read_picture(EXAMPLES / "emo_portrait.jpg")
+    return SimpleNamespace(picture=picture, mesh=find_mesh(finder, picture), finder=finder)
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,20 @@ def test_a_preset_survives_its_json(name):
     assert again == PRESETS[name] and hash(again) == hash(PRESETS[name])  # tuples stay tuples, all the way down
 
 
-def test_the_preview_colours_survive_json():
-    config = replace(PRESETS["test"], latent_rgb=((0.1, 0.2, 0.3),) * 5)
-    assert ModelConfig.from_json(config.to_json()).latent_rgb == config.latent_rgb
+def test_a_model_of_an_earlier_version_that_painted_the_portrait_anew_is_refused_with_a_sentence():
+    values = json.loads(PRESETS["test"].to_json()) | {"autoencoder": {"patch": 4}, "latent_rgb": []}
+    with pytest.raises(ValueError, match="is of an earlier version, .*use the built-in model of this version"):
+        ModelConfig.from_json(json.dumps(values))
+
+
+def test_other_models_of_an_earlier_version_mean_what_they_meant():
+    values = json.loads(PRESETS["hallo"].to_json()) | {"autoencoder": None, "latent_rgb": []}
+    assert ModelConfig.from_json(json.dumps(values)) == PRESETS["hallo"]
+
+
+def test_noise_shapes_need_a_spread_over_time_for_each_channel():
+    with pytest.raises(ValueError, match="3 noise_shapes and 1 noise_frames do not go with 8 latent channels"):
+        replace(PRESETS["test"], noise_shapes=3, noise_frames=(1.0,))
 
 
 def test_the_emo_preset_has_the_papers_numbers():
@@ -26,7 +37,7 @@ def test_the_emo_preset_has_the_papers_numbers():
     assert (emo.audio_window, emo.audio_layers * emo.audio_width) == (5, 12 * 768)
 
 
-@pytest.mark.parametrize("part", [None, "autoencoder", "audio_encoder"])
+@pytest.mark.parametrize("part", [None, "motion_decoder", "audio_encoder"])
 def test_a_field_of_a_newer_version_is_refused_by_name(part):
     values = json.loads(PRESETS["test"].to_json())
     (values if part is None else values[part])["flux_capacitor"] = 1.21
@@ -36,12 +47,12 @@ def test_a_field_of_a_newer_version_is_refused_by_name(part):
 
 def test_a_config_of_an_older_version_gets_the_defaults():
     values = json.loads(PRESETS["emo"].to_json())
-    del values["latent_rgb"], values["reference_positions"]
+    del values["noise_shapes"], values["reference_positions"]
     assert ModelConfig.from_json(json.dumps(values)) == PRESETS["emo"]
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ({"image_size": 33}, "image_size 33 is not a multiple of vae_factor 8"),
+    ({"image_size": 33}, "image_size 33 is not a multiple of vae_factor 16"),
     ({"channels": (16, 32, 64)}, "3 channels but 2 attention_levels"),
     ({"speed_radii": (1.0,)}, "5 speed_centres but 1 speed_radii"),
     ({"clip_frames": 31}, "2 motion frames and 31 frames do not fit temporal_position_limit 32"),

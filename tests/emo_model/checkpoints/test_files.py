@@ -99,13 +99,6 @@ def test_half_a_file_is_told_from_a_whole(tmp_path, name, save):
         open_tensors(tmp_path / name)
 
 
-def test_a_piece_of_a_file_is_told_how_to_become_whole(tmp_path):
-    save_file({"a": torch.zeros(100)}, tmp_path / "x.safetensors")
-    (tmp_path / "x.safetensors.001").write_bytes((tmp_path / "x.safetensors").read_bytes()[:200])
-    with pytest.raises(ValueError, match="a piece of a file; put the pieces together"):
-        open_tensors(tmp_path / "x.safetensors.001")
-
-
 def test_no_file_and_a_folder_are_said_to_be_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         open_tensors(tmp_path / "x.pth")

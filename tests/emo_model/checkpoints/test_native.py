@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -34,7 +35,7 @@ def rewrite(path, *, tensors=lambda tensors: tensors, metadata=lambda metadata: 
 
 def test_a_loaded_model_is_the_saved_one_bit_for_bit_in_half_precision(file, bundle):
     loaded = native.load(file)
-    assert loaded.parts.keys() == bundle.parts.keys() == {"emo", "autoencoder", "audio_encoder"}
+    assert loaded.parts.keys() == bundle.parts.keys() == {"emo", "motion_decoder", "audio_encoder"}
     for name, part in bundle.parts.items():
         state = loaded.parts[name].state_dict()
         assert state.keys() == part.state_dict().keys() and len(state) > 5
@@ -76,11 +77,11 @@ def test_a_model_is_loaded_in_the_dtype_asked_for_and_ready_to_run(file, dtype):
         assert not any(value.is_meta for value in [*part.parameters(), *part.buffers()])
 
 
-def test_a_model_without_its_own_autoencoder_is_a_whole_file_too(tmp_path, config):
-    lean = replace(config, autoencoder=None, audio_encoder=None)
+def test_a_model_without_its_own_decoder_is_a_whole_file_too(tmp_path, config):
+    lean = replace(config, motion_decoder=None, audio_encoder=None)
     native.save(tmp_path / "a.safetensors", native.build(lean))
     loaded = native.load(tmp_path / "a.safetensors")
-    assert loaded.config == lean and loaded.autoencoder is None and loaded.audio_encoder is None
+    assert loaded.config == lean and loaded.motion_decoder is None and loaded.audio_encoder is None
 
 
 def test_others_may_read_a_saved_file_as_the_umask_allows(tmp_path, bundle):
@@ -144,17 +145,53 @@ def test_a_file_of_a_newer_version_asks_for_an_update(file):
         native.load(file)
 
 
-def test_the_fast_variant_is_the_built_in_model_with_another_backbone_for_two_steps_without_guidance():
-    usual, fast = native.load(), native.load(native.FAST_WEIGHTS)
-    assert usual.config.noise_scale == 0.75 and fast.config == replace(usual.config, noise_scale=1.0)
-    assert fast.sampling == SamplingConfig(steps=2, audio_guidance=1.0)
+@pytest.fixture
+def variant(file, bundle):
+    """A file with what differs, in one weight of the backbone, from the whole model beside it."""
+    emo = copy.deepcopy(bundle.emo)
+    with torch.no_grad():
+        emo.backbone.conv_in.weight.add_(1)
+    native.save(file.with_name("fast.safetensors"), replace(bundle, emo=emo, card={"made_by": "another test"}), base=file)
+    return file.with_name("fast.safetensors")
+
+
+def test_a_variant_holds_only_what_differs_from_its_base_and_is_loaded_whole(file, variant, bundle):
+    assert set(load_file(variant)) == {"emo.backbone.conv_in.weight"}
+    loaded, usual = native.load(variant), native.load(file)
+    assert loaded.parts.keys() == usual.parts.keys() and loaded.card["base"] == "tiny.safetensors"
     for name, part in usual.parts.items():
-        ours, theirs = part.state_dict(), fast.parts[name].state_dict()
-        changed = {f"{name}.{key}" for key, value in ours.items() if not torch.equal(value, theirs[key])}
-        assert all(key.startswith("emo.backbone.") for key in changed) and (len(changed) > 400) == (name == "emo")
+        for key, value in part.state_dict().items():
+            is_other = f"{name}.{key}" == "emo.backbone.conv_in.weight"
+            expected = (bundle.emo.backbone.conv_in.weight + 1).half() if is_other else value
+            assert torch.equal(loaded.parts[name].state_dict()[key], expected)
 
 
-def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance_in_twice_the_steps(conditions):
+def test_the_base_of_a_variant_may_get_another_card(file, variant, bundle):
+    native.save(file, replace(bundle, card={"made_by": "the same test", "measured": {"opening": 0.9}}))
+    assert native.load(variant).config == bundle.config
+
+
+def test_a_variant_without_its_base_says_what_is_missing_and_where(file, variant):
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="only what differs from tiny.safetensors, which must lie beside it in .*models"):
+        native.load(variant)
+
+
+def test_a_base_with_other_weights_is_not_taken(file, variant, bundle, awake):
+    native.save(file, replace(bundle, emo=awake(copy.deepcopy(bundle.emo), seed=9)))
+    with pytest.raises(FileNotFoundError, match="tiny.safetensors there has other weights"):
+        native.load(variant)
+
+
+def test_the_fast_variant_is_the_built_in_model_with_another_backbone_for_two_steps_without_guidance(shipped):
+    usual, fast = native.load(), native.load(native.FAST_WEIGHTS)
+    assert fast.config == replace(usual.config, noise_scale=1.0)
+    assert (fast.sampling.steps, fast.sampling.audio_guidance) == (2, 1.0)
+    with safe_open(native.FAST_WEIGHTS, "pt") as file:
+        assert all(key.startswith("emo.backbone.") for key in file.keys())
+
+
+def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance_in_twice_the_steps(shipped, conditions):
     """What two steps of the built-in model without guidance make of the same noise is further away."""
     usual, fast = native.load(dtype=torch.float32), native.load(native.FAST_WEIGHTS, dtype=torch.float32)
     heard = conditions(usual.config, frames=12)
@@ -163,7 +200,7 @@ def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidan
         return next(generate_clips(bundle.emo, heard, config=sampling))
 
     all_of_it = 1 / usual.config.noise_scale  # the noise that the fast variant walks from
-    wanted = made(usual, SamplingConfig(noise_scale=all_of_it))
+    wanted = made(usual, replace(usual.sampling, noise_scale=all_of_it))
     off = (made(fast, fast.sampling) - wanted).square().mean()
     before = (made(usual, replace(fast.sampling, noise_scale=all_of_it)) - wanted).square().mean()
     assert off < 0.7 * before

@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
-from emo_model.__main__ import EXAMPLES
-from emo_model.checkpoints import native
-from emo_model.inputs import face, media
-from emo_model.inputs.decoded import encode_again, trace_back
+from emo_model.inputs.decoded import encode_again
 
 
 class Blurred:
@@ -54,57 +50,3 @@ def test_frames_that_came_through_a_codec_are_not_asked_for_ever(seeded):
 
     encode_again(encode, lambda found: found.round(decimals=0), seeded(2, 4, 5, 5), rounds=50)
     assert len(calls) < 10
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    bundle = native.load(dtype=torch.float32)
-    portrait, _ = face.fit_picture(media.read_picture(EXAMPLES / "emo_portrait.png"), bundle.config.image_size, "crop")
-    with torch.no_grad():
-        latents = bundle.autoencoder.encode(torch.cat([portrait, portrait.flip(3), 0.5 * portrait]))
-        latents = latents + 0.2 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))  # as sampled ones have
-        return bundle.autoencoder, latents, bundle.autoencoder.decode(latents).clamp(-1, 1)
-
-
-def distance(autoencoder, latents, pictures):
-    with torch.no_grad():
-        return errors(autoencoder.decode(latents).clamp(-1, 1), pictures)
-
-
-def test_the_built_in_autoencoder_is_traced_back_through_8_bits(shipped):
-    autoencoder, latents, pictures = shipped
-    given = (pictures * 127.5).round() / 127.5
-    with torch.no_grad():
-        once = autoencoder.encode(given)
-        again = encode_again(autoencoder.encode, autoencoder.decode, given)
-    found = trace_back(autoencoder, given)
-    assert (errors(again, latents) < 0.8 * errors(once, latents)).all()
-    assert (errors(found, latents) < 0.8 * errors(again, latents)).all()
-    assert (distance(autoencoder, found, given) < 0.7 * distance(autoencoder, again, given)).all()
-
-
-def test_frames_that_a_codec_blurred_are_traced_back_no_farther_off_than_they_are_encoded(shipped):
-    autoencoder, latents, pictures = shipped
-    noise = 0.03 * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))
-    given = (pictures + noise).clamp(-1, 1)
-    with torch.no_grad():
-        once = autoencoder.encode(given)
-    found = trace_back(autoencoder, given)
-    assert (errors(found, latents) < errors(once, latents)).all()
-    assert (distance(autoencoder, found, given) < distance(autoencoder, once, given)).all()
-
-
-def test_pictures_that_no_latents_make_come_out_no_farther_off_than_they_are_encoded(shipped, seeded):
-    autoencoder, given = shipped[0], seeded(2, 3, 64, 64).clamp(-1, 1)
-    with torch.no_grad():
-        once = autoencoder.encode(given)
-    for found in (trace_back(autoencoder, given), encode_again(autoencoder.encode, autoencoder.decode, given)):
-        assert (distance(autoencoder, found, given) <= distance(autoencoder, once, given)).all()
-
-
-def test_it_is_traced_back_in_inference_mode_too(shipped):
-    autoencoder, latents, pictures = shipped
-    expected = trace_back(autoencoder, pictures[:1], rounds=1, turns=2)
-    with torch.inference_mode():
-        found = trace_back(autoencoder, pictures[:1].clone(), rounds=1, turns=2)
-    torch.testing.assert_close(found, expected)

@@ -44,7 +44,7 @@ def other_voice(conditions, frame: int):
 
 @pytest.mark.parametrize("frame", [0, 1, 5, 11])
 def test_a_change_of_the_voice_reaches_exactly_the_frames_within_its_window(long, conditions, seeded, frame):
-    noisy, calm = seeded(1, 4, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
+    noisy, calm = seeded(1, 8, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
     before, after = predict(long, noisy, calm), predict(long, noisy, other_voice(calm, frame))
     reached = [number for number in range(FRAMES) if abs(number - frame) <= 2]
     assert changed(before, after) == reached
@@ -52,14 +52,14 @@ def test_a_change_of_the_voice_reaches_exactly_the_frames_within_its_window(long
 
 
 def test_the_voice_of_the_next_clip_reaches_the_last_m_frames_of_this_one(long, conditions, seeded):
-    noisy, calm = seeded(1, 4, FRAMES, 4, 4), conditions(long.config, frames=2 * FRAMES)
+    noisy, calm = seeded(1, 8, FRAMES, 4, 4), conditions(long.config, frames=2 * FRAMES)
     other = other_voice(calm, FRAMES)  # the first frame of the second clip
     assert changed(predict(long, noisy, calm), predict(long, noisy, other)) == [10, 11]
     assert changed(predict(long, noisy, calm, start=FRAMES), predict(long, noisy, other, start=FRAMES)) == [0, 1, 2]
 
 
 def test_frames_hear_each_other_only_through_the_temporal_modules(long, conditions, seeded):
-    noisy, calm = seeded(1, 4, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
+    noisy, calm = seeded(1, 8, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
     other = noisy.clone()
     other[:, :, 7] += 1
     assert changed(predict(long, noisy, calm), predict(long, other, calm)) == [7]
@@ -71,22 +71,22 @@ def test_fresh_temporal_modules_leave_the_prediction_of_the_image_stage(long, co
     for name, parameter in long.named_parameters():
         if ".motion_modules." in name and ".proj_out." in name:
             torch.nn.init.zeros_(parameter)  # as TemporalModule starts
-    noisy, calm = seeded(1, 4, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
+    noisy, calm = seeded(1, 8, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
     without = predict(long, noisy, calm)
     assert torch.equal(predict(long, noisy, calm, motion=MotionFrames()), without)
-    assert torch.equal(predict(long, noisy, calm, motion=MotionFrames(seeded(1, 4, 2, 4, 4, seed=9))), without)
+    assert torch.equal(predict(long, noisy, calm, motion=MotionFrames(seeded(1, 8, 2, 4, 4, seed=9))), without)
 
 
 def test_motion_frames_reach_every_frame_of_the_clip(long, conditions, seeded):
-    noisy, calm = seeded(1, 4, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
-    some, others = (MotionFrames(seeded(1, 4, 2, 4, 4, seed=seed)) for seed in (8, 9))
+    noisy, calm = seeded(1, 8, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
+    some, others = (MotionFrames(seeded(1, 8, 2, 4, 4, seed=seed)) for seed in (8, 9))
     before = predict(long, noisy, calm, motion=some)
     assert before.shape == noisy.shape  # the motion frames themselves are dropped
     assert changed(before, predict(long, noisy, calm, motion=others)) == list(range(FRAMES))
 
 
 def test_head_speed_reaches_the_prediction_only_through_the_temporal_modules(long, conditions, seeded):
-    noisy = seeded(1, 4, FRAMES, 4, 4)
+    noisy = seeded(1, 8, FRAMES, 4, 4)
     slow, fast = (conditions(long.config, frames=FRAMES, speed=Speed.constant(degrees)) for degrees in (0, 60))
     assert torch.equal(predict(long, noisy, slow), predict(long, noisy, fast))
     first = MotionFrames()
@@ -116,7 +116,7 @@ def test_a_cell_of_the_portrait_is_added_to_the_same_cell_of_every_frame_of_its_
 @pytest.mark.parametrize("adds", [False, True])
 def test_levels_without_attention_see_the_portrait_only_by_addition(config, awake, conditions, seeded, adds):
     emo = awake(Emo(replace(config, attention_levels=(False, True), reference_addition=adds)))
-    noisy, whole = seeded(1, 4, config.clip_frames, 4, 4), conditions(config, frames=config.clip_frames)
+    noisy, whole = seeded(1, 8, config.clip_frames, 4, 4), conditions(config, frames=config.clip_frames)
     before = predict(emo, noisy, whole)
     with torch.no_grad():
         features = emo.reference_net(whole.portrait.latents)

@@ -23,7 +23,7 @@ from emo_model.types import MotionFrames, ReferenceFeatures
 SMALL = {  # the paper's two temporal attentions; levels without attention; positions
     "emo": replace(PRESETS["emo"], image_size=64, channels=(32, 32, 64, 64), clip_frames=4, motion_frames=2, audio_layers=3,
                    audio_width=16, audio_context_width=24, speed_width=16),
-    "default-cpu": replace(PRESETS["default-cpu"], image_size=64, channels=(16, 32, 48), clip_frames=4, motion_frames=2),
+    "builtin": replace(PRESETS["builtin"], image_size=128, channels=(16, 32, 48), clip_frames=4, motion_frames=2),
     "test": PRESETS["test"],
 }
 EXACT = 1e-5

@@ -40,8 +40,8 @@ def test_motion_frames_are_read_as_portraits_are(emo, config, seeded, prepared):
 
 
 def test_the_face_locators_features_are_added_to_the_noise(emo, config, seeded, prepared):
-    context, noisy, timestep = prepared[1], seeded(1, 4, config.clip_frames, 4, 4), torch.tensor([300])
-    assert context.face.shape == (1, 4, 1, 4, 4) and context.face.any()
+    context, noisy, timestep = prepared[1], seeded(1, 8, config.clip_frames, 4, 4), torch.tensor([300])
+    assert context.face.shape == (1, 8, 1, 4, 4) and context.face.any()
     with torch.no_grad():
         there = emo.predict(noisy, timestep, context)
         by_hand = emo.predict(noisy + context.face, timestep, replace(context, face=torch.zeros_like(context.face)))
@@ -58,7 +58,7 @@ def test_a_fresh_face_locator_changes_no_prediction(emo, config, seeded, conditi
             reference = emo.encode_reference(calm.portrait.latents)
             clip = replace(calm, face_mask=mask).clip(0, clip_frames=config.clip_frames, margin_frames=2)
             context = emo.prepare(reference, None, clip)
-            said.append(emo.predict(seeded(1, 4, config.clip_frames, 4, 4), torch.tensor([9]), context))
+            said.append(emo.predict(seeded(1, 8, config.clip_frames, 4, 4), torch.tensor([9]), context))
     assert torch.equal(*said)
 
 
@@ -77,7 +77,7 @@ def test_without_reference_leaves_a_portrait_of_zeros_and_all_else(prepared):
 
 
 def test_portrait_voice_speed_and_time_all_reach_the_prediction(emo, config, seeded, prepared):
-    context, noisy, timestep = prepared[1], seeded(1, 4, config.clip_frames, 4, 4), torch.tensor([300])
+    context, noisy, timestep = prepared[1], seeded(1, 8, config.clip_frames, 4, 4), torch.tensor([300])
     with torch.no_grad():
         said = emo.predict(noisy, timestep, context)
         others = {
@@ -91,13 +91,13 @@ def test_portrait_voice_speed_and_time_all_reach_the_prediction(emo, config, see
 
 
 def test_a_portrait_of_another_size_is_refused_with_both_sizes(emo):
-    with pytest.raises(ValueError, match=r"are \(4, 8, 8\), model 'test' needs \(4, 4, 4\): encode the portrait with the VAE"):
-        emo.encode_reference(torch.zeros(1, 4, 8, 8))
+    with pytest.raises(ValueError, match=r"are \(8, 8, 8\), model 'test' needs \(8, 4, 4\): encode the portrait with the VAE"):
+        emo.encode_reference(torch.zeros(1, 8, 8, 8))
 
 
 def test_another_number_of_motion_frames_is_refused(emo, prepared):
     with pytest.raises(ValueError, match="3 motion frames given, this model was built for 2"):
-        emo.encode_motion(MotionFrames(torch.zeros(1, 4, 3, 4, 4)), like=prepared[0])
+        emo.encode_motion(MotionFrames(torch.zeros(1, 8, 3, 4, 4)), like=prepared[0])
 
 
 def test_the_clips_conditions_go_to_the_models_device_and_dtype(config, conditions):
@@ -107,7 +107,7 @@ def test_the_clips_conditions_go_to_the_models_device_and_dtype(config, conditio
     reference = emo.encode_reference(calm.portrait.latents.to("meta", torch.bfloat16))
     clip = calm.clip(0, clip_frames=config.clip_frames, margin_frames=config.audio_margin_frames)  # on the CPU, float32
     context = emo.prepare(reference, emo.encode_motion(MotionFrames(), like=reference), clip)
-    noisy = torch.zeros(1, 4, config.clip_frames, 4, 4, device="meta", dtype=torch.bfloat16)
+    noisy = torch.zeros(1, 8, config.clip_frames, 4, 4, device="meta", dtype=torch.bfloat16)
     said = emo.predict(noisy, torch.zeros(1, device="meta"), context)
     for tensor in (context.audio, context.speed, context.face, said):
         assert tensor.device.type == "meta" and tensor.dtype == torch.bfloat16

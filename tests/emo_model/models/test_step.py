@@ -23,7 +23,8 @@ from emo_model.types import MotionFrames
 SMALL = {  # pictures of more than one cell at every level, whose layout can be told
     "emo": replace(PRESETS["emo"], image_size=128, channels=(32, 32, 64, 64), clip_frames=3, motion_frames=2, audio_layers=3,
                    audio_width=16, audio_context_width=24, speed_width=16),
-    "default-cpu": replace(PRESETS["default-cpu"], image_size=64, channels=(16, 32, 48), clip_frames=3, motion_frames=2),
+    "builtin": replace(PRESETS["builtin"], image_size=128, channels=(16, 32, 48), clip_frames=3, motion_frames=2, noise_shapes=0,
+                       noise_frames=()),
     "hallo": replace(SMALL_HALLO, image_size=128, clip_frames=2, motion_frames=2),
 }
 META = torch.device("meta")
@@ -138,9 +139,9 @@ def test_a_gpu_is_not_told_to_copy_a_picture_to_another_layout(elsewhere, given)
 
 
 HOWS = {"guided": BOTH, "guided at first": replace(BOTH, audio_guidance_end=0.5), "cached": replace(BOTH, deep_cache=2)}
-RUNS = [*(("default-cpu", "guided", sampler) for sampler in SAMPLERS),
-        *(("default-cpu", how, "ddim") for how in HOWS if how != "guided"),
-        *((name, "guided", "ddim") for name in SMALL if name != "default-cpu")]
+RUNS = [*(("builtin", "guided", sampler) for sampler in SAMPLERS),
+        *(("builtin", how, "ddim") for how in HOWS if how != "guided"),
+        *((name, "guided", "ddim") for name in SMALL if name != "builtin")]
 
 
 @pytest.mark.parametrize(("elsewhere", "how", "sampler"), RUNS, indirect=["elsewhere"])

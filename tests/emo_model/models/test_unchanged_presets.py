@@ -25,9 +25,7 @@ from emo_model.types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, 
 RECORD = Path(__file__).parents[2] / "data" / "presets.safetensors"
 SMALL = {
     "test": {},
-    "default": {"image_size": 64, "channels": (16, 32, 48), "clip_frames": 4, "motion_frames": 2},
-    "default-cpu": {"image_size": 64, "channels": (16, 32, 48), "clip_frames": 4, "motion_frames": 2, "latent_channels": 16,
-                    "noise_scale": 1.0},  # as files of earlier versions have it
+    "builtin": {"image_size": 128, "channels": (16, 32, 48), "clip_frames": 4, "motion_frames": 2},
     "emo": {"image_size": 64, "channels": (32, 32, 64, 64), "clip_frames": 4, "motion_frames": 2, "audio_layers": 3,
             "audio_width": 16, "audio_context_width": 24, "speed_width": 16},
 }

@@ -123,7 +123,7 @@ def test_every_step_is_reported_with_its_clip(config, recorder, conditions):
     list(generate_clips(recorder, conditions(config, frames=6), config=PLAIN, on_step=told.append))
     assert [(report.clip, report.clips, report.step, report.steps) for report in told] == [
         (clip, 2, step, 3) for clip in (1, 2) for step in (1, 2, 3)]
-    assert all(report.denoised.shape == (1, 4, 4, 4, 4) for report in told)
+    assert all(report.denoised.shape == (1, 8, 4, 4, 4) for report in told)
 
 
 def test_on_step_may_raise_and_stops_the_run_at_once(config, recorder, conditions):

@@ -60,7 +60,7 @@ def test_when_guidance_begins_the_coarser_levels_are_asked_by_both_halves(emo, c
 def test_repeating_at_the_same_step_is_exact(emo, config, conditions, seeded):
     from emo_model.types import MotionFrames
 
-    whole, noisy, inner = conditions(config, frames=4), seeded(1, 4, config.clip_frames, 4, 4), Inner()
+    whole, noisy, inner = conditions(config, frames=4), seeded(1, 8, config.clip_frames, 4, 4), Inner()
     with torch.no_grad():
         reference = emo.encode_reference(whole.portrait.latents)
         clip = whole.clip(0, clip_frames=config.clip_frames, margin_frames=config.audio_margin_frames)

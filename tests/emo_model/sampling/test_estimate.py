@@ -30,6 +30,13 @@ def test_disk_grows_with_the_length_and_memory_does_not(config):
     assert (long.device_bytes, long.ram_bytes) == (short.device_bytes, short.ram_bytes) and short.device_bytes > 10**6
 
 
+def test_a_larger_picture_needs_more_memory_and_a_larger_file(config):
+    square, large = (estimate(config, FOUR, frames=100, fps=25, picture=picture) for picture in (None, (1080, 1920)))
+    assert large.video_bytes > 100 * square.video_bytes and large.ram_bytes > 100 * square.ram_bytes
+    assert (large.clip_bytes, large.device_bytes) == (square.clip_bytes, square.device_bytes)
+    assert square == estimate(config, FOUR, frames=100, fps=25, picture=(config.image_size, config.image_size))
+
+
 def test_the_disk_takes_what_was_estimated_and_hardly_less(tmp_path, emo, config, conditions):
     spool = Spool(tmp_path)
     with spool.run() as keep:

@@ -230,7 +230,7 @@ def test_the_clip_before_is_in_the_name_of_the_next(config, conditions, seeded):
     whole = conditions(config, frames=8)
     keys = ClipKeys(config, whole.portrait, QUICK, weights="w", reference=None, device="cpu", dtype=torch.float32)
     clip = whole.clip(4, clip_frames=4, margin_frames=2)
-    before = seeded(1, 4, 2, 4, 4)
+    before = seeded(1, 8, 2, 4, 4)
     names = [keys.of(1, clip, motion) for motion in (before, before.clone(), before + 1e-6)] + [keys.of(2, clip, before)]
     assert names[0] == names[1] and len(set(names)) == 3
 

@@ -81,7 +81,7 @@ def test_asking_for_more_than_there_is_names_the_lengths(folder):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="No prepared speech.*`python -m emo_model.training prepare-default --out"):
+    with pytest.raises(FileNotFoundError, match="No prepared speech.*`python -m emo_model.training prepare-speech --out"):
         SpeechLibrary(tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_the_speed_of_a_clip_is_its_mean_at_every_frame(config, store):
 def test_the_image_stage_draws_single_frames_with_another_moment_as_reference(config, store):
     clips = store()
     batch = draw(clips, replace(IMAGE, batch=32), config)
-    assert batch.clean.shape == (32, 4, 1, 4, 4) and batch.motion.shape == (32, 4, 0, 4, 4)
+    assert batch.clean.shape == (32, 8, 1, 4, 4) and batch.motion.shape == (32, 8, 0, 4, 4)
     for index, (person, _) in enumerate(where(batch)):
         moments = torch.cat([clips.stills[person], clips.latents[person]]).float()
         assert (moments == batch.reference[index]).flatten(1).all(1).any()  # of the same person
