@@ -33,8 +33,9 @@ OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth a
 @dataclass(frozen=True, eq=False)
 class DecoderBatch:
     """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2) in
-    cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; latents: (B, C, h, w) raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4)
-    in its cells; painted: (B, 1, 2 S, 2 S) how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
+    cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; latents: (B, C, h, w) raw, of
+    the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in its cells; painted: (B, 1, 2 S, 2 S) how much of
+    a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
 
     portraits: Tensor
     maps: Tensor
@@ -84,7 +85,8 @@ class MotionDecoderTask(nn.Module):
             torch.stack(part) for part in zip(*rows, strict=True))
         left = torch.randn(latents.shape, generator=generator)
         amount = self.noise * torch.rand(len(latents), 1, 1, 1, generator=generator) ** 2
-        return DecoderBatch(portraits, maps, rest, mouth, skull, look, latents + to_raw(amount * left, config), frames, flow, painted, weight)
+        latents = latents + to_raw(amount * left, config)
+        return DecoderBatch(portraits, maps, rest, mouth, skull, look, latents, frames, flow, painted, weight)
 
     def _weight(self, mesh: Tensor, maps: Tensor) -> Tensor:
         """(1, S / 4, S / 4): more around the mouth and the eyes, little where nothing moves."""
@@ -100,7 +102,7 @@ class MotionDecoderTask(nn.Module):
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its window."""
         decoder = self.decoder
-        read = (x[::self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))  # each portrait once
+        read = (x[::self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))  # each once
         portrait = decoder.read_portrait(*read).repeat(self.pairs)
         decoded = decoder(batch.latents, portrait, batch.look)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)
