@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 
 LOOK = ("tooth_width", "gap", "upper_line", "lower_line", "arch", "tongue_height")
-"""What may differ between mouths, in standard deviations from the average mouth: widths of the teeth, the gap in their middle, how
-far the upper ones show, where the lower ones begin, half the width of the row, height of the tongue."""
+"""What may differ between mouths, in standard deviations from the average mouth: widths of the teeth, the gap in their middle,
+how far the upper ones show, where the lower ones begin, half the width of the row, height of the tongue."""
 AVERAGE_LOOK = (0.0736, 0.004, 0.031, -0.0275, 0.2, 0.105)  # in distances of the outer eye corners
 LOOK_SPREAD = (0.006, 0.006, 0.011, 0.016, 0.03, 0.02)
 WAVES_ACROSS, WAVES_DOWN = (0.6, 0.3, 0.15, 0.075), (0.4, 0.2, 0.1)  # periods, in distances of the eyes
