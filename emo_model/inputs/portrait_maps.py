@@ -8,6 +8,7 @@ from torch import Tensor
 
 from . import face_geometry
 
+TEETH_DEPTH = 0.06  # behind the lips, in distances of the outer eye corners
 STEEP = 5.0  # the mask is 1 from a rigidity of a fifth on: it only brings the flow to zero at the border
 
 
@@ -18,6 +19,15 @@ def portrait_maps(mesh: Tensor, *, size: int, cells: int) -> Tensor:
     values = torch.cat([rigidity[:, None], face_geometry.head_frame(mesh).local(points)], 1)
     rigid, *own = _filled(*face_geometry.rasterise(points * (cells / size), values, cells))
     return torch.stack([(STEEP * rigid).clamp(0, 1), *own, rigid])
+
+
+def skull_plane(mesh: Tensor) -> Tensor:
+    """mesh (468, 3) of the portrait -> (2, 3): from its pixels to the plane of the teeth in distances of the outer eye corners,
+    right and down, the origin between the shut lips."""
+    frame = face_geometry.head_frame(mesh.float())
+    origin = (mesh[13] + mesh[14]) / 2 + TEETH_DEPTH * frame.eyes * frame.axes[2]
+    inverse = torch.linalg.inv(frame.axes[:2, :2].T * frame.eyes)
+    return torch.cat([inverse, -(inverse @ origin[:2])[:, None]], 1)
 
 
 def _filled(values: Tensor, covered: Tensor) -> Tensor:

@@ -15,6 +15,13 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 
+LOOK = ("tooth_width", "gap", "upper_line", "lower_line", "arch", "tongue_height")
+"""What may differ between mouths, in standard deviations from the average mouth: widths of the teeth, the gap in their middle,
+how far the upper ones show, where the lower ones begin, half the width of the row, height of the tongue."""
+AVERAGE_LOOK = (0.0736, 0.004, 0.031, -0.0275, 0.2, 0.105)  # in distances of the outer eye corners
+LOOK_SPREAD = (0.006, 0.006, 0.011, 0.016, 0.03, 0.02)
+WAVES_ACROSS, WAVES_DOWN = (0.6, 0.3, 0.15, 0.075), (0.4, 0.2, 0.1)  # periods, in distances of the eyes
+MOUTH_MAPS = 2 + 2 * len(WAVES_ACROSS) + 2 * len(WAVES_DOWN)
 PATCH = 4  # pixels of the working size folded into channels: the finest features, and the flow, have a quarter of its side
 MAPS = 5  # channels of a portrait's maps
 
@@ -57,7 +64,9 @@ class PortraitFeatures:
 
     fine, middle, coarse: (1, C, ., .) features at a quarter, an eighth and a sixteenth of the working size; latents: (1, C, h, w)
     the portrait's own raw motion latents; head: (1, 1, H / 4, W / 4) the soft mask of what may move; mouth: (1, 2) its centre in
-    cells of the fine features; pixels: (1, 3, H, W) of the square at twice the working size, of which the mouth is painted.
+    cells of the fine features; pixels: (1, 3, H, W) of the square at twice the working size, of which the mouth is painted;
+    steady: (1, 1, H / 4, W / 4) 1 where the face moves with the skull; skull: (1, 2, 3) from cells of the fine features to the
+    plane of the teeth, in distances of the eyes, its origin between the shut lips.
     """
 
     fine: Tensor
@@ -67,6 +76,8 @@ class PortraitFeatures:
     head: Tensor
     mouth: Tensor
     pixels: Tensor
+    steady: Tensor
+    skull: Tensor
 
     def expand(self, frames: int) -> PortraitFeatures:
         """The same for each of so many frames; no copy."""
@@ -115,24 +126,30 @@ class MotionDecoder(nn.Module):
         for layer in (self.flow_coarse, self.flow_middle, self.flow_fine):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.mouth_in = nn.Conv2d(2 * fine + 3 * PATCH**2, width, 3, padding=1)
+        self.mouth_in = nn.Conv2d(2 * fine + 3 * PATCH**2 + MOUTH_MAPS, width, 3, padding=1)
+        self.mouth_look = nn.Linear(len(LOOK), width)
         self.mouth = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
         self.mouth_out = nn.Conv2d(width, 4 * PATCH**2, 3, padding=1)
+        nn.init.zeros_(self.mouth_look.weight)
+        nn.init.zeros_(self.mouth_look.bias)
         with torch.no_grad():
             self.mouth_out.weight.mul_(0.1)
             self.mouth_out.bias.zero_()
             self.mouth_out.bias[3 * PATCH**2:] = -2.0  # the mask begins nearly empty
 
-    def read_portrait(self, pixels: Tensor, maps: Tensor, latents: Tensor, mouth: Tensor) -> PortraitFeatures:
-        """pixels (B, 3, 2 S, 2 S) in [-1, 1]; maps (B, 5, S / 4, S / 4), the first of them the soft mask of the head; latents
-        (B, C, h, w) raw, of the portrait itself; mouth (B, 2) its centre in cells of the maps."""
+    def read_portrait(self, pixels: Tensor, maps: Tensor, latents: Tensor, mouth: Tensor, skull: Tensor) -> PortraitFeatures:
+        """pixels (B, 3, 2 S, 2 S) in [-1, 1]; maps (B, 5, S / 4, S / 4) of `inputs.portrait_maps`; latents (B, C, h, w) raw, of
+        the portrait itself; mouth (B, 2) its centre in cells of the maps; skull (B, 2, 3), see `PortraitFeatures`."""
         working = F.avg_pool2d(pixels, 2)
         fine = self.portrait_fine(torch.cat([F.pixel_unshuffle(working, PATCH), maps], 1))
         middle = self.portrait_middle(fine)
-        return PortraitFeatures(fine, middle, self.portrait_coarse(middle), latents, maps[:, :1], mouth, pixels)
+        _, across, down, _, rigid = maps.split(1, dim=1)
+        steady = ((rigid > 0.99) & (down < 0.4) & (across.abs() < 0.75)).to(maps)  # above the mouth
+        return PortraitFeatures(fine, middle, self.portrait_coarse(middle), latents, maps[:, :1], mouth, pixels, steady, skull)
 
-    def forward(self, latents: Tensor, portrait: PortraitFeatures) -> DecodedMotion:
-        """latents (F, C, h, w) raw, of F frames of one portrait (or portrait of as many pictures)."""
+    def forward(self, latents: Tensor, portrait: PortraitFeatures, look: Tensor | None = None) -> DecodedMotion:
+        """latents (F, C, h, w) raw, of F frames of one portrait (or portrait of as many pictures); look (F, 6) as `LOOK`, None:
+        the average mouth."""
         portrait = portrait.expand(len(latents))
         x = self.conv_in(torch.cat([latents - portrait.latents, portrait.latents], 1)) + portrait.coarse
         x = self.coarse(x)
@@ -142,9 +159,10 @@ class MotionDecoder(nn.Module):
         x = self.fine(_twice(self.to_fine(x)) + portrait.fine)
         flow = (2 * _twice(middle_flow) + self.flow_fine(x)) * portrait.head
         mouth = moved_point(portrait.mouth, flow)
-        return DecodedMotion(flow, (coarse_flow, middle_flow), *self._paint_mouth(x, flow, mouth, portrait), mouth)
+        return DecodedMotion(flow, (coarse_flow, middle_flow), *self._paint_mouth(x, flow, mouth, portrait, look), mouth)
 
-    def _paint_mouth(self, x: Tensor, flow: Tensor, mouth: Tensor, portrait: PortraitFeatures) -> tuple[Tensor, ...]:
+    def _paint_mouth(self, x: Tensor, flow: Tensor, mouth: Tensor, portrait: PortraitFeatures,
+                     look: Tensor | None) -> tuple[Tensor, ...]:
         cells, size = self.mouth_cells, flow.shape[-1]
         around = window(mouth, cells=cells, points=2 * cells, size=size)  # two points a cell: each becomes PATCH pixels
         there = sample(flow, around)
@@ -152,8 +170,11 @@ class MotionDecoder(nn.Module):
         fine = window(mouth, cells=cells, points=2 * PATCH * cells, size=size)
         fine_flow = F.interpolate(there, scale_factor=PATCH, mode="bilinear", align_corners=False)
         warped = sample(portrait.pixels, fine + 2 / size * rearrange(fine_flow, "b c h w -> b h w c"))
-        y = torch.cat([sample(x, around), sample(portrait.fine, source), F.pixel_unshuffle(warped, PATCH)], 1)
-        y = F.pixel_shuffle(self.mouth_out(F.silu(self.mouth(self.mouth_in(y)))), PATCH)
+        look = x.new_zeros(len(x), len(LOOK)) if look is None else look
+        teeth = teeth_maps(skull_coordinates(around, flow, portrait), look)
+        y = torch.cat([sample(x, around), sample(portrait.fine, source), F.pixel_unshuffle(warped, PATCH), teeth.to(x)], 1)
+        y = self.mouth_in(y) + self.mouth_look(look)[:, :, None, None]
+        y = F.pixel_shuffle(self.mouth_out(F.silu(self.mouth(y))), PATCH)
         return y[:, :3].tanh(), y[:, 3:].sigmoid() * _soft_border(y.shape[-1], like=y), warped
 
 
@@ -185,6 +206,36 @@ def moved_point(point: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
         there = sample(flow, (place * (2 / size) - 1)[:, None, None])[:, :, 0, 0]
         place = point - there
     return place.detach()
+
+
+@torch.no_grad()
+def skull_coordinates(around: Tensor, flow: Tensor, portrait: PortraitFeatures) -> Tensor:
+    """around (B, p, p, 2) a grid for `sample` over the backward flow (B, 2, n, n) -> (B, 2, p, p): where each point lies in the
+    plane of the teeth, right and down. The skull's motion is the affine map nearest to the flow where the face moves with it."""
+    size = flow.shape[-1]
+    flow, grid = flow.float(), around.float()
+    own = (torch.arange(size, device=flow.device) + 0.5) * (2 / size) - 1
+    place = torch.stack([own[None, :].expand(size, -1), own[:, None].expand(-1, size)], -1)  # (n, n, 2) in -1..1
+    source = place + 2 / size * rearrange(flow, "b c h w -> b h w c")
+    weight = rearrange(sample(portrait.steady.float(), source), "b 1 h w -> b (h w)")
+    points = F.pad(place, (0, 1), value=1.0).flatten(0, 1)  # (n n, 3)
+    normal = torch.einsum("bp,pi,pj->bij", weight, points, points) + 1e-4 * torch.eye(3, device=flow.device)
+    moment = torch.einsum("bp,bpc,pj->bcj", weight, source.flatten(1, 2), points)
+    to_portrait = torch.linalg.solve(normal, moment.transpose(1, 2)).transpose(1, 2)  # (B, 2, 3)
+    there = torch.einsum("bci,bhwi->bhwc", to_portrait, F.pad(grid, (0, 1), value=1.0))
+    cells = F.pad((there + 1) * (size / 2), (0, 1), value=1.0)
+    return torch.einsum("bci,bhwi->bchw", portrait.skull.float(), cells)
+
+
+def teeth_maps(skull: Tensor, look: Tensor) -> Tensor:
+    """skull (B, 2, p, p), look (B, 6) -> (B, 16, p, p): coordinates in which the average teeth stand always at the same places,
+    and their waves, so that the edges of teeth can be painted sharply."""
+    average, spread = look.new_tensor(AVERAGE_LOOK), look.new_tensor(LOOK_SPREAD)
+    own = (average + spread * look.float())[..., None, None]  # (B, 6, 1, 1)
+    across, down = skull[:, 0] * (AVERAGE_LOOK[0] / own[:, 0]), skull[:, 1] - own[:, 2]
+    waves = [2 * torch.pi / period * x for x, periods in ((across, WAVES_ACROSS), (down, WAVES_DOWN)) for period in periods]
+    waves = torch.stack(waves, 1)
+    return torch.cat([torch.stack([across, down], 1).clamp(-1, 1) * 3, waves.sin(), waves.cos()], 1)
 
 
 def _twice(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Every step leaves a file in OUT and is skipped when that is there, so a run continues where it stopped:
 
     speech/  sung/             prepared speech, plain and sung or over music
+    statistics.safetensors     scales of the latents, shapes and smoothness of the noise
     audio_encoder.safetensors
     puppets.safetensors        head squares and face meshes of the pictures in --faces
     motion_decoder.safetensors
@@ -89,10 +90,12 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
     libraries = [(1.0, SpeechLibrary(speech))]
     if sung is not None:
         libraries = [(1 - run.recipe.sung_share, libraries[0][1]), (run.recipe.sung_share, SpeechLibrary(sung))]
-    config, shapes = motion_statistics(store, libraries, config=run.config)
+    statistics = run.step("statistics", lambda: motion_statistics(store, libraries, config=run.config))
+    config = replace(run.config, latent_scale=_numbers(statistics["latent_scale"]),
+                     noise_frames=_numbers(statistics["noise_frames"]))
     torch.manual_seed(seed)
     bundle = native.build(config)
-    bundle.emo.noise_shapes.copy_(shapes)
+    bundle.emo.noise_shapes.copy_(statistics["noise_shapes"])
     if part in ("all", "decoder"):
         run.fill(bundle.motion_decoder, "motion_decoder", lambda: run.decoder(bundle.motion_decoder, config, store))
     if part in ("all", "image", "emo"):
@@ -196,6 +199,10 @@ class _Run:
             emo.to(memory_format=torch.channels_last)
         average = self.train(task, Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps))
         return emo.state_dict() | _without("emo.", average)
+
+
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in values.tolist())
 
 
 def _without(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..inputs.face_geometry import POINTS
 from ..inputs.motion_latents import LEFT_EYE, RIGHT_EYE, motion_latents, mouth_centre, portrait_latents
-from ..inputs.portrait_maps import portrait_maps
+from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
-from ..models.motion_decoder import PATCH, MotionDecoder, sample, warp, window
+from ..models.motion_decoder import AVERAGE_LOOK, LOOK_SPREAD, PATCH, MotionDecoder, sample, warp, window
 from ..synthetic.motion import sample_still_motion
+from ..synthetic.mouth_painter import MouthLook
 from ..synthetic.puppet_store import Person, PuppetStore
 from ..synthetic.puppets import Puppet
 
@@ -31,14 +32,17 @@ OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth a
 
 @dataclass(frozen=True, eq=False)
 class DecoderBatch:
-    """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2) in
-    cells of the maps; latents: (B, C, h, w) raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4)
-    in its cells; painted: (B, 1, 2 S, 2 S) how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
+    """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2)
+    in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; latents: (B, C, h, w) raw,
+    of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in its cells; painted: (B, 1, 2 S, 2 S) how much
+    of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
 
     portraits: Tensor
     maps: Tensor
     rest: Tensor
     mouth: Tensor
+    skull: Tensor
+    look: Tensor
     latents: Tensor
     frames: Tensor
     flow: Tensor
@@ -65,6 +69,8 @@ class MotionDecoderTask(nn.Module):
             puppet = enlarged_puppet(self.puppets[self.people[number]])
             rest = torch.from_numpy(puppet.rest[:POINTS]).float() / 2  # pixels of the working size
             maps, portrait = portrait_maps(rest, size=size, cells=size // PATCH), _pixels(puppet.picture)
+            skull = skull_plane(rest) * torch.tensor([PATCH, PATCH, 1.0])
+            look = mouth_look(puppet.look)
             own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
             motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
             flows, points = puppet.flows(motion, size // PATCH)
@@ -73,13 +79,14 @@ class MotionDecoderTask(nn.Module):
                                      press=motion.closure - motion.tuck, gaze=torch.stack([motion.gaze_x, motion.gaze_y], -1))
             for frame, mesh, latent in zip(puppet.frames(motion), meshes, latents, strict=True):
                 flow = F.avg_pool2d(torch.from_numpy(frame.flow)[None], 2 * PATCH)[0] / (2 * PATCH)
-                rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, latent, _pixels(frame.picture), flow,
+                rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, skull, look, latent, _pixels(frame.picture), flow,
                              torch.from_numpy(frame.mouth)[None], self._weight(mesh, maps)))
-        portraits, maps, rest, mouth, latents, frames, flow, painted, weight = (
+        portraits, maps, rest, mouth, skull, look, latents, frames, flow, painted, weight = (
             torch.stack(part) for part in zip(*rows, strict=True))
         left = torch.randn(latents.shape, generator=generator)
         amount = self.noise * torch.rand(len(latents), 1, 1, 1, generator=generator) ** 2
-        return DecoderBatch(portraits, maps, rest, mouth, latents + to_raw(amount * left, config), frames, flow, painted, weight)
+        latents = latents + to_raw(amount * left, config)
+        return DecoderBatch(portraits, maps, rest, mouth, skull, look, latents, frames, flow, painted, weight)
 
     def _weight(self, mesh: Tensor, maps: Tensor) -> Tensor:
         """(1, S / 4, S / 4): more around the mouth and the eyes, little where nothing moves."""
@@ -95,9 +102,9 @@ class MotionDecoderTask(nn.Module):
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its window."""
         decoder = self.decoder
-        read = (x[::self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth))  # each portrait once
+        read = (x[::self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))  # each once
         portrait = decoder.read_portrait(*read).repeat(self.pairs)
-        decoded = decoder(batch.latents, portrait)
+        decoded = decoder(batch.latents, portrait, batch.look)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)
         weight = batch.weight * (inside < 0.25)  # the hole of an open mouth comes from nowhere
         flow = sum(step * _weighted((ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True),
@@ -125,6 +132,14 @@ class MotionDecoderTask(nn.Module):
 
 def _weighted(error: Tensor, weight: Tensor) -> Tensor:
     return (error * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def mouth_look(look: MouthLook) -> Tensor:
+    """A puppet's mouth -> (6,) as `models.motion_decoder.LOOK`."""
+    middle = len(look.upper) // 2
+    own = torch.tensor([(look.upper[:, 1] - look.upper[:, 0]).mean(), look.upper[middle, 0] - look.upper[middle - 1, 1],
+                        look.upper_line, look.lower_line, look.arch, look.tongue_height])
+    return ((own - torch.tensor(AVERAGE_LOOK)) / torch.tensor(LOOK_SPREAD)).float()
 
 
 def enlarged_puppet(person: Person) -> Puppet:

@@ -96,11 +96,12 @@ def _seed(seed: int, number: int) -> int:
 
 
 def motion_statistics(puppets: PuppetStore, libraries: list[tuple[float, SpeechLibrary]], *, config: ModelConfig,
-                      clips: int = 120) -> tuple[ModelConfig, Tensor]:
-    """The config with latent_scale (what moves has mean square 1 in each channel) and noise_frames; and the noise's shapes."""
+                      clips: int = 120) -> dict[str, Tensor]:
+    """latent_scale (C,), by which what moves has mean square 1 in each channel; noise_frames (C,); noise_shapes (C, K, h, w)."""
     plain = replace(config, latent_scale=(1.0,) * config.latent_channels)
     store = puppet_clips(clips, puppets, libraries, config=plain, seed=77)
     motion = store.latents.float() - store.stills.float()  # (I, T, C, h, w)
     scale = motion.square().mean((0, 1, 3, 4)).rsqrt()
-    config = replace(config, latent_scale=tuple(round(value, 4) for value in scale.tolist()), noise_frames=noise_spreads(motion))
-    return config, noise_shapes(to_scaled(motion.flatten(0, 1), config), config)
+    scaled = motion.flatten(0, 1) * scale[:, None, None]
+    return {"latent_scale": scale, "noise_frames": torch.tensor(noise_spreads(motion)),
+            "noise_shapes": noise_shapes(scaled, config)}
