@@ -15,7 +15,7 @@ from ..config import ModelConfig
 from ..inputs.face import apply_fit
 from ..inputs.media import to_uint8
 from ..inputs.motion_latents import mouth_centre
-from ..inputs.portrait_maps import portrait_maps
+from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
 from ..models.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
 from ..types import Fit, Portrait
@@ -78,7 +78,8 @@ class PortraitDecoder:
         maps = portrait_maps(self.mesh, size=size, cells=size // PATCH)[None]
         latents = to_raw(self.latents, self.config)
         given = square, maps, latents, mouth_centre(self.mesh)[None] / PATCH
-        return self.decoder.read_portrait(*(x.to(self.device, self.dtype) for x in given))
+        skull = skull_plane(self.mesh)[None] * torch.tensor([PATCH, PATCH, 1.0])  # not in half precision: it counts cells
+        return self.decoder.read_portrait(*(x.to(self.device, self.dtype) for x in given), skull.to(self.device))
 
     @torch.no_grad()
     def _fill(self, frames: np.ndarray, latents: Tensor) -> None:
