@@ -1,4 +1,4 @@
-"""Clips of seeded latents, and prepared speech that needs no speech engine."""
+"""Clips of seeded latents, tiny puppets, and prepared speech that needs no speech engine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from emo_model.inputs.media import to_uint8
 from emo_model.synthetic import speech_library
+from emo_model.synthetic.puppet_store import cut_person, is_held_out_face, write_store
 from emo_model.synthetic.speech import RATE, Speech
 from emo_model.training.clips import ClipStore
 
@@ -28,6 +31,16 @@ def store(config, seeded) -> Callable[..., ClipStore]:
             boxes=torch.tensor([0.25, 0.25, 0.75, 1.0]).expand(people, 4).clone())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def puppets(tmp_path_factory, photograph) -> Path:
+    """A file of three puppets of 64 pixels, made of one photograph; their teeth differ."""
+    picture = Image.fromarray(to_uint8(photograph.picture)[0])
+    names = [name for name in (f"{number}.jpg" for number in range(20)) if not is_held_out_face(name)][:3]
+    path = tmp_path_factory.mktemp("puppets") / "puppets.safetensors"
+    write_store(path, [cut_person(name, picture, photograph.mesh, size=64) for name in names])
+    return path
 
 
 @pytest.fixture(scope="session")
