@@ -168,6 +168,6 @@ def _base(path: Path, card: dict) -> Path:
     for file in candidates:
         if weights_hash(file) == card[BASE_HASH]:
             return file
-    others = f" ({', '.join(file.name for file in candidates)} there has other weights)" if candidates else ""
+    others = f" (the {card[BASE]} there has other weights)" if path.with_name(card[BASE]) in candidates else ""
     raise FileNotFoundError(f"{path.name} holds only what differs from {card[BASE]}, which must lie beside it in {path.parent}"
                             f"{others}; put the file there that it was made from")

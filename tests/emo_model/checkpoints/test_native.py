@@ -179,7 +179,7 @@ def test_a_variant_without_its_base_says_what_is_missing_and_where(file, variant
 
 def test_a_base_with_other_weights_is_not_taken(file, variant, bundle, awake):
     native.save(file, replace(bundle, emo=awake(copy.deepcopy(bundle.emo), seed=9)))
-    with pytest.raises(FileNotFoundError, match="tiny.safetensors there has other weights"):
+    with pytest.raises(FileNotFoundError, match="the tiny.safetensors there has other weights"):
         native.load(variant)
 
 
