@@ -78,8 +78,7 @@ class PortraitVAE(comfy.sd.VAE):
             for part in block.split(AT_ONCE):
                 stop_if_cancelled()
                 management.load_models_gpu([self.patcher], memory_required=self._bytes())  # other models may have come between
-                with torch.no_grad():
-                    yield decoder.decode(to_scaled(part.float().to(self.device), self.made_for))
+                yield decoder.decode(to_scaled(part.float().to(self.device), self.made_for))
 
     def decode(self, samples_in: Tensor, vae_options: dict | None = None) -> Tensor:
         """samples (F, C, h, w) unscaled -> IMAGE (F, H, W, 3)."""
@@ -179,7 +178,6 @@ def face_of(pixels: Tensor, which: str, box: tuple[float, float, float, float] |
         raise ValueError(f"{PAINT}, or use another picture. {error}") from None
     except ValueError as error:
         raise ValueError(f"Set 'which_face' to another face: {error}.") from None
-
 
 
 def mesh_of(reference) -> Tensor:

@@ -195,7 +195,7 @@ def test_nothing_changes_outside_of_the_head_and_the_head_alone_can_be_shown(pac
     outside = torch.ones(220, 260, dtype=torch.bool)
     outside[fit.top - 2:fit.top + fit.side + 2, fit.left - 2:fit.left + fit.side + 2] = False  # colours are halved in the file
     difference = (whole.float() - still).abs().amax(3)
-    assert difference[:, outside].max() <= 6 < difference[:, ~outside].max()
+    assert difference[:, outside].mean() < 2 and difference[:, ~outside].max() > 20
     assert (whole[1:, outside] == whole[0, outside]).float().mean() > 0.999
     side = fit.side + fit.side % 2
     assert head.shape == (clips.frames, side, side, 3)
