@@ -65,7 +65,7 @@ class Recipe:
 RECIPE = {
     "builtin": Recipe(),
     "test": Recipe(audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
-                   decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1), decoder_batch=2, clips=4,
+                   decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1), decoder_batch=3, clips=4,
                    frames=12, stages=RECIPES["test"]),
 }
 
