@@ -12,7 +12,7 @@ from ..config import ModelConfig
 
 
 class Vae(Protocol):
-    """The built-in Autoencoder, or anything like it."""
+    """SD 1.5's VAE, or anything like it."""
 
     def encode(self, pixels: Tensor) -> Tensor: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -48,14 +48,6 @@ class WholePicture:
             whole = self.still.copy()
             whole[self.place] = torch.lerp(still, moving, self.share).round().to(torch.uint8).numpy()
             yield whole[None]
-
-    def writing(self, write: Callable[[np.ndarray], None]) -> Callable[[np.ndarray], None]:
-        """`write` for frames of the square: what it is given are frames of the whole picture."""
-        def write_whole(frames: np.ndarray) -> None:
-            for whole in self.around(frames):
-                write(whole)
-
-        return write_whole
 
 
 def _along(first: int, side: int, length: int) -> tuple[slice, slice, Tensor]:

@@ -32,5 +32,14 @@ def test_pixels_come_back_through_scaled_latents(config, seeded):
 
 
 def test_decoded_pixels_are_clamped(config, seeded):
-    decoded = vae.decode(Doubler(), 10 * seeded(1, 3, 8, 8), config)
+    decoded = vae.decode(Doubler(), 10 * seeded(1, 3, 8, 8), replace(config, latent_scale=1.0))
     assert decoded.min() == -1 and decoded.max() == 1
+
+
+def test_each_channel_may_have_its_own_factor(config, seeded):
+    own, raw = replace(config, latent_scale=tuple(float(number) for number in range(1, 9))), seeded(2, 8, 3, 3)
+    scaled = vae.to_scaled(raw, own)
+    torch.testing.assert_close(scaled[:, 4], 5 * raw[:, 4])
+    torch.testing.assert_close(vae.to_raw(scaled, own), raw)
+    clips = raw[:, :, None].expand(-1, -1, 4, -1, -1)  # (B, C, F, h, w)
+    torch.testing.assert_close(vae.to_scaled(clips, own)[:, :, 2], scaled)
