@@ -14,7 +14,7 @@ def mesh():
 def test_a_frozen_video_does_not_tremble_open_or_turn(mesh):
     still = Reading.of(mesh.expand(20, -1, -1), mesh)
     assert still.shake.abs().max() == 0
-    assert still.opening.std() == 0
+    assert still.opening.std() < 1e-6
     assert still.turn.abs().max() < 1e-4 and still.place.abs().max() < 1e-4
 
 

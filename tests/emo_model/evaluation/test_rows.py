@@ -46,7 +46,7 @@ def test_a_planted_lag_of_three_frames_is_found(record):
 
 def test_a_frozen_video_has_no_amplitude_and_no_correlation(record):
     made = _made(*_main(record, lambda seed: torch.full((100,), 0.1), _signal))
-    assert made["amplitude"].value == 0 and made["opening_r"].value == 0
+    assert made["amplitude"].value < 1e-6 and made["opening_r"].value == 0
     assert made["opening_share"].met is False
 
 
@@ -56,11 +56,14 @@ def test_twice_the_movement_is_twice_the_amplitude(record):
 
 
 def test_another_voice_correlates_with_itself_and_not_with_the_truth(record):
-    records, ceilings = _main(record, _signal, _signal, count=16)
+    def noise(seed):
+        return 0.1 * torch.rand(100, generator=torch.Generator().manual_seed(seed))
+
+    records, ceilings = _main(record, noise, noise, count=16)
     control = {key: record_ | {"reading": records[f"main{(number + 8) % 16}"]["reading"], "voice_of": str((number + 8) % 16)}
                for number, (key, record_) in enumerate(records.items())}
     made = {row.key: row for row in rows({"main": records, "control": control}, ceilings, ABOUT)}
-    assert abs(made["control_r"].value) < 0.2
+    assert abs(made["control_r"].value) < 0.1
     assert made["control_other_r"].value == pytest.approx(1.0, abs=1e-3)
     assert made["control_apart"].met
 
