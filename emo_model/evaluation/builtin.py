@@ -210,7 +210,7 @@ class Bench:
     def people(self) -> list[int]:
         found = scenes.people(self.puppets)
         if not found:
-            raise ValueError(f"{self.sources.puppets} holds no people that are kept from training")
+            raise ValueError(f"{self.sources.puppets} holds no photographs of people that are kept from training")
         return found
 
     @cached_property
@@ -221,18 +221,13 @@ class Bench:
             log.info("identity: skipped: %s", error)
             return None
 
-    def scenes(self, name: str, said: Sequence[Said], *, first_person: int = 0) -> list[Scene]:
-        """Each piece by another person, as long as there are people."""
-        people = self.people
+    def scenes(self, name: str, said: Sequence[Said], *, first: int = 0, people: Sequence[int] = ()) -> list[Scene]:
+        """Each piece by another person, from number `first` on, as long as there are people (photographs, if none are given)."""
+        people = people or self.people
+        chosen = [self.puppets[people[(first + number) % len(people)]] for number in range(len(said))]
         return [
-            scenes.make_scene(
-                f"{name}{number}",
-                self.puppets[people[(first_person + number) % len(people)]],
-                piece,
-                seed=31 * first_person + number,
-                fps=self.fps,
-            )
-            for number, piece in enumerate(said)
+            scenes.make_scene(f"{name}{number}", person, piece, seed=_number(f"{name}{number}"), fps=self.fps)
+            for number, (person, piece) in enumerate(zip(chosen, said, strict=True))
         ]
 
     @cached_property
@@ -269,23 +264,23 @@ class Bench:
 
     def _language(self) -> None:
         said = self._pieces(self.speech, self.amount.few, 2, suits=lambda speech: speech.language == scenes.NEW_LANGUAGE)
-        self._watch("language", self.scenes("language", said, first_person=40), self._spoken)
+        self._watch("language", self.scenes("language", said, first=40), self._spoken)
 
     def _sung(self) -> None:
         if self.sources.sung is None:
             raise _Skipped("give a folder of held-out singing as --sung")
         said = self._pieces(SpeechLibrary(self.sources.sung), self.amount.few, 3, suits=lambda speech: speech.sung)
-        self._watch("sung", self.scenes("sung", said, first_person=60), self._spoken)
+        self._watch("sung", self.scenes("sung", said, first=60), self._spoken)
 
     def _music(self) -> None:
         said = self._pieces(self.speech, self.amount.few, 4, suits=_is_known, change=scenes.with_music)
-        self._watch("music", self.scenes("music", said, first_person=80), self._spoken)
+        self._watch("music", self.scenes("music", said, first=80), self._spoken)
 
     def _pauses(self) -> None:
         said = scenes.paused_pieces(
             self.speech, self.amount.few, seconds=self.amount.seconds, fps=self.fps, seed=5, suits=_is_known
         )
-        self._watch("pauses", self.scenes("pauses", said, first_person=100), self._spoken)
+        self._watch("pauses", self.scenes("pauses", said, first=100), self._spoken)
 
     def _speed(self) -> None:
         speeds = self.bundle.config.speed_centres
@@ -299,32 +294,17 @@ class Bench:
             )
 
     def _looks(self) -> None:
-        people = scenes.people(self.puppets, look=None)
-        if not people:
-            raise _Skipped(f"{self.sources.puppets.name} holds only plain pictures")
-        said = self._pieces(self.speech, self.amount.few, 6, suits=_is_known)
-        self._watch(
-            "looks",
-            [
-                scenes.make_scene(
-                    f"looks{number}", self.puppets[people[number % len(people)]], piece, seed=600 + number, fps=self.fps
-                )
-                for number, piece in enumerate(said)
-            ],
-            self._spoken,
-        )
+        self._of_kind("looks", 6)
 
     def _drawn(self) -> None:
-        said = self._pieces(self.speech, self.amount.few, 7, suits=_is_known)
-        people = scenes.drawn_people(len(said), self.finder)
-        self._watch(
-            "drawn",
-            [
-                scenes.make_scene(f"drawn{number}", person, piece, seed=700 + number, fps=self.fps)
-                for number, (person, piece) in enumerate(zip(people, said, strict=False))
-            ],
-            self._spoken,
-        )
+        self._of_kind("drawn", 7)
+
+    def _of_kind(self, kind: str, seed: int) -> None:
+        people = scenes.people(self.puppets, kind)
+        if not people:
+            raise _Skipped(f"{self.sources.puppets.name} holds no such people that are kept from training")
+        said = self._pieces(self.speech, self.amount.few, seed, suits=_is_known)
+        self._watch(kind, self.scenes(kind, said, people=people), self._spoken)
 
     def _recordings(self) -> None:
         if not self.sources.recordings:
@@ -336,7 +316,7 @@ class Bench:
             said.append(
                 scenes.encoder_said(path.name, waveform[: round(frames / self.fps * RATE)], self._heard(waveform, frames))
             )
-        self._watch("recordings", self.scenes("recordings", said, first_person=120), self._spoken)
+        self._watch("recordings", self.scenes("recordings", said, first=120), self._spoken)
 
     @torch.no_grad()
     def _heard(self, waveform: Tensor, frames: int) -> Tensor:
@@ -420,7 +400,7 @@ class Bench:
         speech = scenes.pieces(self.speech, count, seconds=10, fps=self.fps, seed=9)
         each = len(speech) // amount.long_clips
         said = [scenes.joined(speech[first : first + each]) for first in range(0, each * amount.long_clips, each)]
-        self._watch("long", self.scenes("long", said, first_person=140), self._spoken)
+        self._watch("long", self.scenes("long", said, first=140), self._spoken)
 
     # one clip
 
@@ -577,6 +557,10 @@ def plain(values):
 
 def _is_known(speech) -> bool:
     return speech.language != scenes.NEW_LANGUAGE and not speech.sung
+
+
+def _number(text: str) -> int:
+    return int(_hash(text.encode())[:8], 16)
 
 
 def _hash(content: bytes) -> str:

@@ -13,20 +13,17 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..inputs.face_geometry import POINTS
-from ..inputs.faces import FaceFinder, NoFaceError, choose_face
 from ..inputs.motion_latents import motion_latents
-from ..synthetic.identities import sample_identities
 from ..synthetic.motion import FaceMotion, sample_motion
 from ..synthetic.music import accompaniment, mix
-from ..synthetic.puppet_store import Person, PuppetStore, cut_person
+from ..synthetic.puppet_store import Person, PuppetStore
 from ..synthetic.puppets import Puppet
-from ..synthetic.renderer import render
 from ..synthetic.speech import RATE, Speech, insert_silence
 from ..synthetic.speech_library import SpeechLibrary
 from ..synthetic.visemes import mouth_tracks, voiced_energy
 
 NEW_LANGUAGE = "fi"  # of which no voice is trained on
-DRAWN_PEOPLE = 800_000_000  # seeds of drawn people that no training draws
+DRAWN = "drawn"  # how the names of drawn heads begin
 PAUSE_SECONDS, PAUSE_EDGE_SECONDS = 1.6, 0.24  # of the pause that is put into speech, and what is left out at either end
 LEAST_SPOKEN = 0.6  # share of a piece in which somebody speaks
 OVERSAMPLING = 4  # pixels of flow along each side of a cell
@@ -111,33 +108,20 @@ def make_scene(key: str, person: Person, said: Said, *, seed: int, fps: float) -
     return Scene(key, person, said.voice, said.language, said.waveform, motion, said.silent)
 
 
-def people(puppets: PuppetStore, *, look: str | None = "plain", seed: int = 0) -> list[int]:
-    """Numbers of the held-out people of a look, or of every look but plain (None), in an order of chance."""
-    chosen = [
-        index
-        for index in puppets.indices(held_out=True)
-        if (puppets.looks[index] == look if look else puppets.looks[index] != "plain")
-    ]
+KINDS = {
+    "photographs": lambda name, look: look == "plain" and not name.startswith(DRAWN),
+    "looks": lambda name, look: look != "plain" and not name.startswith(DRAWN),
+    "drawn": lambda name, look: name.startswith(DRAWN) and look == "plain",
+}
+
+
+def people(puppets: PuppetStore, kind: str = "photographs", *, seed: int = 0) -> list[int]:
+    """Numbers of the held-out people of a kind (`KINDS`), in an order of chance."""
+    about = zip(puppets.names, puppets.looks, strict=True)
+    suits = [KINDS[kind](name, look) for name, look in about]
+    chosen = [index for index in puppets.indices(held_out=True) if suits[index]]
     random.Random(f"people/{seed}").shuffle(chosen)
     return chosen
-
-
-def drawn_people(count: int, finder: FaceFinder, *, size: int = 512) -> list[Person]:
-    """So many drawn people in whom the face finder sees a face; they are drawn anew and were never puppets of training."""
-    from PIL import Image
-
-    found = []
-    for seed in range(DRAWN_PEOPLE + 7_000, DRAWN_PEOPLE + 7_000 + 4 * count):
-        pixels = render(sample_identities([seed]), FaceMotion.neutral(1), size=size).clamp(-1, 1).cpu()
-        try:
-            mesh = choose_face(finder.find(pixels)).mesh
-        except NoFaceError:
-            continue
-        picture = Image.fromarray(((pixels[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy())
-        found.append(cut_person(f"drawn_{seed}.png", picture, mesh))
-        if len(found) == count:
-            break
-    return found
 
 
 def pieces(
