@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from emo_model.config import DEFAULT, TEST, AudioEncoderConfig
+from emo_model.config import BUILTIN, TEST, AudioEncoderConfig
 from emo_model.models.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder, level_out, mel_filters
 
 
@@ -119,7 +119,7 @@ def test_all_weights_lie_in_layers_that_comfyui_can_exchange(encoder):
     assert all(type(module) in plain for module in owners)
 
 
-@pytest.mark.parametrize("config", [DEFAULT, TEST], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [BUILTIN, TEST], ids=lambda config: config.name)
 def test_features_are_as_wide_as_the_model_expects(config):
     encoder = AudioEncoder(config.audio_encoder)
     assert encoder(torch.zeros(1, 640)).shape[2:] == (config.audio_layers, config.audio_width)
