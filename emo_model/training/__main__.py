@@ -2,6 +2,8 @@
 
 default           the built-in model, all stages
 prepare-default   speak its data into a folder
+prepare-puppets   make the people that the built-in model learns from out of a folder of pictures
+show-puppets      sheets of such people in extreme poses, and a film of some who speak
 distill           a variant of a model for 2 steps without guidance
 """
 
@@ -19,6 +21,7 @@ from .builtin import PARTS, make_builtin
 from .default import RECIPE, make_default, prepare_default
 from .distillation import distill
 from .loop import OutOfTime
+from .puppets_show import add_puppet_commands, prepare_puppets, show_puppets
 from .stages import DISTILLATIONS
 
 
@@ -47,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     builtin.add_argument("--speech", type=Path, required=True, help="a folder of prepared speech")
     builtin.add_argument("--sung", type=Path, help="a folder of prepared singing and speech over music")
     builtin.add_argument("--part", choices=PARTS, default="all", help="what to train: two parts run side by side on two cores")
+    add_puppet_commands(commands)
     distilled = commands.add_parser("distill", help="train a variant for few steps without guidance")
     for command in (default, builtin, distilled):
         command.add_argument("--minutes", type=float, default=math.inf,
@@ -107,7 +111,18 @@ def _distill(chosen: argparse.Namespace) -> None:
     logging.info("the model is %s", path)
 
 
-_TASKS = {"default": _default, "builtin": _builtin, "prepare-default": _prepare, "distill": _distill}
+def _prepare_puppets(chosen: argparse.Namespace) -> None:
+    count = prepare_puppets(chosen.out, faces=chosen.faces, meshes=chosen.meshes, drawn=chosen.drawn, seed=chosen.seed)
+    logging.info("%s holds %d people", chosen.out, count)
+
+
+def _show_puppets(chosen: argparse.Namespace) -> None:
+    for path in show_puppets(chosen.faces, chosen.meshes, chosen.out, people=chosen.people, speech=chosen.speech,
+                             seconds=chosen.seconds, seed=chosen.seed):
+        logging.info("wrote %s", path)
+
+
+_TASKS = {"prepare-puppets": _prepare_puppets, "show-puppets": _show_puppets, "default": _default, "builtin": _builtin, "prepare-default": _prepare, "distill": _distill}
 
 if __name__ == "__main__":
     sys.exit(main())
