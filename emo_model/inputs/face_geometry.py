@@ -144,7 +144,21 @@ def follow(points: Tensor, rigidity: Tensor, mesh: Tensor) -> Tensor:
     rings = moved[FACE:].unflatten(0, (len(RINGS) + 1, len(OVAL))).clone()
     for ring, share in enumerate(CHIN):
         rings[ring] += share * jaw
-    return torch.cat([refine(mesh), rings.flatten(0, 1)])
+    return hold_inside(points, torch.cat([refine(mesh), rings.flatten(0, 1)]))
+
+
+def hold_inside(points: Tensor, moved: Tensor) -> Tensor:
+    """Points of a portrait (664, 3) and where they have gone (..., 664, 3) -> the same, none beyond the resting border.
+
+    Points that were outside in the portrait may stay there.
+    """
+    border = points[-len(OVAL):, :2]
+    low, high = border.amin(0), border.amax(0)
+    margin = (high - low) * BORDER
+    inside = len(points) - len(OVAL)
+    rest = points[:inside, :2]
+    held = torch.minimum(torch.maximum(moved[..., :inside, :2], torch.minimum(low + margin, rest)), torch.maximum(high - margin, rest))
+    return torch.cat([torch.cat([held, moved[..., :inside, 2:]], -1), moved[..., inside:, :]], dim=-2)
 
 
 def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:

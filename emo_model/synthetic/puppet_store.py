@@ -71,19 +71,42 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
-def load_people(faces_folder: str | Path, meshes_file: str | Path, *, size: int = SIZE) -> Iterator[Person]:
+def load_people(faces_folder: str | Path, meshes_file: str | Path, *, size: int = SIZE,
+                shuffle: int | None = None) -> Iterator[Person]:
     """The usable faces of a folder: seen nearly from the front, the mouth at most a little open.
 
     meshes_file: safetensors with meshes (N, 468, 3) in pixels of each picture, presence (N,), and names as JSON in its metadata.
-    Raises FileNotFoundError for a picture that the meshes name and the folder lacks.
+    shuffle: a seed, for another order than the file's. Raises FileNotFoundError for a picture that the meshes name and the folder lacks.
     """
     with safe_open(str(meshes_file), "pt") as file:
         meshes, presence = file.get_tensor("meshes").float(), file.get_tensor("presence").float()
         names = json.loads(file.metadata()["names"])
-    for name, mesh, there in zip(names, meshes, presence, strict=True):
-        if there >= LEAST_PRESENCE and is_usable(mesh):
-            with Image.open(Path(faces_folder) / name) as picture:
-                yield cut_person(name, picture.convert("RGB"), mesh, size=size)
+    for place in _order(len(names), shuffle):
+        if presence[place] >= LEAST_PRESENCE and is_usable(meshes[place]):
+            with Image.open(Path(faces_folder) / names[place]) as picture:
+                yield cut_person(names[place], picture.convert("RGB"), meshes[place], size=size)
+
+
+def find_people(faces_folder: str | Path, finder: FaceFinder, *, size: int = SIZE,
+                shuffle: int | None = None) -> Iterator[Person]:
+    """The same without meshes: the finder reads them from each picture of the folder, the largest face each."""
+    paths = sorted(path for path in Path(faces_folder).iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    for path in (paths[place] for place in _order(len(paths), shuffle)):
+        with Image.open(path) as picture:
+            picture = picture.convert("RGB")
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
+        try:
+            face = finder.find(pixels)[0]
+        except NoFaceError:
+            continue
+        if face.is_sure and face.presence >= LEAST_PRESENCE and is_usable(face.mesh):
+            yield cut_person(path.name, picture, face.mesh, size=size)
+
+
+def _order(count: int, shuffle: int | None) -> list[int]:
+    if shuffle is None:
+        return list(range(count))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(shuffle)).tolist()
 
 
 def is_usable(mesh: Tensor) -> bool:

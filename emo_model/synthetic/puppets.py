@@ -61,7 +61,7 @@ class Puppet:
         if picture.ndim != 3 or picture.shape[0] != picture.shape[1] or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise ValueError(f"A puppet needs a square picture (S, S, 3) of uint8, got {picture.shape} of {picture.dtype}")
         self.picture, self.size = np.ascontiguousarray(picture), len(picture)
-        mesh = torch.from_numpy(fit_lids(self.picture, np.array(mesh, dtype=np.float64)))
+        mesh = torch.from_numpy(fit_lids(self.picture, torch.as_tensor(mesh).double().numpy().copy()))
         points, rigidity = geometry.extend(mesh, self.size)
         frame = geometry.head_frame(mesh)
         self.rest, self.rigidity = points.numpy(), rigidity.numpy()
@@ -157,6 +157,7 @@ class Puppet:
         for ring, share in enumerate(geometry.CHIN):
             first = FACE + ring * len(oval)
             points[:, first:first + len(oval)] += share * jaw
+        points = geometry.hold_inside(torch.from_numpy(self.rest), torch.from_numpy(points)).numpy()
         opened = local[:, 14, 1] - local[:, 13, 1]
         painted = np.clip((opened - 0.004) / 0.014, 0, 1)
         painted = painted * painted * (3 - 2 * painted)

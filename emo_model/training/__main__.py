@@ -1,10 +1,10 @@
 """Training of the built-in model, and of a fast variant of any model.
 
-prepare-puppets   pictures of people -> the file of puppets that training moves
+prepare-puppets   pictures of people, and drawn heads, to the file of puppets that training moves
 prepare-speech    speech, singing and speech over music for training, as a folder
 builtin           the built-in model, all stages
 distill           a variant of a model for 2 steps without guidance
-show-puppets      contact sheet or video of moving puppets
+show-puppets      sheets of such people in extreme poses, and a film of some who speak
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from ..checkpoints import native
 from ..synthetic.speech_library import SPOKEN, SUNG, prepare_speech
-from . import prepare
 from .builtin import PARTS, RECIPE, make_builtin
 from .distillation import distill
 from .loop import OutOfTime
+from .puppets_show import add_puppet_commands, prepare_puppets, show_puppets
 from .stages import DISTILLATIONS
 
 
@@ -43,10 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m emo_model.training", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    puppets = commands.add_parser("prepare-puppets", help="pictures of people -> the file of puppets that training moves")
-    puppets.add_argument("pictures", type=Path, metavar="FOLDER",
-                         help="pictures of people; those without a clear face are left out")
-    puppets.add_argument("--looks", action="store_true", help="add each once more in another look: painted, drawn, old film, ...")
+    add_puppet_commands(commands)
     speech = commands.add_parser("prepare-speech", help="speak the training data (needs speech engines, see docs/training.md)")
     speech.add_argument("--minutes", type=float, default=60.0, help="how much (%(default)g)")
     speech.add_argument("--sung", action="store_true", help="singing, and speech over music and noise (needs pyworld)")
@@ -66,13 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
         command.add_argument("--precision", choices=("no", "bf16"),
                              help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16")
-    show = commands.add_parser("show-puppets", help="contact sheet (.png) or video (.mp4) of moving puppets")
-    show.add_argument("puppets", type=Path, help="a file of prepare-puppets")
-    show.add_argument("--people", type=int, default=8, help="how many (%(default)s)")
-    show.add_argument("--speech", type=Path, help="a folder of prepare-speech, for a video: what they say")
-    show.add_argument("--seconds", type=float, default=4.0, help="of a video (%(default)g)")
-    for command, what in ((puppets, "the file"), (speech, "the folder"), (builtin, "folder of the run"),
-                          (distilled, "folder of the run"), (show, "a .png or .mp4")):
+    for command, what in ((speech, "the folder"), (builtin, "folder of the run"), (distilled, "folder of the run")):
         command.add_argument("--out", type=Path, required=True, help=what)
         command.add_argument("--seed", type=int, default=0)
     distilled.add_argument("--model", default="default", help="the teacher: a model file, or 'default' for the built-in one")
@@ -84,9 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _puppets(chosen: argparse.Namespace) -> None:
-    count = prepare.prepare_puppets(chosen.pictures, chosen.out, looks=chosen.looks, seed=chosen.seed)
-    logging.info("%s holds %d puppets", chosen.out, count)
+def _prepare_puppets(chosen: argparse.Namespace) -> None:
+    count = prepare_puppets(chosen.out, faces=chosen.faces, meshes=chosen.meshes, drawn=chosen.drawn, seed=chosen.seed)
+    logging.info("%s holds %d people", chosen.out, count)
 
 
 def _speech(chosen: argparse.Namespace) -> None:
@@ -102,9 +93,10 @@ def _builtin(chosen: argparse.Namespace) -> None:
     logging.info("the model is %s", path or "not complete: train the other part")
 
 
-def _show(chosen: argparse.Namespace) -> None:
-    prepare.show_puppets(chosen.puppets, chosen.out, people=chosen.people, seconds=chosen.seconds, speech=chosen.speech,
-                         seed=chosen.seed)
+def _show_puppets(chosen: argparse.Namespace) -> None:
+    for path in show_puppets(chosen.faces, chosen.meshes, chosen.out, people=chosen.people, speech=chosen.speech,
+                             seconds=chosen.seconds, seed=chosen.seed):
+        logging.info("wrote %s", path)
 
 
 def _distill(chosen: argparse.Namespace) -> None:
@@ -122,7 +114,8 @@ def _distill(chosen: argparse.Namespace) -> None:
     logging.info("the model is %s", path)
 
 
-_TASKS = {"prepare-puppets": _puppets, "prepare-speech": _speech, "builtin": _builtin, "distill": _distill, "show-puppets": _show}
+_TASKS = {"prepare-puppets": _prepare_puppets, "prepare-speech": _speech, "builtin": _builtin, "distill": _distill,
+          "show-puppets": _show_puppets}
 
 if __name__ == "__main__":
     sys.exit(main())
