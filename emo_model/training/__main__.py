@@ -67,7 +67,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, required=True, help=what)
         command.add_argument("--seed", type=int, default=0)
     distilled.add_argument("--model", default="default", help="the teacher: a model file, or 'default' for the built-in one")
-    distilled.add_argument("--clips", type=Path, help="clips as latents of the model (clips.safetensors of a run), not --data")
     distilled.add_argument("--preset", choices=sorted(DISTILLATIONS), help="how long, how large (the one named in the model)")
     for name, kind, what in (("steps", int, "the student's steps"), ("teacher_steps", int, "its teacher's, a multiple of them"),
                              ("audio_guidance", float, "the teacher's"), ("reference_guidance", float, "the teacher's")):
