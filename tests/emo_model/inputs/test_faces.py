@@ -18,7 +18,7 @@ from emo_model.synthetic.renderer import render
 
 ROOT = Path(__file__).parents[3]
 FACES = ROOT / "tests" / "data" / "faces"
-DRAWN = ROOT / "workflows" / "inputs" / "emo_portrait.png"
+DRAWN = ROOT / "workflows" / "inputs" / "emo_drawn.png"
 NAMES = sorted(path.name for path in FACES.glob("*.jpg"))
 
 

@@ -104,7 +104,7 @@ def test_the_painted_mouth_covers_its_window_and_nothing_else(decoder, picture):
     side = decoder.fit.side * decoder.decoder.mouth_cells * 4 / decoder.config.image_size
     for found, centre in ((rows, decoder.fit.top + decoder.fit.side / 2), (columns, decoder.fit.left + decoder.fit.side / 2)):
         assert abs((found[0] + found[-1] + 1) / 2 - centre) < 2 and side - 4 < len(found) < side + 6
-    assert (frame[rows[2]:rows[-2], columns[2]:columns[-2]] == 255).all()  # its border is soft
+    assert (frame[rows[5]:rows[-5], columns[5]:columns[-5]] == 255).all()  # its border is soft
 
 
 def test_blocks_are_the_frames_of_decode_eight_at_a_time(decoder, seeded):
