@@ -79,6 +79,42 @@ def portrait_latents(mesh: Tensor, *, cells: int, size: int) -> Tensor:
     return motion_latents(mesh.new_zeros(1, 2, cells, cells), mesh[None], mesh, cells=cells, size=size)
 
 
+def consistent_latents(latents: Tensor, portrait_mesh: Tensor, *, size: int) -> Tensor:
+    """latents (F, 8, h, w) raw, as a sampler left them -> the same motion with its bells where the flow takes mouth and eyes.
+
+    portrait_mesh: (468, 3) in pixels of the square at `size`. A sampler's bells may lie a cell beside the mouth that its flow
+    moves; what they say is kept (their least-squares amplitude at the right place), both eyes are as open as their mean.
+    """
+    cells = latents.shape[-1]
+    mesh = portrait_mesh.to(latents.device, torch.float32) * (cells / size)
+    scale, flow = eye_distance(mesh).expand(len(latents)), latents[:, :2].float()
+    places = [mouth_centre(mesh), *(mesh[list(eye[:2]), :2].mean(0) for eye in (LEFT_EYE, RIGHT_EYE))]
+    mouth, left, right = (_bell(_moved(place.expand(len(latents), 2), flow), spread * scale, cells)
+                          for place, spread in zip(places, (MOUTH_SPREAD, EYE_SPREAD, EYE_SPREAD), strict=True))
+    values = latents[:, 2:].float()
+    around_mouth = _amplitude(values[:, :3], mouth)[..., None, None] * mouth[:, None]
+    at_rest = 3 * lid_openings(mesh)  # (2,)
+    open_left, open_right = (_amplitude(values[:, 3:4], eye) for eye in (left, right))
+    share = ((open_left + open_right) / at_rest.sum())[..., None, None]
+    lids = share * (at_rest[0] * left + at_rest[1] * right)[:, None]
+    gaze = _amplitude(values[:, 4:], left + right)[..., None, None] * (left + right)[:, None]
+    return torch.cat([latents[:, :2], torch.cat([around_mouth, lids, gaze], 1).to(latents)], 1)
+
+
+def _amplitude(values: Tensor, bell: Tensor) -> Tensor:
+    """values (F, C, h, w), bell (F, h, w) -> (F, C): times the bell, the nearest to the values."""
+    return torch.einsum("fchw,fhw->fc", values, bell) / bell.square().sum((1, 2))[:, None].clamp(min=1e-6)
+
+
+def _moved(place: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
+    """Where in the frame lies what lies at place (F, 2) of the portrait; both in cells of the backward flow (F, 2, h, w)."""
+    found, size = place, flow.shape[-1]
+    for _ in range(rounds):
+        grid = (found * (2 / size) - 1)[:, None, None]
+        found = place - F.grid_sample(flow, grid, padding_mode="border", align_corners=False)[:, :, 0, 0]
+    return found
+
+
 def _between(mesh: Tensor, first: int, second: int) -> Tensor:
     return (mesh[..., first, :] - mesh[..., second, :]).norm(dim=-1)
 

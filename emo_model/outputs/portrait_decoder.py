@@ -14,7 +14,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..inputs.face import apply_fit
 from ..inputs.media import to_uint8
-from ..inputs.motion_latents import mouth_centre
+from ..inputs.motion_latents import consistent_latents, mouth_centre
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
 from ..models.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
@@ -69,7 +69,8 @@ class PortraitDecoder:
         """latents (F, C, h, w) scaled -> flow and painted mouth, before they meet the picture."""
         if self._portrait is None:
             self._portrait = self._read_portrait()
-        return self.decoder(to_raw(latents.to(self.device, self.dtype), self.config), self._portrait)
+        raw = consistent_latents(to_raw(latents.to(self.device), self.config), self.mesh, size=self.config.image_size)
+        return self.decoder(raw.to(self.dtype), self._portrait)
 
     def _read_portrait(self) -> PortraitFeatures:
         size = self.config.image_size
