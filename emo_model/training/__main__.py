@@ -122,7 +122,8 @@ def _show_puppets(chosen: argparse.Namespace) -> None:
         logging.info("wrote %s", path)
 
 
-_TASKS = {"prepare-puppets": _prepare_puppets, "show-puppets": _show_puppets, "default": _default, "builtin": _builtin, "prepare-default": _prepare, "distill": _distill}
+_TASKS = {"default": _default, "builtin": _builtin, "prepare-default": _prepare, "prepare-puppets": _prepare_puppets,
+          "show-puppets": _show_puppets, "distill": _distill}
 
 if __name__ == "__main__":
     sys.exit(main())
