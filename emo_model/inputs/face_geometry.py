@@ -40,12 +40,12 @@ CHIN = (0.60, 0.20, 0.0)  # how far each follows the jaw
 BORDER = 1 / 128  # the last ring, at rest, so far inside the square: the centre of the border's pixels at size 64
 
 _ROWS = ((UPPER_LIP_INNER, LOWER_LIP_INNER), (LEFT_EYE_UPPER, LEFT_EYE_LOWER), (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER))
-_TABLE = Path(__file__).parents[1] / "weights" / "face_triangles.safetensors"
+TABLE = Path(__file__).parents[1] / "weights" / "face_triangles.safetensors"
 MOUTH, LEFT_EYE, RIGHT_EYE = 1, 2, 3  # parts of a triangle; 0 is skin
 _BEHIND = 1e4  # what lies behind an opening is drawn only where no skin is
 
 
-def _contours() -> list[list[int]]:
+def contours() -> list[list[int]]:
     """Closed contours: mouth, left eye, right eye."""
     return [[*upper, *lower[-2:0:-1]] for upper, lower in _ROWS]
 
@@ -53,7 +53,7 @@ def _contours() -> list[list[int]]:
 def _between_table() -> tuple[list[list[int]], dict[tuple[int, int], int]]:
     """For each point put between two neighbours of a contour the four it is made from; and its number by its neighbours."""
     sources, number = [], {}
-    for contour in _contours():
+    for contour in contours():
         for place, first in enumerate(contour):
             second = contour[(place + 1) % len(contour)]
             number[first, second] = number[second, first] = POINTS + len(sources)
@@ -128,7 +128,8 @@ def extend(mesh: Tensor, size: int) -> tuple[Tensor, Tensor]:
         back = oval[:, 2] + (times - 1) * 0.9 * frame.eyes
         points.append(torch.cat([ring[:, :2], back[:, None]], dim=1))
         rigidity.append(rigid * (1 - loss * neck))
-    points.append(torch.cat([_border(centre[:2], spoke[:, :2], size), oval[:, 2:].amax().expand(len(OVAL), 1) + 3 * frame.eyes], 1))
+    behind = oval[:, 2].amax() + 3 * frame.eyes
+    points.append(torch.cat([_border(centre[:2], spoke[:, :2], size), behind.expand(len(OVAL), 1)], dim=1))
     rigidity.append(mesh.new_zeros(len(OVAL)))
     return torch.cat(points), torch.cat(rigidity)
 
@@ -157,7 +158,8 @@ def hold_inside(points: Tensor, moved: Tensor) -> Tensor:
     margin = (high - low) * BORDER
     inside = len(points) - len(OVAL)
     rest = points[:inside, :2]
-    held = torch.minimum(torch.maximum(moved[..., :inside, :2], torch.minimum(low + margin, rest)), torch.maximum(high - margin, rest))
+    least, most = torch.minimum(low + margin, rest), torch.maximum(high - margin, rest)
+    held = torch.minimum(torch.maximum(moved[..., :inside, :2], least), most)
     return torch.cat([torch.cat([held, moved[..., :inside, 2:]], -1), moved[..., inside:, :]], dim=-2)
 
 
@@ -176,7 +178,7 @@ def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 @cache
 def triangles() -> tuple[Tensor, Tensor]:
     """(T, 3) numbers of points, and (T,) the part each shows: skin 0, or what lies behind MOUTH, LEFT_EYE, RIGHT_EYE."""
-    skin = load_file(_TABLE)["triangles"].long()
+    skin = load_file(TABLE)["triangles"].long()
     rings, count = [], len(OVAL)
     number = [list(OVAL)] + [list(range(FACE + ring * count, FACE + (ring + 1) * count)) for ring in range(len(RINGS) + 1)]
     for inner, outer in zip(number, number[1:], strict=False):
@@ -205,7 +207,7 @@ def opening_triangles(upper: tuple[int, ...], lower: tuple[int, ...]) -> Tensor:
 @cache
 def mean_face() -> Tensor:
     """(468, 3): the mean of many faces in the head's own frame, lips shut."""
-    return load_file(_TABLE)["mean"].float()
+    return load_file(TABLE)["mean"].float()
 
 
 @cache

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
@@ -106,7 +106,9 @@ def line(sight: Sight, dice: np.random.Generator) -> Sight:
     """Contours in ink on flat colour or paper."""
     grey = _blur((sight.picture @ GREY)[..., None], 0.8)[..., 0]
     edge = np.clip((_blur(grey[..., None], 2.2)[..., 0] - grey) * dice.uniform(10, 18) - 0.12, 0, 1)[..., None]
-    flat = _poster(_kuwahara(sight.picture, 3), int(dice.integers(4, 7))) if dice.random() < 0.5 else np.full_like(sight.picture, 0.96)
+    flat = np.full_like(sight.picture, 0.96)
+    if dice.random() < 0.5:
+        flat = _poster(_kuwahara(sight.picture, 3), int(dice.integers(4, 7)))
     return _with(sight, flat * (1 - edge) + 0.07 * edge)
 
 
@@ -170,7 +172,8 @@ def hard_light(sight: Sight, dice: np.random.Generator) -> Sight:
     size, frame = len(sight.picture), head_frame(torch.from_numpy(sight.mesh))
     y, x = np.mgrid[0:size, 0:size] + 0.5
     angle = dice.uniform(-0.6, 0.6) + (math.pi if dice.random() < 0.5 else 0)
-    across = ((x - frame.centre[0].item()) * math.cos(angle) + (y - frame.centre[1].item()) * math.sin(angle)) / (0.9 * frame.eyes)
+    x, y = x - frame.centre[0].item(), y - frame.centre[1].item()
+    across = (x * math.cos(angle) + y * math.sin(angle)) / (0.9 * frame.eyes)
     lit = 1 / (1 + np.exp(-dice.uniform(1.2, 4.5) * (across + dice.uniform(-0.2, 0.5))))
     colour = 1 + dice.uniform(-0.3, 0.3, 3)
     shadow = dice.uniform(0.15, 0.5) * (1 + dice.uniform(-0.3, 0.3, 3))
@@ -205,7 +208,8 @@ def glasses(sight: Sight, dice: np.random.Generator) -> Sight:
         on_rim.line([tuple(point) for point in (*outline, *outline[:2])], fill=255, width=max(2, int(thick)), joint="curve")
         ear = sight.mesh[127 if side < 0 else 356, :2] * scale
         on_rim.line([tuple(middle + (side * wide * right - 0.04 * down) * eyes), tuple(ear)], fill=255, width=max(2, int(thick)))
-    bridge = [middle + (-side * (wide - away) * right - 0.02 * down) * eyes for side, middle in zip((-1, 1), middles, strict=True)]
+    bridge = [middle + (-side * (wide - away) * right - 0.02 * down) * eyes
+              for side, middle in zip((-1, 1), middles, strict=True)]
     on_rim.line([tuple(point) for point in bridge], fill=255, width=max(2, int(thick)))
     lens, rim = (np.asarray(layer.resize((size, size), Image.Resampling.BOX))[..., None] / 255 for layer in (lens, rim))
     y = np.mgrid[0:size, 0:size][0][..., None] / size

@@ -113,7 +113,8 @@ def sample_motion(
     blink = _blinks(frames, fps, generator, energy=voiced)
     gaze_x = _glances(frames, fps, generator) - 0.5 * yaw
     gaze_y = 0.7 * _glances(frames, fps, generator) - 0.5 * pitch
-    brow = _within(0.10 * draw[8] + 0.14 * sway(0.15, 1.0) + 0.35 * energy + 0.5 * _stresses(voiced, frames, fps, generator, 0.5), 0.8)
+    raised = 0.5 * _stresses(voiced, frames, fps, generator, 0.5)
+    brow = _within(0.10 * draw[8] + 0.14 * sway(0.15, 1.0) + 0.35 * energy + raised, 0.8)
     smile = _swell(frames, fps, generator, share=0.25, most=0.8)
     squint = (0.35 * smile + 0.5 * _swell(frames, fps, generator, share=0.15, most=0.6)).clamp(0, 1)
     tracks = dict(

@@ -43,8 +43,8 @@ def sample_look(seed: int, *, half_width: float, skin: np.ndarray, lips: np.ndar
     gap = dice.uniform(0.008, 0.02) if dice.random() < 0.12 else 0.0
     widths = np.array([0.098, 0.075, 0.078, 0.062, 0.055]) * size
     upper = _row(dice, widths, np.array([0.0, -0.013, -0.004, -0.014, -0.02]), crooked, spread, gap)
-    lower = _row(dice, np.array([0.058, 0.062, 0.066, 0.06, 0.055]) * size, np.array([0.0, 0.0, 0.004, -0.004, -0.01]), 1.5 * crooked,
-                 0.0, 0.0)
+    widths = np.array([0.058, 0.062, 0.066, 0.06, 0.055]) * size
+    lower = _row(dice, widths, np.array([0.0, 0.0, 0.004, -0.004, -0.01]), 1.5 * crooked, 0.0, 0.0)
     bright = float(np.clip(skin @ [0.299, 0.587, 0.114], 25, 235))
     chroma = float(np.clip(max(_chroma(skin) / 0.42, 0.9 * _chroma(lips) / 0.42), 0.0, 1.15))
     warm = dice.uniform(0.0, 1.0)
@@ -205,7 +205,8 @@ def kernel():
                         cover = min(1.0, max(0.0, edge))
                         if cover > 0:
                             gum = min(1.0, max(0.0, (w - line - 0.075) / 0.012))
-                            tone = lower[k, 4] * side * 0.94 * (1 - numbers[4] * abs(across) ** 8) * (0.9 + 0.1 * min(1.0, (w - line) / 0.05))
+                            tone = lower[k, 4] * side * 0.94 * (1 - numbers[4] * abs(across) ** 8)
+                            tone *= 0.9 + 0.1 * min(1.0, (w - line) / 0.05)
                             cr = colours[0, 0] * tone * (1 - gum) + colours[1, 0] * gum * side * 0.8
                             cg = colours[0, 1] * tone * (1 - gum) + colours[1, 1] * gum * side * 0.8
                             cb = colours[0, 2] * tone * (1 - gum) + colours[1, 2] * gum * side * 0.8
@@ -215,7 +216,8 @@ def kernel():
                     # upper teeth hang from the skull, in front of all else
                     k, across = tooth(upper, u)
                     if k >= 0 and not has_teeth:
-                        line = numbers[0] + upper[k, 2] + upper[k, 3] * across * 0.04 - 0.016 * abs(across) ** 5 - 0.014 * round_ * round_
+                        line = numbers[0] + upper[k, 2] + upper[k, 3] * across * 0.04
+                        line -= 0.016 * abs(across) ** 5 + 0.014 * round_ * round_
                         cover = min(1.0, max(0.0, (line - v) / 0.006))
                         if cover > 0:
                             root = line - 0.115 - 0.02 * (1 - across * across)

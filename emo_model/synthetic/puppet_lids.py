@@ -1,4 +1,4 @@
-"""Where the lids of a picture really are: the face mesh knows it to a few pixels, and a lid that is led wrongly drags the iris."""
+"""Fits the lids of a mesh to the picture: it is a few pixels off, and a lid that moves from the wrong place drags the iris."""
 
 from __future__ import annotations
 

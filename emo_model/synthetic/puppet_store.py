@@ -76,7 +76,8 @@ def load_people(faces_folder: str | Path, meshes_file: str | Path, *, size: int 
     """The usable faces of a folder: seen nearly from the front, the mouth at most a little open.
 
     meshes_file: safetensors with meshes (N, 468, 3) in pixels of each picture, presence (N,), and names as JSON in its metadata.
-    shuffle: a seed, for another order than the file's. Raises FileNotFoundError for a picture that the meshes name and the folder lacks.
+    shuffle: a seed, for another order than the file's. Raises FileNotFoundError for a picture that the meshes
+    name and the folder lacks.
     """
     with safe_open(str(meshes_file), "pt") as file:
         meshes, presence = file.get_tensor("meshes").float(), file.get_tensor("presence").float()
@@ -130,7 +131,7 @@ def cut_person(name: str, picture: Image.Image, mesh: Tensor, *, size: int = SIZ
 
 
 def drawn_people(seeds: Iterable[int], finder: FaceFinder, *, size: int = SIZE) -> Iterator[Person]:
-    """Drawn heads that sit for a portrait, with the mesh that the finder sees in them; those that it is not sure of are left out."""
+    """Drawn heads in portrait poses, with the mesh that the finder reads; those that it is not sure of are left out."""
     for seed in seeds:
         moment = sample_still_motion([seed + 500_000_000])
         still = FaceMotion.neutral(1)

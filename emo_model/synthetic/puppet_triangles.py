@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..inputs import face_geometry as geometry
 
-
 # Rows of the lips between outer and inner edge, as the mesh has them, from the left of the picture to the right.
 UPPER_LIP_ROWS = (geometry.UPPER_LIP_OUTER, (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306),
                   (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292), geometry.UPPER_LIP_INNER)
@@ -37,13 +36,13 @@ def triangulate(mean: Tensor) -> Tensor:
     spread[oval, :2] = centre + 1.01 * spoke
     points = geometry.refine(spread)[:, :2].numpy()
 
-    mouth = geometry._contours()[0]
+    mouth = geometry.contours()[0]
     within = {*mouth, *geometry.fine_row((*mouth, mouth[0])), *(point for rows in (UPPER_LIP_ROWS, LOWER_LIP_ROWS)
                                                                  for row in rows[1:3] for point in row)}
     used = np.array([point for point in range(len(points)) if point not in within])
     found = used[Delaunay(points[used]).simplices]
     lips = (*geometry.UPPER_LIP_OUTER, *geometry.LOWER_LIP_OUTER[-2:0:-1])
-    eyes = [geometry.fine_row((*contour, contour[0]))[:-1] for contour in geometry._contours()[1:]]
+    eyes = [geometry.fine_row((*contour, contour[0]))[:-1] for contour in geometry.contours()[1:]]
     keep = np.ones(len(found), bool)
     for hole in (lips, *eyes):
         keep &= ~(np.isin(found, hole).all(1) & _inside(points[found].mean(1), points[list(hole)]))
@@ -69,7 +68,7 @@ def _lip(rows: tuple[tuple[int, ...], ...]) -> list[tuple[int, int, int]]:
 def write_table(meshes: Tensor) -> None:
     """Make the table from meshes of nearly frontal faces with shut mouths."""
     mean = mean_of(meshes)
-    save_file({"mean": mean, "triangles": triangulate(mean)}, geometry._TABLE)
+    save_file({"mean": mean, "triangles": triangulate(mean)}, geometry.TABLE)
 
 
 def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:

@@ -115,10 +115,11 @@ class Puppet:
             if pose.painted[index] > 0:
                 contour = np.stack([points[UPPER_INNER, :2], points[LOWER_INNER, :2], pose.own[index]])
                 who = self.look
-                numbers = np.array([who.upper_line, who.lower_line, who.arch, who.tongue_height, who.gap_dark, self.eyes, *self.sides])
+                numbers = np.array([who.upper_line, who.lower_line, who.arch, who.tongue_height, who.gap_dark, self.eyes,
+                                    *self.sides])
+                colours = np.stack([who.enamel, who.gum, who.tongue, who.throat])
                 paint(picture, mouth, contour, contour.shape[1], self._to_skull(pose.turn[index], pose.shift[index]),
-                      pose.jaw[index], self.is_open, who.upper, who.lower, np.stack([who.enamel, who.gum, who.tongue, who.throat]), numbers,
-                      pose.painted[index])
+                      pose.jaw[index], self.is_open, who.upper, who.lower, colours, numbers, pose.painted[index])
             yield PuppetFrame(picture, flow, mouth, points.astype(np.float32))
 
     def flows(self, motion: FaceMotion, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -162,9 +163,11 @@ class Puppet:
         painted = np.clip((opened - 0.004) / 0.014, 0, 1)
         painted = painted * painted * (3 - 2 * painted)
         own = self._rigid(LOWER_INNER, change, shift, behind=TEETH_BEHIND)[0] - OWN_RIM * self.eyes * self.axes[1, :2]
-        return _Pose(points, self._opening_numbers(tracks, points, change, shift), turn, shift, self.skin.jaw(tracks), own, painted)
+        openings = self._opening_numbers(tracks, points, change, shift)
+        return _Pose(points, openings, turn, shift, self.skin.jaw(tracks), own, painted)
 
-    def _opening_numbers(self, tracks: dict[str, np.ndarray], points: np.ndarray, change: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    def _opening_numbers(self, tracks: dict[str, np.ndarray], points: np.ndarray, change: np.ndarray,
+                         moved: np.ndarray) -> np.ndarray:
         """For each frame and opening (mouth, eyes) what the compiled `look` reads (F, 3, 96).
 
         0-5: from a place in the frame to the portrait's minus it, affine; 6, 7: centre; 8, 9: direction; 10: half length, pixels;
@@ -194,7 +197,8 @@ class Puppet:
                 numbers[:, part, 13] = np.clip(np.hypot(gaze_x, gaze_y) / 0.03, 0, 1)
                 numbers[:, part, 14] = 1
             elif self.is_open:
-                numbers[:, part, 13] = np.clip(np.abs(tracks["smile"]) + np.abs(tracks["width"]) + tracks["opening"], 0, 0.1) / 0.1
+                stirred = np.abs(tracks["smile"]) + np.abs(tracks["width"]) + tracks["opening"]
+                numbers[:, part, 13] = np.clip(stirred / 0.1, 0, 1)
                 numbers[:, part, 14] = 1
             knots = np.linspace(-1, 1, 17)
             across = np.array([-along[1], along[0]])
@@ -208,7 +212,8 @@ class Puppet:
             numbers[:, part, 15] = SOFT_EDGE * self.eyes / half
         return numbers
 
-    def _rigid(self, points: np.ndarray, change: np.ndarray, moved: np.ndarray, *, behind: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    def _rigid(self, points: np.ndarray, change: np.ndarray, moved: np.ndarray, *,
+               behind: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """Where points of the portrait would be if they moved with the skull alone: places (F, N, 2) and shifts (F, N, 2).
 
         behind: how far they lie behind the mesh, eye distances."""

@@ -6,7 +6,7 @@ Every step leaves a file in OUT and is skipped when that is there, so a run cont
     statistics.safetensors     scales of the latents, shapes and smoothness of the noise
     audio_encoder.safetensors
     puppets.safetensors        head squares and face meshes of the pictures in --faces
-    motion_decoder.safetensors
+    motion_decoder.safetensors    mouth.safetensors (the same, its mouth's painter trained further)
     clips.safetensors          speaking puppets as motion latents    clip_audio.safetensors
     image.safetensors          video.safetensors    speed.safetensors
     builtin.safetensors        the model
@@ -55,6 +55,7 @@ class Recipe:
 
     audio_encoder: Plan = Plan("audio_encoder", steps=3_000, learning_rate=2e-3, warmup_steps=50)
     decoder: Plan = Plan("motion_decoder", steps=5_000, learning_rate=1e-3, warmup_steps=50)
+    mouth: Plan = Plan("mouth", steps=1_500, learning_rate=1e-3, warmup_steps=30, ema_decay=0.995)
     decoder_batch: int = 6
     clips: int = 3_000
     frames: int = 40
@@ -65,7 +66,8 @@ class Recipe:
 RECIPE = {
     "builtin": Recipe(),
     "test": Recipe(audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
-                   decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1), decoder_batch=3, clips=4,
+                   decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1),
+                   mouth=Plan("mouth", steps=1, learning_rate=1e-3, warmup_steps=1), decoder_batch=3, clips=4,
                    frames=12, stages=RECIPES["test"]),
 }
 
@@ -97,7 +99,9 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
     bundle = native.build(config)
     bundle.emo.noise_shapes.copy_(statistics["noise_shapes"])
     if part in ("all", "decoder"):
-        run.fill(bundle.motion_decoder, "motion_decoder", lambda: run.decoder(bundle.motion_decoder, config, store))
+        decoder = bundle.motion_decoder
+        run.fill(decoder, "motion_decoder", lambda: run.decoder(decoder, config, store, run.recipe.decoder))
+        run.fill(decoder, "mouth", lambda: run.decoder(decoder, config, store, run.recipe.mouth, only_mouth=True))
     if part in ("all", "image", "emo"):
         clips = run.clips(config, store, libraries)
         run.stages(bundle.emo, clips, run.recipe.stages[:1])
@@ -107,9 +111,9 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
         audio = run.clip_audio(config, libraries, encoder.to(device).eval())
         run.stages(bundle.emo, replace(clips, audio=audio.to(device)), run.recipe.stages)
     last = run.recipe.stages[-1].name
-    if any(not (out / f"{name}.safetensors").exists() for name in ("motion_decoder", "audio_encoder", last)):
+    if any(not (out / f"{name}.safetensors").exists() for name in ("mouth", "audio_encoder", last)):
         return None
-    for module, name in ((bundle.motion_decoder, "motion_decoder"), (bundle.audio_encoder, "audio_encoder"), (bundle.emo, last)):
+    for module, name in ((bundle.motion_decoder, "mouth"), (bundle.audio_encoder, "audio_encoder"), (bundle.emo, last)):
         module.load_state_dict(load_file(out / f"{name}.safetensors"))
     path = out / "builtin.safetensors"
     native.save(path, native.Bundle(config, bundle.emo.to("cpu").eval(), motion_decoder=bundle.motion_decoder.to("cpu").eval(),
@@ -118,7 +122,7 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
         "machine": device_name(), "pictures": len(store.indices(held_out=False)), "clips": run.recipe.clips,
         "speech_minutes": round(sum(library.seconds for _, library in libraries) / 60, 1),
         "steps": {plan: round(steps * scale) for plan, steps in (
-            ("motion_decoder", run.recipe.decoder.steps), *((stage.name, stage.steps) for stage in run.recipe.stages))},
+            ("motion_decoder", run.recipe.decoder.steps), ("mouth", run.recipe.mouth.steps), *((stage.name, stage.steps) for stage in run.recipe.stages))},
         "licence": "MIT; trained on synthetic photographs (SFHQ, MIT), drawn heads and synthetic speech"}))
     return path
 
@@ -168,11 +172,11 @@ class _Run:
         return _without("encoder.", self.train(AudioEncoderTask(self.config.audio_encoder, speeches, seed=self.seed),
                                                self.recipe.audio_encoder))
 
-    def decoder(self, decoder: nn.Module, config: ModelConfig, puppets: PuppetStore) -> dict[str, Tensor]:
-        task = MotionDecoderTask(decoder, config, puppets, batch=self.recipe.decoder_batch, seed=self.seed)
+    def decoder(self, decoder: nn.Module, config: ModelConfig, puppets: PuppetStore, plan: Plan, **how) -> dict[str, Tensor]:
+        task = MotionDecoderTask(decoder, config, puppets, batch=self.recipe.decoder_batch, seed=self.seed, **how)
         if self.device == "cpu":
             task.to(memory_format=torch.channels_last)
-        return decoder.state_dict() | _without("decoder.", self.train(task, self.recipe.decoder))
+        return decoder.state_dict() | _without("decoder.", self.train(task, plan))
 
     def clips(self, config: ModelConfig, puppets: PuppetStore, libraries: list[tuple[float, SpeechLibrary]]) -> ClipStore:
         """Speaking puppets, still without audio features."""

@@ -7,7 +7,7 @@ leaves.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,15 +54,18 @@ class MotionDecoderTask(nn.Module):
     """What the training loop needs: `batch(step)`, and the loss as `forward(batch)`; deterministic by (seed, step)."""
 
     def __init__(self, decoder: MotionDecoder, config: ModelConfig, puppets: PuppetStore, *, batch: int = 6, seed: int = 0,
-                 noise: float = 0.15, pairs: int = 3):
+                 noise: float = 0.15, pairs: int = 3, only_mouth: bool = False):
         super().__init__()
         self.decoder, self.config, self.puppets = decoder, config, puppets
         self.people = puppets.indices(held_out=False)
-        self.size, self.seed, self.noise, self.pairs = batch, seed, noise, pairs
+        self.size, self.seed, self.noise, self.pairs, self.only_mouth = batch, seed, noise, pairs, only_mouth
+        for name, parameter in decoder.named_parameters():
+            parameter.requires_grad_(name.startswith("mouth") or not only_mouth)
 
     def batch(self, step: int, rank: int = 0) -> DecoderBatch:
-        """Each portrait in `pairs` moments: of all kinds, or a small step from its rest."""
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} decoder {step} {rank}".encode()))
+        """Each portrait in `pairs` moments; with `only_mouth`, the mouth is open in most of them."""
+        kind = "mouth" if self.only_mouth else "decoder"
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {kind} {step} {rank}".encode()))
         config, size = self.config, self.config.image_size
         rows = []
         for number in torch.randint(len(self.people), (self.size // self.pairs,), generator=generator).tolist():
@@ -73,6 +76,9 @@ class MotionDecoderTask(nn.Module):
             look = mouth_look(puppet.look)
             own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
             motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
+            if self.only_mouth:
+                least = torch.rand(self.pairs, generator=generator)
+                motion = replace(motion, opening=torch.maximum(motion.opening, least), closure=motion.closure * (least < 0.2))
             flows, points = puppet.flows(motion, size // PATCH)
             meshes = torch.from_numpy(points[:, :POINTS]) / 2
             latents = motion_latents(torch.from_numpy(flows), meshes, rest, cells=config.latent_size, size=size,
@@ -124,7 +130,9 @@ class MotionDecoderTask(nn.Module):
                               near.narrow(axis, 1, near.shape[axis] - 1)) for axis in (2, 3))
         colours = _weighted((decoded.mouth_rgb - seen).abs().mean(1, keepdim=True), truth)
         mask = F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth)
-        loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
+        loss = OUTER_MOUTH * (mouth + 2 * edges) + 4 * colours + mask
+        if not self.only_mouth:
+            loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
         return loss, {"flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight).detach() * PATCH,
                       "picture": picture.detach(), "mouth": mouth.detach(), "edges": edges.detach(), "colours": colours.detach(),
                       "mask": mask.detach()}

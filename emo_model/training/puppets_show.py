@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 import logging
@@ -33,7 +32,7 @@ def add_puppet_commands(commands) -> None:
     """Add prepare-puppets and show-puppets to argparse's commands."""
     prepare = commands.add_parser("prepare-puppets", help="pack a folder of pictures of faces for training")
     show = commands.add_parser("show-puppets", help="draw sheets and a film of puppets to look at")
-    for command, what in ((prepare, "the file to write (safetensors)"), (show, "a folder for poses.png, looks.png, speaking.mp4")):
+    for command, what in ((prepare, "the file to write (safetensors)"), (show, "folder of poses.png, looks.png, speaking.mp4")):
         command.add_argument("--faces", type=Path, required=True, help="a folder of pictures (jpg, png)")
         command.add_argument("--meshes", type=Path, help="their face meshes (safetensors), if they have been found before")
         command.add_argument("--out", type=Path, required=True, help=what)
@@ -79,7 +78,8 @@ def show_puppets(faces: str | Path, meshes: str | Path | None, out: str | Path, 
 def pose_sheet(people: Sequence[Person], poses: Sequence[str] = tuple(POSES)) -> np.ndarray:
     """One row a person, one column a pose: (rows, columns, 3) uint8."""
     moments = FaceMotion.stack([posed(**POSES[pose]) for pose in poses])
-    return np.concatenate([np.concatenate([frame.picture for frame in person.puppet().frames(moments)], axis=1) for person in people])
+    rows = [[frame.picture for frame in person.puppet().frames(moments)] for person in people]
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
 def posed(**tracks: float) -> FaceMotion:

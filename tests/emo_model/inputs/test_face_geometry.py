@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from emo_model.inputs import face_geometry as geometry
-from emo_model.inputs.face_geometry import ALL, FACE, OVAL, extend, flow_between, follow, head_frame, head_mask, rasterise, triangles
+from emo_model.inputs.face_geometry import (
+    ALL,
+    FACE,
+    OVAL,
+    extend,
+    flow_between,
+    follow,
+    head_frame,
+    head_mask,
+    rasterise,
+    triangles,
+)
 
 SIZE = 64
 
@@ -27,7 +38,7 @@ def test_the_edges_of_oval_mouth_and_eyes_each_belong_to_one_triangle_of_the_fac
     corners, part = triangles()
     skin = corners[(part == 0) & (corners < FACE).all(1)].tolist()
     edges = Counter(tuple(sorted(pair)) for a, b, c in skin for pair in ((a, b), (b, c), (c, a)))
-    rims = [[*OVAL, OVAL[0]], *(geometry.fine_row((*contour, contour[0])) for contour in geometry._contours())]
+    rims = [[*OVAL, OVAL[0]], *(geometry.fine_row((*contour, contour[0])) for contour in geometry.contours())]
     border = {tuple(sorted(pair)) for rim in rims for pair in zip(rim, rim[1:], strict=False)}
     assert border == {edge for edge, count in edges.items() if count == 1}
     assert max(edges.values()) == 2
@@ -39,7 +50,7 @@ def test_the_stored_triangles_are_those_of_the_stored_mean_face():
 
     from emo_model.synthetic.puppet_triangles import triangulate
 
-    table = load_file(geometry._TABLE)
+    table = load_file(geometry.TABLE)
     assert torch.equal(table["triangles"], triangulate(table["mean"]))
 
 

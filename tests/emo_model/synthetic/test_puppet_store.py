@@ -23,7 +23,8 @@ def face() -> torch.Tensor:
 def folder(tmp_path, face):
     """Two pictures of 120 pixels: one good, one whose mesh is unsure."""
     for number in range(2):
-        Image.fromarray(np.random.default_rng(number).integers(0, 255, (120, 120, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        noise = np.random.default_rng(number).integers(0, 255, (120, 120, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
     save_file({"meshes": torch.stack([face, face]), "presence": torch.tensor([1.0, 0.5])}, tmp_path / "meshes.safetensors",
               metadata={"names": json.dumps(["0.png", "1.png"])})
     return tmp_path
