@@ -36,7 +36,7 @@ from ..checkpoints import native
 from ..config import PRESETS, ModelConfig
 from ..synthetic.puppet_store import PuppetStore
 from ..synthetic.speech_library import SpeechLibrary
-from .audio_encoder import AudioEncoderTask
+from .audio_encoder import AudioEncoderTask, make_beds
 from .clips import ClipStore
 from .loop import OutOfTime, Plan, append_line, train
 from .loss import EmoTask
@@ -53,6 +53,7 @@ PARTS = ("all", "decoder", "image", "emo")
 class Recipe:
     """How much of everything; `scale` in `make_builtin` multiplies the steps."""
 
+    music_minutes: float = 24.0  # accompaniment and noise for the audio encoder
     audio_encoder: Plan = Plan("audio_encoder", steps=3_000, learning_rate=2e-3, warmup_steps=50)
     decoder: Plan = Plan("motion_decoder", steps=5_000, learning_rate=1e-3, warmup_steps=50)
     mouth: Plan = Plan("mouth", steps=1_500, learning_rate=1e-3, warmup_steps=30, ema_decay=0.995)
@@ -65,7 +66,7 @@ class Recipe:
 
 RECIPE = {
     "builtin": Recipe(),
-    "test": Recipe(audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
+    "test": Recipe(music_minutes=0.5, audio_encoder=Plan("audio_encoder", steps=3, learning_rate=1e-3, warmup_steps=1),
                    decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1),
                    mouth=Plan("mouth", steps=1, learning_rate=1e-3, warmup_steps=1), decoder_batch=3, clips=4,
                    frames=12, stages=RECIPES["test"]),
@@ -122,7 +123,8 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
         "machine": device_name(), "pictures": len(store.indices(held_out=False)), "clips": run.recipe.clips,
         "speech_minutes": round(sum(library.seconds for _, library in libraries) / 60, 1),
         "steps": {plan: round(steps * scale) for plan, steps in (
-            ("motion_decoder", run.recipe.decoder.steps), ("mouth", run.recipe.mouth.steps), *((stage.name, stage.steps) for stage in run.recipe.stages))},
+            *((plan.name, plan.steps) for plan in (run.recipe.decoder, run.recipe.mouth)),
+            *((stage.name, stage.steps) for stage in run.recipe.stages))},
         "licence": "MIT; trained on synthetic photographs (SFHQ, MIT), drawn heads and synthetic speech"}))
     return path
 
@@ -169,8 +171,9 @@ class _Run:
 
     def audio_encoder(self, libraries: list[SpeechLibrary]) -> dict[str, Tensor]:
         speeches = [speech for library in libraries for speech in library]
-        return _without("encoder.", self.train(AudioEncoderTask(self.config.audio_encoder, speeches, seed=self.seed),
-                                               self.recipe.audio_encoder))
+        beds = make_beds(minutes=self.recipe.music_minutes, seed=self.seed)
+        task = AudioEncoderTask(self.config.audio_encoder, speeches, beds=beds, seed=self.seed)
+        return _without("encoder.", self.train(task, self.recipe.audio_encoder))
 
     def decoder(self, decoder: nn.Module, config: ModelConfig, puppets: PuppetStore, plan: Plan, **how) -> dict[str, Tensor]:
         task = MotionDecoderTask(decoder, config, puppets, batch=self.recipe.decoder_batch, seed=self.seed, **how)

@@ -33,9 +33,9 @@ OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth a
 @dataclass(frozen=True, eq=False)
 class DecoderBatch:
     """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2)
-    in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; latents: (B, C, h, w) raw,
-    of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in its cells; painted: (B, 1, 2 S, 2 S) how much
-    of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
+    in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; latents: (B, C, h, w)
+    raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in its cells; painted: (B, 1, 2 S, 2 S)
+    how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
 
     portraits: Tensor
     maps: Tensor

@@ -187,7 +187,8 @@ def test_nothing_changes_outside_of_the_head_and_the_head_alone_can_be_shown(pac
     clips, fit = sample(), reference.portrait.fit
 
     def frames(name, **inputs):
-        pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix=f"still_{name}", clips=clips, vae=reference.vae, **inputs)
+        pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix=f"still_{name}", clips=clips, vae=reference.vae,
+                 **inputs)
         return torch.stack([torch.from_numpy(one) for one in streams(folders.output / f"still_{name}_00001_.mp4")[0]])
 
     whole, head = frames("whole"), frames("head", frame="head only")

@@ -29,7 +29,8 @@ def spoken(photograph) -> SimpleNamespace:
     step = torch.linspace(0, 1, 5)
     zero = torch.zeros(5)
     tracks = {name: zero for name in FaceMotion.__dataclass_fields__}
-    motion = FaceMotion(**(tracks | {"opening": step, "yaw": 0.2 * step, "x": 0.02 * step, "scale": 1 + zero, "width": 0.5 * step}))
+    tracks |= {"opening": step, "yaw": 0.2 * step, "x": 0.02 * step, "scale": 1 + zero, "width": 0.5 * step}
+    motion = FaceMotion(**tracks)
     frames = np.stack([frame.picture for frame in puppet.frames(motion)])
     flow, points = puppet.flows(motion, 64)
     picture = torch.from_numpy(person.picture.copy()).permute(2, 0, 1)[None] / 127.5 - 1

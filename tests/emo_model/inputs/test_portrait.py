@@ -78,7 +78,8 @@ def test_the_square_alone_is_the_square_of_the_portrait(photograph):
     square, mesh = cut_square(photograph.picture, photograph.mesh)
     portrait, whole = (read_portrait(*given, PRESETS["builtin"])
                        for given in ((square, mesh), (photograph.picture, photograph.mesh)))
-    assert square.shape[-1] == whole.fit.side and (portrait.fit.left, portrait.fit.top, portrait.fit.side) == (0, 0, whole.fit.side)
+    assert square.shape[-1] == whole.fit.side
+    assert (portrait.fit.left, portrait.fit.top, portrait.fit.side) == (0, 0, whole.fit.side)
     torch.testing.assert_close(portrait.pixels, whole.pixels)
     torch.testing.assert_close(portrait.mesh, whole.mesh)
     even, alone = head_alone(photograph.picture, whole)

@@ -126,9 +126,9 @@ def test_levels_without_attention_see_the_portrait_only_by_addition(config, awak
 
 def test_videos_of_a_batch_do_not_see_each_other(emo, config, seeded):
     frames, cells = config.clip_frames, config.latent_size
-    noisy, timestep = seeded(2, 4, frames, cells, cells), torch.tensor([100, 900])
+    noisy, timestep = seeded(2, 8, frames, cells, cells), torch.tensor([100, 900])
     audio, speed = seeded(2, frames, 5, config.audio_context_width, seed=1), seeded(2, frames, config.speed_width, seed=2)
-    portraits, earlier = seeded(2, 4, cells, cells, seed=3), seeded(2, 4, config.motion_frames, cells, cells, seed=4)
+    portraits, earlier = seeded(2, 8, cells, cells, seed=3), seeded(2, 8, config.motion_frames, cells, cells, seed=4)
 
     def said(some: slice):
         reference = emo.encode_reference(portraits[some])

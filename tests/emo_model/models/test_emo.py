@@ -30,7 +30,7 @@ def test_the_first_clip_has_motion_maps_of_zeros_at_every_layer(emo, config, pre
 
 
 def test_motion_frames_are_read_as_portraits_are(emo, config, seeded, prepared):
-    latents = seeded(2, 4, config.motion_frames, config.latent_size, config.latent_size)
+    latents = seeded(2, 8, config.motion_frames, config.latent_size, config.latent_size)
     with torch.no_grad():
         motion = emo.encode_motion(MotionFrames(latents), like=prepared[0]).features
         for frame in range(config.motion_frames):

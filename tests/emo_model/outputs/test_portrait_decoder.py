@@ -39,7 +39,8 @@ def moved_by(decoder: PortraitDecoder, flow, *, mask: float = 0.0) -> np.ndarray
     cells = decoder.config.image_size // 4
     x, y = torch.meshgrid(*[(torch.arange(cells) + 0.5) / cells] * 2, indexing="xy")
     points = 8 * decoder.decoder.mouth_cells
-    motion = DecodedMotion(flow(x, y)[None].float(), (), torch.ones(1, 3, points, points), torch.full((1, 1, points, points), mask),
+    motion = DecodedMotion(flow(x, y)[None].float(), (), torch.ones(1, 3, points, points),
+                           torch.full((1, 1, points, points), mask),
                            torch.zeros(0), torch.tensor([[cells / 2, cells / 2]]))
     decoder.flow = lambda latents: motion
     try:
@@ -71,7 +72,8 @@ def test_the_outermost_cells_rest_so_that_the_square_has_no_seam(decoder, pictur
     moved = moved_by(decoder, lambda x, y: torch.ones(2, *x.shape))
     fit, original = decoder.fit, to_uint8(picture[0])[0]
     cell = fit.side / (decoder.config.image_size // 4)
-    inside = slice(max(0, round(fit.top + 1.5 * cell)), 150), slice(round(fit.left + 1.5 * cell), round(fit.left + fit.side - 1.5 * cell))
+    inside = (slice(max(0, round(fit.top + 1.5 * cell)), 150),
+              slice(round(fit.left + 1.5 * cell), round(fit.left + fit.side - 1.5 * cell)))
     edge = original[:, int(fit.left):int(fit.left + cell / 2 - 1)]
     assert np.array_equal(moved[:, int(fit.left):int(fit.left + cell / 2 - 1)], edge)
     assert (moved[inside] != original[inside]).any(-1).mean() > 0.8

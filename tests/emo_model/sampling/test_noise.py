@@ -63,5 +63,6 @@ def test_the_spread_of_smoothed_noise_is_found_again(slow, drawn):
 
 def test_the_same_seed_draws_the_same_noise(slow, motion):
     shapes = noise_shapes(motion, slow)
-    one, again, other = (draw_noise(slow, (1, 2, 4, 8, 8), torch.Generator().manual_seed(seed), shapes=shapes) for seed in (3, 3, 4))
+    one, again, other = (draw_noise(slow, (1, 2, 4, 8, 8), torch.Generator().manual_seed(seed), shapes=shapes)
+                         for seed in (3, 3, 4))
     assert torch.equal(one, again) and not torch.equal(one, other)
