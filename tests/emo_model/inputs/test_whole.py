@@ -61,9 +61,6 @@ def test_each_frame_comes_by_itself_and_the_still_picture_stays_still():
     first, second = whole.around(np.stack([np.full((60, 60, 3), level, dtype=np.uint8) for level in (255, 0)]))
     assert first.shape == second.shape == (1, 120, 200, 3)
     assert first[0, 50, 95, 0] == 255 and second[0, 50, 95, 0] == 0 and (whole.still == 128).all()
-    written = []
-    whole.writing(written.append)(np.zeros((3, 60, 60, 3), dtype=np.uint8))
-    assert [frames.shape for frames in written] == [(1, 120, 200, 3)] * 3
 
 
 def test_frames_that_are_not_square_are_refused():
