@@ -145,7 +145,8 @@ class ModelConfig:
         values = json.loads(text)
         if values.pop("autoencoder", None) is not None:
             raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the portrait anew "
-                             "with an autoencoder; this one moves the portrait's own pixels: use its own built-in model")
+                             "with an autoencoder; this one moves the portrait's own pixels: use the built-in model of this "
+                             "version")
         values.pop("latent_rgb", None)  # only such models had any
         _refuse_unknown(cls, values)
         for name, part in (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig)):
