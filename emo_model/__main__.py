@@ -178,6 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False,
                         help="for Hallo's networks: do not deal out identity tokens as Hallo's own code does")
     parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
+    parser.add_argument("--blinks", type=float, help=f"how often the eyes blink, against one in 3.6 s ({defaults['blinks']})")
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     whose = parser.add_mutually_exclusive_group()

@@ -91,6 +91,9 @@ class ModelConfig:
     noise_shapes: int = 0  # spatial shapes of each latent channel, kept with the weights
     noise_frames: tuple[float, ...] = ()  # by channel: standard deviation in frames of the Gaussian that smooths its noise
     noise_white: float = 0.1  # share of the variance that is white in space
+    # Differs from EMO: sampled clips of motion latents are smoothed over time, and blink; see sampling/finish.py
+    motion_smoothness: tuple[float, ...] = ()  # by latent channel: weight of the squared second differences; empty: as sampled
+    lid_channel: int = 5  # the one that says how open the eyes are
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
     motion_decoder: MotionDecoderConfig | None = None
     audio_encoder: AudioEncoderConfig | None = None
@@ -121,6 +124,8 @@ class ModelConfig:
         if len(self.noise_frames) != (self.latent_channels if self.noise_shapes else 0):
             raise ValueError(f"{self.noise_shapes} noise_shapes and {len(self.noise_frames)} noise_frames do not go with "
                              f"{self.latent_channels} latent channels")
+        if len(self.motion_smoothness) not in (0, self.latent_channels):
+            raise ValueError(f"motion_smoothness has {len(self.motion_smoothness)} entries for {self.latent_channels} channels")
         if isinstance(self.latent_scale, tuple) and len(self.latent_scale) != self.latent_channels:
             raise ValueError(f"latent_scale has {len(self.latent_scale)} entries for {self.latent_channels} latent channels")
         if self.zero_terminal_snr and self.prediction == "epsilon":
@@ -174,12 +179,13 @@ class SamplingConfig:
     noise_scale: float = 1.0  # times the model's own; below 1: calmer heads, backgrounds that boil less; above: livelier
     deep_cache: int = 1  # the coarser levels are asked in every so-many-th step and repeat their answer between; 1: in all steps
     head_speed: float = 12.5  # degrees per second
+    blinks: float = 1.0  # of the built-in model: how often, against one in 3.6 seconds; 0: none but the model's own
     seed: int = 0
 
     def __post_init__(self):
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
-        for name in ("audio_guidance", "reference_guidance", "head_speed"):
+        for name in ("audio_guidance", "reference_guidance", "head_speed", "blinks"):
             if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
         for name in ("audio_guidance", "reference_guidance"):
@@ -226,6 +232,7 @@ BUILTIN = ModelConfig(
     attention_levels=(False, True, True), reference_addition=True, reference_positions=True, layers_per_block=1,
     attention_heads=4, norm_groups=16, feed_forward_multiplier=2, audio_layers=1, audio_width=32, audio_context_width=96,
     temporal_attentions=1, face_locator_channels=(4, 8, 16, 16, 16), speed_width=64, noise_shapes=16, noise_frames=(1.0,) * 8,
+    motion_smoothness=(8.0, 8.0, 0.1, 0.3, 0.0, 0.3, 8.0, 8.0),
     motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())
 """The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait."""
 

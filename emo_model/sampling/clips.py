@@ -11,6 +11,7 @@ from torch import Tensor
 from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import Conditions, FaceMask, MotionFrames, ReferenceFeatures
+from .finish import finish_clip
 from .guidance import guided_by
 from .noise import draw_noise
 from .samplers import sample
@@ -97,6 +98,8 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
                 guided_by(emo, context, config, timesteps, times=times, together=together),
                 noise.to(device), schedule, sampler=config.sampler, steps=config.steps, generator=_clips_own(config.seed, number),
                 on_step=lambda step, clean: on_step(StepReport(number + 1, voice.clips, step, config.steps, clean)))  # noqa: B023
+            latents = finish_clip(latents, before, model, config, first_frame=number * model.clip_frames,
+                                  fps=conditions.audio.fps)
             if keep is not None:
                 keep.save(key, latents)
         before = MotionFrames.last_of(latents, model.motion_frames).latents
