@@ -62,7 +62,7 @@ def tiny(config):
     """A config whose last level has no attention, as SD 1.5's, and diffusers' UNet of the same shape, deaf to its text."""
     diffusers = pytest.importorskip("diffusers")
     config = replace(config, attention_levels=(True, False), layers_per_block=2, feed_forward_multiplier=4,
-                     reference_positions=False)
+                     reference_positions=False, reference_addition=False)
     unet = diffusers.UNet2DConditionModel(
         in_channels=config.latent_channels, out_channels=config.latent_channels, block_out_channels=config.channels,
         layers_per_block=2, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
