@@ -31,6 +31,7 @@ class Likeness:
 
     def describe(self, picture: np.ndarray, mesh: Tensor) -> np.ndarray:
         """picture (H, W, 3) uint8 and mesh (468, 3) in its pixels -> (128,)."""
+        picture = np.ascontiguousarray(picture)
         shape = self._points(picture, self._rectangle(*(round(edge) for edge in detector_box(mesh))))
         return np.array(self._network.compute_face_descriptor(picture, shape))
 
