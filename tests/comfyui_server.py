@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PREVIEW = 1  # kind of a binary message; the sentences in nodes come as 3
 
 
 def comfyui_or_skip() -> Path:
@@ -117,8 +118,9 @@ class ComfyServer:
                 message = await socket.receive(timeout=max(deadline - time.monotonic(), 0.01))
                 assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), f"the server died:\n{self.log[-4000:]}"
                 if message.type == aiohttp.WSMsgType.BINARY:
-                    result["previews"] += 1
-                    result["preview"] = message.data[8:]  # behind the kind of message and of picture
+                    if int.from_bytes(message.data[:4], "big") == PREVIEW:
+                        result["previews"] += 1
+                        result["preview"] = message.data[8:]  # behind the kind of message and of picture
                     continue
                 event = json.loads(message.data)
                 kind, data = event["type"], event.get("data") or {}
