@@ -86,7 +86,8 @@ class ModelConfig:
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"  # or "linear"
     zero_terminal_snr: bool = True
-    noise_scale: float = 1.0  # Differs from EMO: of the noise that was trained on, what clips begin with where it suits the model
+    # Differs from EMO: of the noise that was trained on, what clips begin with where it suits the model; one or one a channel
+    noise_scale: float | tuple[float, ...] = 1.0
     # Differs from EMO: noise of the same kind as the motion, see sampling/noise.py; 0 shapes: white noise
     noise_shapes: int = 0  # spatial shapes of each latent channel, kept with the weights
     noise_frames: tuple[float, ...] = ()  # by channel: standard deviation in frames of the Gaussian that smooths its noise
@@ -119,8 +120,9 @@ class ModelConfig:
                              "identity_tokens: a cross-attention reads either the portrait or who it shows")
         if self.reference_attention == "joined" and self.reference_positions:
             raise ValueError("reference_positions are only built for reference_attention 'own'")
-        if not 0 < self.noise_scale <= 1:
-            raise ValueError(f"noise_scale must be above 0 and at most 1, got {self.noise_scale}")
+        scales = self.noise_scale if isinstance(self.noise_scale, tuple) else (self.noise_scale,)
+        if not all(0 < scale <= 3 for scale in scales) or len(scales) not in (1, self.latent_channels):
+            raise ValueError(f"noise_scale must be above 0 and at most 3, one or one a channel, got {self.noise_scale}")
         if len(self.noise_frames) != (self.latent_channels if self.noise_shapes else 0):
             raise ValueError(f"{self.noise_shapes} noise_shapes and {len(self.noise_frames)} noise_frames do not go with "
                              f"{self.latent_channels} latent channels")
@@ -165,10 +167,10 @@ class ModelConfig:
 class SamplingConfig:
     """How a video is sampled; the defaults are those of the built-in model."""
 
-    steps: int = 4  # Differs from EMO: the paper takes 40
+    steps: int = 3  # Differs from EMO: the paper takes 40
     sampler: str = "ddim"
     # EMO leaves open: the scales of guidance
-    audio_guidance: float = 2.5  # 1: as trained; above: the mouth follows the voice more strongly
+    audio_guidance: float = 1.3  # 1: as trained; above: the mouth follows the voice more strongly
     reference_guidance: float = 1.0  # 1: as trained; above: the portrait is kept more strongly. Another evaluation when not 1
     # guidance acts from this part of the steps on and up to that, 0..1; outside it costs nothing
     audio_guidance_start: float = 0.0
@@ -232,7 +234,7 @@ BUILTIN = ModelConfig(
     attention_levels=(False, True, True), reference_addition=True, reference_positions=True, layers_per_block=1,
     attention_heads=4, norm_groups=16, feed_forward_multiplier=2, audio_layers=1, audio_width=32, audio_context_width=96,
     temporal_attentions=1, face_locator_channels=(4, 8, 16, 16, 16), speed_width=64, noise_shapes=16, noise_frames=(1.0,) * 8,
-    motion_smoothness=(8.0, 8.0, 0.1, 0.3, 0.0, 0.3, 8.0, 8.0),
+    noise_scale=(2.2, 2.2, 0.5, 0.5, 0.5, 1.0, 1.5, 1.5), motion_smoothness=(6.0, 6.0, 0.1, 0.3, 0.0, 0.3, 6.0, 6.0),
     motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())
 """The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait."""
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from .metrics import eyes
-from .metrics.mouth import closures, shut_below
+from .metrics.mouth import CLOSED, closures, limit
 from .reading import Reading
 from .statistics import correlation, lag_frames
+
+READABLE = 0.7  # a clip whose ceiling is lower is one whose mouth the mesh hardly reads
 
 
 class Clip:
@@ -21,7 +23,6 @@ class Clip:
         self.record, self.said = record, Reading.from_lists(record["reading"])
         self.read = Reading.from_lists(ceiling["reading"])
         self.truth = {name: torch.tensor(track) for name, track in ceiling["truth"].items()}
-        self.limit = shut_below(ceiling["rest"], self.read.opening)
         self._sharp_mouth = record["sharp_mouth"], ceiling["sharp_mouth"]
 
     @cached_property
@@ -39,8 +40,12 @@ class Clip:
 
     @cached_property
     def closed(self) -> tuple[float, float, int]:
-        """How many closures are reached, by the model and by the puppet, and how many there are."""
-        both = [closures(reading.opening, self.truth["closure"], limit=self.limit) for reading in (self.said, self.read)]
+        """How many closures are reached, by the model and by the puppet, and how many there are; nan in a clip whose mouth the
+        mesh hardly reads."""
+        shut = limit(self.read.opening, self.truth["closure"] > CLOSED)
+        if math.isnan(shut) or self.r[1] < READABLE:
+            return math.nan, math.nan, 0
+        both = [closures(reading.opening, self.truth["closure"], limit=shut) for reading in (self.said, self.read)]
         return sum(both[0]), sum(both[1]), len(both[0])
 
     @cached_property
@@ -75,11 +80,12 @@ class Clip:
 
     @cached_property
     def shut(self) -> tuple[float, float]:
-        """Share of the frames inside a pause whose lips are shut; nan without a pause."""
+        """Share of the frames inside a pause whose lips are as shut as the portrait's; nan without a pause."""
         silent = self.truth["silent"].bool()
         if not silent.any():
             return math.nan, math.nan
-        return tuple((reading.opening[silent] <= self.limit).float().mean().item() for reading in (self.said, self.read))
+        shut = limit(self.read.opening, silent)
+        return tuple((reading.opening[silent] <= shut).float().mean().item() for reading in (self.said, self.read))
 
     @cached_property
     def sharp_mouth(self) -> tuple[float, float]:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .compared import Clip
+from .compared import READABLE, Clip
 from .reading import Reading
 from .report import Row
 from .statistics import Estimate, bootstrap, bootstrap_mean, correlation, mean, slope
 
-READABLE = 0.7  # a clip whose ceiling is lower is one whose mouth the mesh hardly reads
 MOST_APART = 0.4  # dlib distance from the portrait, above which a picture has not passed
 MOST_TORN = 0.01  # share of the square that may be stretched more than threefold
 WINDOW_SECONDS = 10  # of the long videos
@@ -138,7 +137,8 @@ class _Maker:
         for record in self.groups.get("control", {}).values():
             if "scene" in record:
                 clip = Clip(record, self.ceilings[record["scene"]])
-                reached, counted = reached + clip.closed[0], counted + clip.closed[2]
+                if clip.closed[2]:
+                    reached, counted = reached + clip.closed[0], counted + clip.closed[2]
         return (
             f"ceiling: share of all; another clip's voice reaches {reached / counted:.2f}" if counted else "ceiling: share of all"
         )
@@ -178,7 +178,7 @@ class _Maker:
             [
                 _row(
                     "pauses_shut",
-                    "mouth shut in pauses",
+                    "mouth in pauses as shut as the portrait's",
                     bootstrap_mean([clip.shut[0] for clip in clips]),
                     bar=">= 0.97",
                     ceiling=mean([clip.shut[1] for clip in clips]),

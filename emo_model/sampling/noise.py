@@ -34,6 +34,12 @@ def draw_noise(config: ModelConfig, shape: tuple[int, ...], generator: torch.Gen
     return torch.stack(channels, dim=1)
 
 
+def noise_factors(config: ModelConfig) -> Tensor:
+    """(C, 1, 1, 1) or (1, 1, 1, 1): by which clips of this model begin with more or less noise than it was trained on."""
+    scales = config.noise_scale if isinstance(config.noise_scale, tuple) else (config.noise_scale,)
+    return torch.tensor(scales).view(-1, 1, 1, 1)
+
+
 def noise_shapes(motion: Tensor, config: ModelConfig) -> Tensor:
     """motion (N, C, h, w): scaled latents of frames minus those of their portraits -> (C, K, h, w), the K principal shapes of
     each channel, whose variances add up to 1 - noise_white on average over the cells."""

@@ -7,7 +7,7 @@ Every step leaves a file in OUT and is skipped when that is there, so a run cont
     audio_encoder.safetensors
     puppets.safetensors        head squares and face meshes of the pictures in --faces
     motion_decoder.safetensors    mouth.safetensors (the same, its mouth's painter trained further)
-    clips.safetensors          speaking puppets as motion latents    clip_audio.safetensors
+    clips.safetensors          speaking puppets as motion latents, at first without their audio
     image.safetensors          video.safetensors    speed.safetensors
     builtin.safetensors        the model
     log.jsonl                  a line every 50 steps, and one for each finished step
@@ -109,8 +109,7 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
     if part in ("all", "emo"):
         encoder = bundle.audio_encoder
         run.fill(encoder, "audio_encoder", lambda: run.audio_encoder([library for _, library in libraries]))
-        audio = run.clip_audio(config, libraries, encoder.to(device).eval())
-        run.stages(bundle.emo, replace(clips, audio=audio.to(device)), run.recipe.stages)
+        run.stages(bundle.emo, run.with_audio(clips, config, libraries, encoder.to(device).eval()), run.recipe.stages)
     last = run.recipe.stages[-1].name
     if any(not (out / f"{name}.safetensors").exists() for name in ("mouth", "audio_encoder", last)):
         return None
@@ -189,9 +188,15 @@ class _Run:
 
         return ClipStore(**{name: value.to(self.device) for name, value in self.step("clips", make).items()})
 
-    def clip_audio(self, config: ModelConfig, libraries: list[tuple[float, SpeechLibrary]], encoder: nn.Module) -> Tensor:
-        return self.step("clip_audio", lambda: {"audio": clip_audio(
-            self.recipe.clips, libraries, config=config, encoder=encoder, frames=self.recipe.frames, seed=self.seed)})["audio"]
+    def with_audio(self, clips: ClipStore, config: ModelConfig, libraries: list[tuple[float, SpeechLibrary]],
+                   encoder: nn.Module) -> ClipStore:
+        """The clips with their audio features, which are encoded into their file if they are not there."""
+        if clips.audio.any():
+            return clips
+        audio = clip_audio(self.recipe.clips, libraries, config=config, encoder=encoder, frames=self.recipe.frames, seed=self.seed)
+        clips = replace(clips, audio=audio.to(self.device))
+        clips.save(self.out / "clips.safetensors")
+        return clips
 
     def stages(self, emo: nn.Module, clips: ClipStore, stages: tuple[Stage, ...]) -> None:
         """All of these stages that are not done yet."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..checkpoints import native
 from ..models.emo import Context, Emo
 from ..sampling.guidance import guided
+from ..sampling.noise import noise_factors
 from ..sampling.samplers import Predict
 from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames, ReferenceFeatures
@@ -63,6 +64,7 @@ class DistillationTask(nn.Module):
         stage, frames = self.how.stage, self.emo.config.clip_frames
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} {rank}".encode()))
         both = self.clips.batch(stage, self.emo.config, generator, clips=2, noise_shapes=self.emo.noise_shapes)
+        both = replace(both, noise=both.noise * noise_factors(self.emo.config).to(both.noise))  # as clips will begin
         first, second = both.cut(0, frames), both.cut(frames, 2 * frames)
         return DistillationBatch(second, first) if step % 2 else DistillationBatch(first, None)
 
@@ -176,7 +178,6 @@ def distill(out: Path, *, model: Path, how: Distillation, clips: Path, minutes: 
     with torch.no_grad():
         for name, value in average.items():
             bundle.emo.get_parameter(name.removeprefix("emo.")).copy_(value)
-    config = replace(config, noise_scale=1.0)  # the student has walked from all of the noise
     native.save(finished, replace(bundle, config=config, card={
         "made_by": f"python -m emo_model.training distill --model {model.name} --seed {seed}",
         "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},

@@ -83,7 +83,7 @@ DISTILL = Stage("distill", trains=("backbone.*",), hears_speed=True, steps=4_000
 DISTILLATIONS = {
     "emo": Distillation(DISTILL, teacher_steps=20, audio_guidance=3.5),
     "builtin": Distillation(replace(DISTILL, steps=500, batch=4, learning_rate=4e-4, warmup_steps=30, frame_references=False,
-                                    motion_noise=0.3), audio_guidance=1.5),
+                                    motion_noise=0.3), audio_guidance=1.3),
     "test": Distillation(replace(DISTILL, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1)),
 }
 """By preset. Only the last but one was run beyond toy size."""

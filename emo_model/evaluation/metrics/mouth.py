@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 CLOSED = 0.5  # of the closure track, from where on lips are meant to be shut
-SHUT_ROOM = 0.02  # distances of the outer eye corners that lips read as shut may be further apart than the portrait's own
+ROOM = 0.01  # distances of the outer eye corners; about the noise of the reading
 
 
-def shut_below(rest: float, opening: Tensor) -> float:
-    """The reading below which lips count as shut: a little above what is read in the portrait (`rest`), whose lips are nearly
-    always shut, or in the most shut tenth of the truth's frames (opening (F,), read) where the portrait's are not."""
-    return min(rest, opening.quantile(0.1).item() + SHUT_ROOM) + SHUT_ROOM
+def limit(opening: Tensor, where: Tensor) -> float:
+    """The reading up to which lips count as shut: what the puppet's own frames, opening (F,), stay below in nine of ten frames
+    `where` (F,) bool its lips are shut, or as shut as the portrait has them; nan without such frames."""
+    return opening[where].quantile(0.9).item() + ROOM if where.any() else math.nan
 
 
 def closures(opening: Tensor, closure: Tensor, *, limit: float, reach: int = 1) -> list[bool]:

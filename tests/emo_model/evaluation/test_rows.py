@@ -78,9 +78,11 @@ def test_closures_that_the_model_misses_are_missing(record):
 
 
 def test_a_mouth_left_open_in_a_pause_is_counted(record):
-    silent, said = torch.zeros(100), _signal(0).clone()
-    silent[40:60], said[40:60], said[55:60] = 1, 0.0, 0.2
-    clip, ceiling = record(said={"opening": said}, true={"opening": _signal(0)}, truth={"silent": silent})
+    silent, true = torch.zeros(100), _signal(0)
+    silent[40:60], true[40:60] = 1, 0.0
+    said = true.clone()
+    said[55:60] = 0.2
+    clip, ceiling = record(said={"opening": said}, true={"opening": true}, truth={"silent": silent})
     assert _made({"pauses0": clip}, {"a": ceiling}, "pauses")["pauses_shut"].value == pytest.approx(0.75)
 
 

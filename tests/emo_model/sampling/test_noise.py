@@ -11,7 +11,8 @@ SHAPE = (256, 2, 12, 8, 8)  # (B, C, F, h, w)
 
 @pytest.fixture(scope="module")
 def slow():
-    return replace(PRESETS["test"], latent_channels=2, noise_shapes=3, noise_frames=(2.0, 0.0), noise_white=0.2)
+    return replace(PRESETS["test"], latent_channels=2, noise_shapes=3, noise_frames=(2.0, 0.0), noise_white=0.2,
+                   noise_scale=1.0, motion_smoothness=(), latent_scale=1.0)
 
 
 @pytest.fixture(scope="module")

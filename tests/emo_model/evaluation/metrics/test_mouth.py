@@ -1,6 +1,9 @@
+import math
+
+import pytest
 import torch
 
-from emo_model.evaluation.metrics.mouth import closures, shut_below
+from emo_model.evaluation.metrics.mouth import closures, limit
 
 
 def test_a_closure_is_reached_where_the_lips_meet_in_it_or_a_frame_beside_it():
@@ -11,7 +14,8 @@ def test_a_closure_is_reached_where_the_lips_meet_in_it_or_a_frame_beside_it():
     assert closures(opening, closure, limit=0.03) == [True, False, False]
 
 
-def test_lips_count_as_shut_a_little_above_what_the_portrait_shows():
-    opening = torch.linspace(0.0, 0.3, 50)
-    assert 0.01 < shut_below(0.01, opening) <= 0.05
-    assert shut_below(0.2, opening) < 0.1  # a portrait whose mouth is open says nothing
+def test_lips_count_as_shut_where_they_are_as_near_as_the_puppets():
+    opening, where = torch.full((50,), 0.2), torch.zeros(50, dtype=torch.bool)
+    opening[10:20], where[10:20] = 0.03, True
+    assert limit(opening, where) == pytest.approx(0.04)
+    assert math.isnan(limit(opening, torch.zeros(50, dtype=torch.bool)))
