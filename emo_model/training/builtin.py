@@ -193,7 +193,8 @@ class _Run:
         """The clips with their audio features, which are encoded into their file if they are not there."""
         if clips.audio.any():
             return clips
-        audio = clip_audio(self.recipe.clips, libraries, config=config, encoder=encoder, frames=self.recipe.frames, seed=self.seed)
+        audio = clip_audio(self.recipe.clips, libraries, config=config, encoder=encoder, frames=self.recipe.frames,
+                           seed=self.seed)
         clips = replace(clips, audio=audio.to(self.device))
         clips.save(self.out / "clips.safetensors")
         return clips

@@ -472,7 +472,7 @@ def test_a_missing_clip_is_named(clips):
 
 
 def test_memory_is_told_before_it_is_taken(clips):
-    assert clips.latent_bytes == 30 * 4 * 4 * 4 * 4 and clips.picture_bytes == 30 * 32 * 32 * 3 * 4
+    assert clips.latent_bytes == 30 * 8 * 4 * 4 * 4 and clips.picture_bytes == 30 * 64 * 64 * 3 * 4
 
 
 def test_a_second_video_goes_on_from_the_last_frames_of_the_first(emo, config, conditions, clips, monkeypatch):
