@@ -58,7 +58,8 @@ class PortraitPreviewer:
 
     def decode_latent_to_preview_image(self, preview_format: str, x0: Tensor) -> tuple[str, Image.Image, int]:
         """x0 (1, C, h, w) scaled latents of a frame."""
-        return preview_format, Image.fromarray(self.decoder.decode(x0.float().cpu())[0]), LARGEST
+        picture = Image.fromarray(self.decoder.decode(x0.float().cpu())[0])
+        return preview_format, picture, max(picture.size)  # ComfyUI would enlarge smaller ones
 
 
 class Animation:
