@@ -162,6 +162,7 @@ def test_the_clips_of_a_video_start_from_noise_of_their_own(config, recorder, co
 def test_clips_begin_with_noise_of_the_scale_that_is_asked_for(config, recorder, conditions):
     starts = []
     recorder.predict = lambda noisy, timestep, context: starts.append(noisy) or torch.zeros_like(noisy)
+    recorder.config = replace(config, noise_scale=1.0)
     for scale in (1.0, 0.75, 0.0):
         list(generate_clips(recorder, conditions(config, frames=4), config=replace(PLAIN, steps=1, noise_scale=scale)))
     full, less, none = starts
@@ -170,6 +171,10 @@ def test_clips_begin_with_noise_of_the_scale_that_is_asked_for(config, recorder,
     recorder.config = replace(config, noise_scale=0.8)
     list(generate_clips(recorder, conditions(config, frames=4), config=replace(PLAIN, steps=1, noise_scale=0.5)))
     torch.testing.assert_close(starts[3], 0.4 * full)  # times what suits the model
+    recorder.config = replace(config, noise_scale=(0.5, *[1.0] * 7))
+    list(generate_clips(recorder, conditions(config, frames=4), config=replace(PLAIN, steps=1)))
+    torch.testing.assert_close(starts[4][:, :1], 0.5 * full[:, :1])
+    torch.testing.assert_close(starts[4][:, 1:], full[:, 1:])
 
 
 def test_motion_frames_change_what_the_next_clip_becomes(emo, config, conditions):
