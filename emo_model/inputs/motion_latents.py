@@ -79,12 +79,15 @@ def portrait_latents(mesh: Tensor, *, cells: int, size: int) -> Tensor:
     return motion_latents(mesh.new_zeros(1, 2, cells, cells), mesh[None], mesh, cells=cells, size=size)
 
 
-def consistent_latents(latents: Tensor, portrait_mesh: Tensor, *, size: int) -> Tensor:
-    """latents (F, 8, h, w) raw, as a sampler left them -> the same motion with its bells where the flow takes mouth and eyes.
+def consistent_latents(latents: Tensor, portrait_mesh: Tensor, maps: Tensor, *, size: int) -> Tensor:
+    """latents (F, 8, h, w) raw, as a sampler left them -> the same motion, of a head that keeps its shape.
 
-    portrait_mesh: (468, 3) in pixels of the square at `size`. A sampler's bells may lie a cell beside the mouth that its flow
-    moves; what they say is kept (their least-squares amplitude at the right place), both eyes are as open as their mean.
+    portrait_mesh: (468, 3) in pixels of the square at `size`; maps: (5, h, w), `inputs.portrait_maps` at the cells. The flow
+    becomes that of the rigid head nearest to it, but around mouth and brows, which have motions of their own. A sampler's bells may lie
+    a cell beside the mouth that its flow moves: they are put where it takes mouth and eyes, with their least-squares amplitude,
+    and both eyes are as open as their mean.
     """
+    latents = torch.cat([rigid_flow(latents[:, :2].float(), maps.to(latents.device)).to(latents), latents[:, 2:]], 1)
     cells = latents.shape[-1]
     mesh = portrait_mesh.to(latents.device, torch.float32) * (cells / size)
     scale, flow = eye_distance(mesh).expand(len(latents)), latents[:, :2].float()
@@ -99,6 +102,40 @@ def consistent_latents(latents: Tensor, portrait_mesh: Tensor, *, size: int) -> 
     lids = share * (at_rest[0] * left + at_rest[1] * right)[:, None]
     gaze = _amplitude(values[:, 4:], left + right)[..., None, None] * (left + right)[:, None]
     return torch.cat([latents[:, :2], torch.cat([around_mouth, lids, gaze], 1).to(latents)], 1)
+
+
+def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
+    """flow (F, 2, h, w) backward, in cells, maps (5, h, w) of the portrait -> the flow of a head that moves as one piece in space.
+
+    In parallel projection a rigid motion, and a change of size, is linear in a point's x, y and depth: the eight numbers are
+    fitted by least squares where the face moves with the skull. Places follow by their rigidity; around the mouth, below it, and
+    at the brows the flow's own difference is kept.
+    """
+    frames, _, height, width = flow.shape
+    y, x = torch.meshgrid(*(torch.arange(n, device=flow.device) + 0.5 for n in (height, width)), indexing="ij")
+    place = torch.stack([x, y]).expand(frames, -1, -1, -1)  # (F, 2, h, w)
+    _, across, down, depth, rigid = maps.float()
+    steady = ((rigid > 0.9) & (down < 0.45) & (down > -0.9)).float()
+    own = torch.sigmoid((down - 0.42) * 12) + 0.5 * torch.exp(-(((down + 0.22) / 0.12) ** 2)) * (across.abs() < 0.6)
+    own = (own * (rigid > 0.5)).clamp(max=1)
+    told = torch.stack([torch.ones_like(down), across, down, depth.clamp(-2, 2), rigid, steady, own]).expand(frames, -1, -1, -1)
+
+    def at(source: Tensor) -> Tensor:
+        grid = torch.stack([source[:, 0] * (2 / width) - 1, source[:, 1] * (2 / height) - 1], -1)
+        return F.grid_sample(told, grid, padding_mode="border", align_corners=False)
+
+    source = place + flow
+    there = at(source)
+    basis = there[:, :4].flatten(2).transpose(1, 2)  # (F, N, 4)
+    weight = there[:, 5].flatten(1)[..., None]
+    normal = basis.transpose(1, 2) @ (weight * basis) + 1e-3 * torch.eye(4, device=flow.device)
+    moves = torch.linalg.solve(normal, basis.transpose(1, 2) @ (weight * -flow.flatten(2).transpose(1, 2)))  # (F, 4, 2)
+    kept = there[:, 6:7]
+    for _ in range(rounds):
+        moved = torch.einsum("fkhw,fkc->fchw", there[:, :4], moves) * there[:, 4:5]
+        source = place - moved
+        there = at(source)
+    return (source - place) + kept * (flow - (source - place))
 
 
 def _amplitude(values: Tensor, bell: Tensor) -> Tensor:

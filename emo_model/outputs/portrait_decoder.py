@@ -45,6 +45,7 @@ class PortraitDecoder:
         self.decoder, self.config, self.fit, self.device, self.dtype = decoder, config, fit, device, dtype
         self.still = to_uint8(picture)[0]  # (H, W, 3)
         self.latents, self.mesh = portrait.latents, portrait.mesh
+        self._maps = portrait_maps(portrait.mesh, size=config.image_size, cells=config.latent_size).to(device)
         self._portrait: PortraitFeatures | None = None
         self._canvas: _Canvas | None = None
 
@@ -69,7 +70,8 @@ class PortraitDecoder:
         """latents (F, C, h, w) scaled -> flow and painted mouth, before they meet the picture."""
         if self._portrait is None:
             self._portrait = self._read_portrait()
-        raw = consistent_latents(to_raw(latents.to(self.device), self.config), self.mesh, size=self.config.image_size)
+        raw = consistent_latents(to_raw(latents.to(self.device), self.config), self.mesh, self._maps,
+                                 size=self.config.image_size)
         return self.decoder(raw.to(self.dtype), self._portrait)
 
     def _read_portrait(self) -> PortraitFeatures:
