@@ -83,9 +83,9 @@ def consistent_latents(latents: Tensor, portrait_mesh: Tensor, maps: Tensor, *, 
     """latents (F, 8, h, w) raw, as a sampler left them -> the same motion, of a head that keeps its shape.
 
     portrait_mesh: (468, 3) in pixels of the square at `size`; maps: (5, h, w), `inputs.portrait_maps` at the cells. The flow
-    becomes that of the rigid head nearest to it, but around mouth and brows, which have motions of their own. A sampler's bells may lie
-    a cell beside the mouth that its flow moves: they are put where it takes mouth and eyes, with their least-squares amplitude,
-    and both eyes are as open as their mean.
+    becomes that of the rigid head nearest to it, but around mouth and brows, which have motions of their own. A sampler's bells
+    may lie a cell beside the mouth that its flow moves: they are put where it takes mouth and eyes, with their least-squares
+    amplitude, and both eyes are as open as their mean.
     """
     latents = torch.cat([rigid_flow(latents[:, :2].float(), maps.to(latents.device)).to(latents), latents[:, 2:]], 1)
     cells = latents.shape[-1]
@@ -105,7 +105,7 @@ def consistent_latents(latents: Tensor, portrait_mesh: Tensor, maps: Tensor, *, 
 
 
 def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
-    """flow (F, 2, h, w) backward, in cells, maps (5, h, w) of the portrait -> the flow of a head that moves as one piece in space.
+    """flow (F, 2, h, w) backward, in cells, maps (5, h, w) of the portrait -> the flow of a head that moves as one piece.
 
     In parallel projection a rigid motion, and a change of size, is linear in a point's x, y and depth: the eight numbers are
     fitted by least squares where the face moves with the skull. Places follow by their rigidity; around the mouth, below it, and
