@@ -32,12 +32,14 @@ class EmoSamplingOptions(io.ComfyNode):
                              tooltip="The coarse levels of the network are asked in every so-many-th step, and their answer is "
                                      "repeated in the steps between: faster, and not quite the same. 1: in all steps."),
                 io.Float.Input("noise_scale", default=DEFAULTS.noise_scale, min=0.0, max=2.0, step=0.05,
-                               tooltip="Factor of the noise that each clip begins with (0 to 2); 1 is what suits the model (of "
-                                       "the built-in default, 0.75 of what it was trained on). Below, backgrounds boil less and "
-                                       "the head is calmer, but the likeness suffers; above, both move more."),
+                               tooltip="Factor of the noise that each clip begins with (0 to 2); 1 suits the model. Below, "
+                                       "the head is calmer; above, it moves more."),
                 io.Boolean.Input("mixed_identity", default=DEFAULTS.mixed_identity,
                                  tooltip="For Hallo under reference guidance: deal the tokens of who is shown out as Hallo's own "
                                          "code does, which its weights are used with. Other models have no such tokens."),
+                io.Float.Input("blinks", default=DEFAULTS.blinks, min=0.0, max=4.0, step=0.1, optional=True,
+                               tooltip="How often the eyes blink: 1 is once in about 3.6 seconds, 2 twice as often, 0 only where "
+                                       "the model itself lets them. Only the built-in model uses it."),
             ],
             outputs=[OptionsType.Output(display_name="options", tooltip="For EMO Sampler.")])
 
@@ -54,8 +56,9 @@ class EmoSamplingOptions(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio_guidance_start: float, audio_guidance_end: float, reference_guidance_start: float,
-                reference_guidance_end: float, deep_cache: int, noise_scale: float, mixed_identity: bool) -> io.NodeOutput:
+                reference_guidance_end: float, deep_cache: int, noise_scale: float, mixed_identity: bool,
+                blinks: float = DEFAULTS.blinks) -> io.NodeOutput:
         return io.NodeOutput(SamplingConfig(
             audio_guidance_start=audio_guidance_start, audio_guidance_end=audio_guidance_end,
             reference_guidance_start=reference_guidance_start, reference_guidance_end=reference_guidance_end,
-            deep_cache=deep_cache, noise_scale=noise_scale, mixed_identity=mixed_identity))
+            deep_cache=deep_cache, noise_scale=noise_scale, mixed_identity=mixed_identity, blinks=blinks))

@@ -22,7 +22,7 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     "EmoClipsToLatent": ["clips"],
     "EmoContinueFrom": ["model", "clips", "video", "images", "vae", "reference"],
     "EmoSamplingOptions": ["audio_guidance_start", "audio_guidance_end", "reference_guidance_start", "reference_guidance_end",
-                           "deep_cache", "noise_scale", "mixed_identity"],
+                           "deep_cache", "noise_scale", "mixed_identity", "blinks"],
 }
 OUTPUTS = {
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
