@@ -319,7 +319,7 @@ class _Maker:
             made.append(_row("unfolded", "frames without a fold", share, bar=">= 0.999"))
         for key, what, some in (
             ("sharp_face", "sharpness of the moving face against the portrait", self.groups.get("main", {})),
-            ("sharp_face_real", "the same in real pictures", pictures),
+            ("sharp_face_real", "the same (sharpness of the face) in real pictures", pictures),
         ):
             values = [_known(record["sharp_face"]) for record in some.values() if "sharp_face" in record]
             made += [_row(key, what, bootstrap_mean(values), bar=">= 0.95", unit="x")] if values else []
