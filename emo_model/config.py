@@ -88,6 +88,7 @@ class ModelConfig:
     zero_terminal_snr: bool = True
     # Differs from EMO: of the noise that was trained on, what clips begin with where it suits the model; one or one a channel
     noise_scale: float | tuple[float, ...] = 1.0
+    noise_pose: float = 1.0  # the same for the two largest shapes of the flow, which are the head's pose
     # Differs from EMO: noise of the same kind as the motion, see sampling/noise.py; 0 shapes: white noise
     noise_shapes: int = 0  # spatial shapes of each latent channel, kept with the weights
     noise_frames: tuple[float, ...] = ()  # by channel: standard deviation in frames of the Gaussian that smooths its noise
@@ -121,7 +122,7 @@ class ModelConfig:
         if self.reference_attention == "joined" and self.reference_positions:
             raise ValueError("reference_positions are only built for reference_attention 'own'")
         scales = self.noise_scale if isinstance(self.noise_scale, tuple) else (self.noise_scale,)
-        if not all(0 < scale <= 3 for scale in scales) or len(scales) not in (1, self.latent_channels):
+        if not all(0 < scale <= 3 for scale in (*scales, self.noise_pose)) or len(scales) not in (1, self.latent_channels):
             raise ValueError(f"noise_scale must be above 0 and at most 3, one or one a channel, got {self.noise_scale}")
         if len(self.noise_frames) != (self.latent_channels if self.noise_shapes else 0):
             raise ValueError(f"{self.noise_shapes} noise_shapes and {len(self.noise_frames)} noise_frames do not go with "
@@ -234,7 +235,8 @@ BUILTIN = ModelConfig(
     attention_levels=(False, True, True), reference_addition=True, reference_positions=True, layers_per_block=1,
     attention_heads=4, norm_groups=16, feed_forward_multiplier=2, audio_layers=1, audio_width=32, audio_context_width=96,
     temporal_attentions=1, face_locator_channels=(4, 8, 16, 16, 16), speed_width=64, noise_shapes=16, noise_frames=(1.0,) * 8,
-    noise_scale=(1.8, 1.8, 0.5, 0.5, 0.5, 1.0, 1.5, 1.5), motion_smoothness=(6.0, 6.0, 0.1, 0.3, 0.0, 0.3, 6.0, 6.0),
+    noise_scale=(0.4, 0.4, 0.5, 0.5, 0.5, 1.0, 1.5, 1.5), noise_pose=2.2,
+    motion_smoothness=(6.0, 6.0, 0.1, 0.3, 0.0, 0.3, 6.0, 6.0),
     motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())
 """The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait."""
 

@@ -83,9 +83,8 @@ def consistent_latents(latents: Tensor, portrait_mesh: Tensor, maps: Tensor, *, 
     """latents (F, 8, h, w) raw, as a sampler left them -> the same motion, of a head that keeps its shape.
 
     portrait_mesh: (468, 3) in pixels of the square at `size`; maps: (5, h, w), `inputs.portrait_maps` at the cells. The flow
-    becomes that of the rigid head nearest to it, but around mouth and brows, which have motions of their own. A sampler's bells
-    may lie a cell beside the mouth that its flow moves: they are put where it takes mouth and eyes, with their least-squares
-    amplitude, and both eyes are as open as their mean.
+    becomes that of the rigid head nearest to it. A sampler's bells may lie a cell beside the mouth that its flow moves: they are
+    put where it takes mouth and eyes, with their least-squares amplitude, and both eyes are as open as their mean.
     """
     latents = torch.cat([rigid_flow(latents[:, :2].float(), maps.to(latents.device)).to(latents), latents[:, 2:]], 1)
     cells = latents.shape[-1]
@@ -108,16 +107,15 @@ def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
     """flow (F, 2, h, w) backward, in cells, maps (5, h, w) of the portrait -> the flow of a head that moves as one piece.
 
     In parallel projection a rigid motion, and a change of size, is linear in a point's x, y and depth: the eight numbers are
-    fitted by least squares where the face moves with the skull. Places follow by their rigidity; around the mouth, below it, and
-    at the brows the flow's own difference is kept.
+    fitted by least squares where the face moves with the skull. Places follow by their rigidity. Only at the brows is the flow's
+    own difference kept; how lips, jaw and lids move follows from the other channels, which the decoder reads.
     """
     frames, _, height, width = flow.shape
     y, x = torch.meshgrid(*(torch.arange(n, device=flow.device) + 0.5 for n in (height, width)), indexing="ij")
     place = torch.stack([x, y]).expand(frames, -1, -1, -1)  # (F, 2, h, w)
     _, across, down, depth, rigid = maps.float()
     steady = ((rigid > 0.9) & (down < 0.45) & (down > -0.9)).float()
-    own = torch.sigmoid((down - 0.42) * 12) + 0.5 * torch.exp(-(((down + 0.22) / 0.12) ** 2)) * (across.abs() < 0.6)
-    own = (own * (rigid > 0.5)).clamp(max=1)
+    own = 0.7 * torch.exp(-(((down + 0.22) / 0.12) ** 2)) * ((across.abs() < 0.6) & (rigid > 0.5))
     told = torch.stack([torch.ones_like(down), across, down, depth.clamp(-2, 2), rigid, steady, own]).expand(frames, -1, -1, -1)
 
     def at(source: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from ..models.emo import Emo
 from ..types import Conditions, FaceMask, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
 from .guidance import guided_by
-from .noise import draw_noise, noise_factors
+from .noise import draw_noise
 from .samplers import sample
 from .schedule import NoiseSchedule
 from .spool import ClipKeys, SpoolRun, weights_of
@@ -72,8 +72,7 @@ def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, 
     for number in range(voice.clips):
         clip = voice.clip(number)
         # drawn for a clip that is found, too: clip k has the seed's k-th draw
-        noise = draw_noise(model, shape, generator, shapes=emo.noise_shapes)
-        noise = config.noise_scale * noise_factors(model).to(noise) * noise
+        noise = config.noise_scale * draw_noise(model, shape, generator, shapes=emo.noise_shapes, is_start=True)
         key = None if keep is None else keys.of(number, clip, before)
         latents = None if keep is None else keep.find(key)
         if latents is not None:

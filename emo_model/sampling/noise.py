@@ -15,29 +15,36 @@ from torch import Tensor
 
 from ..config import ModelConfig
 
+FLOW, POSE_SHAPES = (0, 1), 2  # channels of the flow; its largest shapes, the last ones, are the head's pose
+
 
 def draw_noise(config: ModelConfig, shape: tuple[int, ...], generator: torch.Generator, *,
-               shapes: Tensor | None = None) -> Tensor:
+               shapes: Tensor | None = None, is_start: bool = False) -> Tensor:
     """shape (B, C, F, h, w) -> Gaussian noise on the CPU; its numbers have mean 0, and variance 1 on average over the cells.
 
-    shapes: (C, K, h, w), the spatial shapes of `noise_shapes`, for models that have them; None: white noise.
+    shapes: (C, K, h, w), the spatial shapes of `noise_shapes`, for models that have them; None: white noise. is_start: what clips
+    begin with, scaled as the model's `noise_scale` and `noise_pose` say.
     """
+    scales = noise_factors(config) if is_start else torch.ones(1)
+    scales = scales.expand(shape[1])
     if shapes is None:
-        return torch.randn(shape, generator=generator)
+        return scales.view(-1, 1, 1, 1) * torch.randn(shape, generator=generator)
     batch, _, frames, height, width = shape
     channels = []
-    for shape_of, spread in zip(shapes.detach().float().cpu(), config.noise_frames, strict=True):
+    for number, (shape_of, spread) in enumerate(zip(shapes.detach().float().cpu(), config.noise_frames, strict=True)):
+        white_share, shape_of = scales[number] * config.noise_white**0.5, shape_of * scales[number]
+        if is_start and number in FLOW:
+            shape_of[-POSE_SHAPES:] *= config.noise_pose / scales[number]
         length = frames + 2 * _reach(spread)
         amounts = _over_time(torch.randn(batch, length, len(shape_of), generator=generator), spread)  # (B, F, K)
         white = _over_time(torch.randn(batch, length, height, width, generator=generator), spread)
-        channels.append(torch.einsum("bfk,khw->bfhw", amounts, shape_of) + config.noise_white**0.5 * white)
+        channels.append(torch.einsum("bfk,khw->bfhw", amounts, shape_of) + white_share * white)
     return torch.stack(channels, dim=1)
 
 
 def noise_factors(config: ModelConfig) -> Tensor:
-    """(C, 1, 1, 1) or (1, 1, 1, 1): by which clips of this model begin with more or less noise than it was trained on."""
-    scales = config.noise_scale if isinstance(config.noise_scale, tuple) else (config.noise_scale,)
-    return torch.tensor(scales).view(-1, 1, 1, 1)
+    """(C,) or (1,): by which clips of this model begin with more or less noise than it was trained on."""
+    return torch.tensor(config.noise_scale if isinstance(config.noise_scale, tuple) else (config.noise_scale,))
 
 
 def noise_shapes(motion: Tensor, config: ModelConfig) -> Tensor:

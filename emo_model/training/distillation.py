@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..checkpoints import native
 from ..models.emo import Context, Emo
 from ..sampling.guidance import guided
-from ..sampling.noise import noise_factors
+from ..sampling.noise import draw_noise
 from ..sampling.samplers import Predict
 from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames, ReferenceFeatures
@@ -64,7 +64,8 @@ class DistillationTask(nn.Module):
         stage, frames = self.how.stage, self.emo.config.clip_frames
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} {rank}".encode()))
         both = self.clips.batch(stage, self.emo.config, generator, clips=2, noise_shapes=self.emo.noise_shapes)
-        both = replace(both, noise=both.noise * noise_factors(self.emo.config).to(both.noise))  # as clips will begin
+        noise = draw_noise(self.emo.config, tuple(both.noise.shape), generator, shapes=self.emo.noise_shapes, is_start=True)
+        both = replace(both, noise=noise.to(both.noise))  # as clips will begin
         first, second = both.cut(0, frames), both.cut(frames, 2 * frames)
         return DistillationBatch(second, first) if step % 2 else DistillationBatch(first, None)
 

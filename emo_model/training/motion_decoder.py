@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..inputs.face_geometry import POINTS
-from ..inputs.motion_latents import LEFT_EYE, RIGHT_EYE, motion_latents, mouth_centre, portrait_latents
+from ..inputs.motion_latents import (
+    LEFT_EYE,
+    RIGHT_EYE,
+    consistent_latents,
+    motion_latents,
+    mouth_centre,
+    portrait_latents,
+)
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
 from ..models.motion_decoder import AVERAGE_LOOK, LOOK_SPREAD, PATCH, MotionDecoder, sample, warp, window
@@ -83,15 +90,15 @@ class MotionDecoderTask(nn.Module):
             meshes = torch.from_numpy(points[:, :POINTS]) / 2
             latents = motion_latents(torch.from_numpy(flows), meshes, rest, cells=config.latent_size, size=size,
                                      press=motion.closure - motion.tuck, gaze=torch.stack([motion.gaze_x, motion.gaze_y], -1))
+            left = torch.randn(latents.shape, generator=generator)  # of the noise that a sampler leaves
+            latents = latents + to_raw(self.noise * torch.rand(self.pairs, 1, 1, 1, generator=generator) ** 2 * left, config)
+            latents = consistent_latents(latents, rest, portrait_maps(rest, size=size, cells=config.latent_size), size=size)
             for frame, mesh, latent in zip(puppet.frames(motion), meshes, latents, strict=True):
                 flow = F.avg_pool2d(torch.from_numpy(frame.flow)[None], 2 * PATCH)[0] / (2 * PATCH)
                 rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, skull, look, latent, _pixels(frame.picture), flow,
                              torch.from_numpy(frame.mouth)[None], self._weight(mesh, maps)))
         portraits, maps, rest, mouth, skull, look, latents, frames, flow, painted, weight = (
             torch.stack(part) for part in zip(*rows, strict=True))
-        left = torch.randn(latents.shape, generator=generator)
-        amount = self.noise * torch.rand(len(latents), 1, 1, 1, generator=generator) ** 2
-        latents = latents + to_raw(amount * left, config)
         return DecoderBatch(portraits, maps, rest, mouth, skull, look, latents, frames, flow, painted, weight)
 
     def _weight(self, mesh: Tensor, maps: Tensor) -> Tensor:
