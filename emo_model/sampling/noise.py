@@ -27,7 +27,7 @@ def draw_noise(config: ModelConfig, shape: tuple[int, ...], generator: torch.Gen
     """
     scales = noise_factors(config) if is_start else torch.ones(1)
     scales = scales.expand(shape[1])
-    if shapes is None:
+    if shapes is None or shapes.is_meta:  # on 'meta' there are no numbers to be had
         return scales.view(-1, 1, 1, 1) * torch.randn(shape, generator=generator)
     batch, _, frames, height, width = shape
     channels = []
