@@ -202,4 +202,4 @@ def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidan
     wanted = made(usual, usual.sampling)
     off = (made(fast, fast.sampling) - wanted).square().mean()
     before = (made(usual, fast.sampling) - wanted).square().mean()
-    assert off < before
+    assert off < 0.7 * before
