@@ -24,7 +24,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +63,14 @@ class Recipe:
     sung_share: float = 0.25  # of the clips
     stages: tuple[Stage, ...] = RECIPES["builtin"]
 
+    def going_on(self) -> Recipe:
+        """From a model that is trained already: no stage 1, and slower."""
+        def slower(plan: Plan) -> Plan:
+            return replace(plan, learning_rate=plan.learning_rate / 2)
+
+        return replace(self, audio_encoder=slower(self.audio_encoder), decoder=slower(self.decoder), stages=tuple(
+            replace(stage, learning_rate=stage.learning_rate / 2) for stage in self.stages[1:]))
+
 
 RECIPE = {
     "builtin": Recipe(),
@@ -73,12 +81,13 @@ RECIPE = {
 }
 
 
-def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = None, preset: str = "builtin", part: str = "all",
-                 minutes: float = math.inf, resume: bool = False, seed: int = 0, scale: float = 1.0, precision: str | None = None,
+def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = None, start: str | Path | None = None,
+                 preset: str = "builtin", part: str = "all", minutes: float = math.inf, resume: bool = False, seed: int = 0, scale: float = 1.0, precision: str | None = None,
                  clock: Callable[[], float] = time.monotonic) -> Path | None:
     """Train the built-in model into `out`; returns the path of the finished file, None where `part` leaves the other to do.
 
-    puppets: a file of `PuppetStore`; speech, sung: folders of prepared speech; precision: 'bf16' or 'no', by default bf16 where
+    puppets: a file of `PuppetStore`; speech, sung: folders of prepared speech; start: a trained model to go on from (a path, or
+    "default"), with its scales and its noise; precision: 'bf16' or 'no', by default bf16 where
     there is CUDA. Raises OutOfTime when `minutes` are over (everything so far is kept; call again with resume=True),
     FileExistsError if `out` holds a run and `resume` is not set.
     """
@@ -93,22 +102,30 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
     libraries = [(1.0, SpeechLibrary(speech))]
     if sung is not None:
         libraries = [(1 - run.recipe.sung_share, libraries[0][1]), (run.recipe.sung_share, SpeechLibrary(sung))]
-    statistics = run.step("statistics", lambda: motion_statistics(store, libraries, config=run.config))
-    config = replace(run.config, latent_scale=_numbers(statistics["latent_scale"]),
-                     noise_frames=_numbers(statistics["noise_frames"]))
-    torch.manual_seed(seed)
-    bundle = native.build(config)
-    bundle.emo.noise_shapes.copy_(statistics["noise_shapes"])
+    if start is not None:
+        run.recipe = run.recipe.going_on()
+        bundle = native.load(start)
+        for module in (bundle.emo, bundle.motion_decoder, bundle.audio_encoder):
+            module.float()
+        config = bundle.config
+    else:
+        statistics = run.step("statistics", lambda: motion_statistics(store, libraries, config=run.config))
+        config = replace(run.config, latent_scale=_numbers(statistics["latent_scale"]),
+                         noise_frames=_numbers(statistics["noise_frames"]))
+        torch.manual_seed(seed)
+        bundle = native.build(config)
+        bundle.emo.noise_shapes.copy_(statistics["noise_shapes"])
     if part in ("all", "decoder"):
         decoder = bundle.motion_decoder
         run.fill(decoder, "motion_decoder", lambda: run.decoder(decoder, config, store, run.recipe.decoder))
         run.fill(decoder, "mouth", lambda: run.decoder(decoder, config, store, run.recipe.mouth, only_mouth=True))
     if part in ("all", "image", "emo"):
         clips = run.clips(config, store, libraries)
-        run.stages(bundle.emo, clips, run.recipe.stages[:1])
+        run.stages(bundle.emo, clips, [stage for stage in run.recipe.stages if not stage.is_video])
     if part in ("all", "emo"):
         encoder = bundle.audio_encoder
-        run.fill(encoder, "audio_encoder", lambda: run.audio_encoder([library for _, library in libraries]))
+        run.fill(encoder, "audio_encoder", lambda: run.audio_encoder(
+            [library for _, library in libraries], start=encoder.state_dict() if start else None))
         run.stages(bundle.emo, run.with_audio(clips, config, libraries, encoder.to(device).eval()), run.recipe.stages)
     last = run.recipe.stages[-1].name
     if any(not (out / f"{name}.safetensors").exists() for name in ("mouth", "audio_encoder", last)):
@@ -168,10 +185,10 @@ class _Run:
         plan = replace(plan, steps=max(1, round(plan.steps * self.scale)))
         return train(task, plan, self.out, deadline=self.deadline, mixed_precision=self.precision, clock=self.clock)
 
-    def audio_encoder(self, libraries: list[SpeechLibrary]) -> dict[str, Tensor]:
+    def audio_encoder(self, libraries: list[SpeechLibrary], *, start: dict[str, Tensor] | None) -> dict[str, Tensor]:
         speeches = [speech for library in libraries for speech in library]
         beds = make_beds(minutes=self.recipe.music_minutes, seed=self.seed)
-        task = AudioEncoderTask(self.config.audio_encoder, speeches, beds=beds, seed=self.seed)
+        task = AudioEncoderTask(self.config.audio_encoder, speeches, beds=beds, start=start, seed=self.seed)
         return _without("encoder.", self.train(task, self.recipe.audio_encoder))
 
     def decoder(self, decoder: nn.Module, config: ModelConfig, puppets: PuppetStore, plan: Plan, **how) -> dict[str, Tensor]:
@@ -199,7 +216,7 @@ class _Run:
         clips.save(self.out / "clips.safetensors")
         return clips
 
-    def stages(self, emo: nn.Module, clips: ClipStore, stages: tuple[Stage, ...]) -> None:
+    def stages(self, emo: nn.Module, clips: ClipStore, stages: Sequence[Stage]) -> None:
         """All of these stages that are not done yet."""
         done = [number for number, stage in enumerate(stages) if (self.out / f"{stage.name}.safetensors").exists()]
         for stage in stages[max(done, default=0):]:

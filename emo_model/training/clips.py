@@ -120,6 +120,9 @@ class ClipStore:
 
         share = (torch.arange(count, device=device) + uniform(count)) / count  # stratified: every batch sees all noise levels
         timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
+        if stage.favoured:
+            few = torch.tensor(stage.favoured, device=device)[integers(len(stage.favoured), count)]
+            timestep = torch.where(uniform(count) < 2 / 3, few, timestep)
         speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
         return TrainingBatch(
             clean, draw_noise(config, tuple(clean.shape), generator, shapes=noise_shapes).to(device), timestep, reference, motion,

@@ -55,7 +55,11 @@ class EmoTask(nn.Module):
         if self.training:
             noisy.requires_grad_()  # torch's CPU group norm crashes where its weight wants a gradient and its input does not
         said = emo.predict(noisy, batch.timestep, context)
-        error = (said.float() - self.schedule.target(batch.clean, batch.noise, batch.timestep)).square().mean(1)  # (B, F, h, w)
+        error = (said.float() - self.schedule.target(batch.clean, batch.noise, batch.timestep)).square()  # (B, C, F, h, w)
+        if stage.channel_weights:
+            weights = error.new_tensor(stage.channel_weights)
+            error = error * (weights / weights.mean()).view(-1, 1, 1, 1)
+        error = error.mean(1)
         loss = (error * batch.weight).sum() / batch.weight.sum()
         near = batch.weight > 3
         return loss, {"plain": error.mean().detach(), "mouth_and_eyes": (error * near).sum().detach() / near.sum().clamp(min=1)}

@@ -110,7 +110,7 @@ class MotionDecoderTask(nn.Module):
         spread = cells * torch.tensor([0.09, 0.055, 0.055])[:, None, None]
         bells = torch.exp(-((places[None, None] - x[:, None, None]) ** 2 + (places[None, :, None] - y[:, None, None]) ** 2)
                           / (2 * spread**2))
-        return 0.2 + maps[:1] + 5 * bells.sum(0, keepdim=True)
+        return 0.2 + maps[:1] + (bells * torch.tensor([5.0, 12.0, 12.0])[:, None, None]).sum(0, keepdim=True)
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its window."""
@@ -130,12 +130,12 @@ class MotionDecoderTask(nn.Module):
         cells = decoder.mouth_cells
         around = window(decoded.mouth, cells=cells, points=2 * PATCH * cells, size=decoded.flow.shape[-1])
         seen, truth = sample(batch.frames, around), sample(batch.painted, around).clamp(0, 1)
-        ours = torch.lerp(decoded.mouth_warped, decoded.mouth_rgb, decoded.mouth_mask)
+        ours = torch.lerp(decoded.mouth_warped.float(), decoded.mouth_rgb.float(), decoded.mouth_mask.float())
         near = 1 + (INNER_MOUTH / OUTER_MOUTH) * F.max_pool2d(truth, 9, 1, 4)
         mouth = _weighted((ours - seen).abs().mean(1, keepdim=True), near)
         edges = sum(_weighted((ours.diff(dim=axis) - seen.diff(dim=axis)).abs().mean(1, keepdim=True),
                               near.narrow(axis, 1, near.shape[axis] - 1)) for axis in (2, 3))
-        colours = _weighted((decoded.mouth_rgb - seen).abs().mean(1, keepdim=True), truth)
+        colours = _weighted((decoded.mouth_rgb.float() - seen).abs().mean(1, keepdim=True), truth)
         mask = F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth)
         loss = OUTER_MOUTH * (mouth + 2 * edges) + 4 * colours + mask
         if not self.only_mouth:
