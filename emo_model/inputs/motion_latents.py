@@ -21,6 +21,7 @@ from torch import Tensor
 
 CHANNELS = 8
 MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the bells, in distances of the outer eye corners
+SQUINT, SHUT = 0.9, 0.15  # shares of the portrait's openness of the eyes: below the one the lids close, below the other they are shut
 UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
 LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then middle of upper and lower lid
 
@@ -84,23 +85,43 @@ def consistent_latents(latents: Tensor, portrait_mesh: Tensor, maps: Tensor, *, 
 
     portrait_mesh: (468, 3) in pixels of the square at `size`; maps: (5, h, w), `inputs.portrait_maps` at the cells. The flow
     becomes that of the rigid head nearest to it. A sampler's bells may lie a cell beside the mouth that its flow moves: they are
-    put where it takes mouth and eyes, with their least-squares amplitude, and both eyes are as open as their mean.
+    put where it takes mouth and eyes, with their least-squares amplitude, and both eyes are as open as their mean. Lids that
+    close further than a squint are not among it: see `lid_closure`.
     """
     latents = torch.cat([rigid_flow(latents[:, :2].float(), maps.to(latents.device)).to(latents), latents[:, 2:]], 1)
     cells = latents.shape[-1]
     mesh = portrait_mesh.to(latents.device, torch.float32) * (cells / size)
     scale, flow = eye_distance(mesh).expand(len(latents)), latents[:, :2].float()
-    places = [mouth_centre(mesh), *(mesh[list(eye[:2]), :2].mean(0) for eye in (LEFT_EYE, RIGHT_EYE))]
-    mouth, left, right = (_bell(_moved(place.expand(len(latents), 2), flow), spread * scale, cells)
-                          for place, spread in zip(places, (MOUTH_SPREAD, EYE_SPREAD, EYE_SPREAD), strict=True))
+    mouth = _bell(_moved(mouth_centre(mesh).expand(len(latents), 2), flow), MOUTH_SPREAD * scale, cells)
+    left, right = _eye_bells(mesh, flow)
     values = latents[:, 2:].float()
     around_mouth = _amplitude(values[:, :3], mouth)[..., None, None] * mouth[:, None]
     at_rest = 3 * lid_openings(mesh)  # (2,)
-    open_left, open_right = (_amplitude(values[:, 3:4], eye) for eye in (left, right))
-    share = ((open_left + open_right) / at_rest.sum())[..., None, None]
+    share = _lid_share(values[:, 3:4], left, right, at_rest).clamp(min=SQUINT)[..., None, None]
     lids = share * (at_rest[0] * left + at_rest[1] * right)[:, None]
     gaze = _amplitude(values[:, 4:], left + right)[..., None, None] * (left + right)[:, None]
     return torch.cat([latents[:, :2], torch.cat([around_mouth, lids, gaze], 1).to(latents)], 1)
+
+
+def lid_closure(latents: Tensor, portrait_mesh: Tensor, *, size: int) -> Tensor:
+    """latents (F, 8, h, w) raw, portrait_mesh (468, 3) in pixels of the square at `size` -> (F,): 0 for eyes as open as the
+    portrait's, or squinting, to 1, shut."""
+    mesh = portrait_mesh.to(latents.device, torch.float32) * (latents.shape[-1] / size)
+    left, right = _eye_bells(mesh, latents[:, :2].float())
+    share = _lid_share(latents[:, 5:6].float(), left, right, 3 * lid_openings(mesh))[:, 0]
+    return ((SQUINT - share) / (SQUINT - SHUT)).clamp(0, 1)
+
+
+def _eye_bells(mesh: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """mesh (468, 3) of the portrait and flow (F, 2, h, w) in cells -> (F, h, w) around each eye, where the flow takes it."""
+    spread, cells = (EYE_SPREAD * eye_distance(mesh)).expand(len(flow)), flow.shape[-1]
+    return tuple(_bell(_moved(mesh[list(eye[:2]), :2].mean(0).expand(len(flow), 2), flow), spread, cells)
+                 for eye in (LEFT_EYE, RIGHT_EYE))
+
+
+def _lid_share(lids: Tensor, left: Tensor, right: Tensor, at_rest: Tensor) -> Tensor:
+    """lids (F, 1, h, w) -> (F, 1): how open both eyes are, as a share of the portrait's."""
+    return (_amplitude(lids, left) + _amplitude(lids, right)) / at_rest.sum()
 
 
 def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:

@@ -14,11 +14,13 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..inputs.face import apply_fit
 from ..inputs.media import to_uint8
-from ..inputs.motion_latents import consistent_latents, mouth_centre
+from ..inputs.lids import fit_lids
+from ..inputs.motion_latents import consistent_latents, lid_closure, mouth_centre
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
 from ..models.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
 from ..types import Fit, Portrait
+from .eyelids import Eyelid, eyelids, window
 
 AT_ONCE = 8  # frames that the network decodes together
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
@@ -74,6 +76,13 @@ class PortraitDecoder:
                                  size=self.config.image_size)
         return self.decoder(raw.to(self.dtype), self._portrait)
 
+    def _eyelids(self) -> tuple[Eyelid, Eyelid]:
+        size, fit = 2 * self.config.image_size, self.fit
+        picture = torch.from_numpy(self.still).permute(2, 0, 1)[None].float()
+        square = apply_fit(picture, replace(fit, size=size))[0].clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        mesh = torch.from_numpy(fit_lids(square, (2 * self.mesh).double().cpu().numpy()))
+        return eyelids(mesh * (fit.side / size) + mesh.new_tensor([fit.left, fit.top, 0]))
+
     def _read_portrait(self) -> PortraitFeatures:
         size = self.config.image_size
         picture = torch.from_numpy(self.still).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -88,13 +97,15 @@ class PortraitDecoder:
     def _fill(self, frames: np.ndarray, latents: Tensor) -> None:
         if self._canvas is None:
             self._canvas = _Canvas.of(self.still, self.fit, cells=self.config.image_size // PATCH,
-                                      mouth_cells=self.decoder.mouth_cells, device=self.device)
+                                      mouth_cells=self.decoder.mouth_cells, lids=self._eyelids(), device=self.device)
         frames[:] = self.still
+        shut = lid_closure(to_raw(latents, self.config), self.mesh, size=self.config.image_size).tolist()
         for first in range(0, len(latents), AT_ONCE):
             decoded = self.flow(latents[first:first + AT_ONCE])
             layers = _painted(decoded)
-            for index, (flow, layer, mouth) in enumerate(zip(decoded.flow.float(), layers, decoded.mouth.tolist(), strict=True)):
-                self._canvas.draw(torch.from_numpy(frames[first + index]), flow, layer, mouth)
+            for index, (flow, layer, mouth) in enumerate(zip(decoded.flow.float(), layers, decoded.mouth.tolist(), strict=True),
+                                                         start=first):
+                self._canvas.draw(torch.from_numpy(frames[index]), flow, layer, mouth, shut[index])
 
 
 def _painted(decoded: DecodedMotion) -> Tensor:
@@ -110,6 +121,7 @@ class _Canvas:
     rows, columns: the part of the picture that may move. source: (1, 3, h, w) in 0..255, the picture around it, each second
     pixel a pixel of it and those between interpolated, so that reading between pixels blurs little. up_y (h, n) and up_x (n, w):
     flow of n cells times these is the flow of every pixel, in units of the grid. place: (1, h, w, 2) of the pixels themselves.
+    lids: of both eyes; corner: (left, top) of the source's first pixel in the picture.
     """
 
     fit: Fit
@@ -123,9 +135,12 @@ class _Canvas:
     unit: tuple[float, float]
     place: Tensor
     grid: Tensor
+    lids: tuple[Eyelid, ...]
+    corner: tuple[int, int]
 
     @classmethod
-    def of(cls, still: np.ndarray, fit: Fit, *, cells: int, mouth_cells: int, device: torch.device | str) -> _Canvas:
+    def of(cls, still: np.ndarray, fit: Fit, *, cells: int, mouth_cells: int, lids: tuple[Eyelid, ...],
+           device: torch.device | str) -> _Canvas:
         rows, up_y = _upsampling(fit.top, fit.side, fit.height, cells)
         columns, up_x = _upsampling(fit.left, fit.side, fit.width, cells)
         reach = math.ceil(MARGIN * fit.side)
@@ -137,16 +152,37 @@ class _Canvas:
         place = _grid(*((2 * at + 1) / length - 1 for at, length in ((y, height), (x, width))))
         cell = fit.side / cells
         return cls(fit, cells, mouth_cells, rows, columns, source.to(device), up_y.to(device), up_x.T.contiguous().to(device),
-                   (4 * cell / width, 4 * cell / height), place.to(device), torch.empty_like(place, device=device))
+                   (4 * cell / width, 4 * cell / height), place.to(device), torch.empty_like(place, device=device), lids,
+                   (left, top))
 
-    def draw(self, frame: Tensor, flow: Tensor, layer: Tensor, mouth: list[float]) -> None:
-        """Into frame (H, W, 3) uint8: flow (2, n, n) in cells, layer (4, P + 2, P + 2) around mouth (x, y) in cells."""
+    def draw(self, frame: Tensor, flow: Tensor, layer: Tensor, mouth: list[float], closure: float = 0.0) -> None:
+        """Into frame (H, W, 3) uint8: flow (2, n, n) in cells, layer (4, P + 2, P + 2) around mouth (x, y) in cells, lids closed
+        from 0 to 1."""
         for axis, unit in enumerate(self.unit):
             moved = self.up_y @ flow[axis] @ self.up_x
             torch.addcmul(self.place[0, ..., axis], moved, torch.tensor(unit), out=self.grid[0, ..., axis])
         pixels = F.grid_sample(self.source, self.grid, padding_mode="border", align_corners=False)[0]
+        if closure > 0:
+            for lid in self.lids:
+                self._close(pixels, lid, flow, closure)
         self._paint(pixels, layer, mouth)
         frame[self.rows, self.columns] = pixels.add_(0.5).to(torch.uint8).permute(1, 2, 0).to(frame.device)
+
+    def _close(self, pixels: Tensor, lid: Eyelid, flow: Tensor, closure: float) -> None:
+        fit = self.fit
+        spans = window(lid, flow, cell=fit.side / self.cells, corner=(fit.left, fit.top))
+        rows, columns = (slice(max(0, first - part.start), min(part.stop, last) - part.start)
+                         for (first, last), part in zip(spans, (self.rows, self.columns), strict=True))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return
+        lengths, corner = self.grid.new_tensor(self.source.shape[:1:-1]), self.grid.new_tensor(self.corner)
+        place = ((self.grid[0, rows, columns] + 1) * lengths - 1) / 4 + corner + 0.5  # middles of pixels lie at a half
+
+        def read(place: Tensor) -> Tensor:
+            grid = (4 * (place - corner - 0.5) + 1) / lengths - 1
+            return F.grid_sample(self.source, grid[None], padding_mode="border", align_corners=False)[0]
+
+        pixels[:, rows, columns] = lid.close(place, closure, read)
 
     def _paint(self, pixels: Tensor, layer: Tensor, mouth: list[float]) -> None:
         cell, size = self.fit.side / self.cells, layer.shape[-1]

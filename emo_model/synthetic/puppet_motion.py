@@ -14,7 +14,7 @@ UPPER_OUTER, LOWER_OUTER = np.array(geometry.UPPER_LIP_OUTER), np.array(geometry
 UPPER_INNER, LOWER_INNER = np.array(fine_row(geometry.UPPER_LIP_INNER)), np.array(fine_row(geometry.LOWER_LIP_INNER))
 EYES = tuple((np.array(fine_row(upper)), np.array(fine_row(lower))) for upper, lower in (
     (geometry.LEFT_EYE_UPPER, geometry.LEFT_EYE_LOWER), (geometry.RIGHT_EYE_UPPER, geometry.RIGHT_EYE_LOWER)))
-CREASES = ((247, 30, 29, 27, 28, 56, 190), (414, 286, 258, 257, 259, 260, 467))  # above the upper lids, left to right
+CREASES = geometry.LID_CREASES
 ORBITS = ((225, 224, 223, 222, 221), (441, 442, 443, 444, 445))  # between crease and brow
 BAGS = ((110, 24, 23, 22, 26), (256, 252, 253, 254, 339))  # below the lower lids
 CHIN = {152: .95, 175: .97, 199: 1.0, 200: 1.0, 148: .93, 377: .93, 176: .86, 400: .86, 149: .74, 378: .74, 150: .56, 379: .56,

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..inputs import face_geometry as geometry
 from ..inputs.face_geometry import FACE
+from ..inputs.lids import fit_lids
 from . import mouth_painter
 from .motion import FaceMotion
-from .puppet_lids import fit_lids
 from .puppet_motion import EYES, LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Skin, as_arrays, gentle_depth, rotation
 from .rasteriser import kernels
 

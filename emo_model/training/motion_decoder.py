@@ -83,6 +83,7 @@ class MotionDecoderTask(nn.Module):
             look = mouth_look(puppet.look)
             own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
             motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
+            motion = replace(motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs))  # `outputs.eyelids`
             if self.only_mouth:
                 least = torch.rand(self.pairs, generator=generator)
                 motion = replace(motion, opening=torch.maximum(motion.opening, least), closure=motion.closure * (least < 0.2))

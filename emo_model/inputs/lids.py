@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..inputs import face_geometry as geometry
-from .puppet_motion import CREASES
+from . import face_geometry as geometry
 
 FURTHEST = {"upper": (-0.025, 0.070), "lower": (0.0, 0.060)}  # how far a lid may be moved, > 0 away from the eye, eye distances
 CENTRE = {"upper": 2, "lower": 5}  # how much only the lid's middle counts: beside the iris a lower lid has no clear edge
@@ -32,7 +31,7 @@ def fit_lids(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
             move += -0.006 if name == "upper" else 0.013  # lashes belong to the upper lid; the lower one's wet rim to the eye
             mesh[row, :2] += move * eyes * bow[:, None] * down * away
             if name == "upper" and move > 0:
-                mesh[list(CREASES[side]), :2] += 0.6 * move * eyes * bow[1:-1, None] * down * away
+                mesh[list(geometry.LID_CREASES[side]), :2] += 0.6 * move * eyes * bow[1:-1, None] * down * away
     return mesh
 
 

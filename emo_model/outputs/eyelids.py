@@ -1,0 +1,115 @@
+"""Lids that close: the skin above an eye is drawn down over it, at the resolution of the picture.
+
+Differs from EMO: its pixels are painted by a network. Here the eyes' outlines are known from the face mesh, so a blink needs no
+network, and it has a sharp edge where the decoder's flow, a number every few pixels, has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..inputs import face_geometry as geometry
+
+LOWER_SHARE = 0.10  # of the gap that the lower lid closes, the upper one closes the rest
+SKIN = 0.85  # of the way from the upper lid to the brow, the skin that takes part
+CHEEK = 0.5  # half widths of the eye below it that follow the lower lid
+LEAST_SKIN = 0.45  # half widths of the eye
+ROOM = 1.3  # of the window that is drawn, against the eye and its skin
+ROWS = ((geometry.LEFT_EYE_UPPER, geometry.LEFT_EYE_LOWER, geometry.LEFT_BROW),
+        (geometry.RIGHT_EYE_UPPER, geometry.RIGHT_EYE_LOWER, geometry.RIGHT_BROW))
+
+
+@dataclass(frozen=True, eq=False)
+class Eyelid:
+    """An eye of the portrait. middle: (x, y) between its corners and `half` their half distance in pixels of the picture;
+    along: the unit vector to the right corner; upper, lower: bows (a, b, c), the lid is (1 - u^2) (a + b u + c u^2) half widths
+    below the line of the corners where u runs from -1 to 1 between them; skin: half widths above the lid that follow it."""
+
+    middle: tuple[float, float]
+    half: float
+    along: tuple[float, float]
+    upper: tuple[float, float, float]
+    lower: tuple[float, float, float]
+    skin: float
+
+    @classmethod
+    def of(cls, mesh: np.ndarray, upper: tuple[int, ...], lower: tuple[int, ...], brow: tuple[int, ...]) -> Eyelid:
+        """mesh: (468, 3) in pixels of the picture; rows of points from corner to corner."""
+        left, right = mesh[upper[0], :2], mesh[upper[-1], :2]
+        half = max(float(np.linalg.norm(right - left)) / 2, 1e-3)
+        along = (right - left) / (2 * half)
+        down, middle = np.array([-along[1], along[0]]), (left + right) / 2
+
+        def bow(row: tuple[int, ...]) -> tuple[float, float, float]:
+            u, v = (mesh[list(row[1:-1]), :2] - middle) @ along / half, (mesh[list(row[1:-1]), :2] - middle) @ down / half
+            basis = (1 - u**2)[:, None] * np.stack([np.ones_like(u), u, u**2], 1)
+            return tuple(np.linalg.solve(basis.T @ basis + np.diag([1e-3, 0.05, 0.3]), basis.T @ v).tolist())
+
+        above = bow(upper)
+        to_brow = above[0] - float(np.max((mesh[list(brow), :2] - middle) @ down / half))
+        return cls(tuple(middle.tolist()), half, tuple(along.tolist()), above, bow(lower), max(LEAST_SKIN, SKIN * to_brow))
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """Pixels from the middle: across, and up and down, to what a blink moves."""
+        tall = max(self.skin - self.upper[0], CHEEK + self.lower[0], 0.4)
+        return self.half * ROOM, self.half * ROOM * tall
+
+    def close(self, place: Tensor, closure: float, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """place: (h, w, 2) where in the portrait each pixel of the window comes from while the eye is open, in its pixels;
+        closure: 0..1; read: places (h, w, 2) -> colours (C, h, w). Returns the colours with the lids so far closed."""
+        along = place.new_tensor(self.along)
+        down = torch.stack([-along[1], along[0]])
+        away = (place - place.new_tensor(self.middle)) / self.half
+        u, v = away @ along, away @ down
+        inside = u.abs() < 1
+        ramp = (1 - u.clamp(-1, 1) ** 2)
+        upper, lower = (ramp * (a + b * u + c * u**2) for a, b, c in (self.upper, self.lower))
+        gap = (lower - upper).clamp(min=0)
+        line, rim = upper + (1 - LOWER_SHARE) * closure * gap, lower - LOWER_SHARE * closure * gap
+        top, bottom = upper - self.skin, lower + CHEEK
+        lid = _stretched(v - top, self.skin, line - upper) + top
+        cheek = bottom - _stretched(bottom - v, CHEEK, lower - rim)
+        pixel = 1 / self.half
+        over = ((line - v) / pixel + 0.5).clamp(0, 1) * inside
+        under = ((v - rim) / pixel + 0.5).clamp(0, 1) * inside * (1 - over)
+        colours = read(place)
+        for target, share in ((lid, over), (cheek, under)):
+            moved = torch.where(inside, target - v, 0) * self.half
+            colours = torch.lerp(colours, read(place + moved[..., None] * down), share)
+        return colours
+
+
+def eyelids(mesh: Tensor) -> tuple[Eyelid, Eyelid]:
+    """mesh (468, 3) in pixels of the picture, its lids fitted to it (`inputs.lids`): the eye at the left and that at the right."""
+    return tuple(Eyelid.of(mesh.double().numpy(), *rows) for rows in ROWS)
+
+
+def _stretched(distance: Tensor, length: float, more: Tensor) -> Tensor:
+    """Where on a strip of `length` lies what lies `distance` from its fixed end once it is stretched by `more`; near the fixed
+    end nothing moves, and the strip never folds."""
+    long = length + more
+    share = (distance / long).clamp(0, 1)
+    power = (1 + 0.4 * length / more.clamp(min=1e-4)).clamp(max=1.4)
+    return torch.where((distance > 0) & (distance < long), share * long - more * share**power, distance)
+
+
+def window(eyelid: Eyelid, flow: Tensor, *, cell: float, corner: tuple[float, float]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels ((first, last) row, (first, last) column) of a frame in which an eye lies; flow: (2, n, n) backward, in cells of
+    `cell` pixels from the square's corner (left, top) on."""
+    size = flow.shape[-1]
+    point = (torch.tensor(eyelid.middle) - torch.tensor(corner)).to(flow) / cell
+    place = point
+    for _ in range(3):
+        place = point - F.grid_sample(flow[None], (place * (2 / size) - 1)[None, None, None], padding_mode="border",
+                                      align_corners=False)[0, :, 0, 0]
+    x, y = (corner[0] + cell * float(place[0]), corner[1] + cell * float(place[1]))
+    across, tall = eyelid.reach
+    return (math.floor(y - tall), math.ceil(y + tall)), (math.floor(x - across), math.ceil(x + across))
