@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import ModelConfig, SamplingConfig
 
 MOTION_WEIGHT = 20.0  # of motion frames, which are smooth already, against sampled ones: clips join without a jump
+SLOW = 6.0  # smoothness from which a channel is moved where its motion frames lead
 BLINK_SECONDS = 3.6  # between blinks, on average
 BLINK_DEPTH = 1.25  # beyond shut: the decoder closes lids less far than it is told
 CLOSING, HELD, OPENING = 0.10, 0.05, 0.20  # seconds
@@ -52,10 +53,22 @@ def blinks(first_frame: int, frames: int, fps: float, *, seed: int, rate: float 
 
 
 def _smoothed(latents: Tensor, motion: Tensor | None, smoothness: tuple[float, ...]) -> Tensor:
+    if motion is not None:
+        latents = _joined(latents, motion.to(latents), smoothness)
     before = 0 if motion is None else motion.shape[2]
     frames = latents.float() if motion is None else torch.cat([motion.to(latents).float(), latents.float()], 2)
     smoothers = torch.stack([_smoother(before, latents.shape[2], weight) for weight in smoothness]).to(frames)  # (C, F, n + F)
     return torch.einsum("bcthw,cft->bcfhw", frames, smoothers).to(latents)
+
+
+def _joined(latents: Tensor, motion: Tensor, smoothness: tuple[float, ...]) -> Tensor:
+    """The clip, so moved that its slow channels begin where the motion frames lead; the move fades over the clip."""
+    frames = latents.shape[2]
+    slow = latents.new_tensor([float(weight >= SLOW) for weight in smoothness]).view(-1, 1, 1)
+    pace = (motion[:, :, -1] - motion[:, :, -3]) / 2 if motion.shape[2] > 2 else torch.zeros_like(motion[:, :, -1])
+    missing = slow * (motion[:, :, -1] + pace - latents[:, :, 0])
+    fade = torch.cos(torch.pi / 2 * torch.arange(frames) / frames) ** 2
+    return latents + missing[:, :, None] * fade.to(latents)[:, None, None]
 
 
 @lru_cache(maxsize=64)
