@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from .teeth import Teeth, average_teeth, draw_teeth
 
 LOOK = ("tooth_width", "gap", "upper_line", "lower_line", "arch", "tongue_height")
 """What may differ between mouths, in standard deviations from the average mouth: widths of the teeth, the gap in their middle,
@@ -24,6 +25,8 @@ WAVES_ACROSS, WAVES_DOWN = (0.6, 0.3, 0.15, 0.075), (0.4, 0.2, 0.1)  # periods, 
 MOUTH_MAPS = 2 + 2 * len(WAVES_ACROSS) + 2 * len(WAVES_DOWN)
 PATCH = 4  # pixels of the working size folded into channels: the finest features, and the flow, have a quarter of its side
 MAPS = 5  # channels of a portrait's maps
+OPENING, OPENING_SCALE = 2, 4.0  # the latents' channel of the mouth's opening, and what they hold it times
+LIP_SHARE = 0.88  # what the latents say of the gap of the lips, over the drop of the jaw
 
 
 class ResidualBlock(nn.Module):
@@ -126,16 +129,19 @@ class MotionDecoder(nn.Module):
         for layer in (self.flow_coarse, self.flow_middle, self.flow_fine):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.mouth_in = nn.Conv2d(2 * fine + 3 * PATCH**2 + MOUTH_MAPS, width, 3, padding=1)
+        self.mouth_in = nn.Conv2d(2 * fine + 5 * PATCH**2 + MOUTH_MAPS, width, 3, padding=1)
         self.mouth_look = nn.Linear(len(LOOK), width)
         self.mouth = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
         self.mouth_out = nn.Conv2d(width, 4 * PATCH**2, 3, padding=1)
+        self.mouth_teeth = nn.Conv2d(width, 5, 3, padding=1)  # colour of the enamel, and where each row shows
+        nn.init.zeros_(self.mouth_teeth.weight)
         nn.init.zeros_(self.mouth_look.weight)
         nn.init.zeros_(self.mouth_look.bias)
         with torch.no_grad():
             self.mouth_out.weight.mul_(0.1)
             self.mouth_out.bias.zero_()
             self.mouth_out.bias[3 * PATCH**2:] = -2.0  # the mask begins nearly empty
+            self.mouth_teeth.bias.copy_(torch.tensor([1.2, 1.0, 0.7, 2.0, 2.0]))  # ivory
 
     def read_portrait(self, pixels: Tensor, maps: Tensor, latents: Tensor, mouth: Tensor, skull: Tensor) -> PortraitFeatures:
         """pixels (B, 3, 2 S, 2 S) in [-1, 1]; maps (B, 5, S / 4, S / 4) of `inputs.portrait_maps`; latents (B, C, h, w) raw, of
@@ -147,9 +153,11 @@ class MotionDecoder(nn.Module):
         steady = ((rigid > 0.99) & (down < 0.4) & (across.abs() < 0.75)).to(maps)  # above the mouth
         return PortraitFeatures(fine, middle, self.portrait_coarse(middle), latents, maps[:, :1], mouth, pixels, steady, skull)
 
-    def forward(self, latents: Tensor, portrait: PortraitFeatures, look: Tensor | None = None) -> DecodedMotion:
+    def forward(self, latents: Tensor, portrait: PortraitFeatures, look: Tensor | None = None, teeth: Teeth | None = None,
+                jaw: Tensor | None = None) -> DecodedMotion:
         """latents (F, C, h, w) raw, of F frames of one portrait (or portrait of as many pictures); look (F, 6) as `LOOK`, None:
-        the average mouth."""
+        the average mouth; teeth: of one or F mouths, None: even ones; jaw: (F,) how far it has dropped in distances of the eye
+        corners, where that is known better than by the latents."""
         portrait = portrait.expand(len(latents))
         x = self.conv_in(torch.cat([latents - portrait.latents, portrait.latents], 1)) + portrait.coarse
         x = self.coarse(x)
@@ -159,10 +167,20 @@ class MotionDecoder(nn.Module):
         x = self.fine(_twice(self.to_fine(x)) + portrait.fine)
         flow = (2 * _twice(middle_flow) + self.flow_fine(x)) * portrait.head
         mouth = moved_point(portrait.mouth, flow)
-        return DecodedMotion(flow, (coarse_flow, middle_flow), *self._paint_mouth(x, flow, mouth, portrait, look), mouth)
+        jaw = self._jaw(latents, mouth, portrait) if jaw is None else jaw
+        teeth = average_teeth(device=latents.device) if teeth is None else teeth
+        return DecodedMotion(flow, (coarse_flow, middle_flow), *self._paint_mouth(x, flow, mouth, portrait, look, teeth, jaw), mouth)
 
-    def _paint_mouth(self, x: Tensor, flow: Tensor, mouth: Tensor, portrait: PortraitFeatures,
-                     look: Tensor | None) -> tuple[Tensor, ...]:
+    def _jaw(self, latents: Tensor, mouth: Tensor, portrait: PortraitFeatures) -> Tensor:
+        """(F,): the drop of the jaw in distances of the eye corners, from how far the lips have parted since the portrait."""
+        def opening(latents: Tensor, place: Tensor) -> Tensor:
+            scale = 2 / portrait.head.shape[-1]
+            return sample(latents[:, OPENING:OPENING + 1].float(), (place.float() * scale - 1)[:, None, None])[:, 0, 0, 0]
+
+        return ((opening(latents, mouth) - opening(portrait.latents, portrait.mouth)) / OPENING_SCALE / LIP_SHARE).clamp(min=0)
+
+    def _paint_mouth(self, x: Tensor, flow: Tensor, mouth: Tensor, portrait: PortraitFeatures, look: Tensor | None,
+                     teeth: Teeth, jaw: Tensor) -> tuple[Tensor, ...]:
         cells, size = self.mouth_cells, flow.shape[-1]
         around = window(mouth, cells=cells, points=2 * cells, size=size)  # two points a cell: each becomes PATCH pixels
         there = sample(flow, around)
@@ -171,11 +189,21 @@ class MotionDecoder(nn.Module):
         fine_flow = F.interpolate(there, scale_factor=PATCH, mode="bilinear", align_corners=False)
         warped = sample(portrait.pixels, fine + 2 / size * rearrange(fine_flow, "b c h w -> b h w c"))
         look = x.new_zeros(len(x), len(LOOK)) if look is None else look
-        teeth = teeth_maps(skull_coordinates(around, flow, portrait), look)
-        y = torch.cat([sample(x, around), sample(portrait.fine, source), F.pixel_unshuffle(warped, PATCH), teeth.to(x)], 1)
+        skull = skull_coordinates(around, flow, portrait)
+        waves = teeth_maps(skull, look)
+        drawn = draw_teeth(teeth.table(), F.interpolate(skull, scale_factor=PATCH, mode="bilinear", align_corners=False), jaw).to(x)
+        shown, tone = drawn[:, 0::2], drawn[:, 1::2]  # (F, 2, P, P) of the upper and the lower row
+        y = torch.cat([sample(x, around), sample(portrait.fine, source), F.pixel_unshuffle(warped, PATCH), waves.to(x),
+                       F.pixel_unshuffle(shown * tone, PATCH)], 1)
         y = self.mouth_in(y) + self.mouth_look(look)[:, :, None, None]
-        y = F.pixel_shuffle(self.mouth_out(F.silu(self.mouth(y))), PATCH)
-        return y[:, :3].tanh(), y[:, 3:].sigmoid() * _soft_border(y.shape[-1], like=y), warped
+        y = F.silu(self.mouth(y))
+        light = F.interpolate(self.mouth_teeth(y), scale_factor=PATCH, mode="bilinear", align_corners=False).sigmoid()
+        y = F.pixel_shuffle(self.mouth_out(y), PATCH)
+        colours = y[:, :3].tanh()
+        for row in (1, 0):  # the upper teeth stand in front
+            enamel = 2 * light[:, :3] * tone[:, row:row + 1] - 1
+            colours = torch.lerp(colours, enamel, shown[:, row:row + 1] * light[:, 3 + row:4 + row])
+        return colours, y[:, 3:].sigmoid() * _soft_border(y.shape[-1], like=y), warped
 
 
 def window(centre: Tensor, *, cells: int, points: int, size: int) -> Tensor:

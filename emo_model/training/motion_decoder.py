@@ -29,9 +29,11 @@ from ..inputs.motion_latents import (
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
 from ..models.motion_decoder import AVERAGE_LOOK, LOOK_SPREAD, PATCH, MotionDecoder, sample, warp, window
+from ..models.teeth import Teeth
 from ..synthetic.motion import sample_still_motion
 from ..synthetic.mouth_painter import MouthLook
 from ..synthetic.puppet_store import Person, PuppetStore
+from ..synthetic.puppet_motion import as_arrays
 from ..synthetic.puppets import Puppet
 
 OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth and of its painted inside, against 1
@@ -40,7 +42,8 @@ OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth a
 @dataclass(frozen=True, eq=False)
 class DecoderBatch:
     """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2)
-    in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; latents: (B, C, h, w)
+    in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; teeth: of B mouths; jaw: (B,) its drop in distances
+    of the eye corners; latents: (B, C, h, w)
     raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in its cells; painted: (B, 1, 2 S, 2 S)
     how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
 
@@ -50,6 +53,8 @@ class DecoderBatch:
     mouth: Tensor
     skull: Tensor
     look: Tensor
+    teeth: Teeth
+    jaw: Tensor
     latents: Tensor
     frames: Tensor
     flow: Tensor
@@ -80,7 +85,7 @@ class MotionDecoderTask(nn.Module):
             rest = torch.from_numpy(puppet.rest[:POINTS]).float() / 2  # pixels of the working size
             maps, portrait = portrait_maps(rest, size=size, cells=size // PATCH), _pixels(puppet.picture)
             skull = skull_plane(rest) * torch.tensor([PATCH, PATCH, 1.0])
-            look = mouth_look(puppet.look)
+            look, teeth = mouth_look(puppet.look), mouth_teeth(puppet.look)
             own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
             motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
             motion = replace(motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs))  # `outputs.eyelids`
@@ -94,13 +99,15 @@ class MotionDecoderTask(nn.Module):
             left = torch.randn(latents.shape, generator=generator)  # of the noise that a sampler leaves
             latents = latents + to_raw(self.noise * torch.rand(self.pairs, 1, 1, 1, generator=generator) ** 2 * left, config)
             latents = consistent_latents(latents, rest, portrait_maps(rest, size=size, cells=config.latent_size), size=size)
-            for frame, mesh, latent in zip(puppet.frames(motion), meshes, latents, strict=True):
+            jaws = torch.from_numpy(puppet.skin.jaw(as_arrays(motion))).float()
+            for frame, mesh, latent, jaw in zip(puppet.frames(motion), meshes, latents, jaws, strict=True):
                 flow = F.avg_pool2d(torch.from_numpy(frame.flow)[None], 2 * PATCH)[0] / (2 * PATCH)
-                rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, skull, look, latent, _pixels(frame.picture), flow,
+                rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, skull, look, *teeth, jaw, latent, _pixels(frame.picture), flow,
                              torch.from_numpy(frame.mouth)[None], self._weight(mesh, maps)))
-        portraits, maps, rest, mouth, skull, look, latents, frames, flow, painted, weight = (
+        portraits, maps, rest, mouth, skull, look, upper, lower, lines, jaw, latents, frames, flow, painted, weight = (
             torch.stack(part) for part in zip(*rows, strict=True))
-        return DecoderBatch(portraits, maps, rest, mouth, skull, look, latents, frames, flow, painted, weight)
+        return DecoderBatch(portraits, maps, rest, mouth, skull, look, Teeth(upper, lower, lines), jaw, latents, frames, flow,
+                            painted, weight)
 
     def _weight(self, mesh: Tensor, maps: Tensor) -> Tensor:
         """(1, S / 4, S / 4): more around the mouth and the eyes, little where nothing moves."""
@@ -118,7 +125,7 @@ class MotionDecoderTask(nn.Module):
         decoder = self.decoder
         read = (x[::self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))  # each once
         portrait = decoder.read_portrait(*read).repeat(self.pairs)
-        decoded = decoder(batch.latents, portrait, batch.look)
+        decoded = decoder(batch.latents, portrait, batch.look, batch.teeth, batch.jaw)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)
         weight = batch.weight * (inside < 0.25)  # the hole of an open mouth comes from nowhere
         flow = sum(step * _weighted((ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True),
@@ -156,6 +163,12 @@ def mouth_look(look: MouthLook) -> Tensor:
     own = torch.tensor([(look.upper[:, 1] - look.upper[:, 0]).mean(), look.upper[middle, 0] - look.upper[middle - 1, 1],
                         look.upper_line, look.lower_line, look.arch, look.tongue_height])
     return ((own - torch.tensor(AVERAGE_LOOK)) / torch.tensor(LOOK_SPREAD)).float()
+
+
+def mouth_teeth(look: MouthLook) -> tuple[Tensor, Tensor, Tensor]:
+    """A puppet's mouth -> upper (T, 5), lower (T, 5) and lines (4,) as `models.teeth.Teeth`."""
+    lines = torch.tensor([look.upper_line, look.lower_line, look.arch, look.gap_dark])
+    return torch.from_numpy(look.upper).float(), torch.from_numpy(look.lower).float(), lines.float()
 
 
 def enlarged_puppet(person: Person) -> Puppet:

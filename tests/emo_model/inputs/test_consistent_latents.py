@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from emo_model.inputs.face_geometry import mean_face
-from emo_model.inputs.motion_latents import consistent_latents, motion_latents, rigid_flow
+from emo_model.inputs.motion_latents import SQUINT, consistent_latents, lid_closure, motion_latents, rigid_flow
 from emo_model.inputs.portrait_maps import portrait_maps
 
 SIZE, CELLS = 256, 16
@@ -38,11 +38,23 @@ def test_bells_beside_the_mouth_move_to_where_the_flow_takes_it(portrait, moved)
 
 def test_both_eyes_are_as_open_as_their_mean(portrait, moved):
     wink = moved.clone()
-    wink[:, 5, :, :CELLS // 2 + 1] *= 0.2  # the eye at the left of the picture
+    wink[:, 5] *= 1.3
+    wink[:, 5, :, :CELLS // 2 + 1] *= 0.8  # the eye at the left of the picture
     lids = consistent_latents(wink, portrait, portrait_maps(portrait, size=SIZE, cells=CELLS), size=SIZE)[0, 5]
     left, right = (lids[:, part].amax() for part in (slice(0, 9), slice(9, 16)))
     assert left.item() == pytest.approx(right.item(), rel=0.15)
-    assert left < 0.8 * moved[0, 5].amax()
+    assert left > 1.05 * moved[0, 5, :, :9].amax()
+
+
+def test_lids_that_close_are_told_apart_from_a_squint_and_left_to_the_eyelids(portrait, moved):
+    open_, half, shut = moved.clone(), moved.clone(), moved.clone()
+    half[:, 5] *= 0.5
+    shut[:, 5] *= 0.05
+    closures = [lid_closure(latents, portrait, size=SIZE).item() for latents in (open_, half, shut)]
+    assert closures[0] == 0 and 0.35 < closures[1] < 0.7 and closures[2] == 1
+    maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    lids = consistent_latents(shut, portrait, maps, size=SIZE)[0, 5].amax() / consistent_latents(open_, portrait, maps, size=SIZE)[0, 5].amax()
+    assert lids.item() == pytest.approx(SQUINT, abs=0.05)
 
 
 def test_the_flow_of_a_turning_head_stays_and_a_face_out_of_shape_is_mended(portrait):

@@ -44,7 +44,7 @@ def moved_by(decoder: PortraitDecoder, flow, *, mask: float = 0.0) -> np.ndarray
                            torch.zeros(0), torch.tensor([[cells / 2, cells / 2]]))
     decoder.flow = lambda latents: motion
     try:
-        return decoder.decode(torch.zeros(1, 1, 1, 1))[0]
+        return decoder.decode(decoder.latents)[0]  # the portrait's own: open eyes
     finally:
         del decoder.flow
 
