@@ -21,7 +21,7 @@ from torch import Tensor
 
 CHANNELS = 8
 MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the bells, in distances of the outer eye corners
-SQUINT, SHUT = 0.9, 0.15  # shares of the portrait's openness of the eyes: below the one the lids close, below the other they are shut
+SQUINT, SHUT = 0.9, 0.15  # of the portrait's openness of the eyes: below the one the lids close, below the other they are shut
 UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
 LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then middle of upper and lower lid
 

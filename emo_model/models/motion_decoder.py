@@ -169,7 +169,8 @@ class MotionDecoder(nn.Module):
         mouth = moved_point(portrait.mouth, flow)
         jaw = self._jaw(latents, mouth, portrait) if jaw is None else jaw
         teeth = average_teeth(device=latents.device) if teeth is None else teeth
-        return DecodedMotion(flow, (coarse_flow, middle_flow), *self._paint_mouth(x, flow, mouth, portrait, look, teeth, jaw), mouth)
+        painted = self._paint_mouth(x, flow, mouth, portrait, look, teeth, jaw)
+        return DecodedMotion(flow, (coarse_flow, middle_flow), *painted, mouth)
 
     def _jaw(self, latents: Tensor, mouth: Tensor, portrait: PortraitFeatures) -> Tensor:
         """(F,): the drop of the jaw in distances of the eye corners, from how far the lips have parted since the portrait."""
@@ -191,7 +192,8 @@ class MotionDecoder(nn.Module):
         look = x.new_zeros(len(x), len(LOOK)) if look is None else look
         skull = skull_coordinates(around, flow, portrait)
         waves = teeth_maps(skull, look)
-        drawn = draw_teeth(teeth.table(), F.interpolate(skull, scale_factor=PATCH, mode="bilinear", align_corners=False), jaw).to(x)
+        finely = F.interpolate(skull, scale_factor=PATCH, mode="bilinear", align_corners=False)
+        drawn = draw_teeth(teeth.table(), finely, jaw).to(x)
         shown, tone = drawn[:, 0::2], drawn[:, 1::2]  # (F, 2, P, P) of the upper and the lower row
         y = torch.cat([sample(x, around), sample(portrait.fine, source), F.pixel_unshuffle(warped, PATCH), waves.to(x),
                        F.pixel_unshuffle(shown * tone, PATCH)], 1)

@@ -24,7 +24,7 @@ class Teeth:
     """Rows of teeth of B mouths; lengths in distances of the outer eye corners, on the plane of the teeth.
 
     upper, lower: (B, T, 5) of each tooth: left, right, length beyond the row's line, tilt, brightness; lines: (B, 4) how far the
-    upper teeth reach below the shut lips, where the lower ones begin on the jaw, half the width of the arch, how dark the gaps are.
+    upper teeth reach below the shut lips, where the lower ones begin on the jaw, half the width of the arch, how dark gaps are.
     """
 
     upper: Tensor

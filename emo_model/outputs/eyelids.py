@@ -88,7 +88,7 @@ class Eyelid:
 
 
 def eyelids(mesh: Tensor) -> tuple[Eyelid, Eyelid]:
-    """mesh (468, 3) in pixels of the picture, its lids fitted to it (`inputs.lids`): the eye at the left and that at the right."""
+    """mesh (468, 3) in pixels of the picture, its lids fitted to it (`inputs.lids`): the left and the right eye."""
     return tuple(Eyelid.of(mesh.double().numpy(), *rows) for rows in ROWS)
 
 

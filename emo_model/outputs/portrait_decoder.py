@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..inputs.face import apply_fit
-from ..inputs.media import to_uint8
 from ..inputs.lids import fit_lids
+from ..inputs.media import to_uint8
 from ..inputs.motion_latents import consistent_latents, lid_closure, mouth_centre
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     builtin.add_argument("--sung", type=Path, help="a folder of prepare-speech --sung")
     builtin.add_argument("--part", choices=PARTS, default="all", help="what to train: two parts run side by side on two cores")
     builtin.add_argument("--preset", choices=sorted(RECIPE), default="builtin")
-    builtin.add_argument("--start", metavar="MODEL", help="go on from a trained model ('default': the built-in one), without stage 1")
+    builtin.add_argument("--start", metavar="MODEL", help="continue from a trained model ('default': the built-in one)")
     distilled = commands.add_parser("distill", help="train a variant for few steps without guidance")
     distilled.add_argument("--clips", type=Path, required=True, help="clips as latents of the model (clips.safetensors of a run)")
     for command in (builtin, distilled):
@@ -89,8 +89,8 @@ def _speech(chosen: argparse.Namespace) -> None:
 def _builtin(chosen: argparse.Namespace) -> None:
     start = native.DEFAULT_WEIGHTS if chosen.start == "default" else chosen.start
     path = make_builtin(chosen.out, puppets=chosen.puppets, speech=chosen.speech, sung=chosen.sung, start=start,
-                        preset=chosen.preset, part=chosen.part, minutes=chosen.minutes, resume=chosen.resume, seed=chosen.seed, scale=chosen.scale,
-                        precision=chosen.precision)
+                        preset=chosen.preset, part=chosen.part, minutes=chosen.minutes, resume=chosen.resume, seed=chosen.seed,
+                        scale=chosen.scale, precision=chosen.precision)
     logging.info("the model is %s", path or "not complete: train the other part")
 
 

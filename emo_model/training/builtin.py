@@ -82,7 +82,8 @@ RECIPE = {
 
 
 def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = None, start: str | Path | None = None,
-                 preset: str = "builtin", part: str = "all", minutes: float = math.inf, resume: bool = False, seed: int = 0, scale: float = 1.0, precision: str | None = None,
+                 preset: str = "builtin", part: str = "all", minutes: float = math.inf, resume: bool = False, seed: int = 0,
+                 scale: float = 1.0, precision: str | None = None,
                  clock: Callable[[], float] = time.monotonic) -> Path | None:
     """Train the built-in model into `out`; returns the path of the finished file, None where `part` leaves the other to do.
 

@@ -32,8 +32,8 @@ from ..models.motion_decoder import AVERAGE_LOOK, LOOK_SPREAD, PATCH, MotionDeco
 from ..models.teeth import Teeth
 from ..synthetic.motion import sample_still_motion
 from ..synthetic.mouth_painter import MouthLook
-from ..synthetic.puppet_store import Person, PuppetStore
 from ..synthetic.puppet_motion import as_arrays
+from ..synthetic.puppet_store import Person, PuppetStore
 from ..synthetic.puppets import Puppet
 
 OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth and of its painted inside, against 1
@@ -42,8 +42,8 @@ OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth a
 @dataclass(frozen=True, eq=False)
 class DecoderBatch:
     """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2)
-    in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; teeth: of B mouths; jaw: (B,) its drop in distances
-    of the eye corners; latents: (B, C, h, w)
+    in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; teeth: of B mouths; jaw:
+    (B,) its drop in distances of the eye corners; latents: (B, C, h, w)
     raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in its cells; painted: (B, 1, 2 S, 2 S)
     how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
 
@@ -102,8 +102,8 @@ class MotionDecoderTask(nn.Module):
             jaws = torch.from_numpy(puppet.skin.jaw(as_arrays(motion))).float()
             for frame, mesh, latent, jaw in zip(puppet.frames(motion), meshes, latents, jaws, strict=True):
                 flow = F.avg_pool2d(torch.from_numpy(frame.flow)[None], 2 * PATCH)[0] / (2 * PATCH)
-                rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, skull, look, *teeth, jaw, latent, _pixels(frame.picture), flow,
-                             torch.from_numpy(frame.mouth)[None], self._weight(mesh, maps)))
+                rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, skull, look, *teeth, jaw, latent,
+                             _pixels(frame.picture), flow, torch.from_numpy(frame.mouth)[None], self._weight(mesh, maps)))
         portraits, maps, rest, mouth, skull, look, upper, lower, lines, jaw, latents, frames, flow, painted, weight = (
             torch.stack(part) for part in zip(*rows, strict=True))
         return DecoderBatch(portraits, maps, rest, mouth, skull, look, Teeth(upper, lower, lines), jaw, latents, frames, flow,

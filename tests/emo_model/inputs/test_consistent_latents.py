@@ -53,8 +53,8 @@ def test_lids_that_close_are_told_apart_from_a_squint_and_left_to_the_eyelids(po
     closures = [lid_closure(latents, portrait, size=SIZE).item() for latents in (open_, half, shut)]
     assert closures[0] == 0 and 0.35 < closures[1] < 0.7 and closures[2] == 1
     maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
-    lids = consistent_latents(shut, portrait, maps, size=SIZE)[0, 5].amax() / consistent_latents(open_, portrait, maps, size=SIZE)[0, 5].amax()
-    assert lids.item() == pytest.approx(SQUINT, abs=0.05)
+    shut_lids, open_lids = (consistent_latents(x, portrait, maps, size=SIZE)[0, 5].amax() for x in (shut, open_))
+    assert (shut_lids / open_lids).item() == pytest.approx(SQUINT, abs=0.05)
 
 
 def test_the_flow_of_a_turning_head_stays_and_a_face_out_of_shape_is_mended(portrait):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from emo_model.models.teeth import average_teeth, draw_teeth
-from emo_model.training.motion_decoder import mouth_teeth
 from emo_model.synthetic.mouth_painter import sample_look
+from emo_model.training.motion_decoder import mouth_teeth
 
 
 @pytest.fixture
@@ -41,7 +41,8 @@ def test_teeth_are_even_on_both_sides_and_darker_towards_the_corners(plane):
 
 
 def test_each_mouth_has_its_own_teeth(plane):
-    looks = [sample_look(seed, half_width=0.2, skin=np.full(3, 180.0), lips=np.full(3, 120.0), face=np.full(3, 200.0)) for seed in (1, 2)]
+    skin = np.full(3, 180.0)
+    looks = [sample_look(seed, half_width=0.2, skin=skin, lips=0.7 * skin, face=1.1 * skin) for seed in (1, 2)]
     rows = [torch.stack(part) for part in zip(*map(mouth_teeth, looks), strict=True)]
     teeth = type(average_teeth())(*rows)
     first, second = draw_teeth(teeth.table(), plane.expand(2, -1, -1, -1), torch.zeros(2))
