@@ -36,6 +36,7 @@ from ..synthetic.puppet_motion import as_arrays
 from ..synthetic.puppet_store import Person, PuppetStore
 from ..synthetic.puppets import Puppet
 
+CONTRAST_AREA = (12, 4)  # side and stride in pixels of the painted window
 OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth and of its painted inside, against 1
 
 
@@ -70,7 +71,8 @@ class MotionDecoderTask(nn.Module):
         super().__init__()
         self.decoder, self.config, self.puppets = decoder, config, puppets
         self.people = puppets.indices(held_out=False)
-        self.size, self.seed, self.noise, self.pairs, self.only_mouth = batch, seed, noise, pairs, only_mouth
+        self.size, self.seed, self.pairs, self.only_mouth = batch, seed, pairs, only_mouth
+        self.noise = 0.0 if only_mouth else noise  # a head beside its place would teach that teeth have no edges
         for name, parameter in decoder.named_parameters():
             parameter.requires_grad_(name.startswith("mouth") or not only_mouth)
 
@@ -145,12 +147,19 @@ class MotionDecoderTask(nn.Module):
                               near.narrow(axis, 1, near.shape[axis] - 1)) for axis in (2, 3))
         colours = _weighted((decoded.mouth_rgb.float() - seen).abs().mean(1, keepdim=True), truth)
         mask = F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth)
-        loss = OUTER_MOUTH * (mouth + 2 * edges) + 4 * colours + mask
+        contrast = _weighted((_contrast(ours) - _contrast(seen)).abs().mean(1, keepdim=True), F.avg_pool2d(truth, *CONTRAST_AREA))
+        loss = OUTER_MOUTH * (mouth + edges + 4 * contrast) + 2 * colours + mask
         if not self.only_mouth:
             loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
         return loss, {"flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight).detach() * PATCH,
                       "picture": picture.detach(), "mouth": mouth.detach(), "edges": edges.detach(), "colours": colours.detach(),
-                      "mask": mask.detach()}
+                      "contrast": contrast.detach(), "mask": mask.detach()}
+
+
+def _contrast(picture: Tensor) -> Tensor:
+    """(B, C, H, W) -> how much neighbouring pixels differ in each area, wherever in it: what is blurred has less."""
+    steps = picture.diff(dim=2)[..., :-1].abs() + picture.diff(dim=3)[..., :-1, :].abs()
+    return F.avg_pool2d(F.pad(steps, (0, 1, 0, 1)), *CONTRAST_AREA)
 
 
 def _weighted(error: Tensor, weight: Tensor) -> Tensor:

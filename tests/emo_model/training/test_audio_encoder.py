@@ -145,10 +145,18 @@ def test_beds_lie_under_the_voice_at_the_drawn_level(monkeypatch):
     power = {}
     for decibels in (40.0, 5.0):  # nearly nothing, and 5 dB below
         task = AudioEncoderTask(SMALL, [silence(seconds=5.0)], beds=[noise], batch_size=4, seconds=3.0,
-                                shares=Shares(voiceless=0.0, accompanied=1.0, snr=(decibels, decibels)))
+                                shares=Shares(voiceless=0.0, accompanied=1.0, plain=0.0, snr=(decibels, decibels)))
         mel = task.batch(0).mel
         power[decibels] = float((mel @ (1 / task.encoder.filters.amax(1))).mean())
     assert power[5.0] / power[40.0] == pytest.approx(1 + 10 ** -0.5, rel=0.05)
+
+
+def test_so_many_pieces_are_heard_as_they_were_recorded(monkeypatch):
+    monkeypatch.setattr(module, "_through_tract", lambda mel, spread, generator: mel)
+    monkeypatch.setattr(module, "distort_sound", lambda mel, generator: 1e3 + 0 * mel)
+    task = AudioEncoderTask(SMALL, [silence()], shares=Shares(plain=0.25), batch_size=400, seconds=1.0)
+    plain = (task.batch(0).mel < 1e2).all(2).all(1)
+    assert 0.19 < float(plain.float().mean()) < 0.31
 
 
 def test_batches_over_beds_depend_on_the_step_alone():

@@ -135,6 +135,16 @@ def test_the_command_leaves_with_status_3_when_its_minutes_are_over_and_0_when_i
     assert main([*command, "--resume"]) == 0 and (tmp_path / "builtin.safetensors").exists()
 
 
+def test_a_trained_model_is_gone_on_with_under_its_own_scales(made, puppets, speech_folder, tmp_path):
+    command = ["builtin", "--preset", "test", "--puppets", str(puppets), "--speech", str(speech_folder), "--out", str(tmp_path)]
+    assert main([*command, "--start", str(made / "builtin.safetensors")]) == 0
+    before, after = (native.load(folder / "builtin.safetensors") for folder in (made, tmp_path))
+    assert after.config == before.config and "image" not in finished(tmp_path) and "statistics" not in finished(tmp_path)
+    for name, part in before.parts.items():
+        moved = [(value.float() - after.parts[name].state_dict()[key].float()).abs().max() for key, value in part.state_dict().items()]
+        assert 0 < max(moved) < 0.1, name  # a few small steps from where it was
+
+
 def test_a_folder_with_a_run_is_not_trained_over(made, puppets, speech_folder):
     command = ["builtin", "--preset", "test", "--puppets", str(puppets), "--speech", str(speech_folder), "--out", str(made)]
     assert main(command) == 2

@@ -129,3 +129,12 @@ def test_stored_clips_come_back_and_join(store, tmp_path):
     for field in fields(clips):
         value, doubled = getattr(clips, field.name), getattr(twice, field.name)
         assert torch.equal(doubled, torch.cat([value, value])) and doubled.dtype == value.dtype
+
+
+def test_two_thirds_of_the_samples_train_the_favoured_timesteps(config, store):
+    favoured = {999, 499}
+    stage = replace(CALM, batch=600, favoured=(999, 499))
+    steps = draw(store(), stage, config).timestep.tolist()
+    assert 0.60 < sum(step in favoured for step in steps) / 600 < 0.74
+    assert len(set(steps) - favoured) > 150  # the others are spread over all noise levels
+    assert sum(step in favoured for step in draw(store(), replace(stage, favoured=()), config).timestep.tolist()) < 10

@@ -106,3 +106,16 @@ def test_a_batch_is_the_same_for_the_same_seed_stage_step_and_rank(emo, store):
     assert torch.equal(noise(), noise())
     for other in ({"seed": 1}, {"stage": "speed"}, {"step": 6}, {"rank": 1}):
         assert not torch.equal(noise(), noise(**other)), other
+
+
+def test_channels_weigh_in_the_loss_as_the_stage_says(emo, store):
+    plain, even, first = (EmoTask(emo, replace(STAGES["video"], channel_weights=weights), store(), seed=0).eval()
+                          for weights in ((), (2.0,) * 8, (1.0,) + (0.0,) * 7))
+    batch, said = plain.batch(0), []
+    predict = emo.predict
+    emo.predict = lambda *given: said.append(predict(*given)) or said[-1]
+    with torch.no_grad():
+        losses = [task(batch)[0] for task in (plain, even, first)]
+    torch.testing.assert_close(losses[0], losses[1])
+    error = (said[0] - plain.schedule.target(batch.clean, batch.noise, batch.timestep)).square()[:, 0]
+    torch.testing.assert_close(losses[2], (error * batch.weight).sum() / batch.weight.sum())
