@@ -3,7 +3,6 @@
 inspect FILE               what any file of weights is, and what to do with it
 convert IN OUT             Hallo's net.pth -> a file of this pack; such a file -> the keys of net.pth
 init --sd15 F OUT          a model to train from, of SD 1.5 and an AnimateDiff motion module, as the paper begins
-oracle IO CONFIG           our networks against tensors recorded from Hallo's own code; 1 if one is off
 parameters PRESET          table of a preset's parameters
 random KIND OUT            a file with random weights in the layout of a real one, to see whether a graph runs
 faces PACKAGE OUT          MediaPipe's face detector and mesh, from their published package
@@ -102,21 +101,6 @@ def say_init(chosen: argparse.Namespace) -> Lines:
     yield f"{chosen.out} is written; {chosen.out.name}.sources.json says where every parameter came from"
 
 
-def say_oracle(chosen: argparse.Namespace) -> Lines:
-    """Raises ArithmeticError at the end if a tensor was off."""
-    from safetensors.torch import load_file
-
-    from ..sampling.oracle import compare
-
-    description = json.loads(chosen.config.read_text(encoding="utf-8"))
-    wrong = 0
-    for difference in compare(load_file(chosen.io), description, salt=chosen.weight_salt, tolerance=chosen.tolerance):
-        wrong += not difference.is_right
-        yield str(difference)
-    if wrong:
-        raise ArithmeticError(f"{wrong} tensors are not what they should be (tolerance {chosen.tolerance:g})")
-
-
 RANDOM = {"hallo": (hallo_shapes, None), "small-hallo": (partial(hallo_shapes, SMALL_HALLO), SMALL_HALLO.image_size),
           "vae": (vae_shapes, None), "wav2vec2": (wav2vec2_shapes, None)}
 MODELS = ("builtin", "test")
@@ -162,11 +146,6 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", choices=DTYPES, default="fp16")
     command.add_argument("--seed", type=int, default=0, help="of what is new")
     command.add_argument("out", type=Path)
-    command = add("oracle", say_oracle, "our networks against tensors recorded from Hallo's own code; 1 if one is off")
-    command.add_argument("io", type=Path, help="safetensors with in.* and out.*")
-    command.add_argument("config", type=Path, help="json with the sizes of the nets")
-    command.add_argument("--weight-salt", default="", help="text before each key when its weight is seeded")
-    command.add_argument("--tolerance", type=float, default=1e-4, help="largest absolute difference (%(default)s)")
     command = add("parameters", say_parameters, "table of a preset's parameters; nothing is allocated")
     command.add_argument("preset", nargs="?", default="emo", choices=sorted(PRESETS))
     command.add_argument("--all", action="store_true", help="a line for every tensor")
@@ -188,9 +167,9 @@ def main(arguments: list[str] | None = None) -> int:
         for line in chosen.say(chosen):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-    except (FileNotFoundError, ValueError, ArithmeticError) as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
-        return 1 if isinstance(error, ArithmeticError) else 2
+        return 2
     return 0
 
 

@@ -13,10 +13,10 @@ from emo_model.checkpoints import hallo
 from emo_model.checkpoints.mediapipe import load_face_finder
 from emo_model.checkpoints.sources import bare
 from emo_model.config import HALLO, ModelConfig
+from emo_model.evaluation.oracle import seeded_emo, seeded_weight
 from emo_model.inputs.media import read_picture
 from emo_model.inputs.portrait import find_mesh
 from emo_model.models.attention import frame_codes
-from emo_model.sampling.oracle import seeded_emo, seeded_weight
 
 DATA = Path(__file__).parents[1] / "data"
 EXAMPLES = Path(__file__).parents[2] / "workflows" / "inputs"

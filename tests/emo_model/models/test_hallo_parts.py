@@ -1,4 +1,4 @@
-"""What Hallo does otherwise, part by part; that the whole is exact is shown by sampling/test_oracle.py."""
+"""What Hallo does otherwise, part by part; that the whole is exact is shown by evaluation/test_oracle.py."""
 
 from __future__ import annotations
 

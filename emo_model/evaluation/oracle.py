@@ -21,11 +21,11 @@ from ..checkpoints import hallo
 from ..checkpoints.sources import New, bare, fill
 from ..config import HALLO, ModelConfig
 from ..models.emo import Context, Emo
+from ..sampling.guidance import guided
+from ..sampling.mixed_identity import mix_identity
+from ..sampling.samplers import sample
+from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames
-from .guidance import guided
-from .mixed_identity import mix_identity
-from .samplers import sample
-from .schedule import NoiseSchedule
 
 TOLERANCE = 1e-4
 REGIONS = ("full", "face", "lip")
