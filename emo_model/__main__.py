@@ -22,11 +22,12 @@ import torch
 from . import talk
 from .checkpoints import native
 from .config import SamplingConfig
-from .inputs import faces, media
-from .inputs.behind import Behind
+from .inputs import faces
 from .inputs.portrait import LONG_SIDE
 from .models.compiling import compile_blocks
 from .models.graphs import record_steps
+from .outputs.background import Behind
+from .outputs.video import SOUND_CODECS, VideoWriter
 from .sampling.clips import StepReport
 from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
@@ -79,7 +80,7 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     frames, first = 0, 0.0
     height, width = scene.size
     try:
-        with bar, media.VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
+        with bar, VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
             try:
                 with Behind(scene.decoder.blocks, video.write, device=device) as behind:
                     for latents in scene.generate(keep=keep, finished_only=finished_only, on_step=on_step):
@@ -198,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
                         "all others; where there is no compiler, they run as they are")
     parser.add_argument("--cuda-graphs", action="store_true",
                         help="record each kind of step once and replay it as one order to the GPU (NVIDIA)")
-    parser.add_argument("--sound", choices=media.SOUND_CODECS, default="aac",
+    parser.add_argument("--sound", choices=SOUND_CODECS, default="aac",
                         help="aac plays everywhere, flac keeps every sample to the bit (%(default)s)")
     parser.add_argument("--clips", type=Path, metavar="FOLDER",
                         help="keeps finished clips, so that a stopped run goes on where it "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
-from ..emo_model.inputs.carried import read_latents
 from ..emo_model.inputs.media import last_frames
+from ..emo_model.outputs.embedded_latents import read_latents
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import MotionFrames
 from . import comfy_bridge, conversions

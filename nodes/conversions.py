@@ -21,7 +21,7 @@ from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
 from ..emo_model.inputs.faces import CHOICES, Face
 from ..emo_model.inputs.vae import to_raw, to_scaled
-from ..emo_model.inputs.whole import WholePicture
+from ..emo_model.outputs.paste_back import WholePicture
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed
 

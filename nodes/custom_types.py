@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io
 
-from ..emo_model.inputs.whole import WholePicture
+from ..emo_model.outputs.paste_back import WholePicture
 from ..emo_model.types import Portrait, ReferenceFeatures
 
 EmoModelType = io.Custom("EMO_MODEL")

@@ -8,7 +8,7 @@ from ..emo_model.inputs.face import FITS, fit_picture
 from ..emo_model.inputs.identity import NoFaceError
 from ..emo_model.inputs.portrait import LONG_SIDE, fit_to_video, read_portrait
 from ..emo_model.inputs.vae import to_scaled
-from ..emo_model.inputs.whole import WholePicture
+from ..emo_model.outputs.paste_back import WholePicture
 from ..emo_model.types import Portrait
 from . import comfy_bridge, conversions, shipped
 from .custom_types import EmoModelType, Reference, ReferenceType

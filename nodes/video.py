@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from comfy_api.latest import InputImpl, io, ui
 
 from ..emo_model.config import ModelConfig
-from ..emo_model.inputs.media import SOUND_CODECS
+from ..emo_model.outputs.video import SOUND_CODECS
 from ..emo_model.sampling.spool import SpooledClips
 from . import comfy_bridge, conversions
 from .custom_types import ClipsType, Reference, ReferenceType

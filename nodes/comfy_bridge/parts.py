@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
-from ...emo_model.inputs.decoded import encode_again
 from ...emo_model.inputs.vae import to_raw, to_scaled
+from ...emo_model.inputs.vae_inversion import encode_again
 from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
 from ...emo_model.models.graphs import forget_steps, record_steps

@@ -16,7 +16,7 @@ from ...emo_model.checkpoints.mediapipe import load_face_finder
 from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.face import apply_fit
 from ...emo_model.inputs.faces import Face, NoFaceError, choose_face
-from ...emo_model.inputs.followed import motion_of_frames
+from ...emo_model.inputs.motion_of_frames import motion_of_frames
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.models.motion_decoder import PATCH
 from ...emo_model.outputs.portrait_decoder import AT_ONCE, PortraitDecoder

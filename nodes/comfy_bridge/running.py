@@ -17,8 +17,8 @@ import numpy as np
 from comfy.cli_args import args
 from torch import Tensor
 
-from ...emo_model.inputs.behind import InTurn
-from ...emo_model.inputs.media import VideoWriter
+from ...emo_model.outputs.background import InTurn
+from ...emo_model.outputs.video import VideoWriter
 from .previews import Animation
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from videos import read_video
 
 import emo_model
 from emo_model import talk as way_in
@@ -24,8 +25,8 @@ from emo_model.__main__ import EXAMPLES, main, peak_rss_mb
 from emo_model.checkpoints import native
 from emo_model.config import SamplingConfig
 from emo_model.inputs.audio import read_audio
-from emo_model.inputs.carried import read_latents
-from emo_model.inputs.media import read_picture, read_video
+from emo_model.inputs.media import read_picture
+from emo_model.outputs.embedded_latents import read_latents
 
 ROOT = Path(__file__).parents[2]
 

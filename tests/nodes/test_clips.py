@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import av
 import pytest
 import torch
+from videos import read_video
 
 WIDGETS = {"seed": 3, "steps": 2, "sampler": "ddim", "audio_guidance": 1.0, "reference_guidance": 1.0}
 
@@ -273,7 +274,7 @@ def carrying(pack, reference, portrait, folders, seeded_motion):
         shown, = pack.run("EmoVideoCombine", fps=25.0, quality=17, filename_prefix="go_on", latent=latent, vae=reference.vae,
                           **inputs).ui.as_dict()["images"]
         path = folders.output / shown["filename"]
-        pack["emo_model.inputs.carried"].append_latents(path, seeded_motion[:, :, -2:])
+        pack["emo_model.outputs.embedded_latents"].append_latents(path, seeded_motion[:, :, -2:])
         return path
 
     return make
@@ -306,7 +307,7 @@ def test_latents_that_are_not_of_a_videos_last_frames_are_not_believed(pack, tin
     for strange in (-kept, seeded_motion[:, :, :2] - 2, kept[:, :, :1], kept[:, :3], None):
         path.write_bytes(content[:content.index(b"comfyui-emo tail") - 8])
         if strange is not None:
-            pack["emo_model.inputs.carried"].append_latents(path, strange)
+            pack["emo_model.outputs.embedded_latents"].append_latents(path, strange)
         motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae,
                           video=InputImpl.VideoFromFile(str(path))).result[0].latents
         assert motion.shape == kept.shape and motion.isfinite().all()
@@ -323,7 +324,7 @@ def test_a_video_is_continued_from_the_motion_in_its_last_frames(pack, tiny, car
     path.write_bytes(content[:content.index(b"comfyui-emo tail") - 8])
     given = {"video": InputImpl.VideoFromFile(str(path))}
     if kind == "images":
-        frames = pack["emo_model.inputs.media"].read_video(path)[0]
+        frames = read_video(path)[0]
         given = {"images": pack["nodes.conversions"].picture_of(frames)}
     motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, **given).result[0].latents
     assert motion.shape == (1, 8, 2, 4, 4)
@@ -356,7 +357,7 @@ def test_a_video_that_was_cut_is_continued_from_its_cut(pack, tiny, reference, p
     if not hasattr(whole, "as_trimmed"):
         pytest.skip("this ComfyUI cuts no videos")
     motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, video=whole.as_trimmed(0.0, 0.5)).result[0]
-    frames = pack["emo_model.inputs.media"].read_video(folders.output / shown["filename"])[0][:5]
+    frames = read_video(folders.output / shown["filename"])[0][:5]
     images = pack["nodes.conversions"].picture_of(frames)
     expected = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, images=images).result[0]
     assert torch.equal(motion.latents, expected.latents)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from videos import read_video
 
 from emo_model.checkpoints import random_files
 
@@ -197,7 +198,7 @@ def test_the_square_is_cut_around_the_face_and_put_back_into_the_whole_picture(p
     def written(**inputs):
         video = pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix="whole", clips=clips, vae=vae, audio=sound,
                          **inputs).result[0]
-        return pack["emo_model.inputs.media"].read_video(video.get_stream_source())[0]
+        return read_video(video.get_stream_source())[0]
 
     frames = written(reference=reference)
     assert frames.shape == (FRAMES, 50, 90, 3)

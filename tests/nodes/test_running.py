@@ -268,7 +268,7 @@ def test_where_no_face_is_found_the_mask_is_the_remedy_and_takes_what_is_under_i
 
 def test_a_block_is_written_while_the_next_is_decoded(pack, folders, monkeypatch):
     decoding, waited = threading.Event(), []
-    writer = pack["emo_model.inputs.media"].VideoWriter
+    writer = pack["emo_model.outputs.video"].VideoWriter
     write = writer.write
 
     def slowly(self, frames):
@@ -294,7 +294,7 @@ def test_a_full_disk_is_told_while_a_video_is_written(pack, monkeypatch):
     def full(self, frames):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pack["emo_model.inputs.media"].VideoWriter, "write", full)
+    monkeypatch.setattr(pack["emo_model.outputs.video"].VideoWriter, "write", full)
     with pytest.raises(OSError, match="No space left"):
         pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="full", images=torch.rand(40, 32, 32, 3))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo_model.inputs.behind import Behind
+from emo_model.outputs.background import Behind
 
 
 class Video:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..inputs.media import to_uint8
 from ..types import Fit
-from .media import to_uint8
 
 SOFT_EDGE = 0.1  # of the square's side: how far its frames fade into the still picture
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from emo_model.config import PRESETS
 from emo_model.inputs.faces import NoFaceError
-from emo_model.inputs.followed import motion_of_frames
 from emo_model.inputs.media import to_uint8
 from emo_model.inputs.motion_latents import motion_latents
+from emo_model.inputs.motion_of_frames import motion_of_frames
 from emo_model.inputs.portrait import read_portrait
 from emo_model.synthetic.motion import FaceMotion
 from emo_model.synthetic.puppet_store import cut_person

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from emo_model.inputs.decoded import encode_again
+from emo_model.inputs.vae_inversion import encode_again
 
 
 class Blurred:

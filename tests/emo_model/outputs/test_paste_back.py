@@ -8,7 +8,7 @@ import torch
 
 from emo_model.inputs.face import fit_picture, square_fit
 from emo_model.inputs.media import to_uint8
-from emo_model.inputs.whole import SOFT_EDGE, WholePicture
+from emo_model.outputs.paste_back import SOFT_EDGE, WholePicture
 
 GREY = torch.zeros(1, 3, 120, 200)
 FACE = (80, 40, 110, 70)  # the square is 60 pixels, at 65, 20
