@@ -33,6 +33,29 @@ class AudioEncoderConfig:
 
 
 @dataclass(frozen=True)
+class HalloConfig:
+    """What Hallo (arXiv 2406.08801) adds to EMO's networks; sizes are those of its checkpoint.
+
+    A model with this part also differs from EMO in its structure: self-attention reads the portrait's tokens beside its own, and
+    identity tokens take the place of reference attention; an audio transformer beside each attention moves pose, face and lips;
+    temporal modules stand only beside attentions; the first clip's motion frames are the portrait; the face locator's output is
+    added after the first convolution; what is resampled to the frame rate is the input of the audio encoder's transformer.
+    """
+
+    identity_tokens: int = 4
+    identity_width: int = 512  # D of the face embedding (insightface's)
+    identity_context_width: int = 768
+    audio_tokens: int = 32  # per frame, each from the whole window
+    audio_projection_width: int = 512  # of the layers between window and tokens
+    face_mask_channels: int = 3  # the mask three times, as a picture
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"hallo.{field.name} must be at least 1, got {getattr(self, field.name)}")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that shapes the networks and the noise schedule of one model."""
 
@@ -52,30 +75,18 @@ class ModelConfig:
     feed_forward_multiplier: int = 4
     reference_addition: bool = False  # at levels without attention, add the projected features of the reference net, cell by cell
     reference_positions: bool = False  # Differs from EMO: tell queries and keys of pictures their places
-    reference_attention: str = "own"  # or "joined" (Hallo): self-attention looks at the portrait's tokens beside its own
-    identity_tokens: int = 0  # Hallo: tokens of a face embedding; cross-attention reads them in place of the portrait
-    identity_width: int = 512  # D of the face embedding (insightface's)
-    identity_context_width: int = 768
     # audio-attention
     audio_layers: int = 12
     audio_width: int = 768
     audio_context_width: int = 768
     audio_margin_frames: int = 2  # m: a frame hears the features of frames f-m .. f+m
-    audio_tokens: int = 0  # Hallo: a window becomes so many tokens, all from all of it; 0 (EMO): a token for each of its steps
-    audio_projection_width: int = 512  # Hallo: of the layers between
-    audio_transformers: bool = False  # Hallo: beside each attention, a transformer hears the voice for pose, face and lips
-    audio_resampling: str = "features"  # brought to the frame rate: the encoder's layers, or "convolutions" (Hallo): their input
     # temporal modules
     temporal_attentions: int = 2  # self-attentions over frames per module, as AnimateDiff
     temporal_position_limit: int = 32
-    temporal_without_attention: bool = True  # also in blocks without attention; in Hallo's file, but never run
     clip_frames: int = 12  # f
     motion_frames: int = 4  # n
-    first_motion_frames: str = "zeros"  # before the first clip: zero maps, or "portrait" (Hallo): the portrait n times
-    # face locator and speed layers; no buckets: no speed layers (Hallo)
+    # face locator and speed layers; no buckets: no speed layers
     face_locator_channels: tuple[int, ...] = (16, 32, 64, 128)
-    face_mask_channels: int = 1  # Hallo: the mask three times, as a picture
-    face_after_conv_in: bool = False  # Hallo: what the face locator says is added behind the first convolution, not to the noise
     speed_centres: tuple[float, ...] = (2.5, 12.5, 25.0, 42.5, 65.0)  # c_d, degrees per second. EMO leaves open: the buckets
     speed_radii: tuple[float, ...] = (5.0, 5.0, 7.5, 10.0, 12.5)  # r_d, degrees per second
     speed_width: int = 320
@@ -99,6 +110,7 @@ class ModelConfig:
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
     motion_decoder: MotionDecoderConfig | None = None
     audio_encoder: AudioEncoderConfig | None = None
+    hallo: HalloConfig | None = None  # None: EMO's own structure
 
     def __post_init__(self):
         if self.image_size % self.vae_factor:
@@ -112,15 +124,8 @@ class ModelConfig:
                              f"temporal_position_limit {self.temporal_position_limit}")
         if self.prediction not in ("v_prediction", "epsilon"):
             raise ValueError(f"prediction must be 'v_prediction' or 'epsilon', got '{self.prediction}'")
-        for name, known in (("reference_attention", ("own", "joined")), ("audio_resampling", ("features", "convolutions")),
-                            ("first_motion_frames", ("zeros", "portrait"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be '{known[0]}' or '{known[1]}', got '{getattr(self, name)}'")
-        if (self.reference_attention == "joined") != (self.identity_tokens > 0):
-            raise ValueError(f"reference_attention '{self.reference_attention}' does not go with {self.identity_tokens} "
-                             "identity_tokens: a cross-attention reads either the portrait or who it shows")
-        if self.reference_attention == "joined" and self.reference_positions:
-            raise ValueError("reference_positions are only built for reference_attention 'own'")
+        if self.hallo and self.reference_positions:
+            raise ValueError("reference_positions are not built for Hallo's joined attention; set one of the two only")
         scales = self.noise_scale if isinstance(self.noise_scale, tuple) else (self.noise_scale,)
         if not all(0 < scale <= 3 for scale in (*scales, self.noise_pose)) or len(scales) not in (1, self.latent_channels):
             raise ValueError(f"noise_scale must be above 0 and at most 3, one or one a channel, got {self.noise_scale}")
@@ -144,20 +149,30 @@ class ModelConfig:
         """K, the steps of an audio or speed window."""
         return 2 * self.audio_margin_frames + 1
 
+    @property
+    def audio_resampling(self) -> str:
+        """What is resampled to the frame rate: the encoder's layers ("features"), or their input ("convolutions", Hallo)."""
+        return "convolutions" if self.hallo else "features"
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
-        """Inverse of `to_json`. Raises ValueError with the field's name for a field this version does not know."""
+        """Inverse of `to_json`; reads files with Hallo's fields beside EMO's as well.
+
+        Raises ValueError with the field's name for a field this version does not know.
+        """
         values = json.loads(text)
         if values.pop("autoencoder", None) is not None:
             raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the portrait anew "
                              "with an autoencoder; this one moves the portrait's own pixels: use the built-in model of this "
                              "version")
         values.pop("latent_rgb", None)  # only such models had any
+        values = _nest_hallo(values)
         _refuse_unknown(cls, values)
-        for name, part in (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig)):
+        parts = (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig), ("hallo", HalloConfig))
+        for name, part in parts:
             if values.get(name) is not None:
                 _refuse_unknown(part, values[name])
                 values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
@@ -209,6 +224,24 @@ class SamplingConfig:
             (self.reference_guidance, self.reference_guidance_start, self.reference_guidance_end)))
 
 
+EMO_SWITCHES = {"reference_attention": "own", "identity_tokens": 0, "audio_tokens": 0, "audio_transformers": False,
+                "audio_resampling": "features", "temporal_without_attention": True, "first_motion_frames": "zeros",
+                "face_after_conv_in": False}
+"""Flat fields of files written before `ModelConfig.hallo`, as EMO had them; Hallo had another value in each."""
+
+
+def _nest_hallo(values: dict) -> dict:
+    """Flat fields of older files -> the part `hallo`. Raises ValueError for a mixture, which was never built."""
+    sizes = [field.name for field in dataclasses.fields(HalloConfig)]
+    flat = {name: values[name] for name in (*EMO_SWITCHES, *sizes) if name in values}
+    kinds = {flat[name] == value for name, value in EMO_SWITCHES.items() if name in flat}
+    if len(kinds) > 1:
+        raise ValueError(f"the config of model '{values.get('name')}' mixes parts of EMO and Hallo, which this version does not "
+                         "build; load it with the version that wrote it")
+    rest = {name: value for name, value in values.items() if name not in flat}
+    return rest | {"hallo": {name: flat[name] for name in sizes if name in flat}} if kinds == {False} else rest
+
+
 def _refuse_unknown(part: type, values: dict) -> None:
     unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(part)})
     if unknown:
@@ -224,10 +257,7 @@ EMO = ModelConfig()
 """The paper's size: SD 1.5 widths, 512x512, f = 12, n = 4, m = 2, wav2vec2-base."""
 
 HALLO = ModelConfig(
-    name="hallo", reference_attention="joined", identity_tokens=4, audio_tokens=32, audio_transformers=True,
-    audio_resampling="convolutions", temporal_without_attention=False, clip_frames=16, motion_frames=2,
-    first_motion_frames="portrait", face_mask_channels=3, face_after_conv_in=True, speed_centres=(), speed_radii=(),
-    beta_schedule="linear")
+    name="hallo", clip_frames=16, motion_frames=2, speed_centres=(), speed_radii=(), beta_schedule="linear", hallo=HalloConfig())
 """Hallo v1 (arXiv 2406.08801), the size and the choices of its published checkpoint."""
 
 BUILTIN = ModelConfig(

@@ -413,7 +413,7 @@ def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures,
             "hears it in a way of its own: connect 'model' of 'Load EMO Model' to 'EMO Audio Encoder' as well."
             if config.audio_resampling == "convolutions" else
             "needs 'model' of its own 'Load EMO Model' at 'EMO Audio Encoder', or nothing there."))
-    if config.audio_transformers and (face_mask is None or face_mask.between(0, 0).regions is None):
+    if config.hallo and (face_mask is None or face_mask.between(0, 0).regions is None):
         raise ValueError(f"EMO '{config.name}' moves head, face and lips apart and needs to know where they are. Connect "
                          "'EMO Face Mask Builder' to 'face_mask'.")
     if not len(audio.frames):

@@ -92,7 +92,7 @@ class EmoReferenceEncoder(io.ComfyNode):
         around = None if face is None else conversions.box_of_face(face, given)
         pixels, how = fit_picture(given, model.config.image_size, fit, around)
         identity, said = None, how.says
-        if model.config.identity_tokens:
+        if model.config.hallo:
             try:
                 identity = comfy_bridge.find_face(given if face is None else how.inside(given)).embedding
             except NoFaceError as error:

@@ -49,7 +49,7 @@ def say_parameters(chosen: argparse.Namespace) -> Lines:
     for name, part in others.items():
         yield f"{name:90} {'':>20} {_count(part):>12,}"
     yield f"{'all of ' + chosen.preset:90} {'':>20} {sum(map(_count, bundle.parts.values())):>12,}"
-    if emo.config.reference_attention == "joined":
+    if emo.config.hallo:
         idle = sum(torch.Size(shape).numel() for shape in hallo.layout(emo).idle.values())
         yield f"{'in its file as well, but run by nothing and not loaded':90} {'':>20} {idle:>12,}"
 

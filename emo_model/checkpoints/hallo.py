@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..config import HALLO, ModelConfig
+from ..config import HALLO, HalloConfig, ModelConfig
 from ..models.attention import frame_codes
 from ..models.blocks import SpatialTransformer
 from ..models.emo import Emo
@@ -108,15 +108,16 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], *, image_size: int = HALLO.
         channels=tuple(dim(f"{unet}down_blocks.{level}.resnets.0.conv1.weight", 0) for level in range(levels)),
         attention_levels=tuple(f"{unet}down_blocks.{level}.attentions.0.norm.weight" in shapes for level in range(levels)),
         layers_per_block=count(unet + "down_blocks.0.resnets.{}.conv1.weight"),
-        identity_tokens=dim("imageproj.proj.weight", 0) // width, identity_width=dim("imageproj.proj.weight", 1),
-        identity_context_width=width, audio_layers=audio_layers, audio_width=inner // (HALLO.audio_window * audio_layers),
-        audio_context_width=audio_context, audio_tokens=dim("audioproj.proj3.weight", 0) // audio_context,
-        audio_projection_width=dim("audioproj.proj1.weight", 0),
+        hallo=HalloConfig(
+            identity_tokens=dim("imageproj.proj.weight", 0) // width, identity_width=dim("imageproj.proj.weight", 1),
+            identity_context_width=width, audio_tokens=dim("audioproj.proj3.weight", 0) // audio_context,
+            audio_projection_width=dim("audioproj.proj1.weight", 0),
+            face_mask_channels=dim("face_locator.conv_in.weight", 1)),
+        audio_layers=audio_layers, audio_width=inner // (HALLO.audio_window * audio_layers), audio_context_width=audio_context,
         temporal_position_limit=dim(unet + "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0."
                                     "attention_blocks.0" + CODES, 1),
         face_locator_channels=(dim("face_locator.conv_in.weight", 0),
-                               *(dim(f"face_locator.blocks.{2 * index + 1}.weight", 0) for index in range(halvings))),
-        face_mask_channels=dim("face_locator.conv_in.weight", 1))
+                               *(dim(f"face_locator.blocks.{2 * index + 1}.weight", 0) for index in range(halvings))))
 
 
 def open_net(path: str | Path, *, image_size: int | None = None) -> tuple[Emo, TensorFile]:
@@ -169,7 +170,7 @@ def from_native(path: str | Path, out: str | Path, *, dtype: torch.dtype | None 
     if recognise(file).name != "emo":
         raise wrong_file(file, "a model of this pack")
     config = ModelConfig.from_json(file.metadata["config"])
-    if config.reference_attention != "joined" or not config.audio_transformers:
+    if config.hallo is None:
         raise ValueError(f"{file.path.name} is an EMO '{config.name}', whose parts Hallo's net does not have; only models of "
                          "Hallo's design can be written in its layout")
     parts = layout(bare(config))

@@ -11,15 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import HALLO, ModelConfig
+from ..config import HALLO, HalloConfig, ModelConfig
 from ..models.attention import frame_codes
 from . import hallo, native
 from .animatediff import CODES
 from .files import Entry, write_entries
 from .sources import bare
 
-SMALL_HALLO = replace(HALLO, image_size=64, channels=(32, 64, 64, 64), identity_context_width=24, audio_context_width=24,
-                      audio_tokens=4, audio_projection_width=8, face_locator_channels=(4, 4, 8, 8))
+SMALL_HALLO = replace(HALLO, image_size=64, channels=(32, 64, 64, 64), audio_context_width=24, face_locator_channels=(4, 4, 8, 8),
+                      hallo=HalloConfig(identity_context_width=24, audio_tokens=4, audio_projection_width=8))
 """Hallo's design with small widths: seconds on a CPU. What comes from outside (latents, voice, embedding) is as wide as ever."""
 
 Shapes = dict[str, tuple[int, ...]]
