@@ -145,7 +145,7 @@ def test_the_face_embedding_reaches_the_model_and_its_absence_is_told(pack, hall
     identity = pack["emo_model.inputs.identity"]
     with caplog.at_level("INFO"):
         plain = pack.run("EmoReferenceEncoder", model=hallo.model, vae=Folded(), fit="crop", image=portrait).result[0]
-    assert "insightface" in caplog.text and "no face embedding" in caplog.text
+    assert "insightface" in caplog.text and "Without a face embedding" in caplog.text
     assert plain.portrait.identity is None and torch.equal(plain.features.features["mid_block.attentions.0"],
                                                            plain.features.nobody["mid_block.attentions.0"])
     found = identity.FoundFace(torch.linspace(-1, 1, 512)[None], (8, 8, 24, 28), (12, 20, 20, 26))
