@@ -91,7 +91,7 @@ def run_row(chosen: argparse.Namespace) -> dict:
         draw = torch.Generator().manual_seed(0)
         picture = torch.rand(1, size, size, 3, generator=draw)
         sound = torch.randn(round(16000 * frames / model.config.fps), generator=draw) * 0.1
-        voice = bridge.hear(encoder, sound, fps=model.config.fps, seconds=frames / model.config.fps, config=model.config,
+        voice = bridge.encode_audio(encoder, sound, fps=model.config.fps, seconds=frames / model.config.fps, config=model.config,
                             on_progress=lambda done, of: None)
         latents = scaled.to_scaled(bridge.encode_picture(vae, picture, model.config), model.config)
         reference = model.read_portrait(latents, torch.randn(1, model.config.hallo.identity_width, generator=draw))

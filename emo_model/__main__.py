@@ -26,7 +26,7 @@ from .inputs import faces
 from .inputs.portrait import LONG_SIDE
 from .models.compiling import compile_blocks
 from .models.graphs import record_steps
-from .outputs.background import Behind
+from .outputs.background_writer import BackgroundWriter
 from .outputs.video import SOUND_CODECS, VideoWriter
 from .sampling.clips import StepReport
 from .sampling.estimate import estimate
@@ -82,16 +82,16 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     try:
         with bar, VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
             try:
-                with Behind(scene.decoder.blocks, video.write, device=device) as behind:
+                with BackgroundWriter(scene.decoder.blocks, video.write, device=device) as writer:
                     for latents in scene.generate(keep=keep, finished_only=finished_only, on_step=on_step):
                         first = first or time.monotonic() - began
-                        behind.put(latents)
+                        writer.put(latents)
                         video.last = MotionFrames.after(video.last, latents, bundle.config.motion_frames)
             finally:
                 frames = video.frames
     except BaseException:
         if frames:
-            log.info("%s has the first %.2f s", video.beside, frames / audio.fps)
+            log.info("%s has the first %.2f s", video.partial, frames / audio.fps)
         if keep is not None:
             kept = max(finished, len(keep.keys))
             log.info("%d of %d clips are kept in %s; the same command goes on from there", kept, count, clips)

@@ -47,17 +47,17 @@ class EmoAudioEncoder(io.ComfyNode):
     def execute(cls, audio_encoder, fps: float, audio=shipped.UNCONNECTED, model: comfy_bridge.EmoModel | None = None,
                 mix=shipped.UNCONNECTED) -> io.NodeOutput:
         conversions.check_fps(fps)
-        conversions.check_came("audio", audio)
-        conversions.check_came("mix", mix)
+        conversions.check_link("audio", audio)
+        conversions.check_link("mix", mix)
         audio = shipped.voice() if audio is shipped.UNCONNECTED else audio
         heard = audio if mix is shipped.UNCONNECTED else mix
         waveform, rate = conversions.one_sound(audio)
         progress = comfy_bridge.Progress(1)
-        features = comfy_bridge.hear(audio_encoder, resample(waveform, rate), fps=fps, seconds=waveform.shape[-1] / rate,
+        features = comfy_bridge.encode_audio(audio_encoder, resample(waveform, rate), fps=fps, seconds=waveform.shape[-1] / rate,
                                      config=model and model.config, on_progress=progress.set)
         frames = len(features.frames) - features.padding
         said = f"{features.seconds:.3f} s at {fps:g} frames per second are {frames} frames."
-        if heard is not audio and (differs := conversions.of_equal_length(conversions.one_sound(heard, name="mix"), frames, fps)):
+        if heard is not audio and (differs := conversions.length_mismatch(conversions.one_sound(heard, name="mix"), frames, fps)):
             said += f" At 'mix': {differs}"
         comfy_bridge.tell(cls.hidden, said)
         return io.NodeOutput(features, heard, fps)

@@ -1,4 +1,5 @@
-"""EMO Clips To Latent and EMO Continue From: the clips of a video as a LATENT, and as motion frames of the next video."""
+"""EMO Clips To Latent and EMO Continue From: the clips of a video as a LATENT, and as motion frames of the next video.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class EmoClipsToLatent(io.ComfyNode):
         comfy_bridge.tell(cls.hidden, f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and "
                                       f"{more} when they are decoded to pictures. 'EMO Video Combine' takes the clips "
                                       "themselves and needs neither.")
-        return io.NodeOutput(conversions.latent_of([comfy_bridge.keep(clip) for clip in clips], clips.config))
+        return io.NodeOutput(conversions.latent_of([comfy_bridge.to_intermediate(clip) for clip in clips], clips.config))
 
 
 class EmoContinueFrom(io.ComfyNode):
@@ -73,24 +74,25 @@ class EmoContinueFrom(io.ComfyNode):
         if clips is not None:
             conversions.check_same_latents(clips, model.config)
             return io.NodeOutput(MotionFrames(clips.last(count)))
-        vae = comfy_bridge.bound_to(vae, reference)
+        vae = comfy_bridge.resolve_vae(vae, reference)
         if vae is None:
             raise ValueError("'video' and 'images' must be encoded: connect 'vae' to the 'vae' output of 'EMO "
                              "Reference Encoder'.")
         frames, carried = (images[-count:], None) if video is None else _end_of(video, count)
-        if comfy_bridge.knows_portrait(vae):
+        if comfy_bridge.is_bound(vae):
             pictures = conversions.whole_frames(frames, count, vae.picture, vae.portrait.fit)
         else:
             fit = None if reference is None else reference.portrait.fit
             pictures = conversions.fitted_frames(frames, model.config, count, fit)
-        if carried is not None and comfy_bridge.shows(vae, carried, pictures, model.config):
+        if carried is not None and comfy_bridge.latents_match_frames(vae, carried, pictures, model.config):
             return io.NodeOutput(MotionFrames(carried))
-        latents = comfy_bridge.latents_of_frames(vae, pictures, model.config)
+        latents = comfy_bridge.encode_decoded_frames(vae, pictures, model.config)
         return io.NodeOutput(MotionFrames(conversions.motion_latents(latents, model.config)))
 
 
 def _end_of(video, count: int) -> tuple[Tensor, Tensor | None]:
-    """The last `count` frames of a VIDEO (or all, if fewer) as IMAGE, and the latents (1, C, n, h, w) embedded in its file."""
+    """The last `count` frames of a VIDEO (or all, if fewer) as IMAGE, and the latents (1, C, n, h, w) embedded in its
+    file."""
     if isinstance(video, InputImpl.VideoFromComponents):  # in memory; ComfyUI 0.3 cannot make a file of it there
         return video.get_components().images[-count:], None
     start, duration = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io
 
-from ..emo_model.outputs.paste_back import WholePicture
+from ..emo_model.outputs.paste_back import PasteBack
 from ..emo_model.types import Portrait, ReferenceFeatures
 
 EmoModelType = io.Custom("EMO_MODEL")
@@ -41,12 +41,13 @@ BoundingBoxType = io.Custom("BOUNDING_BOX")
 class Reference:
     """The portrait and its reference features.
 
-    whole: the picture it was cropped from; vae: the VAE to decode with, bound to the portrait for models with motion latents;
+    whole: the picture it was cropped from; vae: the VAE to decode with, bound to the portrait for models with motion
+    latents;
     shrink: pixels of the given picture per pixel of `whole`.
     """
 
     portrait: Portrait
     features: ReferenceFeatures
-    whole: WholePicture
+    whole: PasteBack
     vae: object
     shrink: float = 1.0

@@ -65,13 +65,13 @@ class EmoFaceMaskBuilder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, mode: str) -> bool | str:
-        return conversions.not_listed(mode, MODES, "a mode") or True
+        return conversions.option_error(mode, MODES, "a mode") or True
 
     @classmethod
     def execute(cls, reference: Reference, mode: str, left: float, top: float, right: float, bottom: float, mask=None,
                 bounding_box=None, lips=None, before: FaceMask | FaceMasks | None = None,
                 from_second: float = 0.0) -> io.NodeOutput:
-        conversions.check_listed(mode, MODES, "a mode")
+        conversions.check_option(mode, MODES, "a mode")
         fit = reference.portrait.fit
         mouth = None if lips is None else conversions.fitted_mask(lips, fit, name="lips").mask
         if mode == "detected":
@@ -94,4 +94,4 @@ class EmoFaceMaskBuilder(io.ComfyNode):
         built = voice_regions(built, mouth)
         shown = conversions.dimmed_outside(reference.portrait.pixels, built, mouth)
         face_mask = conversions.masks_over_time(before, built, from_second)
-        return io.NodeOutput(face_mask, comfy_bridge.keep(built.mask[:, 0]), ui=ui.PreviewImage(shown, cls=cls))
+        return io.NodeOutput(face_mask, comfy_bridge.to_intermediate(built.mask[:, 0]), ui=ui.PreviewImage(shown, cls=cls))

@@ -8,7 +8,7 @@ from ..emo_model.inputs.face import FITS, fit_picture
 from ..emo_model.inputs.identity import NoFaceError
 from ..emo_model.inputs.portrait import LONG_SIDE, fit_to_video, read_portrait
 from ..emo_model.inputs.vae import to_scaled
-from ..emo_model.outputs.paste_back import WholePicture
+from ..emo_model.outputs.paste_back import PasteBack
 from ..emo_model.types import Portrait
 from . import comfy_bridge, conversions, shipped
 from .custom_types import EmoModelType, Reference, ReferenceType
@@ -57,19 +57,20 @@ class EmoReferenceEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, fit: str, which_face: str | None = None) -> bool | str:
-        return conversions.not_listed(fit, FITS, "a way to fit a picture") or conversions.not_a_face(which_face) or True
+        return conversions.option_error(fit, FITS, "a way to fit a "
+                                                   "picture") or conversions.face_choice_error(which_face) or True
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=shipped.UNCONNECTED, face=None,
                 which_face: str = WHICH[0], long_side: int = LONG_SIDE) -> io.NodeOutput:
-        conversions.check_listed(fit, FITS, "a way to fit a picture")
+        conversions.check_option(fit, FITS, "a way to fit a picture")
         conversions.check_face_choice(which_face)
-        conversions.check_came("image", image)
+        conversions.check_link("image", image)
         given = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
         encode = cls._with_motion if model.config.motion_decoder else cls._with_pictures
         reference, said = encode(model, vae, given, fit=fit, face=face, which_face=which_face, long_side=long_side)
         comfy_bridge.tell(cls.hidden, said)
-        picture = comfy_bridge.keep(conversions.images(reference.portrait.pixels))
+        picture = comfy_bridge.to_intermediate(conversions.images(reference.portrait.pixels))
         return io.NodeOutput(reference, picture, reference.vae, ui=ui.PreviewImage(picture, cls=cls))
 
     @classmethod
@@ -82,10 +83,10 @@ class EmoReferenceEncoder(io.ComfyNode):
         shrink = max(1.0, max(given.shape[-2:]) / long_side)
         portrait = read_portrait(whole, mesh, model.config)
         bound = comfy_bridge.bind(vae, whole, portrait, model.config)
-        said = portrait.fit.says + conversions.which_of(faces, which_face)
+        said = portrait.fit.says + conversions.faces_found(faces, which_face)
         if shrink > 1:
             said = f"Picture {given.shape[-1]}x{given.shape[-2]} downscaled: 'long_side' is {long_side}. {said}"
-        reference = Reference(portrait, model.read_portrait(portrait.latents), WholePicture(whole, portrait.fit), bound, shrink)
+        reference = Reference(portrait, model.read_portrait(portrait.latents), PasteBack(whole, portrait.fit), bound, shrink)
         return reference, said
 
     @classmethod
@@ -99,8 +100,8 @@ class EmoReferenceEncoder(io.ComfyNode):
                 identity = comfy_bridge.find_face(given if face is None else how.inside(given)).embedding
             except NoFaceError as error:
                 said += f" {error} Without a face embedding the model preserves the person's identity less well."
-        picture = comfy_bridge.keep(conversions.images(pixels))
+        picture = comfy_bridge.to_intermediate(conversions.images(pixels))
         latents = to_scaled(comfy_bridge.encode_picture(vae, picture, model.config), model.config)
         reference = Reference(Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity),
-                              WholePicture(given, how), vae)
+                              PasteBack(given, how), vae)
         return reference, said

@@ -83,7 +83,7 @@ class EmoSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
-        return conversions.not_listed(sampler, SAMPLERS, "a sampler") or conversions.not_listed(render, RENDER,
+        return conversions.option_error(sampler, SAMPLERS, "a sampler") or conversions.option_error(render, RENDER,
                                                                                                 "a way to "
                                                                                                 "render") or True
 
@@ -97,8 +97,8 @@ class EmoSampler(io.ComfyNode):
                 sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
                 render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
-        conversions.check_listed(sampler, SAMPLERS, "a sampler")
-        conversions.check_listed(render, RENDER, "a way to render")
+        conversions.check_option(sampler, SAMPLERS, "a sampler")
+        conversions.check_option(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
         config = replace(options, steps=steps, sampler=sampler, audio_guidance=audio_guidance,
                          reference_guidance=reference_guidance, seed=seed)
@@ -107,5 +107,5 @@ class EmoSampler(io.ComfyNode):
         conditions = Conditions(portrait, where, audio_features, speed or Speed.constant(config.head_speed))
         return io.NodeOutput(comfy_bridge.render(
             model, conditions, config, reference=reference.features, motion=motion or MotionFrames(),
-            vae=None if vae is None else comfy_bridge.bound_to(vae, reference), shown_by=reference.vae,
+            vae=None if vae is None else comfy_bridge.resolve_vae(vae, reference), shown_by=reference.vae,
             finished_only=render == RENDER[1], hidden=cls.hidden))

@@ -63,25 +63,25 @@ class EmoVideoCombine(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, sound: str = SOUND_CODECS[0], frame: str = conversions.FRAMES[0]) -> bool | str:
-        return conversions.not_listed(sound, SOUND_CODECS, "a way to store sound") or conversions.not_listed(
+        return conversions.option_error(sound, SOUND_CODECS, "a way to store sound") or conversions.option_error(
             frame, conversions.FRAMES, "what a video can show") or True
 
     @classmethod
     def execute(cls, fps: float, quality: int, filename_prefix: str, latent=None, vae=None, images=None, audio=None,
                 clips: SpooledClips | None = None, sound: str = SOUND_CODECS[0],
                 reference: Reference | None = None, frame: str = conversions.FRAMES[0]) -> io.NodeOutput:
-        conversions.check_listed(sound, SOUND_CODECS, "a way to store sound")
-        conversions.check_listed(frame, conversions.FRAMES, "what a video can show")
-        vae = comfy_bridge.bound_to(vae, reference)
+        conversions.check_option(sound, SOUND_CODECS, "a way to store sound")
+        conversions.check_option(frame, conversions.FRAMES, "what a video can show")
+        vae = comfy_bridge.resolve_vae(vae, reference)
         count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
         fps = fps if clips is None else clips.fps
         conversions.check_fps(fps)
         heard = None if audio is None else conversions.one_sound(audio)
-        if said := conversions.of_equal_length(heard, count, fps):
+        if said := conversions.length_mismatch(heard, count, fps):
             comfy_bridge.tell(cls.hidden, said)
         progress = comfy_bridge.Progress(count)
 
-        decoded = comfy_bridge.pictures(vae, frames) if images is None else map(conversions.frame_bytes, frames)
+        decoded = comfy_bridge.decode_blocks(vae, frames) if images is None else map(conversions.frame_bytes, frames)
         framing = comfy_bridge.framing(vae, reference, is_decoded=images is None)
 
         def blocks() -> Iterator:

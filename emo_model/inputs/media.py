@@ -1,4 +1,4 @@
-"""Pictures and the last frames of videos, to tensors (Pillow, PyAV)."""
+"""Reads pictures and the last frames of videos (Pillow, PyAV)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .audio import open_media
 
 
 def read_picture(path: str | Path) -> Tensor:
-    """Any picture Pillow reads, turned as its EXIF says -> (1, 3, H, W) in [-1, 1]; transparency becomes white.
+    """Any picture that Pillow reads, EXIF orientation applied -> (1, 3, H, W) in [-1, 1]; transparency becomes white.
 
-    Raises FileNotFoundError, or ValueError for a file that is not a picture or not a whole one.
+    Raises FileNotFoundError, or ValueError for a file that is not a picture or is truncated.
     """
     name = Path(path).name
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
-        raise ValueError(f"{name} is not a picture that Pillow can read; give a PNG, JPEG or WebP file") from None
+        raise ValueError(f"{name} is not a picture that Pillow can read; use a PNG, JPEG or WebP file") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, which Pillow takes for an "
-                         "attack; scale it down, to 2048 pixels a side or so") from None
+        raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, Pillow's limit "
+                         "against decompression bombs; scale it down, to about 2048 pixels a side") from None
     except OSError as error:
-        if error.errno is not None:  # the file system's, not the decoder's
+        if error.errno is not None:  # from the file system, not the decoder
             raise
         raise ValueError(f"{name} is damaged ({error}); save or download it again") from None
-    if picture.mode.startswith("I"):  # 16 bits of grey; Pillow would turn all above 255 into white
+    if picture.mode.startswith("I"):  # 16-bit grey; Pillow would clip everything above 255 to white
         picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
     picture = picture.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
@@ -49,7 +49,7 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
 def last_frames(source: str | Path | BinaryIO, count: int, *, since: float = 0.0, until: float | None = None) -> np.ndarray:
     """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded.
 
-    since, until: seconds between which the frames begin, of a video that is cut; until None: to its end.
+    since, until: trim window in seconds (start times of frames); until None: to the end.
     """
     with av.open(source, metadata_errors="replace") if hasattr(source, "read") else open_media(source) as container:
         stream = container.streams.video[0]
@@ -57,12 +57,12 @@ def last_frames(source: str | Path | BinaryIO, count: int, *, since: float = 0.0
         end = container.duration if until is None else round(until * av.time_base)
         for back in (2, 20, None):  # seconds before the end
             start = 0 if back is None or not end else max(0, end - back * av.time_base)
-            container.seek(start)  # to the key frame before
+            container.seek(start)  # to the preceding key frame
             for frame in container.decode(stream):
-                begins = frame.time or 0.0  # some files do not say
+                begins = frame.time or 0.0  # some files have no timestamps
                 if until is not None and begins >= until:
                     break
-                if not since or begins >= since:  # a first frame may begin before 0
+                if not since or begins >= since:  # a first frame may start before 0
                     tail.append(frame)
             if len(tail) == count or start == 0:
                 break

@@ -1,4 +1,4 @@
-"""Videos, written as they are made, frame by frame (PyAV)."""
+"""mp4 files, written frame by frame (PyAV)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..inputs.audio import SoundFile
 from .embedded_latents import append_latents
 
 GENERATED = "Generated with ComfyUI-EMO from a still picture and a voice"
-"""What every video says of itself, in the tag 'comment' of its file."""
+"""Metadata tag 'comment' of every video."""
 
 BT_601, LIMITED, SRGB = 5, 1, (1, 13)
-"""What FFmpeg makes of RGB, in its numbers: the matrix, the range; and the primaries and the curve of the pictures."""
+"""FFmpeg's enum values for converted RGB: colour matrix, range, (primaries, transfer curve)."""
 
 
 class VideoWriter:
-    """An mp4 that grows as frames come: `with VideoWriter(...) as video: video.write(frames)`. Holds a second of sound at a time.
+    """Writes an mp4 incrementally: `with VideoWriter(...) as video: video.write(frames)`. Buffers one second of sound.
 
-    fps: frames per second, kept as a fraction; width, height: an odd last row or column is repeated, since H.264 wants even ones;
-    audio: (waveform (C, T) float in [-1, 1], sample rate), or a `SoundFile`; crf: 0 (lossless) to 51; metadata: text to carry
-    along, such as a workflow; that the video is generated is always said.
-    codec: "aac" plays everywhere, "flac" keeps every sample of up to 24 bits as it was. Both keep the rate, the channels, the
-    first sample at time 0 and the number of samples (AAC: in the file's edit list, which players obey); what AAC cannot have,
-    rates such as 192 kHz or more than 6 channels, becomes FLAC. More than 8 channels are mixed to one.
-    A sound that ends within a frame of the pictures' end is kept whole, a longer one is cut where they end.
-    last: set it to the latents (1, C, n, h, w) of the last frames, and the file carries them (`outputs.embedded_latents`).
-    The file stands under a temporary name until it is whole; after an error a playable part stays there, if a frame was written.
+    fps: frames per second, stored as a fraction; width, height: an odd last row or column is repeated, since H.264
+    requires even sizes; audio: (waveform (C, T) float in [-1, 1], sample rate), or a `SoundFile`; crf: 0 (lossless) to
+    51; metadata: text to store, such as a workflow; the tag that the video is generated is always written.
+    codec: "aac" plays everywhere, "flac" is lossless for up to 24 bits. Both keep the rate, the channels, the first
+    sample at time 0 and the number of samples (AAC: by the file's edit list); formats that AAC does not support (rates
+    such as 192 kHz, more than 6 channels) are written as FLAC. More than 8 channels are mixed to mono. Sound that ends
+    within one frame of the video's end is kept, longer sound is trimmed.
+    last: set it to the latents (1, C, n, h, w) of the last frames to embed them (`outputs.embedded_latents`). The file
+    has a temporary name until it is complete; after an error a playable part remains there if a frame was written.
     """
 
     def __init__(self, path: str | Path, *, fps: float, width: int, height: int,
@@ -41,7 +41,7 @@ class VideoWriter:
                  metadata: dict[str, str] | None = None):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.beside = self.path.with_name(self.path.stem + ".part" + self.path.suffix)
+        self.partial = self.path.with_name(self.path.stem + ".part" + self.path.suffix)
         self.rate = Fraction(fps).limit_denominator(1001)
         self.width, self.height = width, height
         self.frames = 0
@@ -49,17 +49,17 @@ class VideoWriter:
         self.sound = None if audio is None else _Sound(audio, codec)
         options = {"movflags": "use_metadata_tags+faststart"}
         if self.sound is not None:
-            options["movie_timescale"] = str(self.sound.rate)  # else the sound's length is rounded to milliseconds
-        self.container = av.open(str(self.beside.absolute()), "w", options=options)
+            options["movie_timescale"] = str(self.sound.rate)  # otherwise the sound's length is rounded to milliseconds
+        self.container = av.open(str(self.partial.absolute()), "w", options=options)
         for key, value in {"comment": GENERATED, **(metadata or {})}.items():
             self.container.metadata[key] = value
         options = {"crf": str(crf), "preset": preset}
-        if min(width, height) < 64:  # x264's macroblock tree reads beyond so small a picture: no two files would be the same
+        if min(width, height) < 64:  # x264's macroblock tree reads out of bounds at this size: output is not deterministic
             options["x264-params"] = "mbtree=0"
         self.video = self.container.add_stream("libx264", rate=self.rate, options=options)
         self.video.width, self.video.height = width + width % 2, height + height % 2
         self.video.pix_fmt = "yuv420p"
-        colours = self.video.codec_context  # players would take large pictures that say nothing for BT.709
+        colours = self.video.codec_context  # players assume BT.709 for large untagged pictures
         colours.colorspace, colours.color_range = BT_601, LIMITED
         colours.color_primaries, colours.color_trc = SRGB
         self.video.time_base = 1 / self.rate
@@ -72,7 +72,7 @@ class VideoWriter:
     def __exit__(self, kind, error, trace) -> None:
         with contextlib.ExitStack() as closing:
             if kind is not None:
-                closing.enter_context(contextlib.suppress(av.error.FFmpegError))  # of a full disk, which the error has told
+                closing.enter_context(contextlib.suppress(av.error.FFmpegError))  # e.g. a full disk, already reported by `error`
             closing.callback(self.container.close)
             if self.frames:
                 if self.sound is not None:
@@ -80,15 +80,16 @@ class VideoWriter:
                 self.container.mux(self.video.encode(None))
         if kind is None:
             if self.last is not None:
-                append_latents(self.beside, self.last)
-            self.beside.replace(self.path)
+                append_latents(self.partial, self.last)
+            self.partial.replace(self.path)
         elif not self.frames:
-            self.beside.unlink(missing_ok=True)
+            self.partial.unlink(missing_ok=True)
 
     def write(self, frames: np.ndarray) -> None:
         """frames (F, H, W, 3) uint8."""
         if frames.shape[1:] != (self.height, self.width, 3):
-            raise ValueError(f"frames of {frames.shape[2]}x{frames.shape[1]} given to a video of {self.width}x{self.height}")
+            raise ValueError(f"frames of {frames.shape[2]}x{frames.shape[1]} cannot be written to a video of "
+                             f"{self.width}x{self.height}")
         if self.width % 2 or self.height % 2:
             frames = np.pad(frames, ((0, 0), (0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         for picture in frames:
@@ -101,7 +102,7 @@ class VideoWriter:
 
 
 class _Sound:
-    """The sound of a video that grows: samples are taken from their source as the pictures reach them."""
+    """The sound track of a growing video: samples are read from their source as the frames advance."""
 
     def __init__(self, audio: tuple[Tensor, int] | SoundFile, codec: str):
         if isinstance(audio, SoundFile):
@@ -115,7 +116,7 @@ class _Sound:
             self.channels = 1
         is_flac = codec == "flac" or self.rate not in _AAC_RATES or self.channels > _AAC_CHANNELS
         self.codec, self.layout = ("flac" if is_flac else "aac"), _LAYOUTS[self.channels]
-        self.written, self.waiting = 0, torch.zeros(self.channels, 0)  # waiting: read, and not yet written
+        self.written, self.waiting = 0, torch.zeros(self.channels, 0)  # waiting: read but not written
 
     def begin(self, container) -> None:
         self.container = container
@@ -123,17 +124,17 @@ class _Sound:
         if self.codec == "flac":
             self.stream.codec_context.format = "s32"  # 24 bits of them
         else:
-            self.stream.bit_rate = min(128_000, 5 * self.rate) * self.channels  # AAC has at most 6 bits a sample
+            self.stream.bit_rate = min(128_000, 5 * self.rate) * self.channels  # AAC has at most 6 bits per sample
         self.convert = AudioResampler(self.stream.codec_context.format.name, self.layout, self.rate)
 
     def write(self, seconds: Fraction) -> None:
-        """All samples before a moment."""
+        """Write all samples before `seconds`."""
         until = round(seconds * self.rate)
         self._read(until)
         self._encode(self.waiting[:, :until - self.written])
 
     def end(self, seconds: Fraction, at_most: Fraction) -> None:
-        """The samples before `seconds`; all of them if they end before `at_most`."""
+        """Write the samples before `seconds`, or all of them if they end before `at_most`; close the stream."""
         self.write(seconds)
         most = round(at_most * self.rate)
         self._read(most + 1)
@@ -153,7 +154,7 @@ class _Sound:
         for block in samples.split(self.rate, dim=1):
             if not block.shape[1]:
                 continue
-            side_by_side = block.T.contiguous().view(1, -1).numpy()  # PyAV has no eight planes
+            side_by_side = block.T.contiguous().view(1, -1).numpy()  # interleaved: PyAV has no format with eight planes
             frame = av.AudioFrame.from_ndarray(side_by_side, format="flt", layout=self.layout)
             frame.sample_rate, frame.pts, frame.time_base = self.rate, self.written, Fraction(1, self.rate)
             for part in self.convert.resample(frame):
@@ -162,6 +163,6 @@ class _Sound:
 
 
 _AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
-_AAC_CHANNELS = 6  # with a layout that players know
+_AAC_CHANNELS = 6  # with a layout that players support
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 SOUND_CODECS = ("aac", "flac")

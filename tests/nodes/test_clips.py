@@ -227,7 +227,7 @@ def test_what_is_done_of_a_video_plays_with_its_sound_cut(pack, reference, sampl
     with av.open(str(folders.output / shown["filename"])) as container:
         sound = container.streams.audio[0]
         assert round(sound.duration * sound.time_base * 16_000) == 12 / 25 * 16_000
-    assert any("The sound lasts 1.00 s and the frames 0.48 s: it is cut where they end." in text for text in said)
+    assert any("The sound lasts 1.00 s and the frames 0.48 s: the sound is trimmed." in text for text in said)
 
 
 def test_every_sample_is_in_the_file_when_flac_is_chosen(pack, reference, sample, folders):
@@ -366,9 +366,9 @@ def test_a_video_that_was_cut_is_continued_from_its_cut(pack, tiny, reference, p
 def test_what_is_missing_to_continue_is_said(pack, tiny, sample, reference):
     with pytest.raises(ValueError, match="Nothing to continue from: connect one of 'clips', 'video', 'images'"):
         pack.run("EmoContinueFrom", model=tiny.model)
-    with pytest.raises(ValueError, match="must be encoded: connect 'vae' to the output of 'EMO Reference Encoder'"):
+    with pytest.raises(ValueError, match="must be encoded: connect 'vae' to the 'vae' output of 'EMO Reference Encoder'"):
         pack.run("EmoContinueFrom", model=tiny.model, images=torch.zeros(3, 32, 32, 3))
-    with pytest.raises(ValueError, match="30x50 pixels and the portrait's picture 260x220"):
+    with pytest.raises(ValueError, match="30x50 pixels, the portrait's picture 260x220"):
         pack.run("EmoContinueFrom", model=tiny.model, images=torch.zeros(3, 50, 30, 3), vae=reference.vae)
     with pytest.raises(ValueError, match="'clips' and 'images' are connected, but only one"):
         pack.run("EmoContinueFrom", model=tiny.model, clips=sample(), images=torch.zeros(3, 32, 32, 3))

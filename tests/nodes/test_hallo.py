@@ -285,5 +285,5 @@ def test_features_for_hallo_do_not_fit_the_built_in_kind_of_model(pack, tiny, vo
     size = tiny.config.latent_size
     portrait = types.Portrait(torch.zeros(1, tiny.config.latent_channels, size, size), None, None)
     features = types.AudioFeatures(torch.zeros(4, 1, 8), 25.0, 0.16, resampling="convolutions")
-    with pytest.raises(ValueError, match="needs 'model' of its own 'Load EMO Model' at 'EMO Audio Encoder'"):
+    with pytest.raises(ValueError, match="Connect the 'Load EMO Model' of 'test' to 'model' of 'EMO Audio Encoder'"):
         conversions.check_match(tiny.config, portrait, features, None)

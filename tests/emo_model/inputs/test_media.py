@@ -64,7 +64,7 @@ def test_sixteen_bit_grey_keeps_its_greys(tmp_path):
 
 def test_what_is_no_picture_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "a.png").write_text("not a picture")
-    with pytest.raises(ValueError, match="a.png is not a picture that Pillow can read; give a PNG, JPEG or WebP file"):
+    with pytest.raises(ValueError, match="a.png is not a picture that Pillow can read; use a PNG, JPEG or WebP file"):
         read_picture(tmp_path / "a.png")
     with pytest.raises(FileNotFoundError, match="nobody.png"):
         read_picture(tmp_path / "nobody.png")

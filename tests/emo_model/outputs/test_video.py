@@ -183,7 +183,7 @@ def test_an_interrupted_video_leaves_the_old_file_and_a_playable_part(tmp_path):
 
 
 def test_frames_of_another_size_are_refused_with_both_sizes(tmp_path):
-    with pytest.raises(ValueError, match="frames of 64x48 given to a video of 32x32"), \
+    with pytest.raises(ValueError, match="frames of 64x48 cannot be written to a video of 32x32"), \
             VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
         video.write(moving(1, width=64, height=48))
 
