@@ -15,7 +15,7 @@ from .checkpoints.mediapipe import load_face_finder
 from .checkpoints.native import Bundle
 from .config import SamplingConfig
 from .inputs import media, portrait
-from .inputs.audio import SoundFile, hear_in_time
+from .inputs.audio import SoundFile, encode_lazily
 from .outputs.portrait_decoder import PortraitDecoder
 from .sampling.clips import generate_clips
 from .sampling.estimate import count_clips
@@ -115,7 +115,7 @@ def prepare(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tu
     if not samples:
         name = "the voice" if isinstance(sound, tuple) else sound.path.name
         raise ValueError(f"{name} holds no sound (0 samples); choose another file")
-    audio = hear_in_time(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
+    audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
     shown = portrait.read_portrait(picture, mesh, config)
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))
     return Scene(bundle, sampling, picture, conditions, sound,

@@ -174,7 +174,7 @@ def test_of_several_faces_the_chosen_one_moves(folder, capsys, caplog):
         by_face = [moves[30:70, left + 30:left + 66].mean() for left in (0, 130, 260)]
         assert int(np.argmax(by_face)) == which and sorted(by_face)[1] < 3
     assert main(["three.png", *COMMAND[1:], "--which-face", "4"]) == 2
-    assert "there are 3 faces in the picture, and face 4 from the left was asked for" in caplog.records[-1].getMessage()
+    assert "there are 3 faces in the picture, but face 4 was selected" in caplog.records[-1].getMessage()
 
 
 def test_a_box_may_be_in_parts_of_the_picture_or_in_pixels(folder, bundle):

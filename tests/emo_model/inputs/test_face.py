@@ -92,13 +92,13 @@ def test_beyond_the_picture_there_is_no_face():
 def test_a_mask_outside_the_crop_is_refused_with_the_crop_and_a_remedy():
     corner = torch.zeros(1, 1, 100, 300)
     corner[..., :40] = 1
-    with pytest.raises(ValueError, match=r"empty inside .* \(100x100 pixels at 100, 0\); paint it over the face, or choose"):
+    with pytest.raises(ValueError, match=r"empty inside .* \(100x100 pixels at 100, 0\); paint it over the face, or set"):
         fit_mask(corner, square_fit(300, 100, 64))
     assert fit_mask(corner, square_fit(300, 100, 64, "pad")).mask.any()
 
 
 def test_a_mask_of_another_size_than_the_portrait_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="the picture is 64x32 pixels, but the portrait was 300x200"):
+    with pytest.raises(ValueError, match="the picture is 64x32 pixels, but the portrait is 300x200"):
         fit_mask(torch.ones(1, 1, 32, 64), square_fit(300, 200, 64))
 
 
@@ -142,7 +142,7 @@ def test_padding_reaches_beyond_the_picture_for_a_face_at_its_edge():
 
 @pytest.mark.parametrize("face", [(50, 50, 50, 90), (310, 10, 350, 50), (90, 90, 10, 10), (float("nan"),) * 4])
 def test_a_face_box_that_is_empty_or_outside_is_refused(face):
-    with pytest.raises(ValueError, match="empty or outside of the picture of 300x200"):
+    with pytest.raises(ValueError, match="empty or outside the picture of 300x200"):
         square_fit(300, 200, 64, face=face)
 
 
