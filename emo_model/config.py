@@ -1,7 +1,8 @@
-"""What a model is and how it is sampled: frozen values, and the presets. A checkpoint carries its `ModelConfig` as JSON.
+"""What a model is and how it is sampled: frozen values, and the presets. A checkpoint carries its `ModelConfig` as
+JSON.
 
-Defaults are the paper's (EMO, arXiv 2402.17485) or, where the paper is silent, SD 1.5's and AnimateDiff's; docs/differences.md
-lists each choice.
+Defaults are the paper's (EMO, arXiv 2402.17485) or, where the paper is silent, SD 1.5's and AnimateDiff's;
+docs/differences.md lists each choice.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ class AudioEncoderConfig:
 class HalloConfig:
     """What Hallo (arXiv 2406.08801) adds to EMO's networks; sizes are those of its checkpoint.
 
-    A model with this part also differs from EMO in its structure: self-attention reads the portrait's tokens beside its own, and
-    identity tokens take the place of reference attention; an audio transformer beside each attention moves pose, face and lips;
-    temporal modules stand only beside attentions; the first clip's motion frames are the portrait; the face locator's output is
-    added after the first convolution; what is resampled to the frame rate is the input of the audio encoder's transformer.
+    A model with this part also has another structure: self-attention reads the portrait's tokens beside its
+    own, and identity tokens take the place of reference attention; an audio transformer beside each attention moves
+    pose, face and lips; temporal modules stand only beside attentions; the first clip's motion frames are the portrait;
+    the face locator's output is added after the first convolution; what is resampled to the frame rate is the input of
+    the audio encoder's transformer.
     """
 
     identity_tokens: int = 4
@@ -130,14 +132,17 @@ class ModelConfig:
         if not all(0 < scale <= 3 for scale in (*scales, self.noise_pose)) or len(scales) not in (1, self.latent_channels):
             raise ValueError(f"noise_scale must be above 0 and at most 3, one or one a channel, got {self.noise_scale}")
         if len(self.noise_frames) != (self.latent_channels if self.noise_shapes else 0):
-            raise ValueError(f"{self.noise_shapes} noise_shapes and {len(self.noise_frames)} noise_frames do not go with "
-                             f"{self.latent_channels} latent channels")
+            raise ValueError(f"{self.noise_shapes} noise_shapes and {len(self.noise_frames)} noise_frames do not go "
+                             f"with {self.latent_channels} latent channels")
         if len(self.motion_smoothness) not in (0, self.latent_channels):
-            raise ValueError(f"motion_smoothness has {len(self.motion_smoothness)} entries for {self.latent_channels} channels")
+            raise ValueError(f"motion_smoothness has {len(self.motion_smoothness)} entries for {self.latent_channels} "
+                             "channels")
         if isinstance(self.latent_scale, tuple) and len(self.latent_scale) != self.latent_channels:
-            raise ValueError(f"latent_scale has {len(self.latent_scale)} entries for {self.latent_channels} latent channels")
+            raise ValueError(f"latent_scale has {len(self.latent_scale)} entries for {self.latent_channels} latent "
+                             "channels")
         if self.zero_terminal_snr and self.prediction == "epsilon":
-            raise ValueError("zero_terminal_snr needs prediction 'v_prediction': pure noise says nothing about the noise")
+            raise ValueError("zero_terminal_snr needs prediction 'v_prediction': pure noise says nothing about the "
+                             "noise")
 
     @property
     def latent_size(self) -> int:
@@ -151,7 +156,8 @@ class ModelConfig:
 
     @property
     def audio_resampling(self) -> str:
-        """What is resampled to the frame rate: the encoder's layers ("features"), or their input ("convolutions", Hallo)."""
+        """What is resampled to the frame rate: the encoder's layers ("features"), or their input ("convolutions",
+        Hallo)."""
         return "convolutions" if self.hallo else "features"
 
     def to_json(self) -> str:
@@ -165,9 +171,9 @@ class ModelConfig:
         """
         values = json.loads(text)
         if values.pop("autoencoder", None) is not None:
-            raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the portrait anew "
-                             "with an autoencoder; this one moves the portrait's own pixels: use the built-in model of this "
-                             "version")
+            raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the "
+                             "portrait anew with an autoencoder; this one moves the portrait's own pixels: use the "
+                             "built-in model of this version")
         values.pop("latent_rgb", None)  # only such models had any
         values = _nest_hallo(values)
         _refuse_unknown(cls, values)
@@ -209,7 +215,8 @@ class SamplingConfig:
         for name in ("audio_guidance", "reference_guidance"):
             start, end = getattr(self, f"{name}_start"), getattr(self, f"{name}_end")
             if not 0 <= start <= end <= 1:
-                raise ValueError(f"{name} acts in a part of the steps, 0 <= start <= end <= 1, but got {start} to {end}")
+                raise ValueError(f"{name} acts in a part of the steps, 0 <= start <= end <= 1, but got {start} to "
+                                 f"{end}")
         if not -2**63 <= self.seed < 2**64:
             raise ValueError(f"seed must be a number of up to 64 bits, got {self.seed}")
         if not 0 <= self.noise_scale <= 2:
@@ -236,8 +243,8 @@ def _nest_hallo(values: dict) -> dict:
     flat = {name: values[name] for name in (*EMO_SWITCHES, *sizes) if name in values}
     kinds = {flat[name] == value for name, value in EMO_SWITCHES.items() if name in flat}
     if len(kinds) > 1:
-        raise ValueError(f"the config of model '{values.get('name')}' mixes parts of EMO and Hallo, which this version does not "
-                         "build; load it with the version that wrote it")
+        raise ValueError(f"the config of model '{values.get('name')}' mixes parts of EMO and Hallo, which this version "
+                         "does not build; load it with the version that wrote it")
     rest = {name: value for name, value in values.items() if name not in flat}
     return rest | {"hallo": {name: flat[name] for name in sizes if name in flat}} if kinds == {False} else rest
 
@@ -268,7 +275,8 @@ BUILTIN = ModelConfig(
     noise_scale=(0.4, 0.4, 0.5, 0.5, 0.5, 1.0, 1.5, 1.5), noise_pose=1.4,
     motion_smoothness=(20.0, 20.0, 0.1, 0.3, 0.0, 0.3, 6.0, 6.0),
     motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())
-"""The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait."""
+"""The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait.
+"""
 
 TEST = replace(
     BUILTIN, name="test", image_size=64, channels=(16, 32), attention_levels=(True, True), attention_heads=2, norm_groups=4,

@@ -83,7 +83,7 @@ class EmoReferenceEncoder(io.ComfyNode):
         shrink = max(1.0, max(given.shape[-2:]) / long_side)
         portrait = read_portrait(whole, mesh, model.config)
         bound = comfy_bridge.bind(vae, whole, portrait, model.config)
-        said = portrait.fit.says + conversions.faces_found(faces, which_face)
+        said = portrait.fit.summary + conversions.faces_found(faces, which_face)
         if shrink > 1:
             said = f"Picture {given.shape[-1]}x{given.shape[-2]} downscaled: 'long_side' is {long_side}. {said}"
         reference = Reference(portrait, model.read_portrait(portrait.latents), PasteBack(whole, portrait.fit), bound, shrink)
@@ -94,7 +94,7 @@ class EmoReferenceEncoder(io.ComfyNode):
         """For models with the latents of a picture VAE (EMO as in the paper, Hallo)."""
         around = None if face is None else conversions.box_of_face(face, given)
         pixels, how = fit_picture(given, model.config.image_size, fit, around)
-        identity, said = None, how.says
+        identity, said = None, how.summary
         if model.config.hallo:
             try:
                 identity = comfy_bridge.find_face(given if face is None else how.inside(given)).embedding

@@ -121,7 +121,7 @@ def test_a_pickle_is_listed_and_loaded_and_one_with_more_than_weights_is_refused
         assert {"net.pth", "evil.ckpt"} < set(pack["nodes.comfy_bridge"].model_names())
         model = pack.run("EmoLoadModel", model_name="net.pth").result[0]
         assert model.config.image_size == 512 and model.config.channels == (32, 64, 64, 64)
-        with pytest.raises(ValueError, match="holds more than weights.*refused"):
+        with pytest.raises(ValueError, match="contains more than weights.*refused"):
             pack.run("EmoLoadModel", model_name="evil.ckpt")
     finally:
         for name in ("net.pth", "evil.ckpt"):

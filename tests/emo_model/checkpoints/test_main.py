@@ -33,7 +33,7 @@ def test_inspect_checks_hallos_net_key_by_key(tmp_path, capsys, tiny_hallo):
 def test_inspect_names_a_foreign_file(tmp_path, capsys):
     save_file({"first_stage_model.decoder.conv_in.weight": torch.zeros(1)}, tmp_path / "x.safetensors")
     assert main(["inspect", str(tmp_path / "x.safetensors")]) == 0
-    assert "this is a VAE" in json.loads(capsys.readouterr().out)["says"]
+    assert "this is a VAE" in json.loads(capsys.readouterr().out)["description"]
 
 
 def test_convert_goes_there_and_back(tmp_path, capsys, tiny_hallo):

@@ -62,7 +62,7 @@ def test_pad_repeats_the_edges_of_a_picture(width, height):
 def test_a_picture_of_the_right_size_is_not_touched(seeded):
     pixels = seeded(1, 3, 64, 64).clamp(-1, 1)
     fitted, fit = fit_picture(pixels, 64)
-    assert torch.equal(fitted, pixels) and fit.says == "Portrait 64x64, used as it is."
+    assert torch.equal(fitted, pixels) and fit.summary == "Portrait 64x64, unchanged."
 
 
 def test_fitted_pixels_stay_in_range_where_the_filter_overshoots():
@@ -131,12 +131,12 @@ def test_the_square_is_cut_around_a_face_as_large_as_the_model_is_used_to():
                                                 ((10, 10, 290, 190), (50, 0, 200))])
 def test_a_square_around_a_face_stays_inside_the_picture(face, expected):
     fit = square_fit(300, 200, 64, face=face)
-    assert (fit.left, fit.top, fit.side) == expected and "cut to" in fit.says
+    assert (fit.left, fit.top, fit.side) == expected and "cropped to" in fit.summary
 
 
 def test_padding_reaches_beyond_the_picture_for_a_face_at_its_edge():
     fit = square_fit(300, 200, 64, "pad", face=(0, 0, 60, 60))
-    assert (fit.left, fit.top, fit.side) == (-30, -40, 120) and "padded to" in fit.says
+    assert (fit.left, fit.top, fit.side) == (-30, -40, 120) and "padded to" in fit.summary
     assert fit_picture(torch.rand(1, 3, 200, 300), 64, "pad", (0, 0, 60, 60))[0].shape == (1, 3, 64, 64)
 
 
