@@ -57,7 +57,7 @@ def test_inspect_counts_the_weights_of_each_part_and_names_the_base_of_a_variant
     assert said[0]["parts"] == {name: sum(value.numel() for value in part.state_dict().values())
                                 for name, part in bundle.parts.items()}
     assert said[1]["parts"] == {"emo": bundle.emo.backbone.conv_in.weight.numel()}
-    assert said[1]["holds"] == "only what differs from a.safetensors, which must lie beside it"
+    assert said[1]["holds"] == "only tensors that differ from a.safetensors, which must be in the same folder"
 
 
 def test_a_random_model_of_a_preset_loads_and_no_weight_of_it_is_zero(tmp_path, capsys):
