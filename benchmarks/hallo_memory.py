@@ -91,10 +91,10 @@ def run_row(chosen: argparse.Namespace) -> dict:
         draw = torch.Generator().manual_seed(0)
         picture = torch.rand(1, size, size, 3, generator=draw)
         sound = torch.randn(round(16000 * frames / model.config.fps), generator=draw) * 0.1
-        voice = bridge.hear(encoder, sound, fps=model.config.fps, seconds=frames / model.config.fps, config=model.config,
+        voice = bridge.encode_audio(encoder, sound, fps=model.config.fps, seconds=frames / model.config.fps, config=model.config,
                             on_progress=lambda done, of: None)
         latents = scaled.to_scaled(bridge.encode_picture(vae, picture, model.config), model.config)
-        reference = model.read_portrait(latents, torch.randn(1, model.config.identity_width, generator=draw))
+        reference = model.read_portrait(latents, torch.randn(1, model.config.hallo.identity_width, generator=draw))
         portrait = types.Portrait(latents, picture.movedim(-1, 1) * 2 - 1, types.Fit(size, size, 0, 0, size, size))
         conditions = types.Conditions(portrait, face.voice_regions(face.box_mask(size, (0.2, 0.15, 0.8, 0.85))), voice,
                                       types.Speed.constant(0))

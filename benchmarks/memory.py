@@ -78,7 +78,7 @@ class FusedAttention(TorchFunctionMode):
 def clip_pair(config: ModelConfig, device: str) -> Conditions:
     """Conditions of two clips, all zeros."""
     size, cells = config.image_size, config.latent_size
-    mask = FaceMask(torch.zeros(1, 1, size, size), torch.zeros(1, 3, 64, 64) if config.audio_transformers else None)
+    mask = FaceMask(torch.zeros(1, 1, size, size), torch.zeros(1, 3, 64, 64) if config.hallo else None)
     audio = AudioFeatures(torch.zeros(2 * config.clip_frames, config.audio_layers, config.audio_width), config.fps,
                           2 * config.clip_frames / config.fps)
     portrait = Portrait(torch.zeros(1, config.latent_channels, cells, cells, device=device), torch.zeros(1, 3, size, size),

@@ -101,11 +101,11 @@ class Bench:
         latents = torch.randn(1, config.latent_channels, config.latent_size, config.latent_size, generator=draw)
         if self.portrait is not None:
             pixels, fit, latents = self.portrait.pixels, self.portrait.fit, self.portrait.latents
-        identity = torch.randn(1, config.identity_width, generator=draw) if config.identity_tokens else None
+        identity = torch.randn(1, config.hallo.identity_width, generator=draw) if config.hallo else None
         mask = face.box_mask(size, (0.2, 0.2, 0.8, 0.9))
         voice = torch.randn(frames, config.audio_layers, config.audio_width, generator=draw)
         return Conditions(Portrait(latents.to(device), pixels, fit, None if identity is None else identity.to(device)),
-                          face.voice_regions(mask) if config.audio_transformers else mask,
+                          face.voice_regions(mask) if config.hallo else mask,
                           AudioFeatures(voice, config.fps, frames / config.fps), Speed.constant(12.5))
 
     def clock(self) -> float:

@@ -1,7 +1,7 @@
 """EMO, Emote Portrait Alive (arXiv 2402.17485): one portrait and a voice become a talking video.
 
-A reference net reads the portrait once; a face locator, the voice and a head speed steer a backbone that denoises
-one clip of frames at a time; the last frames of a clip (the motion frames) are read again for the next.
+A reference net encodes the portrait once; a backbone, conditioned on a face mask, the voice and a head speed, denoises
+one clip of frames at a time; the last frames of a clip (the motion frames) condition the next one.
 
 Axis letters, used in every docstring:
 
@@ -12,7 +12,8 @@ Axis letters, used in every docstring:
     K  audio or speed steps in the window around a frame, K = 2 m + 1
 
 Pixels are (B, C, F, H, W) or, for single pictures, (B, C, H, W), in [-1, 1]; latents are scaled to about unit variance
-(`inputs.vae` knows the factor); sound is mono at 16 kHz; names end in `_seconds`, `_frames` or `_degrees` where it matters.
+(`inputs.vae` knows the factor); sound is mono at 16 kHz; names end in `_seconds`, `_frames` or `_degrees` where it
+matters.
 
     for frames in emo_model.speak(emo_model.load(), "portrait.jpg", "voice.wav"):  # blocks (F, H, W, 3) uint8
         ...
@@ -24,7 +25,7 @@ __all__ = ["load", "speak"]
 
 
 def __getattr__(name: str):
-    """`load` and `speak`, imported when they are asked for: importing the package costs nothing."""
+    """Import `load` and `speak` lazily, so that importing the package is cheap."""
     if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from . import talk

@@ -1,6 +1,6 @@
-"""`python -m emo_model portrait.jpg voice.wav -o talk.mp4`: a portrait and a voice become a talking video.
+"""`python -m emo_model portrait.jpg voice.wav -o talk.mp4`: makes a talking video from a portrait and a voice.
 
-Without arguments: the shipped portrait speaks the shipped voice, into emo.mp4.
+Without arguments: the shipped portrait and the shipped voice, into emo.mp4.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ import torch
 from . import talk
 from .checkpoints import native
 from .config import SamplingConfig
-from .inputs import faces, media
-from .inputs.behind import Behind
+from .inputs import faces
 from .inputs.portrait import LONG_SIDE
 from .models.compiling import compile_blocks
 from .models.graphs import record_steps
+from .outputs.background_writer import BackgroundWriter
+from .outputs.video import SOUND_CODECS, VideoWriter
 from .sampling.clips import StepReport
 from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
-from .sampling.spool import Spool, weights_of
+from .sampling.spool import Spool, SpoolLimits, weights_of
 from .types import MotionFrames
 
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
@@ -41,14 +42,14 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
                face: str | Sequence[float] | None = None, long_side: int = LONG_SIDE, square: bool = False, device: str = "cpu",
                clips: Path | None = None, finished_only: bool = False, codec: str = "aac", compiled: bool = False,
                recorded: bool = False, progress: bool = True) -> dict:
-    """Make the video, block by block; returns what the JSON line says.
+    """Make a video, block by block; returns the fields of the JSON line.
 
-    That is: out, width, height, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until
-    it was there), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    face, long_side, square: see `talk.speak`. compiled: compile the networks first, which pays in long videos. recorded: replay
-    steps as CUDA graphs. clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only:
-    render nothing, and make a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the
-    readers do; when the run is stopped, a playable video of what is done stands beside `out`.
+    out, width, height, frames, fps, clips, rendered (clips rendered in this run), seconds (total), first_clip_seconds
+    (until the first clip was available), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
+    face, long_side, square: see `talk.speak`. compiled: compile the networks first, for long videos. recorded: replay
+    steps as CUDA graphs. clips: folder of the clip cache, from which an interrupted run resumes. finished_only: render
+    nothing, and make a video of the cached clips. Raises OSError and ValueError with a message for the user; if the run
+    is interrupted, a playable video of the finished part remains next to `out`.
     """
     from tqdm import tqdm
 
@@ -57,13 +58,13 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     compiled = compiled and compile_blocks(bundle.emo, device=device)
     recorded = recorded and record_steps(bundle.emo, device=device)
     scene = talk.prepare(bundle, portrait, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
-    log.info("%s", scene.says)
+    log.info("%s", scene.summary)
     audio, count = scene.conditions.audio, scene.clips
-    keep = None if clips is None else Spool(clips).run(
+    keep = None if clips is None else Spool(clips, SpoolLimits.from_environment()).run(
         weights=weights_of(bundle.emo) + compiled * " compiled" + recorded * " recorded")
     finished = 0 if keep is None else sum(1 for _ in scene.generate(keep=keep, finished_only=True))
     if finished_only and not finished:
-        raise ValueError(f"no clip of this video is finished yet in {clips}")
+        raise ValueError(f"no clip of this video is cached in {clips}; run without --finished-only first")
     plan = estimate(bundle.config, sampling, frames=scene.conditions.frames, fps=audio.fps, finished=finished, picture=scene.size,
                     weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()), feature_bytes=audio.frames.nbytes)
     if not finished_only:
@@ -79,21 +80,21 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     frames, first = 0, 0.0
     height, width = scene.size
     try:
-        with bar, media.VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
+        with bar, VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
             try:
-                with Behind(scene.decoder.blocks, video.write, device=device) as behind:
+                with BackgroundWriter(scene.decoder.blocks, video.write, device=device) as writer:
                     for latents in scene.generate(keep=keep, finished_only=finished_only, on_step=on_step):
                         first = first or time.monotonic() - began
-                        behind.put(latents)
+                        writer.put(latents)
                         video.last = MotionFrames.after(video.last, latents, bundle.config.motion_frames)
             finally:
                 frames = video.frames
     except BaseException:
         if frames:
-            log.info("%s has the first %.2f s", video.beside, frames / audio.fps)
+            log.info("%s contains the first %.2f s", video.partial, frames / audio.fps)
         if keep is not None:
             kept = max(finished, len(keep.keys))
-            log.info("%d of %d clips are kept in %s; the same command goes on from there", kept, count, clips)
+            log.info("%d of %d clips are cached in %s; run the same command to resume", kept, count, clips)
         raise
     finally:
         if keep is not None:
@@ -108,13 +109,13 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
 
 
 def clips_folder() -> Path:
-    """The user's folder for caches, where clips are kept if no other folder is named."""
+    """The default folder of the clip cache, in the user's cache folder."""
     home = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "comfyui-emo" / "clips"
 
 
 def peak_rss_mb() -> int | None:
-    """Peak resident memory of this process, in MB of 10^6 bytes; None on Windows, where Python does not tell."""
+    """Peak resident memory of this process in MB (10^6 bytes); None on Windows, where Python does not report it."""
     try:
         import resource
     except ImportError:
@@ -124,26 +125,26 @@ def peak_rss_mb() -> int | None:
 
 
 def _writable(folder: Path) -> Path | None:
-    """The folder, made; None where that is not possible, or where another user made it."""
+    """The folder, created; None if it cannot be created or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        log.warning("clips cannot be kept in %s (%s): a stopped run will begin again", folder, error.strerror)
+        log.warning("clips cannot be cached in %s (%s): an interrupted run will start over", folder, error.strerror)
         return None
     return folder
 
 
 class _Gone(argparse.Action):
-    """An option of earlier versions: the error says what there is instead."""
+    """A removed option: the error names the replacement."""
 
     def __init__(self, *given, instead: str, **more):
         super().__init__(*given, **more)
         self.instead = instead
 
     def __call__(self, parser, namespace, values, option_string=None):
-        parser.error(f"{option_string} is no option any more: {self.instead}")
+        parser.error(f"{option_string} was removed: {self.instead}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,76 +154,83 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.jpg",
                         help="any picture with a face")
     parser.add_argument("audio", nargs="?", type=Path, default=EXAMPLES / "emo_voice.wav",
-                        help="any sound file; the video is as long")
-    parser.add_argument("-o", "--out", type=Path, default=Path("emo.mp4"), help="the video, mp4 (%(default)s)")
+                        help="any sound file; sets the length of the video")
+    parser.add_argument("-o", "--out", type=Path, default=Path("emo.mp4"), help="output file, mp4 (%(default)s)")
     models = parser.add_mutually_exclusive_group()
-    models.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file; default: the built-in model")
+    models.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file (the built-in model)")
     models.add_argument("--fast", dest="model", action="store_const", const=native.FAST_WEIGHTS, default=native.DEFAULT_WEIGHTS,
-                        help="the built-in model's fast variant, for 2 steps without guidance")
-    parser.add_argument("--steps", type=int, help=f"denoising steps per clip (the model's own; built-in: {defaults['steps']})")
+                        help="the fast variant of the built-in model: 2 steps without guidance")
+    parser.add_argument("--steps", type=int, help="denoising steps per clip (the model's own; built-in: "
+                                                  f"{defaults['steps']})")
     parser.add_argument("--sampler", choices=SAMPLERS, help=f"(the model's own; built-in: {defaults['sampler']})")
-    parser.add_argument("--guidance", type=float, dest="audio_guidance", help="how strongly the mouth follows the voice, 1 to 3 "
-                        f"(the model's own; built-in: {defaults['audio_guidance']}); 1 is twice as fast")
-    parser.add_argument("--reference-guidance", type=float, help="how strongly the portrait is kept (the model's own; built-in: "
-                        f"{defaults['reference_guidance']})")
+    parser.add_argument("--guidance", type=float, dest="audio_guidance", help="audio guidance scale, 1 to 3: how "
+                                                                              "strongly the mouth follows the voice "
+                                                                              "(the model's own; built-in: "
+                                                                              f"{defaults['audio_guidance']}); 1 is "
+                                                                              "twice as fast")
+    parser.add_argument("--reference-guidance", type=float, help="reference guidance scale: how strongly identity is "
+                                                                 "preserved (the model's own; built-in: "
+                                                                 f"{defaults['reference_guidance']})")
     for kind in ("audio", "reference"):
         parser.add_argument(f"--{kind}-guidance-start", type=float,
-                            help=f"{kind} guidance acts from this part of the steps on (0)")
+                            help=f"start of {kind} guidance, as a fraction of the steps (0)")
         parser.add_argument(f"--{kind}-guidance-end", type=float,
-                            help="and up to this part (1); without guidance a step takes half the time")
-    parser.add_argument("--noise-scale", type=float, help="factor of the noise that clips begin with (1, what suits the model); "
-                        "below, heads are calmer and backgrounds boil less, above both move more")
+                            help="its end (1); a step without guidance takes half the time")
+    parser.add_argument("--noise-scale", type=float, help="factor of the initial noise of clips, relative to the "
+                                                          "model's own (1); below 1 the head moves less, above 1 more")
     parser.add_argument("--deep-cache", type=int, metavar="N",
-                        help="ask the coarse levels of the network in every Nth step only, "
-                        "and repeat their answer between: faster, and not quite the same (1)")
+                        help="recompute the coarse UNet levels only every N steps and reuse their features "
+                        "in between (DeepCache): faster, approximate (1: off)")
     parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False,
-                        help="for Hallo's networks: do not deal out identity tokens as Hallo's own code does")
-    parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
-    parser.add_argument("--blinks", type=float, help=f"how often the eyes blink, against one in 3.6 s ({defaults['blinks']})")
+                        help="Hallo: do not mix identity tokens of guidance branches as its reference code does")
+    parser.add_argument("--head-speed", type=float, help="rotation speed of the head in degrees per second "
+                                                         f"({defaults['head_speed']})")
+    parser.add_argument("--blinks", type=float, help=f"blink rate; 1 is one blink in 3.6 s ({defaults['blinks']})")
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--which-face", metavar="FACE", help=f"of several: {', '.join(faces.CHOICES)}, or its number from the "
-                       f"left ({faces.CHOICES[0]})")
+    whose.add_argument("--which-face", metavar="FACE", help=f"which of several faces: {', '.join(faces.CHOICES)}, or "
+                                                            f"its number from the left ({faces.CHOICES[0]})")
     whose.add_argument("--face", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-                       help="where the face is, if it is not found: as parts of the picture (0 to 1) or in pixels")
+                       help="face box if detection fails: fractions of the picture (0 to 1) or pixels")
     parser.add_argument("--long-side", type=int, default=LONG_SIDE, metavar="PIXELS",
-                        help="larger pictures are made so small (%(default)s); smaller ones keep their size")
-    parser.add_argument("--square", action="store_true", help="only the square around the head")
-    for gone, instead in (("--fit", "the head's square is found by itself"),
-                          ("--whole-picture", "the whole picture is what is shown; --square shows the head alone")):
+                        help="downscale pictures whose longer side exceeds this (%(default)s)")
+    parser.add_argument("--square", action="store_true", help="output only the square around the head")
+    for gone, instead in (("--fit", "the head square is found automatically"),
+                          ("--whole-picture", "it is the default; --square outputs the head only")):
         parser.add_argument(gone, nargs="?", action=_Gone, instead=instead, help=argparse.SUPPRESS)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps "
+                                                                                                 "(%(default)s)")
     parser.add_argument("--compile", action="store_true",
-                        help="compile the networks first: minutes for the first clip, less time for "
-                        "all others; where there is no compiler, they run as they are")
+                        help="torch.compile the networks: the first clip takes minutes longer, later clips "
+                        "take less time; no effect without a compiler")
     parser.add_argument("--cuda-graphs", action="store_true",
-                        help="record each kind of step once and replay it as one order to the GPU (NVIDIA)")
-    parser.add_argument("--sound", choices=media.SOUND_CODECS, default="aac",
-                        help="aac plays everywhere, flac keeps every sample to the bit (%(default)s)")
+                        help="capture the denoising step as a CUDA graph and replay it (NVIDIA)")
+    parser.add_argument("--sound", choices=SOUND_CODECS, default="aac",
+                        help="audio codec: aac plays everywhere, flac is lossless (%(default)s)")
     parser.add_argument("--clips", type=Path, metavar="FOLDER",
-                        help="keeps finished clips, so that a stopped run goes on where it "
-                        "stopped, and a changed end renders only the end; cleaned by age and size (a folder in the user's cache)")
-    parser.add_argument("--no-clips", action="store_true", help="keep no clips, and render all of them")
+                        help="folder of the clip cache, from which an interrupted run resumes (in the user's "
+                        "cache folder); EMO_CACHE_GB and EMO_CACHE_DAYS limit it")
+    parser.add_argument("--no-clips", action="store_true", help="do not use the clip cache")
     parser.add_argument("--finished-only", action="store_true",
-                        help="render nothing: make a video of what a stopped run has done")
+                        help="render nothing: make a video of the cached clips of an interrupted run")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run as Ctrl-C does: tidily
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C
     try:
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
         if not 64 <= chosen.long_side <= 8192:
             raise ValueError(f"--long-side must be 64 to 8192 pixels, got {chosen.long_side}")
         if chosen.out.suffix.lower() != ".mp4":
-            raise ValueError(f"the video is an mp4; let the name after --out end in .mp4, not '{chosen.out.name}'")
+            raise ValueError(f"--out must end in .mp4, got '{chosen.out.name}'")
         if chosen.out.resolve() in (chosen.portrait.resolve(), chosen.audio.resolve()):
-            raise ValueError(f"{chosen.out} is what the video is made from, and would be overwritten; give it another name")
+            raise ValueError(f"{chosen.out} is an input and would be overwritten; choose another --out")
         given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
         sampling = replace(native.read_sampling(chosen.model), **given)
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
         if chosen.finished_only and clips is None:
-            raise ValueError("--finished-only makes a video of kept clips, and --no-clips keeps none; leave one of them out")
+            raise ValueError("--finished-only needs the clip cache, which --no-clips disables; remove one of them")
         said = make_video(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
                           face=chosen.face or chosen.which_face, long_side=chosen.long_side, square=chosen.square,
                           device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,

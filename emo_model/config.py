@@ -1,7 +1,8 @@
-"""What a model is and how it is sampled: frozen values, and the presets. A checkpoint carries its `ModelConfig` as JSON.
+"""What a model is and how it is sampled: frozen values, and the presets. A checkpoint carries its `ModelConfig` as
+JSON.
 
-Defaults are the paper's (EMO, arXiv 2402.17485) or, where the paper is silent, SD 1.5's and AnimateDiff's; docs/differences.md
-lists each choice.
+Defaults are the paper's (EMO, arXiv 2402.17485) or, where the paper is silent, SD 1.5's and AnimateDiff's;
+docs/differences.md lists each choice.
 """
 
 from __future__ import annotations
@@ -33,6 +34,30 @@ class AudioEncoderConfig:
 
 
 @dataclass(frozen=True)
+class HalloConfig:
+    """What Hallo (arXiv 2406.08801) adds to EMO's networks; sizes are those of its checkpoint.
+
+    A model with this part also has another structure: self-attention reads the portrait's tokens beside its
+    own, and identity tokens take the place of reference attention; an audio transformer beside each attention moves
+    pose, face and lips; temporal modules stand only beside attentions; the first clip's motion frames are the portrait;
+    the face locator's output is added after the first convolution; what is resampled to the frame rate is the input of
+    the audio encoder's transformer.
+    """
+
+    identity_tokens: int = 4
+    identity_width: int = 512  # D of the face embedding (insightface's)
+    identity_context_width: int = 768
+    audio_tokens: int = 32  # per frame, each from the whole window
+    audio_projection_width: int = 512  # of the layers between window and tokens
+    face_mask_channels: int = 3  # the mask three times, as a picture
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"hallo.{field.name} must be at least 1, got {getattr(self, field.name)}")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that shapes the networks and the noise schedule of one model."""
 
@@ -52,30 +77,18 @@ class ModelConfig:
     feed_forward_multiplier: int = 4
     reference_addition: bool = False  # at levels without attention, add the projected features of the reference net, cell by cell
     reference_positions: bool = False  # Differs from EMO: tell queries and keys of pictures their places
-    reference_attention: str = "own"  # or "joined" (Hallo): self-attention looks at the portrait's tokens beside its own
-    identity_tokens: int = 0  # Hallo: tokens of a face embedding; cross-attention reads them in place of the portrait
-    identity_width: int = 512  # D of the face embedding (insightface's)
-    identity_context_width: int = 768
     # audio-attention
     audio_layers: int = 12
     audio_width: int = 768
     audio_context_width: int = 768
     audio_margin_frames: int = 2  # m: a frame hears the features of frames f-m .. f+m
-    audio_tokens: int = 0  # Hallo: a window becomes so many tokens, all from all of it; 0 (EMO): a token for each of its steps
-    audio_projection_width: int = 512  # Hallo: of the layers between
-    audio_transformers: bool = False  # Hallo: beside each attention, a transformer hears the voice for pose, face and lips
-    audio_resampling: str = "features"  # brought to the frame rate: the encoder's layers, or "convolutions" (Hallo): their input
     # temporal modules
     temporal_attentions: int = 2  # self-attentions over frames per module, as AnimateDiff
     temporal_position_limit: int = 32
-    temporal_without_attention: bool = True  # also in blocks without attention; in Hallo's file, but never run
     clip_frames: int = 12  # f
     motion_frames: int = 4  # n
-    first_motion_frames: str = "zeros"  # before the first clip: zero maps, or "portrait" (Hallo): the portrait n times
-    # face locator and speed layers; no buckets: no speed layers (Hallo)
+    # face locator and speed layers; no buckets: no speed layers
     face_locator_channels: tuple[int, ...] = (16, 32, 64, 128)
-    face_mask_channels: int = 1  # Hallo: the mask three times, as a picture
-    face_after_conv_in: bool = False  # Hallo: what the face locator says is added behind the first convolution, not to the noise
     speed_centres: tuple[float, ...] = (2.5, 12.5, 25.0, 42.5, 65.0)  # c_d, degrees per second. EMO leaves open: the buckets
     speed_radii: tuple[float, ...] = (5.0, 5.0, 7.5, 10.0, 12.5)  # r_d, degrees per second
     speed_width: int = 320
@@ -99,6 +112,7 @@ class ModelConfig:
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
     motion_decoder: MotionDecoderConfig | None = None
     audio_encoder: AudioEncoderConfig | None = None
+    hallo: HalloConfig | None = None  # None: EMO's own structure
 
     def __post_init__(self):
         if self.image_size % self.vae_factor:
@@ -112,27 +126,23 @@ class ModelConfig:
                              f"temporal_position_limit {self.temporal_position_limit}")
         if self.prediction not in ("v_prediction", "epsilon"):
             raise ValueError(f"prediction must be 'v_prediction' or 'epsilon', got '{self.prediction}'")
-        for name, known in (("reference_attention", ("own", "joined")), ("audio_resampling", ("features", "convolutions")),
-                            ("first_motion_frames", ("zeros", "portrait"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be '{known[0]}' or '{known[1]}', got '{getattr(self, name)}'")
-        if (self.reference_attention == "joined") != (self.identity_tokens > 0):
-            raise ValueError(f"reference_attention '{self.reference_attention}' does not go with {self.identity_tokens} "
-                             "identity_tokens: a cross-attention reads either the portrait or who it shows")
-        if self.reference_attention == "joined" and self.reference_positions:
-            raise ValueError("reference_positions are only built for reference_attention 'own'")
+        if self.hallo and self.reference_positions:
+            raise ValueError("reference_positions are not built for Hallo's joined attention; set one of the two only")
         scales = self.noise_scale if isinstance(self.noise_scale, tuple) else (self.noise_scale,)
         if not all(0 < scale <= 3 for scale in (*scales, self.noise_pose)) or len(scales) not in (1, self.latent_channels):
             raise ValueError(f"noise_scale must be above 0 and at most 3, one or one a channel, got {self.noise_scale}")
         if len(self.noise_frames) != (self.latent_channels if self.noise_shapes else 0):
-            raise ValueError(f"{self.noise_shapes} noise_shapes and {len(self.noise_frames)} noise_frames do not go with "
-                             f"{self.latent_channels} latent channels")
+            raise ValueError(f"{self.noise_shapes} noise_shapes and {len(self.noise_frames)} noise_frames do not go "
+                             f"with {self.latent_channels} latent channels")
         if len(self.motion_smoothness) not in (0, self.latent_channels):
-            raise ValueError(f"motion_smoothness has {len(self.motion_smoothness)} entries for {self.latent_channels} channels")
+            raise ValueError(f"motion_smoothness has {len(self.motion_smoothness)} entries for {self.latent_channels} "
+                             "channels")
         if isinstance(self.latent_scale, tuple) and len(self.latent_scale) != self.latent_channels:
-            raise ValueError(f"latent_scale has {len(self.latent_scale)} entries for {self.latent_channels} latent channels")
+            raise ValueError(f"latent_scale has {len(self.latent_scale)} entries for {self.latent_channels} latent "
+                             "channels")
         if self.zero_terminal_snr and self.prediction == "epsilon":
-            raise ValueError("zero_terminal_snr needs prediction 'v_prediction': pure noise says nothing about the noise")
+            raise ValueError("zero_terminal_snr needs prediction 'v_prediction': pure noise says nothing about the "
+                             "noise")
 
     @property
     def latent_size(self) -> int:
@@ -144,20 +154,31 @@ class ModelConfig:
         """K, the steps of an audio or speed window."""
         return 2 * self.audio_margin_frames + 1
 
+    @property
+    def audio_resampling(self) -> str:
+        """What is resampled to the frame rate: the encoder's layers ("features"), or their input ("convolutions",
+        Hallo)."""
+        return "convolutions" if self.hallo else "features"
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
-        """Inverse of `to_json`. Raises ValueError with the field's name for a field this version does not know."""
+        """Inverse of `to_json`; reads files with Hallo's fields beside EMO's as well.
+
+        Raises ValueError with the field's name for a field this version does not know.
+        """
         values = json.loads(text)
         if values.pop("autoencoder", None) is not None:
-            raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the portrait anew "
-                             "with an autoencoder; this one moves the portrait's own pixels: use the built-in model of this "
-                             "version")
+            raise ValueError(f"this model ('{values.get('name')}') is of an earlier version, which painted the "
+                             "portrait anew with an autoencoder; this one moves the portrait's own pixels: use the "
+                             "built-in model of this version")
         values.pop("latent_rgb", None)  # only such models had any
+        values = _nest_hallo(values)
         _refuse_unknown(cls, values)
-        for name, part in (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig)):
+        parts = (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig), ("hallo", HalloConfig))
+        for name, part in parts:
             if values.get(name) is not None:
                 _refuse_unknown(part, values[name])
                 values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
@@ -194,7 +215,8 @@ class SamplingConfig:
         for name in ("audio_guidance", "reference_guidance"):
             start, end = getattr(self, f"{name}_start"), getattr(self, f"{name}_end")
             if not 0 <= start <= end <= 1:
-                raise ValueError(f"{name} acts in a part of the steps, 0 <= start <= end <= 1, but got {start} to {end}")
+                raise ValueError(f"{name} acts in a part of the steps, 0 <= start <= end <= 1, but got {start} to "
+                                 f"{end}")
         if not -2**63 <= self.seed < 2**64:
             raise ValueError(f"seed must be a number of up to 64 bits, got {self.seed}")
         if not 0 <= self.noise_scale <= 2:
@@ -207,6 +229,24 @@ class SamplingConfig:
         return tuple(scale if start * self.steps <= step < end * self.steps else 1.0 for scale, start, end in (
             (self.audio_guidance, self.audio_guidance_start, self.audio_guidance_end),
             (self.reference_guidance, self.reference_guidance_start, self.reference_guidance_end)))
+
+
+EMO_SWITCHES = {"reference_attention": "own", "identity_tokens": 0, "audio_tokens": 0, "audio_transformers": False,
+                "audio_resampling": "features", "temporal_without_attention": True, "first_motion_frames": "zeros",
+                "face_after_conv_in": False}
+"""Flat fields of files written before `ModelConfig.hallo`, as EMO had them; Hallo had another value in each."""
+
+
+def _nest_hallo(values: dict) -> dict:
+    """Flat fields of older files -> the part `hallo`. Raises ValueError for a mixture, which was never built."""
+    sizes = [field.name for field in dataclasses.fields(HalloConfig)]
+    flat = {name: values[name] for name in (*EMO_SWITCHES, *sizes) if name in values}
+    kinds = {flat[name] == value for name, value in EMO_SWITCHES.items() if name in flat}
+    if len(kinds) > 1:
+        raise ValueError(f"the config of model '{values.get('name')}' mixes parts of EMO and Hallo, which this version "
+                         "does not build; load it with the version that wrote it")
+    rest = {name: value for name, value in values.items() if name not in flat}
+    return rest | {"hallo": {name: flat[name] for name in sizes if name in flat}} if kinds == {False} else rest
 
 
 def _refuse_unknown(part: type, values: dict) -> None:
@@ -224,10 +264,7 @@ EMO = ModelConfig()
 """The paper's size: SD 1.5 widths, 512x512, f = 12, n = 4, m = 2, wav2vec2-base."""
 
 HALLO = ModelConfig(
-    name="hallo", reference_attention="joined", identity_tokens=4, audio_tokens=32, audio_transformers=True,
-    audio_resampling="convolutions", temporal_without_attention=False, clip_frames=16, motion_frames=2,
-    first_motion_frames="portrait", face_mask_channels=3, face_after_conv_in=True, speed_centres=(), speed_radii=(),
-    beta_schedule="linear")
+    name="hallo", clip_frames=16, motion_frames=2, speed_centres=(), speed_radii=(), beta_schedule="linear", hallo=HalloConfig())
 """Hallo v1 (arXiv 2406.08801), the size and the choices of its published checkpoint."""
 
 BUILTIN = ModelConfig(
@@ -238,7 +275,8 @@ BUILTIN = ModelConfig(
     noise_scale=(0.4, 0.4, 0.5, 0.5, 0.5, 1.0, 1.5, 1.5), noise_pose=1.4,
     motion_smoothness=(20.0, 20.0, 0.1, 0.3, 0.0, 0.3, 6.0, 6.0),
     motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())
-"""The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait."""
+"""The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait.
+"""
 
 TEST = replace(
     BUILTIN, name="test", image_size=64, channels=(16, 32), attention_levels=(True, True), attention_heads=2, norm_groups=4,

@@ -1,4 +1,4 @@
-"""The public way in: `load` a model, then `speak`, and a portrait and a voice become frames."""
+"""The public entry point: `load` a model, then `speak` yields the frames of a talking video."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .checkpoints.mediapipe import load_face_finder
 from .checkpoints.native import Bundle
 from .config import SamplingConfig
 from .inputs import media, portrait
-from .inputs.audio import SoundFile, hear_in_time
+from .inputs.audio import SoundFile, encode_lazily
 from .outputs.portrait_decoder import PortraitDecoder
 from .sampling.clips import generate_clips
 from .sampling.estimate import count_clips
@@ -25,9 +25,9 @@ MODELS = {"default": native.DEFAULT_WEIGHTS, "fast": native.FAST_WEIGHTS}
 
 
 def load(model: str | Path = "default", device: torch.device | str = "cpu") -> Bundle:
-    """A model in float32 on a device: 'default' or 'fast', the built-in ones, or a file of this pack.
+    """Load a model in float32: 'default' or 'fast' (built-in), or a file of this pack.
 
-    Raises FileNotFoundError or ValueError, with a sentence that says what is wrong with the file or the device.
+    Raises FileNotFoundError or ValueError if the file or the device cannot be used.
     """
     try:
         torch.empty(1, device=device)
@@ -36,8 +36,8 @@ def load(model: str | Path = "default", device: torch.device | str = "cpu") -> B
     path = MODELS.get(model, model) if isinstance(model, str) else model
     bundle = native.load(path, dtype=torch.float32, device=device)
     if bundle.motion_decoder is None or bundle.audio_encoder is None:
-        raise ValueError(f"{Path(path).name} has no motion decoder and audio encoder of its own; use it in ComfyUI, where VAE "
-                         "and audio encoder are nodes")
+        raise ValueError(f"{Path(path).name} contains no motion decoder and audio encoder; use it in ComfyUI, with "
+                         "core's loaders of VAE and audio encoder")
     for part in (bundle.emo, bundle.motion_decoder):
         part.to(memory_format=torch.channels_last)
     return bundle
@@ -47,13 +47,14 @@ def speak(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tupl
           sampling: SamplingConfig | None = None, face: str | int | Sequence[float] | None = None,
           long_side: int = portrait.LONG_SIDE, square: bool = False, fps: float | None = None,
           motion: MotionFrames = MotionFrames()) -> Iterator[np.ndarray]:  # noqa: B008
-    """Yield blocks of frames (F, H, W, 3) uint8, as they are made; their rate is `fps`, by default the model's.
+    """Yield blocks of frames (F, H, W, 3) uint8 while they are generated, at `fps` frames per second (the model's by
+    default).
 
-    picture: a file, or pixels (1, 3, H, W) in [-1, 1]; voice: a file, or a waveform (C, T) and its sample rate. sampling: None is
-    the model's own. face: which one, 'largest', 'leftmost', 'rightmost' or its number from the left, or its box: left, top,
-    right, bottom as parts of the picture or in pixels. long_side: larger pictures are made so small. square: only the square
-    around the head. motion: latents of the last frames of a video that this one continues.
-    Raises OSError and ValueError with a sentence that says what to do.
+    picture: a file, or pixels (1, 3, H, W) in [-1, 1]; voice: a file, or a waveform (C, T) and its sample rate.
+    sampling: None for the model's own. face: 'largest', 'leftmost', 'rightmost' or its number from the left, or its
+    box: left, top, right, bottom as fractions of the picture or in pixels. long_side: larger pictures are downscaled to
+    it. square: only the head square. motion: latents of the last frames of the video to continue.
+    Raises OSError and ValueError that say what to do.
     """
     scene = prepare(bundle, picture, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
     for latents in scene.generate(motion=motion):
@@ -62,9 +63,9 @@ def speak(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tupl
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One portrait and one voice, ready to be made into a video; nothing of it is sampled yet.
+    """A portrait and a voice, prepared for sampling.
 
-    picture: (1, 3, H, W) in [-1, 1], of the size of the frames, H and W even; decoder: latents to frames of it.
+    picture: (1, 3, H, W) in [-1, 1], at the size of the frames, H and W even; decoder: latents to frames.
     """
 
     bundle: Bundle
@@ -88,20 +89,21 @@ class Scene:
         return next(self.bundle.emo.parameters()).device
 
     @property
-    def says(self) -> str:
+    def summary(self) -> str:
         """One sentence for the log."""
         (height, width), fit = self.size, self.conditions.portrait.fit
-        return f"Frames of {width}x{height}; the head moves in the square of {fit.side} pixels at ({fit.left}, {fit.top})."
+        return f"Frames of {width}x{height}; head square of {fit.side} pixels at ({fit.left}, {fit.top})."
 
     def generate(self, **how) -> Iterator[Tensor]:
-        """Scaled latents (1, C, F, h, w), clip by clip; how: keep, finished_only, on_step and motion of `generate_clips`."""
+        """Scaled latents (1, C, F, h, w), clip by clip; how: keep, finished_only, on_step and motion of
+        `generate_clips`."""
         return generate_clips(self.bundle.emo, self.conditions, config=self.sampling, device=self.device, **how)
 
 
 def prepare(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tuple[Tensor, int], *,
             sampling: SamplingConfig | None = None, face: str | int | Sequence[float] | None = None,
             long_side: int = portrait.LONG_SIDE, square: bool = False, fps: float | None = None) -> Scene:
-    """Read picture and voice and find the face; arguments and errors as those of `speak`."""
+    """Read picture and voice and detect the face; arguments and errors as in `speak`."""
     config, device = bundle.config, next(bundle.emo.parameters()).device
     sampling = sampling or bundle.sampling
     if not isinstance(picture, Tensor):
@@ -114,8 +116,8 @@ def prepare(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tu
     samples = sound[0].shape[1] if isinstance(sound, tuple) else sound.samples
     if not samples:
         name = "the voice" if isinstance(sound, tuple) else sound.path.name
-        raise ValueError(f"{name} holds no sound (0 samples); choose another file")
-    audio = hear_in_time(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
+        raise ValueError(f"{name} contains no sound (0 samples); use another file")
+    audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
     shown = portrait.read_portrait(picture, mesh, config)
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))
     return Scene(bundle, sampling, picture, conditions, sound,

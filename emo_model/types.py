@@ -1,4 +1,4 @@
-"""The frozen values that travel through the house: what was read from the media, and what a clip is conditioned on."""
+"""Frozen values passed between the modules: prepared inputs, and the conditions of a clip."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)  # eq=False: tensors have no single answer to ==
 class Portrait:
-    """The picture as the model sees it.
+    """The cropped picture at the model's size.
 
-    latents: (B, C, H, W) scaled; pixels: (B, 3, H, W) in [-1, 1], fitted to the model's size; fit: how the picture came to be so;
-    identity: (B, D) the face's embedding, for models with identity tokens; None: unknown, as zeros;
-    mesh: (468, 3) the face mesh in pixels of the fitted picture, for models with motion latents.
+    latents: (B, C, H, W) scaled; pixels: (B, 3, H, W) in [-1, 1]; fit: the crop; identity: (B, D) the face embedding,
+    for models with identity tokens; None: unknown, used as zeros;
+    mesh: (468, 3) the face mesh in pixels of the crop, for models with motion latents.
     """
 
     latents: Tensor
@@ -30,9 +30,9 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture of (width, height) was cropped and scaled to a square of `size` pixels, never squashed.
+    """A crop: a square of a (width, height) picture, scaled to `size` pixels.
 
-    left, top, side: the square that was cut out, in pixels of the original; it may reach outside, where edges are repeated.
+    left, top, side: the square in pixels of the picture; it may extend beyond it, where edges are repeated.
     """
 
     width: int
@@ -43,25 +43,25 @@ class Fit:
     size: int
 
     def inside(self, picture: Tensor) -> Tensor:
-        """The part of a picture (..., height, width) that lies in the square."""
+        """The part of a picture (..., height, width) inside the square."""
         return picture[..., max(self.top, 0):self.top + self.side, max(self.left, 0):self.left + self.side]
 
     @property
-    def says(self) -> str:
+    def summary(self) -> str:
         """One sentence for the log and the node."""
         if (self.width, self.height) == (self.size, self.size):
-            return f"Portrait {self.width}x{self.height}, used as it is."
+            return f"Portrait {self.width}x{self.height}, unchanged."
         is_inside = (0 <= self.left <= self.width - self.side) and (0 <= self.top <= self.height - self.side)
-        how = "cut to" if is_inside else "padded to"
-        return (f"Portrait {self.width}x{self.height} {how} a square of {self.side} pixels at ({self.left}, {self.top}), "
-                f"scaled to {self.size}x{self.size}.")
+        how = "cropped to" if is_inside else "padded to"
+        return (f"Portrait {self.width}x{self.height} {how} a square of {self.side} pixels at ({self.left}, "
+                f"{self.top}), scaled to {self.size}x{self.size}.")
 
 
 @dataclass(frozen=True, eq=False)
 class FaceMask:
-    """mask: (B, 1, H, W) float in 0..1 in pixels of the fitted picture, 1 where the face may be.
+    """mask: (B, 1, H, W) float in 0..1 over the cropped square, 1 where the face may move.
 
-    regions: (B, 3, h, w) in 0..1, where the voice may move pose, face and lips, for models with audio transformers (Hallo).
+    regions: (B, 3, h, w) in 0..1, where audio may move pose, face and lips (Hallo).
     """
 
     mask: Tensor
@@ -74,13 +74,13 @@ class FaceMask:
             raise ValueError(f"FaceMask.regions must be (B, 3, h, w), got {tuple(self.regions.shape)}")
 
     def between(self, first: float, last: float) -> FaceMask:
-        """Where the face may be from second `first` to `last`: always the same."""
+        """The mask from second `first` to `last`: constant."""
         return self
 
 
 @dataclass(frozen=True, eq=False)
 class FaceMasks:
-    """Face masks over time: each holds from its second on, until the next begins. Differs from EMO: the paper has one a video.
+    """Face masks over time: each applies from its second until the next. Differs from EMO: the paper has one per video.
 
     seconds: K increasing times, the first of them 0; masks: as many, of one size, all with regions or all without.
     """
@@ -94,25 +94,25 @@ class FaceMasks:
                              f"{len(self.masks)} masks")
         for early, late in itertools.pairwise(self.seconds):
             if not late > early:
-                raise ValueError(f"the times of face masks must increase, but {late:g} s comes after {early:g} s")
+                raise ValueError(f"the times of face masks must increase, but {late:g} s follows {early:g} s")
         shapes = {tuple(None if x is None else tuple(x.shape) for x in (one.mask, one.regions)) for one in self.masks}
         if len(shapes) > 1:
-            raise ValueError(f"face masks of one video must be alike, but their shapes are {sorted(shapes, key=str)}: make all "
-                             "of them from the same portrait")
+            raise ValueError(f"face masks of one video must have one shape, but have {sorted(shapes, key=str)}: make "
+                             "all of them from the same portrait")
 
     @classmethod
     def of(cls, face_mask: FaceMask | FaceMasks) -> FaceMasks:
-        """The same as masks over time."""
+        """As masks over time."""
         return face_mask if isinstance(face_mask, FaceMasks) else cls((0.0,), (face_mask,))
 
     def then(self, second: float, mask: FaceMask) -> FaceMasks:
-        """These, and from `second` on another."""
+        """These masks, followed by another from `second` on."""
         return FaceMasks((*self.seconds, second), (*self.masks, mask))
 
     def between(self, first: float, last: float) -> FaceMask:
-        """Where the face may be from second `first` to `last`: wherever a mask says so that holds then.
+        """The union of the masks that apply between second `first` and `last`.
 
-        The regions follow: pose moves what lies outside of all faces, the lips may be wherever they are in one of the masks.
+        Regions likewise: pose is what lies outside all faces, lips the union of the lip regions.
         """
         held = [mask for mask, begin, end in zip(self.masks, self.seconds, (*self.seconds[1:], math.inf), strict=True)
                 if begin <= last and first < end]
@@ -127,7 +127,7 @@ class FaceMasks:
 
 
 class Rows(Protocol):
-    """A tensor (F, L, D), or what can be indexed like one and makes its rows in time (`inputs.audio.FramesInTime`)."""
+    """A tensor (F, L, D), or an object that computes its rows when indexed (`inputs.audio.FramesInTime`)."""
 
     ndim: int
     shape: torch.Size
@@ -140,12 +140,11 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AudioFeatures:
-    """What the audio encoder heard, one row per video frame.
+    """Features of the audio encoder, one row per video frame.
 
-    frames: (F + padding, L, D) float32 on the CPU, or what gives such rows when it is asked; fps: the video's frame rate;
-    seconds: the length of the sound; F = round(seconds * fps); padding: rows behind the sound that fill the last clip
-    (Hallo's encoder hears silence there); resampling: what was brought to the frame rate, as `ModelConfig.audio_resampling`
-    wants it.
+    frames: (F + padding, L, D) float32 on the CPU, or an object that computes such rows; fps: the video's frame rate;
+    seconds: duration of the sound; F = round(seconds * fps); padding: rows of silence after the sound that fill the
+    last clip (Hallo); resampling: what was resampled to the frame rate, see `ModelConfig.audio_resampling`.
     """
 
     frames: Rows
@@ -161,7 +160,8 @@ class AudioFeatures:
 
 @dataclass(frozen=True)
 class Speed:
-    """Head rotation speed over time: straight lines between knots, constant before the first and after the last.
+    """Head rotation speed over time: linear interpolation between keyframes, constant before the first and after the
+    last.
 
     seconds: K increasing times; degrees_per_second: the speed at each.
     """
@@ -194,13 +194,14 @@ class Speed:
 
 @dataclass(frozen=True, eq=False)
 class MotionFrames:
-    """The last n frames of the clip before. latents: (B, C, n, H, W) scaled, or None for the first clip (zero maps)."""
+    """The last n frames of the previous clip. latents: (B, C, n, H, W) scaled, or None before the first clip (zero
+    maps)."""
 
     latents: Tensor | None = None
 
     @classmethod
     def after(cls, before: Tensor | None, latents: Tensor, count: int) -> Tensor:
-        """The last `count` frames, or fewer if there are no more, of what came before and latents (B, C, F, H, W)."""
+        """The last `count` frames (or all, if fewer) of `before` followed by latents (B, C, F, H, W)."""
         latents = latents if before is None else torch.cat([before.to(latents), latents], dim=2)
         return cls.last_of(latents, min(count, latents.shape[2])).latents
 
@@ -208,16 +209,17 @@ class MotionFrames:
     def last_of(cls, latents: Tensor, count: int) -> MotionFrames:
         """The last `count` frames of latents (B, C, F, H, W)."""
         if latents.shape[2] < count:
-            raise ValueError(f"{count} motion frames asked of a clip of {latents.shape[2]}")
+            raise ValueError(f"a clip of {latents.shape[2]} frames has no {count} motion frames")
         return cls(latents[:, :, latents.shape[2] - count:])
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFeatures:
-    """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1': (B, N, C); of motion frames (B, n, N, C).
+    """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1': (B, N, C); of motion frames (B,
+    n, N, C).
 
-    Models with identity tokens (Hallo) also have: nobody, the features of the same pictures read with the tokens of nobody;
-    identity (B, 2, M, D), the tokens of nobody and of the portrait.
+    Models with identity tokens (Hallo) also have: nobody, the features of the same pictures with unconditional identity
+    tokens; identity (B, 2, M, D), the unconditional and the conditional identity tokens.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
@@ -225,7 +227,7 @@ class ReferenceFeatures:
     identity: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ReferenceFeatures:
-        """The same with each tensor changed: moved, cast, or reshaped."""
+        """Apply `change` to each tensor, e.g. to move, cast or reshape it."""
         nobody = None if self.nobody is None else {name: change(x) for name, x in self.nobody.items()}
         return ReferenceFeatures({name: change(x) for name, x in self.features.items()}, nobody,
                                  None if self.identity is None else change(self.identity))
@@ -233,10 +235,10 @@ class ReferenceFeatures:
 
 @dataclass(frozen=True, eq=False)
 class ClipConditions:
-    """What one clip hears and obeys.
+    """Conditions of one clip.
 
     audio: (B, F, K, L, D) windows around each frame; speed: (B, F, K) degrees per second; face_mask: (B, 1, H, W);
-    frames: how many of the F frames belong to the video (the last clip is padded); regions and region_weights: of `FaceMask`
+    frames: number of frames that belong to the video (the last clip is padded); regions, region_weights: see `FaceMask`
     and `Conditions`.
     """
 
@@ -250,10 +252,10 @@ class ClipConditions:
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """Everything a video is made from, of one portrait (B = 1).
+    """Conditions of a whole video of one portrait (B = 1).
 
-    face_mask: one for the whole video, or several over time. region_weights: how strongly the voice moves pose, face and lips,
-    for models with audio transformers (Hallo).
+    face_mask: one for the whole video, or several over time. region_weights: strength of audio on pose, face and lips
+    (Hallo).
     """
 
     portrait: Portrait
@@ -267,9 +269,9 @@ class Conditions:
         return len(self.audio.frames) - self.audio.padding
 
     def clip(self, start: int, *, clip_frames: int, margin_frames: int) -> ClipConditions:
-        """The clip that begins at frame `start`; steps before the first or after the last frame repeat it.
+        """The clip that starts at frame `start`; windows beyond the first or last frame repeat it.
 
-        EMO leaves open: what is heard beyond the ends of the sound.
+        EMO leaves open: the audio features beyond the ends of the sound.
         """
         numbers = torch.arange(start, start + clip_frames)
         steps = numbers[:, None] + torch.arange(-margin_frames, margin_frames + 1)  # (F, K)

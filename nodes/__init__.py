@@ -1,4 +1,4 @@
-"""The face of ComfyUI-EMO: the nodes, in the order of the menu."""
+"""The nodes of ComfyUI-EMO, in menu order."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""EMO Clips To Latent and EMO Continue From: the clips of a video for core's nodes, and for the video after it."""
+"""EMO Clips To Latent and EMO Continue From: the clips of a video as a LATENT, and as motion frames of the next video.
+"""
 
 from __future__ import annotations
 
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
-from ..emo_model.inputs.carried import read_latents
 from ..emo_model.inputs.media import last_frames
+from ..emo_model.outputs.embedded_latents import read_latents
 from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import MotionFrames
 from . import comfy_bridge, conversions
@@ -20,8 +21,8 @@ class EmoClipsToLatent(io.ComfyNode):
             node_id="EmoClipsToLatent",
             display_name="EMO Clips To Latent",
             category="EMO",
-            description="All latents of a video at once, for core's VAE Decode with the 'vae' of EMO Reference Encoder: for "
-                        "short videos, since memory grows with the length. The node says how much.",
+            description="Converts clips to one LATENT for core's VAE Decode with the 'vae' of EMO Reference Encoder. "
+                        "For short videos: memory grows with the length, and the node reports how much.",
             inputs=[ClipsType.Input("clips", tooltip="From EMO Sampler.")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame.")],
             hidden=[io.Hidden.unique_id])
@@ -31,10 +32,10 @@ class EmoClipsToLatent(io.ComfyNode):
         more = f"{clips.picture_bytes / 1e9:.2f} GB more"
         if clips.config.motion_decoder:
             more = f"{clips.frames * 12 / 1e3:.2f} GB more for each megapixel of the portrait"
-        comfy_bridge.tell(cls.hidden, f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and {more} when "
-                                      "they are decoded to pictures. 'EMO Video Combine' takes the clips themselves and needs "
-                                      "neither.")
-        return io.NodeOutput(conversions.latent_of([comfy_bridge.keep(clip) for clip in clips], clips.config))
+        comfy_bridge.tell(cls.hidden, f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and "
+                                      f"{more} when they are decoded to pictures. 'EMO Video Combine' takes the clips "
+                                      "themselves and needs neither.")
+        return io.NodeOutput(conversions.latent_of([comfy_bridge.to_intermediate(clip) for clip in clips], clips.config))
 
 
 class EmoContinueFrom(io.ComfyNode):
@@ -44,22 +45,24 @@ class EmoContinueFrom(io.ComfyNode):
             node_id="EmoContinueFrom",
             display_name="EMO Continue From",
             category="EMO",
-            description="Takes the last frames of a video, so that another one goes on from them without a jump.",
+            description="Extracts motion frames from the end of a video, so that the next one continues seamlessly.",
             inputs=[
-                EmoModelType.Input("model", tooltip="From Load EMO Model: the model that makes the next video."),
+                EmoModelType.Input("model", tooltip="From Load EMO Model: the model of the next video."),
                 ClipsType.Input("clips", optional=True,
-                                tooltip="From EMO Sampler: continues exactly. This, 'video' or 'images'."),
+                                tooltip="From EMO Sampler; continues bit-exactly. Connect exactly one of 'clips', "
+                                        "'video' and 'images'."),
                 io.Video.Input("video", optional=True,
-                               tooltip="Any video, with 'vae'; its last frames are read. One of this pack continues exactly."),
+                               tooltip="Any video, with 'vae'; its last frames are encoded. Files of this pack embed "
+                                       "their last latents and continue exactly."),
                 io.Image.Input("images", optional=True,
-                               tooltip="The frames of a video as pictures, with 'vae'; the last ones count."),
+                               tooltip="Decoded frames of a video, with 'vae'; the last ones are encoded."),
                 io.Vae.Input("vae", optional=True,
-                             tooltip="Encodes the frames of 'video' or 'images'; from EMO Reference Encoder, with the portrait "
-                                     "of the video."),
+                             tooltip="Encodes 'video' or 'images'; from EMO Reference Encoder, with the same portrait "
+                                     "as the video."),
                 ReferenceType.Input("reference", optional=True,
-                                    tooltip="From EMO Reference Encoder. The built-in model takes its VAE where 'vae' is not "
-                                            "connected; for others, 'video' or 'images' then show the whole picture around "
-                                            "the square."),
+                                    tooltip="From EMO Reference Encoder. Built-in model: provides the VAE if 'vae' is "
+                                            "not connected. Other models: crops the square from 'video' or 'images' "
+                                            "that show the whole picture."),
             ],
             outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")])
 
@@ -71,23 +74,25 @@ class EmoContinueFrom(io.ComfyNode):
         if clips is not None:
             conversions.check_same_latents(clips, model.config)
             return io.NodeOutput(MotionFrames(clips.last(count)))
-        vae = comfy_bridge.bound_to(vae, reference)
+        vae = comfy_bridge.resolve_vae(vae, reference)
         if vae is None:
-            raise ValueError("The frames must be encoded: connect 'vae' to the output of 'EMO Reference Encoder'.")
+            raise ValueError("'video' and 'images' must be encoded: connect 'vae' to the 'vae' output of 'EMO "
+                             "Reference Encoder'.")
         frames, carried = (images[-count:], None) if video is None else _end_of(video, count)
-        if comfy_bridge.knows_portrait(vae):
+        if comfy_bridge.is_bound(vae):
             pictures = conversions.whole_frames(frames, count, vae.picture, vae.portrait.fit)
         else:
             fit = None if reference is None else reference.portrait.fit
             pictures = conversions.fitted_frames(frames, model.config, count, fit)
-        if carried is not None and comfy_bridge.shows(vae, carried, pictures, model.config):
+        if carried is not None and comfy_bridge.latents_match_frames(vae, carried, pictures, model.config):
             return io.NodeOutput(MotionFrames(carried))
-        latents = comfy_bridge.latents_of_frames(vae, pictures, model.config)
+        latents = comfy_bridge.encode_decoded_frames(vae, pictures, model.config)
         return io.NodeOutput(MotionFrames(conversions.motion_latents(latents, model.config)))
 
 
 def _end_of(video, count: int) -> tuple[Tensor, Tensor | None]:
-    """The last `count` frames of a VIDEO, or all if it has fewer, as IMAGE, and the latents (1, C, n, h, w) its file carries."""
+    """The last `count` frames of a VIDEO (or all, if fewer) as IMAGE, and the latents (1, C, n, h, w) embedded in its
+    file."""
     if isinstance(video, InputImpl.VideoFromComponents):  # in memory; ComfyUI 0.3 cannot make a file of it there
         return video.get_components().images[-count:], None
     start, duration = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)

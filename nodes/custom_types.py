@@ -1,4 +1,4 @@
-"""The types on the wires between EMO's nodes, each beside the value it carries."""
+"""The custom types of links between EMO's nodes, each with the value it carries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io
 
-from ..emo_model.inputs.whole import WholePicture
+from ..emo_model.outputs.paste_back import PasteBack
 from ..emo_model.types import Portrait, ReferenceFeatures
 
 EmoModelType = io.Custom("EMO_MODEL")
@@ -31,22 +31,23 @@ MotionType = io.Custom("EMO_MOTION")
 """emo_model.types.MotionFrames"""
 
 OptionsType = io.Custom("EMO_OPTIONS")
-"""emo_model.config.SamplingConfig, of which EMO Sampler's own widgets are not read"""
+"""emo_model.config.SamplingConfig; fields with a widget in EMO Sampler are overridden by it"""
 
 BoundingBoxType = io.Custom("BOUNDING_BOX")
-"""Core's {x, y, width, height} in pixels, or lists of them; named here because ComfyUI 0.3 has no class for it."""
+"""Core's {x, y, width, height} in pixels, or lists of them; ComfyUI 0.3 has no class for it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The portrait and what the reference net read in it.
+    """The portrait and its reference features.
 
-    whole: the picture that it was cut from; vae: the VAE to decode with, which knows the portrait where the model wants that;
+    whole: the picture it was cropped from; vae: the VAE to decode with, bound to the portrait for models with motion
+    latents;
     shrink: pixels of the given picture per pixel of `whole`.
     """
 
     portrait: Portrait
     features: ReferenceFeatures
-    whole: WholePicture
+    whole: PasteBack
     vae: object
     shrink: float = 1.0

@@ -1,4 +1,4 @@
-"""Load EMO Model: one file holds the networks, the audio encoder and the VAE, as a checkpoint does."""
+"""Load EMO Model: networks, audio encoder and VAE from one file, like a checkpoint loader."""
 
 from __future__ import annotations
 
@@ -15,30 +15,35 @@ class EmoLoadModel(io.ComfyNode):
             node_id="EmoLoadModel",
             display_name="Load EMO Model",
             category="EMO",
-            description="Loads EMO, which makes a portrait speak. The built-in model comes with this pack and needs no download.",
+            description="Loads the networks of an EMO talking-portrait model. The built-in model ships with this pack; "
+                        "nothing is downloaded.",
             inputs=[
                 io.Combo.Input("model_name", options=comfy_bridge.model_names(), default=comfy_bridge.BUILT_IN,
-                               tooltip="The built-in model, its fast variant (in EMO Sampler: 2 steps, audio_guidance 1), or a "
-                                       "file of ComfyUI/models/emo: of this pack, or Hallo's net.pth."),
+                               tooltip="The built-in model, its fast variant (in EMO Sampler: 2 steps, audio_guidance "
+                                       "1), or a file in ComfyUI/models/emo: a model of this pack, or Hallo's "
+                                       "net.pth."),
                 io.Boolean.Input("compile", default=False, optional=True,
-                                 tooltip="Compile the networks with torch.compile: the first clip takes minutes longer, all "
-                                         "clips after it less time. Where there is no compiler, the log says so and nothing "
-                                         "changes."),
+                                 tooltip="Compile the networks with torch.compile: the first clip takes minutes "
+                                         "longer, later clips take less time. Without a compiler this has no effect "
+                                         "and the log reports it."),
                 io.Boolean.Input("cuda_graphs", default=False, optional=True,
-                                 tooltip="NVIDIA only: record each kind of step once and replay it as a single order to the GPU, "
-                                         "which helps where the CPU cannot keep it busy; takes more of its memory. Goes with "
-                                         "'compile' or without. Where not all weights fit onto the GPU, the log says so and "
-                                         "nothing changes."),
+                                 tooltip="NVIDIA only: capture the denoising step as a CUDA graph and replay it, which "
+                                         "avoids kernel launch overhead; uses more GPU memory. Works with or without "
+                                         "'compile'. If weights are offloaded this has no effect and the log reports "
+                                         "it."),
             ],
             outputs=[
-                EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO Sampler."),
-                io.AudioEncoder.Output(display_name="audio_encoder", tooltip="Hears the voice, for EMO Audio Encoder."),
-                io.Vae.Output(display_name="vae", tooltip="For EMO Reference Encoder, which hands it on, knowing the portrait."),
+                EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO "
+                                                                  "Sampler."),
+                io.AudioEncoder.Output(display_name="audio_encoder", tooltip="Encodes the voice; for EMO Audio "
+                                                                             "Encoder."),
+                io.Vae.Output(display_name="vae", tooltip="For EMO Reference Encoder, which returns it bound to the "
+                                                          "portrait."),
             ])
 
     @classmethod
     def validate_inputs(cls, model_name: str) -> bool | str:
-        if model_name is None:  # linked, and not known yet
+        if model_name is None:  # linked: known only at execution
             return True
         try:
             comfy_bridge.model_path(model_name)

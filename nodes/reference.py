@@ -1,4 +1,4 @@
-"""EMO Reference Encoder: the face is found, the square around it fitted to the model, and read once by the reference net."""
+"""EMO Reference Encoder: detects the face, crops the square around the head and encodes it with the reference net."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..emo_model.inputs.face import FITS, fit_picture
 from ..emo_model.inputs.identity import NoFaceError
 from ..emo_model.inputs.portrait import LONG_SIDE, fit_to_video, read_portrait
 from ..emo_model.inputs.vae import to_scaled
-from ..emo_model.inputs.whole import WholePicture
+from ..emo_model.outputs.paste_back import PasteBack
 from ..emo_model.types import Portrait
 from . import comfy_bridge, conversions, shipped
 from .custom_types import EmoModelType, Reference, ReferenceType
@@ -23,82 +23,85 @@ class EmoReferenceEncoder(io.ComfyNode):
             node_id="EmoReferenceEncoder",
             display_name="EMO Reference Encoder",
             category="EMO",
-            description="Finds the face in the portrait, fits the square around the head to the model without squashing it, and "
-                        "encodes who it shows.",
+            description="Detects the face in the portrait, crops the square around the head to the model's size, and "
+                        "encodes it.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model."),
-                io.Vae.Input("vae", tooltip="The VAE that belongs to the model: from Load EMO Model, if it brings one."),
+                io.Vae.Input("vae", tooltip="The model's VAE: from Load EMO Model, or from core's Load VAE for models "
+                                            "without one (Hallo)."),
                 io.Combo.Input("fit", options=list(FITS), default=FITS[0],
-                               tooltip="Only for models that do not find the face themselves, such as Hallo: 'crop' cuts out the "
-                                       "largest square, 'pad' keeps all of the picture and repeats its edges."),
+                               tooltip="Only for models without face detection, such as Hallo: 'crop' takes the "
+                                       "largest square, 'pad' keeps the whole picture and repeats its edges."),
                 io.Image.Input("image", optional=True,
-                               tooltip="One picture with a face, of any size in pixels: a photograph, a painting, a drawing. "
-                                       "Nothing connected: the portrait that comes with this pack."),
+                               tooltip="One picture with a face, at any size in pixels: photograph, painting, drawing. "
+                                       "Not connected: the portrait that ships with this pack."),
                 io.Mask.Input("face", optional=True,
-                              tooltip="White over the face in 'image': takes what is there, whatever it is. Nothing connected or "
-                                      "painted: the built-in model finds the face; for others, 'fit' decides alone."),
+                              tooltip="Mask over the face in 'image'; overrides face detection. Not connected or "
+                                      "empty: the built-in model detects the face; other models crop by 'fit'."),
                 io.Combo.Input("which_face", options=list(WHICH), default=WHICH[0], optional=True,
-                               tooltip="The face to animate where several are found: a number counts from the left, 1 is the "
-                                       "leftmost. Not used where 'face' is connected, nor by Hallo."),
+                               tooltip="Which face to animate if several are detected; numbers count from the left, 1 "
+                                       "is the leftmost. Ignored if 'face' is connected, and by Hallo."),
                 io.Int.Input("long_side", default=LONG_SIDE, min=64, max=8192, step=2, optional=True,
-                             tooltip="Larger pictures are made smaller until their long side has so many pixels; the video "
-                                     "is as large. Not used by Hallo."),
+                             tooltip="Downscale the picture until its longer side has at most this many pixels; the "
+                                     "video has the same size. Ignored by Hallo."),
             ],
             outputs=[
-                ReferenceType.Output(display_name="reference", tooltip="The portrait as the model knows it."),
-                io.Image.Output(display_name="picture", tooltip="The fitted square, in the model's size in pixels."),
-                io.Vae.Output(display_name="vae", tooltip="Decodes the video: for EMO Video Combine and core's VAE nodes. The "
-                                                          "built-in model's knows this portrait and makes frames of the whole "
-                                                          "picture; of other models it is 'vae' itself."),
+                ReferenceType.Output(display_name="reference", tooltip="The encoded portrait."),
+                io.Image.Output(display_name="picture", tooltip="The cropped square at the model's size."),
+                io.Vae.Output(display_name="vae", tooltip="Decodes the video: for EMO Video Combine and core's VAE "
+                                                          "nodes. The built-in model's is bound to this portrait and "
+                                                          "decodes to the whole picture; for other models it is the "
+                                                          "input 'vae'."),
             ],
             hidden=[io.Hidden.unique_id])
 
     @classmethod
     def validate_inputs(cls, fit: str, which_face: str | None = None) -> bool | str:
-        return conversions.not_listed(fit, FITS, "a way to fit a picture") or conversions.not_a_face(which_face) or True
+        return conversions.option_error(fit, FITS, "a way to fit a "
+                                                   "picture") or conversions.face_choice_error(which_face) or True
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=shipped.UNCONNECTED, face=None,
                 which_face: str = WHICH[0], long_side: int = LONG_SIDE) -> io.NodeOutput:
-        conversions.check_listed(fit, FITS, "a way to fit a picture")
+        conversions.check_option(fit, FITS, "a way to fit a picture")
         conversions.check_face_choice(which_face)
-        conversions.check_came("image", image)
+        conversions.check_link("image", image)
         given = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
         encode = cls._with_motion if model.config.motion_decoder else cls._with_pictures
         reference, said = encode(model, vae, given, fit=fit, face=face, which_face=which_face, long_side=long_side)
         comfy_bridge.tell(cls.hidden, said)
-        picture = comfy_bridge.keep(conversions.images(reference.portrait.pixels))
+        picture = comfy_bridge.to_intermediate(conversions.images(reference.portrait.pixels))
         return io.NodeOutput(reference, picture, reference.vae, ui=ui.PreviewImage(picture, cls=cls))
 
     @classmethod
     def _with_motion(cls, model: comfy_bridge.EmoModel, vae, given, *, face, which_face: str, long_side: int,
                      **_) -> tuple[Reference, str]:
-        """For models that denoise motion: the head square comes from the face mesh."""
+        """For models with motion latents: the head square follows from the face mesh."""
         around = conversions.box_of_face(face, given) if conversions.is_painted(face) else None
         found, faces = comfy_bridge.face_of(given, which_face, around)
         whole, mesh = fit_to_video(given, found.mesh, long_side=long_side)
         shrink = max(1.0, max(given.shape[-2:]) / long_side)
         portrait = read_portrait(whole, mesh, model.config)
         bound = comfy_bridge.bind(vae, whole, portrait, model.config)
-        said = portrait.fit.says + conversions.which_of(faces, which_face)
+        said = portrait.fit.summary + conversions.faces_found(faces, which_face)
         if shrink > 1:
-            said = f"Picture {given.shape[-1]}x{given.shape[-2]} made smaller: 'long_side' is {long_side}. {said}"
-        reference = Reference(portrait, model.read_portrait(portrait.latents), WholePicture(whole, portrait.fit), bound, shrink)
+            said = f"Picture {given.shape[-1]}x{given.shape[-2]} downscaled: 'long_side' is {long_side}. {said}"
+        reference = Reference(portrait, model.read_portrait(portrait.latents), PasteBack(whole, portrait.fit), bound, shrink)
         return reference, said
 
     @classmethod
     def _with_pictures(cls, model: comfy_bridge.EmoModel, vae, given, *, fit: str, face, **_) -> tuple[Reference, str]:
-        """For models that denoise a picture VAE's latents (Hallo, the paper)."""
+        """For models with the latents of a picture VAE (EMO as in the paper, Hallo)."""
         around = None if face is None else conversions.box_of_face(face, given)
         pixels, how = fit_picture(given, model.config.image_size, fit, around)
-        identity, said = None, how.says
-        if model.config.identity_tokens:
+        identity, said = None, how.summary
+        if model.config.hallo:
             try:
                 identity = comfy_bridge.find_face(given if face is None else how.inside(given)).embedding
             except NoFaceError as error:
-                said += f" {error} So the model gets no face embedding, and keeps the person less well."
-        picture = comfy_bridge.keep(conversions.images(pixels))
+                said += f" {error} Without a face embedding the model preserves the person's identity less well."
+        picture = comfy_bridge.to_intermediate(conversions.images(pixels))
         latents = to_scaled(comfy_bridge.encode_picture(vae, picture, model.config), model.config)
         reference = Reference(Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity),
-                              WholePicture(given, how), vae)
+                              PasteBack(given, how), vae)
         return reference, said

@@ -1,4 +1,4 @@
-"""EMO Sampler: clip by clip, portrait and voice become a video in latents, kept on the disk."""
+"""EMO Sampler: samples the latents of a video clip by clip and caches finished clips on the disk."""
 
 from __future__ import annotations
 
@@ -35,57 +35,61 @@ class EmoSampler(io.ComfyNode):
             node_id="EmoSampler",
             display_name="EMO Sampler",
             category="EMO",
-            description="Makes the video, clip by clip. Each finished clip is kept on the disk: after a stop, however it came, "
-                        "queue again and it goes on from there.",
+            description="Samples the video clip by clip. Finished clips are cached on the disk: after a cancel or a "
+                        "crash, queue again to resume.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model."),
                 ReferenceType.Input("reference", tooltip="From EMO Reference Encoder, made with the same model."),
-                AudioFeaturesType.Input("audio_features", tooltip="From EMO Audio Encoder; the video will be as long."),
+                AudioFeaturesType.Input("audio_features", tooltip="From EMO Audio Encoder; determines the length of "
+                                                                  "the video."),
                 io.Int.Input("seed", default=DEFAULTS.seed, min=0, max=0xFFFF_FFFF_FFFF_FFFF, control_after_generate=True,
-                             tooltip="Number that starts the random noise: the same seed gives the same video."),
+                             tooltip="Seed of the noise: the same seed gives the same video."),
                 io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=200,
-                             tooltip="Number of denoising steps of each clip; the time grows in proportion. "
-                                     f"The built-in model takes {DEFAULTS.steps}, Hallo {HALLO.steps}."),
+                             tooltip="Denoising steps per clip; time is proportional to it. "
+                                     f"Built-in model: {DEFAULTS.steps}, Hallo: {HALLO.steps}."),
                 io.Combo.Input("sampler", options=list(SAMPLERS), default=DEFAULTS.sampler,
-                               tooltip="How a step is taken: 'ddim' is the paper's, and 'euler' another name of it; 'dpmpp_2m' "
-                                       "and 'unipc' get as far in fewer steps, from four on; 'lcm' is for models distilled for "
-                                       "it."),
+                               tooltip="How a step is taken: 'ddim' is the paper's, and 'euler' another name of it; "
+                                       "'dpmpp_2m' and 'unipc' get as far in fewer steps, from four on; 'lcm' is for "
+                                       "models distilled for it."),
                 io.Float.Input("audio_guidance", default=DEFAULTS.audio_guidance, min=0.0, max=20.0, step=0.05,
-                               tooltip="Factor of how strongly the mouth follows the voice: 1 as trained, above 1 more strongly. "
-                                       f"Other values than 1 take more time. For Hallo, {HALLO.audio_guidance:g}."),
+                               tooltip="Classifier-free guidance scale of the audio: above 1 the mouth follows the "
+                                       "voice more strongly. Values other than 1 need another evaluation per step. "
+                                       f"Hallo: {HALLO.audio_guidance:g}."),
                 io.Float.Input("reference_guidance", default=DEFAULTS.reference_guidance, min=0.0, max=20.0, step=0.05,
-                               tooltip="Factor of how strongly the portrait is kept: 1 as trained, above 1 more strongly. "
-                                       "Other values than 1 take more time. For Hallo the same as 'audio_guidance', "
-                                       f"{HALLO.reference_guidance:g}."),
+                               tooltip="Classifier-free guidance scale of the portrait: above 1 its identity is "
+                                       "preserved more strongly. Values other than 1 need another evaluation per step. "
+                                       f"Hallo: the same as 'audio_guidance', {HALLO.reference_guidance:g}."),
                 FaceMaskType.Input("face_mask", optional=True,
-                                   tooltip="From EMO Face Mask Builder. Nothing connected: where the face was found; with models "
-                                           "that do not find it, the face may be anywhere."),
+                                   tooltip="From EMO Face Mask Builder. Not connected: around the detected face; for "
+                                           "models without face detection, the whole square."),
                 SpeedType.Input("speed", optional=True,
-                                tooltip=f"From EMO Head Speed. Nothing connected: {DEFAULTS.head_speed:g} degrees per second."),
+                                tooltip=f"From EMO Head Speed. Not connected: {DEFAULTS.head_speed:g} degrees per "
+                                        "second."),
                 io.Vae.Input("vae", optional=True,
-                             tooltip="Sends the last frames of each clip to pictures and back before the next clip reads them, "
-                                     "as Hallo's own code does. Nothing connected: they are handed on as they are, which is "
-                                     "faster."),
+                             tooltip="Decodes and re-encodes the motion frames between clips, as Hallo's reference "
+                                     "code does. Not connected: latents are passed on directly, which is faster."),
                 MotionType.Input("motion", optional=True,
-                                 tooltip="From EMO Continue From: the last frames of a video that this one continues."),
+                                 tooltip="From EMO Continue From: the last frames of the video to continue."),
                 io.Combo.Input("render", options=list(RENDER), default=RENDER[0], optional=True,
-                               tooltip="'all clips' renders those that are not finished yet; 'finished clips only' renders "
-                                       "nothing and hands on what a stopped run has done, from the start."),
+                               tooltip="'all clips' renders every clip that is not cached; 'finished clips only' "
+                                       "renders nothing and outputs the cached clips of an interrupted run, from the "
+                                       "first."),
                 OptionsType.Input("options", optional=True,
-                                  tooltip="From EMO Sampling Options. Nothing connected: the most faithful, as it is."),
+                                  tooltip="From EMO Sampling Options. Not connected: its defaults."),
             ],
             outputs=[ClipsType.Output(display_name="clips",
-                                      tooltip="For EMO Video Combine; EMO Clips To Latent makes a LATENT of it.")],
+                                      tooltip="For EMO Video Combine; EMO Clips To Latent converts it to a LATENT.")],
             hidden=[io.Hidden.unique_id])
 
     @classmethod
     def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
-        return conversions.not_listed(sampler, SAMPLERS, "a sampler") or conversions.not_listed(render, RENDER,
-                                                                                                "a way to render") or True
+        return conversions.option_error(sampler, SAMPLERS, "a sampler") or conversions.option_error(render, RENDER,
+                                                                                                "a way to "
+                                                                                                "render") or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> str:
-        """Else ComfyUI would hand on a result of before whose clips are gone, at every run."""
+        """Forces re-execution if cached clips were deleted from the disk."""
         return comfy_bridge.clips_mark()
 
     @classmethod
@@ -93,8 +97,8 @@ class EmoSampler(io.ComfyNode):
                 sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
                 render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
-        conversions.check_listed(sampler, SAMPLERS, "a sampler")
-        conversions.check_listed(render, RENDER, "a way to render")
+        conversions.check_option(sampler, SAMPLERS, "a sampler")
+        conversions.check_option(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
         config = replace(options, steps=steps, sampler=sampler, audio_guidance=audio_guidance,
                          reference_guidance=reference_guidance, seed=seed)
@@ -103,5 +107,5 @@ class EmoSampler(io.ComfyNode):
         conditions = Conditions(portrait, where, audio_features, speed or Speed.constant(config.head_speed))
         return io.NodeOutput(comfy_bridge.render(
             model, conditions, config, reference=reference.features, motion=motion or MotionFrames(),
-            vae=None if vae is None else comfy_bridge.bound_to(vae, reference), shown_by=reference.vae,
+            vae=None if vae is None else comfy_bridge.resolve_vae(vae, reference), shown_by=reference.vae,
             finished_only=render == RENDER[1], hidden=cls.hidden))

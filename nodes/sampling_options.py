@@ -1,4 +1,4 @@
-"""EMO Sampling Options: what the sampler need not ask everyone."""
+"""EMO Sampling Options: optional trade-offs of speed and quality for EMO Sampler."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ class EmoSamplingOptions(io.ComfyNode):
             node_id="EmoSamplingOptions",
             display_name="EMO Sampling Options",
             category="EMO",
-            description="Trades a little fidelity for time or calm, for EMO Sampler. As it comes, it changes nothing.",
+            description="Optional trade-offs of speed, quality and motion for EMO Sampler. The defaults change "
+                        "nothing.",
             inputs=[
-                part("audio_guidance_start", "Guidance by the voice begins at this part of the steps (0 to 1); 0 is the first."),
-                part("audio_guidance_end", "Guidance by the voice ends at this part of the steps (0 to 1); 1 is the last. A step "
-                                           "without guidance takes about half the time."),
-                part("reference_guidance_start", "Guidance by the portrait begins at this part of the steps (0 to 1)."),
-                part("reference_guidance_end", "Guidance by the portrait ends at this part of the steps (0 to 1)."),
+                part("audio_guidance_start", "Audio guidance starts at this fraction of the steps (0 to 1); 0 is the "
+                                             "first step."),
+                part("audio_guidance_end", "Audio guidance ends at this fraction of the steps (0 to 1); 1 is the last. "
+                                           "A step without guidance takes about half the time."),
+                part("reference_guidance_start", "Reference guidance starts at this fraction of the steps (0 to 1)."),
+                part("reference_guidance_end", "Reference guidance ends at this fraction of the steps (0 to 1)."),
                 io.Int.Input("deep_cache", default=DEFAULTS.deep_cache, min=1, max=10,
-                             tooltip="The coarse levels of the network are asked in every so-many-th step, and their answer is "
-                                     "repeated in the steps between: faster, and not quite the same. 1: in all steps."),
+                             tooltip="Recompute the coarse UNet levels only every N steps and reuse their features in "
+                                     "between (DeepCache): faster, approximate. 1: off."),
                 io.Float.Input("noise_scale", default=DEFAULTS.noise_scale, min=0.0, max=2.0, step=0.05,
-                               tooltip="Factor of the noise that each clip begins with (0 to 2); 1 suits the model. Below, "
-                                       "the head is calmer; above, it moves more."),
+                               tooltip="Factor of the initial noise of each clip (0 to 2), relative to the model's "
+                                       "own. Below 1 the head moves less, above 1 more."),
                 io.Boolean.Input("mixed_identity", default=DEFAULTS.mixed_identity,
-                                 tooltip="For Hallo under reference guidance: deal the tokens of who is shown out as Hallo's own "
-                                         "code does, which its weights are used with. Other models have no such tokens."),
+                                 tooltip="Match Hallo's reference code, which mixes conditional and unconditional "
+                                         "identity tokens under classifier-free guidance. No effect on other models."),
                 io.Float.Input("blinks", default=DEFAULTS.blinks, min=0.0, max=4.0, step=0.1, optional=True,
-                               tooltip="How often the eyes blink: 1 is once in about 3.6 seconds, 2 twice as often, 0 only where "
-                                       "the model itself lets them. Only the built-in model uses it."),
+                               tooltip="Blink rate: 1 is one blink in about 3.6 seconds, 2 twice as many, 0 none but "
+                                       "those the model predicts. Built-in model only."),
             ],
             outputs=[OptionsType.Output(display_name="options", tooltip="For EMO Sampler.")])
 
@@ -48,10 +50,10 @@ class EmoSamplingOptions(io.ComfyNode):
                         reference_guidance_start: float | None, reference_guidance_end: float | None) -> bool | str:
         for kind, start, end in (("audio", audio_guidance_start, audio_guidance_end),
                                  ("reference", reference_guidance_start, reference_guidance_end)):
-            given = [value for value in (start, end) if value is not None]  # a linked one is not known yet
+            given = [value for value in (start, end) if value is not None]  # a linked value is known only at execution
             if any(not 0 <= value <= 1 for value in given) or given != sorted(given):
-                return (f"Guidance by {kind} goes from {start} to {end}: both are parts of the steps from 0 to 1, and the first "
-                        "is not above the second.")
+                return (f"{kind.capitalize()} guidance goes from {start} to {end}: set two fractions of the steps "
+                        "between 0 and 1, the start not above the end.")
         return True
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The portrait and the voice that come with the pack: what nodes use where nothing is connected."""
+"""The portrait and the voice that ship with the pack: defaults of unconnected inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..emo_model.inputs.media import read_picture
 PORTRAIT = Path(__file__).parent.parent / "workflows" / "inputs" / "emo_portrait.jpg"
 VOICE = PORTRAIT.with_name("emo_voice.wav")
 UNCONNECTED = object()
-"""The default of such an input. Not None, which a wire can bring: the sound of a video that has none."""
+"""Default of such an input. Not None, which a link can carry: the audio of a silent video."""
 
 
 def portrait() -> Tensor:

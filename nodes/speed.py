@@ -1,4 +1,4 @@
-"""EMO Head Speed: how fast the head turns."""
+"""EMO Head Speed: rotation speed of the head, constant or over time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class EmoHeadSpeed(io.ComfyNode):
             node_id="EmoHeadSpeed",
             display_name="EMO Head Speed",
             category="EMO",
-            description="How fast the head turns: one level, or a curve over time.",
+            description="Sets the head's rotation speed, constant or as a curve over time.",
             inputs=[
                 io.Float.Input("speed", default=SamplingConfig().head_speed, min=0.0, max=FASTEST, step=0.5,
-                               tooltip="Rotation of the head in degrees per second: 0 holds it still, 12 is calm, 40 is lively."),
+                               tooltip="Rotation speed of the head in degrees per second: 0 is still, 12 calm, 40 "
+                                       "lively."),
                 io.String.Input("curve", default="", multiline=True, optional=True,
-                                tooltip="Instead of one level: knots of 'seconds: degrees per second' "
-                                        "such as '0: 5, 2.5: 30', with straight lines between them. "
-                                        "Empty: the level above throughout."),
+                                tooltip="Keyframes 'seconds: degrees per second', for example '0: 5, 2.5: 30', "
+                                        "interpolated linearly. Empty: 'speed' throughout."),
             ],
             outputs=[SpeedType.Output(display_name="speed", tooltip="For EMO Sampler.")])
 

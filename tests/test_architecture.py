@@ -13,8 +13,6 @@ LIBRARY, NODES = ROOT / "emo_model", ROOT / "nodes"
 ROOMS = {"types": 0, "config": 1, "models": 2, "checkpoints": 3, "inputs": 3, "sampling": 4, "outputs": 4, "synthetic": 5,
          "training": 6, "evaluation": 6}
 NEIGHBOURS = {frozenset({"training", "evaluation"})}  # of one storey, and strangers to each other
-LENT = {"checkpoints": ("emo_model.sampling.oracle",)}
-"""Parts of a stranger that a room may use: the command that checks a checkpoint's networks runs the sampler on them."""
 HOSTS = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "nodes", "server"}
 ENGINE = HOSTS - {"comfy_api"}  # nodes other than the bridge see ComfyUI's schemas only
 AT_RUN_TIME = {"torch", "numpy", "einops", "safetensors", "av", "PIL", "tqdm"}
@@ -57,8 +55,6 @@ def test_library_knows_no_host_and_imports_only_from_rooms_before_its_own(file):
         assert dotted.split(".")[0] not in HOSTS, f"{file} imports {dotted}"
         assert level > 0 or not dotted.startswith("emo_model"), f"{file} imports {dotted} absolutely; ComfyUI cannot load that"
         there = room(dotted)
-        if dotted.startswith(LENT.get(here, "/")):
-            continue
         if dotted.startswith("emo_model") and here in ROOMS and there in ROOMS and here != there:
             assert ROOMS[there] <= ROOMS[here] and frozenset({here, there}) not in NEIGHBOURS, f"{here} imports {there} ({file})"
 

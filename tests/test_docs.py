@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "web" / "docs").glob("*.md")),
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "web" / "docs").glob("*.md")),
          *sorted((ROOT / "emo_model").rglob("*.md"))]
 
 
@@ -25,6 +25,12 @@ def test_every_command_of_ours_is_there(page):
     modules = re.findall(r"-m (emo_model(?:\.\w+)*)", page.read_text(encoding="utf-8"))
     for module in set(modules):
         assert find_spec(f"{module}.__main__"), f"{page.name} runs {module}"
+
+
+def test_every_file_in_the_picture_of_the_architecture_exists():
+    named = re.findall(r"[\w/]+\.py", (ROOT / "docs" / "images" / "architecture.svg").read_text(encoding="utf-8"))
+    files = [name for name in named if "/" in name]
+    assert len(files) > 10 and [name for name in files if not (ROOT / "emo_model" / name).exists()] == []
 
 
 def test_ci_types_the_readmes_test_command():

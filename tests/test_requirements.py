@@ -29,7 +29,3 @@ def test_requirements_are_those_of_the_registry_entry():
 def test_comfyui_brings_all_of_them():
     brought = {name.lower() for name in names(comfyui_or_skip() / "requirements.txt")}
     assert {name.lower() for name in names(ROOT / "requirements.txt")} <= brought
-
-
-def test_the_registry_knows_the_oldest_comfyui_that_works():
-    assert PROJECT["tool"]["comfy"]["requires-comfyui"] == ">=0.3.60"

@@ -1,4 +1,4 @@
-"""AnimateDiff motion modules (mm_sd_v15_v2.ckpt and its kin) -> the temporal modules of a backbone."""
+"""AnimateDiff motion modules (mm_sd_v15_v2.ckpt and similar) as initialisation of temporal modules."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ MOTION: tuple[tuple[str, str], ...] = (
     *((f"{{block}}.motion_modules.{{i}}.temporal_transformer.{part}.{{rest}}", f"{{block}}.motion_modules.{{i}}.{part}.{{rest}}")
       for part in ("norm", "proj_in", "proj_out")),
 )
-"""(their pattern, our pattern) of the parameters of a motion module, below the UNet; Hallo's file has the same names."""
+"""(their pattern, our pattern) of the parameters of a motion module, below the UNet; Hallo's file has the same names.
+"""
 
 TABLE = Renaming(MOTION)
-CODES = ".pos_encoder.pe"  # frame codes: calculated by us, so compared and not loaded
+CODES = ".pos_encoder.pe"  # positional encodings: computed here, so compared and not loaded
 
 
 def temporal_sources(emo: Emo, file: TensorFile) -> tuple[Sources, list[str]]:
     """(sources of the temporal modules' parameters by our names, keys of the file that are compared and not loaded).
 
-    Version 1 and 3 have no module in the mid block, which stays new. Raises ValueError for another kind of file, for keys missing
-    or left over, and for frame codes other than AnimateDiff's.
+    Version 1 and 3 have no module in the mid block, which stays new. Raises ValueError for another kind of file, for
+    keys missing or left over, and for frame codes other than AnimateDiff's.
     """
     if recognise(file).name != "animatediff":
         raise wrong_file(file, "an AnimateDiff motion module")
@@ -49,9 +50,10 @@ def temporal_sources(emo: Emo, file: TensorFile) -> tuple[Sources, list[str]]:
 
 
 def check_codes(file: TensorFile, key: str) -> None:
-    """Raise ValueError unless the frame codes (1, F, C) in a file are those that `models.attention.frame_codes` calculates."""
+    """Raises ValueError unless positional encodings (1, F, C) in a file equal `models.attention.frame_codes`."""
     found = file.read(key).float()
     off = (found - frame_codes(*found.shape[1:], like=torch.zeros(1))).abs().max().item()
     if not off < 4e-3:  # half precision rounds them by up to 5e-4, bfloat16 by 4e-3
-        raise ValueError(f"{file.path.name}: the frame codes {key} are off AnimateDiff's by {off:.3g}; this pack calculates "
-                         "them, so the file would not give what its authors' code gives")
+        raise ValueError(f"{file.path.name}: the positional encodings {key} differ from AnimateDiff's by {off:.3g}; "
+                         "this pack computes them, so results would differ from those of the file's own code. Use the "
+                         "original file")

@@ -1,4 +1,4 @@
-"""Files of tensors, safetensors or torch pickles, read and written one tensor at a time."""
+"""Tensor files (safetensors, torch pickles), read and written one tensor at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RENEW_BYTES = 2**28
 
 @dataclass(frozen=True, eq=False)
 class TensorFile:
-    """What lies in a file: shapes by key; `read` brings a copy of one tensor, on the CPU, as it is stored.
+    """Contents of a file: shapes by key; `read` returns a copy of one tensor on the CPU, in its stored dtype.
 
     Nothing else of the file stays in memory.
     """
@@ -35,21 +35,22 @@ class TensorFile:
 
 
 def open_tensors(path: str | Path) -> TensorFile:
-    """Look into a file without reading its tensors.
+    """Open a file without reading its tensors.
 
     Raises FileNotFoundError, or ValueError that says what the file is if it holds no tensors. A pickle is read with
     torch's `weights_only`, which runs no code of the file's; one that needs more is refused.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; name the file in it")
+        raise FileNotFoundError(f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; pass a file "
+                                                                                     "in it")
     said = not_tensors(path)
     if said is not None:
-        raise ValueError(f"{path.name} holds no weights: {said}")
+        raise ValueError(f"{path.name} contains no weights: {said}")
     with path.open("rb") as file:
         start = file.read(9)
     if not start:
-        raise ValueError(f"{path.name} is not a whole safetensors file (it is empty); download or copy it again")
+        raise ValueError(f"{path.name} is not a complete safetensors file (it is empty); download or copy it again")
     if start[8:] == b"{":  # the length of a safetensors header comes first and may begin like a pickle or a zip
         return _open_safetensors(path)
     return _open_pickle(path, is_zip=True) if start[:2] == b"PK" else \
@@ -57,7 +58,7 @@ def open_tensors(path: str | Path) -> TensorFile:
 
 
 def not_tensors(path: Path) -> str | None:
-    """What a file is that cannot hold tensors, as told by its first bytes; None if it may."""
+    """What a file without tensors is, by its first bytes; None if it may contain tensors."""
     with path.open("rb") as file:
         start = file.read(64)
     if start[8:9] == b"{":  # safetensors; the bytes before it are a length and may look like anything
@@ -83,12 +84,13 @@ def _open_safetensors(path: Path) -> TensorFile:
             size = struct.unpack("<Q", raw.read(8))[0]
             header = json.loads(raw.read(size))
     except (SafetensorError, struct.error, ValueError) as error:
-        raise ValueError(f"{path.name} is not a whole safetensors file ({error}); download or copy it again") from None
+        raise ValueError(f"{path.name} is not a complete safetensors file ({error}); download or copy it "
+                         "again") from None
     metadata = header.pop("__metadata__", {})
     shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
     strange = {entry["dtype"] for entry in header.values()} - DTYPES.keys()
     if strange:
-        raise ValueError(f"{path.name} has numbers of a kind that this pack does not read ({', '.join(sorted(strange))})")
+        raise ValueError(f"{path.name} has dtypes that this pack does not read ({', '.join(sorted(strange))})")
     dtypes = {key: DTYPES[entry["dtype"]] for key, entry in header.items()}
 
     def read(key: str) -> Tensor:
@@ -107,7 +109,7 @@ def _open_pickle(path: Path, *, is_zip: bool) -> TensorFile:
 
     def read(key: str) -> Tensor:
         nonlocal tensors, looked_at
-        if looked_at > RENEW_BYTES and is_zip:  # what was looked at stays mapped until the whole mapping goes
+        if looked_at > RENEW_BYTES and is_zip:  # mapped pages are only released with the whole mapping
             tensors, looked_at = _load_pickle(path, is_zip=True), 0
         looked_at += tensors[key].nbytes
         return tensors[key].clone()
@@ -117,25 +119,26 @@ def _open_pickle(path: Path, *, is_zip: bool) -> TensorFile:
 
 
 def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
-    """The tensors of a torch file, mapped where its format allows, so that they are in memory when they are looked at."""
+    """The tensors of a torch file, memory-mapped if its format allows."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True if is_zip else None)
     except pickle.UnpicklingError:
-        raise ValueError(f"{path.name} holds more than weights, and reading it would run code that is in it; it is refused. Get "
+        raise ValueError(f"{path.name} contains more than weights: unpickling it could run code, so it is refused. Use "
                          "a safetensors file of the same model") from None
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path.name} is not a whole torch file ({str(error).splitlines()[0]}); download it again") from None
+        raise ValueError(f"{path.name} is not a complete torch file ({str(error).splitlines()[0]}); download it "
+                         "again") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
-        raise ValueError(f"{path.name} is a torch file without a table of weights")
+        raise ValueError(f"{path.name} is a torch file without a dict of weights")
     return tensors
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A tensor to be written: `make` is called when its turn comes."""
+    """A tensor to write: `make` is called when it is written."""
 
     name: str
     shape: tuple[int, ...]
@@ -144,7 +147,7 @@ class Entry:
 
 
 def write_entries(path: str | Path, entries: Iterable[Entry], metadata: dict[str, str] | None = None) -> None:
-    """safetensors, with one tensor in memory at a time; the file is either whole or not there (written beside, then renamed)."""
+    """Write safetensors with one tensor in memory at a time, atomically (temporary file, then rename)."""
     path, entries = Path(path), list(entries)
     header: dict[str, dict] = {"__metadata__": metadata} if metadata else {}
     place = 0
@@ -162,7 +165,7 @@ def write_entries(path: str | Path, entries: Iterable[Entry], metadata: dict[str
             for entry in entries:
                 value = entry.make().detach().to("cpu", entry.dtype).contiguous()
                 if tuple(value.shape) != tuple(entry.shape):
-                    raise ValueError(f"{entry.name} is {tuple(value.shape)}, {tuple(entry.shape)} was announced")
+                    raise ValueError(f"{entry.name} is {tuple(value.shape)}, expected {tuple(entry.shape)}")
                 file.write(value.flatten().view(torch.uint8).numpy().data)
         beside.replace(path)
     finally:

@@ -1,4 +1,4 @@
-"""Hallo v1's net (fudan-generative-vision/hallo, net.pth) <-> ours. Every key of the file has a use, or it is not the file."""
+"""Hallo v1's net (fudan-generative-vision/hallo, net.pth) <-> ours; every key of the file is accounted for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..config import HALLO, ModelConfig
+from ..config import HALLO, HalloConfig, ModelConfig
 from ..models.attention import frame_codes
 from ..models.blocks import SpatialTransformer
 from ..models.emo import Emo
@@ -29,19 +29,19 @@ TABLE = Renaming((
     ("audioproj.{rest}", "audio_projection.{rest}"),
 ))
 IDLE = "idle."
-"""Our files keep under this prefix what Hallo's file has and nothing runs; loading passes over it, converting back needs it."""
+"""Prefix in our files of weights that no network uses: ignored when loading, needed to convert back."""
 
 
 IMAGE_SIZE = "image_size"
-"""Metadata of a safetensors file with Hallo's keys that was made for pictures of another size than the published net's."""
+"""Metadata of safetensors files with Hallo's keys: image size if it is not the published one."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a net of some config consists of, by Hallo's keys -> shapes.
+    """Keys and shapes of a net of some config in Hallo's layout.
 
-    runs: our networks' parameters; idle: weights whose results nobody reads (motion modules beside resnets without attention, and
-    what follows the reference net's last feature); codes: frame codes, which we calculate.
+    runs: our networks' parameters; idle: weights without effect on the output (motion modules beside resnets without
+    attention, and what follows the reference net's last feature); codes: positional encodings, which are computed.
     """
 
     runs: dict[str, tuple[int, ...]]
@@ -54,7 +54,7 @@ class Layout:
 
 
 def layout(emo: Emo) -> Layout:
-    """emo: built with a config of Hallo's design, on any device."""
+    """emo: built from a config with `hallo`, on any device."""
     config = emo.config
     runs = _shapes(emo)
     idle = {}
@@ -82,8 +82,8 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def config_of(shapes: Mapping[str, tuple[int, ...]], *, image_size: int = HALLO.image_size) -> ModelConfig:
     """The config that a net's shapes speak of: HALLO itself for the published one.
 
-    What shows in no shape (picture, heads, groups, clip length) is HALLO's. Raises ValueError if a tensor is missing that tells
-    something.
+    What shows in no shape (picture, heads, groups, clip length) is HALLO's. Raises ValueError if a tensor is missing
+    that tells something.
     """
     def dim(key: str, axis: int) -> int:
         if key not in shapes:
@@ -108,19 +108,21 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], *, image_size: int = HALLO.
         channels=tuple(dim(f"{unet}down_blocks.{level}.resnets.0.conv1.weight", 0) for level in range(levels)),
         attention_levels=tuple(f"{unet}down_blocks.{level}.attentions.0.norm.weight" in shapes for level in range(levels)),
         layers_per_block=count(unet + "down_blocks.0.resnets.{}.conv1.weight"),
-        identity_tokens=dim("imageproj.proj.weight", 0) // width, identity_width=dim("imageproj.proj.weight", 1),
-        identity_context_width=width, audio_layers=audio_layers, audio_width=inner // (HALLO.audio_window * audio_layers),
-        audio_context_width=audio_context, audio_tokens=dim("audioproj.proj3.weight", 0) // audio_context,
-        audio_projection_width=dim("audioproj.proj1.weight", 0),
+        hallo=HalloConfig(
+            identity_tokens=dim("imageproj.proj.weight", 0) // width, identity_width=dim("imageproj.proj.weight", 1),
+            identity_context_width=width, audio_tokens=dim("audioproj.proj3.weight", 0) // audio_context,
+            audio_projection_width=dim("audioproj.proj1.weight", 0),
+            face_mask_channels=dim("face_locator.conv_in.weight", 1)),
+        audio_layers=audio_layers, audio_width=inner // (HALLO.audio_window * audio_layers), audio_context_width=audio_context,
         temporal_position_limit=dim(unet + "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0."
                                     "attention_blocks.0" + CODES, 1),
         face_locator_channels=(dim("face_locator.conv_in.weight", 0),
-                               *(dim(f"face_locator.blocks.{2 * index + 1}.weight", 0) for index in range(halvings))),
-        face_mask_channels=dim("face_locator.conv_in.weight", 1))
+                               *(dim(f"face_locator.blocks.{2 * index + 1}.weight", 0) for index in range(halvings))))
 
 
 def open_net(path: str | Path, *, image_size: int | None = None) -> tuple[Emo, TensorFile]:
-    """(the networks of a Hallo file, without weights; the file), checked key by key. image_size None: as the file says, or 512.
+    """(the networks of a Hallo file, without weights; the file), checked key by key. image_size None: as the file says,
+    or 512.
 
     Raises ValueError that names what the file is instead, or which keys are missing, left over or of another shape.
     """
@@ -162,16 +164,16 @@ def to_native(path: str | Path, out: str | Path, *, dtype: torch.dtype | None = 
 def from_native(path: str | Path, out: str | Path, *, dtype: torch.dtype | None = None) -> None:
     """A file of this pack with Hallo's design -> safetensors with the keys of net.pth.
 
-    Idle weights that the file does not have (it was trained here, say) become zeros; nothing runs them. Raises ValueError for a
-    model of another design.
+    Idle weights that the file does not have (it was trained here, say) become zeros; nothing runs them. Raises
+    ValueError for a model of another design.
     """
     file = open_tensors(path)
     if recognise(file).name != "emo":
         raise wrong_file(file, "a model of this pack")
     config = ModelConfig.from_json(file.metadata["config"])
-    if config.reference_attention != "joined" or not config.audio_transformers:
-        raise ValueError(f"{file.path.name} is an EMO '{config.name}', whose parts Hallo's net does not have; only models of "
-                         "Hallo's design can be written in its layout")
+    if config.hallo is None:
+        raise ValueError(f"{file.path.name} is an EMO '{config.name}', whose parts Hallo's net does not have; only "
+                         "models of Hallo's design can be written in its layout")
     parts = layout(bare(config))
     stored = next(iter(file.dtypes.values()))
 
@@ -184,7 +186,8 @@ def from_native(path: str | Path, out: str | Path, *, dtype: torch.dtype | None 
         return Entry(key, shape, dtype or stored, lambda: _zeros(shape))
 
     check_fit({key: shape for key, shape in file.shapes.items() if key.startswith("emo.")},
-              {f"emo.{TABLE.to_ours(key)}": shape for key, shape in parts.runs.items()}, file=file.path.name, what="a model")
+              {f"emo.{TABLE.to_ours(key)}": shape for key, shape in parts.runs.items()}, file=file.path.name, what="a "
+                                                                                                                   "model")
     write_entries(out, [entry(key, shape) for key, shape in parts.shapes.items()])
 
 

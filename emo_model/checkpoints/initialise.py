@@ -1,4 +1,4 @@
-"""The paper's beginning: an EMO of SD 1.5's weights and AnimateDiff's, the rest new."""
+"""Initialises an EMO as the paper does: from SD 1.5 and AnimateDiff, the rest new."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .sources import Sources, bare, entries, new, report, write_native
 
 
 def initial_sources(config: ModelConfig, sd15: Path, motion_module: Path | None = None) -> Sources:
-    """Where each parameter of a fresh model comes from. Raises ValueError if a file is not what it should be."""
+    """The source of each parameter of a new model. Raises ValueError for a wrong file."""
     emo = bare(config)
     sources, _ = unet_sources(emo, open_tensors(sd15))
     if motion_module is not None:

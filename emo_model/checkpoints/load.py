@@ -1,4 +1,4 @@
-"""Any model file that this pack runs: its own, or Hallo's net as it is published."""
+"""Loads any model file that this pack runs: its own, or Hallo's published net."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ SUFFIXES = (".safetensors", ".sft", ".pth", ".ckpt")
 
 
 def load_model(path: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> native.Bundle:
-    """Read a model; dtype None keeps the file's. Weights are in memory once; those of a pickle are mapped from the file.
+    """Read a model; dtype None keeps the file's. Weights are in memory once; those of a pickle are mapped from the
+    file.
 
     Raises FileNotFoundError, or ValueError that says what the file is instead, or what is wrong with it.
     """

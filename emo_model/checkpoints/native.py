@@ -1,6 +1,6 @@
-"""The project's own files: one safetensors file that carries its config and its card in the metadata.
+"""The pack's own model files: safetensors with config and card in the metadata.
 
-A variant of a model may hold only the tensors that differ from its base, a whole file that lies beside it.
+A variant may contain only the tensors that differ from its base, a complete file in the same folder.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .files import open_tensors
 from .kinds import NATIVE, wrong_file
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
-FAST_WEIGHTS = DEFAULT_WEIGHTS.with_name("fast.safetensors")  # what differs from it in a model for 2 steps without guidance
-BASE, BASE_HASH = "base", "base_sha256"  # in the card of a variant: the name of the file with all other tensors, their hash
+FAST_WEIGHTS = DEFAULT_WEIGHTS.with_name("fast.safetensors")  # the tensors of the variant for 2 steps without guidance
+BASE, BASE_HASH = "base", "base_sha256"  # in a variant's card: file name and hash of its base
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A whole model: its config, its parts (motion decoder and audio encoder only where it brings its own), and its card."""
+    """A model: config, networks (motion decoder and audio encoder only if it has its own), and card."""
 
     config: ModelConfig
     emo: Emo
@@ -46,24 +46,24 @@ class Bundle:
 
     @property
     def sampling(self) -> SamplingConfig:
-        """How it is sampled best."""
+        """Recommended sampling settings."""
         return _sampling(self.config, self.card)
 
 
 def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict | None = None) -> Bundle:
-    """A model with fresh weights, or, on device 'meta', with none at all."""
+    """A model with newly initialised weights, or without memory on device 'meta'."""
     with torch.device(device):
         emo = Emo(config).eval()
         motion_decoder = MotionDecoder(config).eval() if config.motion_decoder else None
-    # computes its buffers: not on 'meta'
+    # has computed buffers: not on 'meta'
     audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
     return Bundle(config, emo, motion_decoder, audio_encoder, card or {})
 
 
 def save(path: str | Path, bundle: Bundle, *, dtype: torch.dtype = torch.float16, base: str | Path | None = None) -> None:
-    """Write the model; a file is either whole or not there (written beside, then renamed).
+    """Write the model atomically (temporary file, then rename).
 
-    base: a file of this pack, of which `bundle` is a variant: only the tensors that differ from it are written.
+    base: a file of which `bundle` is a variant: only tensors that differ from it are written.
     """
     tensors = {f"{name}.{key}": value.detach().to("cpu", dtype).contiguous()
                for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
@@ -77,7 +77,7 @@ def save(path: str | Path, bundle: Bundle, *, dtype: torch.dtype = torch.float16
 
 
 def weights_hash(path: str | Path) -> str:
-    """sha256 of a safetensors file's tensors; its metadata, such as the card, may change."""
+    """SHA-256 of a safetensors file's tensors, without its metadata."""
     with open(path, "rb") as file:
         header = struct.unpack("<Q", file.read(8))[0]
         file.seek(8 + header)
@@ -88,14 +88,14 @@ def weights_hash(path: str | Path) -> str:
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """safetensors, atomically."""
+    """Write safetensors atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
     beside.touch()
     mode = beside.stat().st_mode
     save_file(tensors, beside, metadata=metadata)
-    beside.chmod(mode)  # safetensors writes files that only their owner may read
+    beside.chmod(mode)  # safetensors creates files with mode 600
     beside.replace(path)
 
 
@@ -109,12 +109,13 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def read_config(path: str | Path) -> ModelConfig:
-    """The config inside a file. Raises FileNotFoundError, or ValueError that says what the file is instead."""
+    """The config of a file. Raises FileNotFoundError, or ValueError that names what the file is instead."""
     return ModelConfig.from_json(_metadata(Path(path))["config"])
 
 
 def read_sampling(path: str | Path) -> SamplingConfig:
-    """How the model of a file is sampled best: its preset's defaults, but for what its card says. Raises as `read_config`."""
+    """Recommended sampling settings of a file: its preset's defaults, overridden by its card. Raises like
+    `read_config`."""
     metadata = _metadata(Path(path))
     return _sampling(ModelConfig.from_json(metadata["config"]), json.loads(metadata.get("card", "{}")))
 
@@ -123,16 +124,16 @@ def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
     said = card.get("sampling", {})
     unknown = sorted(said.keys() - {field.name for field in fields(SamplingConfig)})
     if unknown:
-        raise ValueError(f"the model's card has settings of sampling that this version does not know: {', '.join(unknown)}; "
-                         "update ComfyUI-EMO")
+        raise ValueError("the model's card has sampling settings that this version does not know: "
+                         f"{', '.join(unknown)}; update ComfyUI-EMO")
     return replace(SAMPLING.get(config.name, SamplingConfig()), **said)
 
 
 def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Bundle:
     """Read a model; dtype None keeps the file's. Built on the meta device, so weights are in memory once.
 
-    What a variant does not hold is read from its base, which lies beside it or among this pack's own weights.
-    Raises FileNotFoundError, or ValueError naming the first tensors that are missing, unknown or of another shape.
+    Tensors that a variant lacks are read from its base, in the same folder or among the built-in weights.
+    Raises FileNotFoundError, or ValueError with the first tensors that are missing, unknown or of another shape.
     """
     path = Path(path)
     metadata = _metadata(path)
@@ -142,16 +143,17 @@ def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None
     states: dict[str, dict[str, Tensor]] = {name: {} for name in bundle.parts}
     sources = (path,) if BASE not in bundle.card else (_base(path, bundle.card), path)
     with contextlib.ExitStack() as opened:
-        where = {}  # tensor -> the file that holds it; a variant's own come before its base's
+        where = {}  # tensor -> its file; a variant's override its base's
         for file in (opened.enter_context(safe_open(source, "pt", device=str(device))) for source in sources):
-            where |= {full: file for full in file.keys() if not full.startswith("idle.")}  # run by no network: checkpoints.hallo
+            # 'idle.': weights that no network uses, see checkpoints.hallo
+            where |= {full: file for full in file.keys() if not full.startswith("idle.")}
         found = {full: file.get_slice(full).get_shape() for full, file in where.items()}
         if found != wanted:
             missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
             odd = sorted(full for full in found.keys() & wanted.keys() if found[full] != wanted[full])
-            raise ValueError(f"{path.name} does not fit its own config: {len(missing)} tensors missing {missing[:5]}, "
-                             f"{len(unknown)} unknown {unknown[:5]}, {len(odd)} of another shape {odd[:5]}; "
-                             "download or copy it again")
+            raise ValueError(f"{path.name} does not match its own config: {len(missing)} tensors missing "
+                             f"{missing[:5]}, {len(unknown)} unknown {unknown[:5]}, {len(odd)} of another shape "
+                             f"{odd[:5]}; download or copy it again")
         for full, file in where.items():
             name, key = full.split(".", 1)
             value = file.get_tensor(full)
@@ -162,12 +164,12 @@ def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None
 
 
 def _base(path: Path, card: dict) -> Path:
-    """The file that a variant differs from, recognised by what it holds."""
+    """The base of a variant, identified by its hash."""
     candidates = [file for file in (path.with_name(card[BASE]), path.with_name(DEFAULT_WEIGHTS.name), DEFAULT_WEIGHTS)
                   if file.is_file()]
     for file in candidates:
         if weights_hash(file) == card[BASE_HASH]:
             return file
     others = f" (the {card[BASE]} there has other weights)" if path.with_name(card[BASE]) in candidates else ""
-    raise FileNotFoundError(f"{path.name} holds only what differs from {card[BASE]}, which must lie beside it in {path.parent}"
-                            f"{others}; put the file there that it was made from")
+    raise FileNotFoundError(f"{path.name} contains only the tensors that differ from {card[BASE]}, which must be in "
+                            f"{path.parent}{others}; put the file that it was made from there")

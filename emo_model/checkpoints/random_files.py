@@ -1,4 +1,4 @@
-"""Files with random weights in the layouts of real ones: to see whether a graph runs, to measure memory and time, for tests."""
+"""Random weights in the layouts of real files: to try a workflow, to measure memory and time, and for tests."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import HALLO, ModelConfig
+from ..config import HALLO, HalloConfig, ModelConfig
 from ..models.attention import frame_codes
 from . import hallo, native
 from .animatediff import CODES
 from .files import Entry, write_entries
 from .sources import bare
 
-SMALL_HALLO = replace(HALLO, image_size=64, channels=(32, 64, 64, 64), identity_context_width=24, audio_context_width=24,
-                      audio_tokens=4, audio_projection_width=8, face_locator_channels=(4, 4, 8, 8))
-"""Hallo's design with small widths: seconds on a CPU. What comes from outside (latents, voice, embedding) is as wide as ever."""
+SMALL_HALLO = replace(HALLO, image_size=64, channels=(32, 64, 64, 64), audio_context_width=24, face_locator_channels=(4, 4, 8, 8),
+                      hallo=HalloConfig(identity_context_width=24, audio_tokens=4, audio_projection_width=8))
+"""Hallo's structure with small widths: seconds on a CPU. Inputs (latents, audio, embedding) keep their widths."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -30,7 +30,7 @@ def hallo_shapes(config: ModelConfig = HALLO) -> Shapes:
 
 
 def vae_shapes() -> Shapes:
-    """SD 1.5's VAE in the original layout, as core's 'Load VAE' takes it."""
+    """SD 1.5's VAE in the original layout, for core's 'Load VAE'."""
     widths = (128, 256, 512, 512)
     shapes: Shapes = {}
 
@@ -76,7 +76,7 @@ def vae_shapes() -> Shapes:
 
 
 def wav2vec2_shapes() -> Shapes:
-    """wav2vec2-base-960h, as core's 'AudioEncoderLoader' takes it."""
+    """wav2vec2-base-960h, for core's 'AudioEncoderLoader'."""
     shapes: Shapes = {"masked_spec_embed": (768,), "feature_extractor.conv_layers.0.conv.weight": (512, 1, 10)}
 
     def layer(name: str, *shape: int) -> None:
@@ -101,7 +101,7 @@ def wav2vec2_shapes() -> Shapes:
 
 
 def random_weight(key: str, shape: tuple[int, ...], *, seed: int = 0) -> Tensor:
-    """Noise that keeps what goes through a layer about as large as it was; frame codes are what they must be."""
+    """Noise that preserves the scale of activations; positional encodings are computed."""
     if key.endswith(CODES):
         return frame_codes(*shape[1:], like=torch.zeros(1))[None]
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(f"{seed} {key}".encode())))
@@ -112,7 +112,8 @@ def random_weight(key: str, shape: tuple[int, ...], *, seed: int = 0) -> Tensor:
 
 def write_random(path: str | Path, shapes: Shapes, *, seed: int = 0, dtype: torch.dtype = torch.float16,
                  image_size: int | None = None) -> int:
-    """One tensor in memory at a time for safetensors, all for torch's format (.pth, .ckpt); returns the number of weights.
+    """One tensor in memory at a time for safetensors, all for torch's format (.pth, .ckpt); returns the number of
+    weights.
 
     image_size: of a net of Hallo that is not for 512x512, which shows in no tensor; only safetensors can hold it.
     """
@@ -129,7 +130,7 @@ def write_random(path: str | Path, shapes: Shapes, *, seed: int = 0, dtype: torc
 
 
 def write_random_model(path: str | Path, config: ModelConfig, *, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
-    """A whole model of this pack, with all the parts that its config names."""
+    """A model of this pack with all parts of its config."""
     bundle = native.build(config, card={"made_by": "python -m emo_model.checkpoints random"})
     for name, part in bundle.parts.items():
         part.load_state_dict({key: random_weight(f"{name}.{key}", tuple(value.shape), seed=seed)

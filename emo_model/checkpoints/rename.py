@@ -1,4 +1,4 @@
-"""Other projects' names for parameters, and ours: one table of patterns, read both ways, and strict about what is left."""
+"""Two-way renaming of parameters by one table of patterns, with strict checks for missing and unexpected keys."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Renaming:
-    """rules: (their pattern, our pattern); the first that fits counts. `{i}`, one letter, is a number, `{rest}` is anything."""
+    """rules: (their pattern, our pattern); the first match is used. `{i}` (one letter) matches a number, `{rest}`
+    anything."""
 
     rules: tuple[tuple[str, str], ...]
 
     def to_ours(self, key: str) -> str | None:
-        """Our name for their key, or None if no rule fits."""
+        """Our name for their key, or None if no rule matches."""
         return _first(self._theirs, key)
 
     def to_theirs(self, name: str) -> str | None:
-        """Their key for our name, or None. Two of our names may have one key."""
+        """Their key for our name, or None. Two names may map to one key."""
         return _first(self._ours, name)
 
     @cached_property
@@ -45,7 +46,7 @@ def _first(rules: list[tuple[re.Pattern, str]], key: str) -> str | None:
 
 
 def check_fit(found: Mapping[str, Iterable[int]], wanted: Mapping[str, Iterable[int]], *, file: str, what: str) -> None:
-    """Raise ValueError, naming the first five, unless `found` (key -> shape) has the keys and shapes `wanted` and no other."""
+    """Raises ValueError with the first five differences unless `found` (key -> shape) equals `wanted`."""
     missing, left = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     other = [f"{key} {'x'.join(map(str, found[key]))} for {'x'.join(map(str, wanted[key]))}"
              for key in sorted(wanted.keys() & found.keys()) if tuple(found[key]) != tuple(wanted[key])]

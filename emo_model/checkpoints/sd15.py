@@ -1,4 +1,4 @@
-"""SD 1.5's UNet, in diffusers' layout or in the original single file -> reference net and backbone, as EMO begins (stage 1)."""
+"""Stable Diffusion 1.5's UNet (diffusers or single-file layout) as initialisation of reference net and backbone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RESNET = {"in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time
 
 
 def _single_file() -> Renaming:
-    """The original layout, which counts blocks through, to diffusers', which counts levels."""
+    """The original layout (blocks numbered consecutively) to diffusers' (numbered by level)."""
     rules = [("time_embed.0", "time_embedding.linear_1"), ("time_embed.2", "time_embedding.linear_2"),
              ("input_blocks.0.0", "conv_in"), ("out.0", "conv_norm_out"), ("out.2", "conv_out")]
 
@@ -42,7 +42,7 @@ def _single_file() -> Renaming:
         rules.append((f"input_blocks.{3 + 3 * level}.0.op", f"down_blocks.{level}.downsamplers.0.conv"))
         for layer in range(3):
             resnet(f"output_blocks.{3 * level + layer}.0", f"up_blocks.{level}.resnets.{layer}")
-        upsampler = 1 if level == 0 else 2  # behind the attention, where there is one
+        upsampler = 1 if level == 0 else 2  # after the attention, if there is one
         rules.append((f"output_blocks.{3 * level + 2}.{upsampler}.conv", f"up_blocks.{level}.upsamplers.0.conv"))
         rules += [(f"output_blocks.{3 * level + layer}.1", f"up_blocks.{level}.attentions.{layer}") for layer in range(3)]
     resnet("middle_block.0", "mid_block.resnets.0")
@@ -73,5 +73,6 @@ def unet_sources(emo: Emo, file: TensorFile) -> tuple[Sources, list[str]]:
              and not any(part in name for part in (".motion_modules.", ".attn_audio.", ".norm_audio."))}
     unused = [key for key in keys if _UNUSED.to_ours(key) and key not in taken.values()]
     check_fit({key: file.shapes[keys[key]] for key in keys if key not in unused},
-              {key: parameters[name] for name, key in taken.items()}, file=file.path.name, what=f"a UNet for '{emo.config.name}'")
+              {key: parameters[name] for name, key in taken.items()}, file=file.path.name, what="a UNet for "
+                                                                                                f"'{emo.config.name}'")
     return {name: Taken(file, keys[key]) for name, key in taken.items()}, [keys[key] for key in unused]

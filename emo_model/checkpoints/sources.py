@@ -1,4 +1,4 @@
-"""Where each parameter of a model comes from: a tensor of some file, or new. Filled in or written, one tensor at a time."""
+"""Sources of a model's parameters (a tensor of a file, or new initialisation), filled in or written one at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .kinds import NATIVE
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """As it stands in a file."""
+    """A tensor of a file."""
 
     file: TensorFile
     key: str
@@ -35,7 +35,7 @@ class Taken:
 
 @dataclass(frozen=True, eq=False)
 class New:
-    """Made by the layer's own initialisation."""
+    """A new tensor by the layer's own initialisation."""
 
     make: Callable[[], Tensor]
 
@@ -50,17 +50,17 @@ Sources = dict[str, Taken | New]  # by our name
 
 ZERO_AT_FIRST = ("*.attn_audio.to_out.0.*", "*.attn_speed.to_out.0.*", "*.motion_modules.*.proj_out.*",
                  "*.attentions.*.proj_out.*", "face_locator.conv_out.*", "*.zero_conv_*")
-"""New layers that change nothing until they are trained, as `models` makes them."""
+"""Zero-initialised layers, which change nothing until they are trained."""
 
 
 def bare(config: ModelConfig) -> Emo:
-    """The networks without any weights, in no time."""
+    """The networks on the meta device."""
     with torch.device("meta"):
         return Emo(config).eval()
 
 
 def new(emo: Emo, name: str) -> New:
-    """A parameter of a network on the meta device as training would begin with it."""
+    """A newly initialised parameter of a network on the meta device."""
     path, own = name.rsplit(".", 1)
 
     def make() -> Tensor:
@@ -74,7 +74,7 @@ def new(emo: Emo, name: str) -> New:
 
 
 def fill(emo: nn.Module, sources: Sources, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> None:
-    """Give a network from the meta device its weights; no tensor is in memory twice. dtype None keeps the files'."""
+    """Load weights into a network on the meta device, one tensor at a time. dtype None keeps the files'."""
     state = {}
     for name in emo.state_dict():
         state[name] = sources[name].tensor().detach().to(device, dtype)
@@ -82,7 +82,7 @@ def fill(emo: nn.Module, sources: Sources, *, dtype: torch.dtype | None = None, 
 
 
 def entries(emo: Emo, sources: Sources, *, dtype: torch.dtype | None = None) -> list[Entry]:
-    """What a file of this pack holds of a network."""
+    """The entries of a network in a file of this pack."""
     def kept(source: Taken | New) -> torch.dtype:
         return dtype or (source.file.dtypes[source.key] if isinstance(source, Taken) else torch.float32)
 
@@ -95,7 +95,7 @@ def write_native(path: str | Path, config: ModelConfig, written: list[Entry], ca
 
 
 def report(emo: Emo, sources: Sources) -> str:
-    """A line per part of the network and origin: how many tensors and parameters came from where."""
+    """A table of tensors and parameters by part of the network and origin."""
     tensors, numbers = Counter(), Counter()
     for name, value in emo.state_dict().items():
         part = name.split(".")[0] + (" (temporal modules)" if "motion_modules" in name else "")

@@ -6,17 +6,20 @@ strip           a portrait and frames of it speaking, in a row
 hero            an animated WebP of a portrait that speaks
 audio           the audio encoder of a model, by itself
 prepare-speech  speak held-out voices into a folder (--speech, --sung)
+oracle          compare networks and sampler with tensors recorded from Hallo's own code; exit status 1 if one differs
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from .. import talk
 from ..__main__ import EXAMPLES
@@ -24,7 +27,7 @@ from ..checkpoints import native
 from ..checkpoints.mediapipe import load_face_finder
 from ..config import PRESETS, SamplingConfig
 from ..synthetic.speech_library import SUNG, prepare_speech
-from . import builtin, report, rows, show
+from . import builtin, oracle, report, rows, show
 
 log = logging.getLogger("emo.evaluation")
 
@@ -36,13 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        _TASKS[chosen.task](chosen)
+        return _TASKS[chosen.task](chosen) or 0
     except (FileNotFoundError, ModuleNotFoundError, RuntimeError, ValueError) as error:
         if isinstance(error, RuntimeError) and "speech engine" not in str(error):
             raise
         log.error("%s", error)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     speech.add_argument("--out", type=Path, required=True)
     speech.add_argument("--minutes", type=float, default=20.0, help="(%(default)s)")
     speech.add_argument("--sung", action="store_true", help="singing, and voices over music (needs pyworld)")
+
+    recorded = tasks.add_parser("oracle", help="compare with tensors recorded from Hallo's own code")
+    recorded.add_argument("io", type=Path, help="safetensors file with in.* and out.* tensors")
+    recorded.add_argument("config", type=Path, help="JSON file with the sizes of the networks")
+    recorded.add_argument("--weight-salt", default="", help="text in front of each key when its weight is seeded")
+    recorded.add_argument("--tolerance", type=float, default=oracle.TOLERANCE, help="largest absolute difference (%(default)s)")
     return parser
 
 
@@ -242,7 +250,21 @@ def _speech(chosen: argparse.Namespace) -> None:
         prepare_speech(chosen.out, minutes=chosen.minutes, seed=900, held_out=True)
 
 
-_TASKS = {"builtin": _builtin, "look": _look, "strip": _strip, "hero": _hero, "audio": _audio, "prepare-speech": _speech}
+def _oracle(chosen: argparse.Namespace) -> int:
+    """One line per recorded tensor; returns 1 if any differs by more than the tolerance."""
+    description = json.loads(chosen.config.read_text(encoding="utf-8"))
+    wrong = 0
+    for difference in oracle.compare(load_file(chosen.io), description, salt=chosen.weight_salt, tolerance=chosen.tolerance):
+        wrong += not difference.is_right
+        sys.stdout.write(f"{difference}\n")
+        sys.stdout.flush()
+    if wrong:
+        log.error("%d tensors differ by more than %g", wrong, chosen.tolerance)
+    return int(wrong > 0)
+
+
+_TASKS = {"builtin": _builtin, "look": _look, "strip": _strip, "hero": _hero, "audio": _audio, "prepare-speech": _speech,
+          "oracle": _oracle}
 
 if __name__ == "__main__":
     sys.exit(main())

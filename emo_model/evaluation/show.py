@@ -14,9 +14,9 @@ from PIL import Image
 from .. import talk
 from ..checkpoints.native import Bundle
 from ..config import SamplingConfig
-from ..inputs import media
 from ..inputs.audio import read_audio, resample
 from ..inputs.faces import NoFaceError
+from ..outputs.video import VideoWriter
 from ..synthetic.speech import RATE
 from ..types import Fit
 
@@ -73,7 +73,7 @@ def look(
     folder.mkdir(parents=True, exist_ok=True)
     sound = resample(*read_audio(voice))[: round(seconds * RATE)]
     high, wide = shown.still.shape[:2]
-    with media.VideoWriter(
+    with VideoWriter(
         folder / f"{portrait.stem}.mp4", fps=shown.fps, width=wide, height=high, audio=(sound[None], RATE)
     ) as video:
         video.write(shown.frames)

@@ -1,1 +1,1 @@
-"""Entrance: media in, conditions out."""
+"""Pictures, faces, masks and sound to conditions."""

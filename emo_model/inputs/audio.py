@@ -1,4 +1,4 @@
-"""Sound to what the backbone hears: sound files, resampling, encoding in pieces or in time, one row of features per frame."""
+"""Sound files, resampling, and chunked or lazy audio encoding: one row of features per video frame."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 
 from ..types import AudioFeatures
 
-SAMPLE_RATE = 16000  # of everything an audio encoder hears
-STRIDE = 320  # samples per encoder feature, of ours as of wav2vec 2.0 and Whisper: 50 a second
+SAMPLE_RATE = 16000  # input rate of audio encoders
+STRIDE = 320  # samples per encoder feature (50 Hz), ours, wav2vec 2.0 and Whisper
 
 
 def open_media(path: str | Path):
-    """A file that PyAV reads: its container, to be used with `with`."""
-    import av  # here and below, since training where there is no PyAV needs the rest of this file
+    """Open a file with PyAV; use with `with`."""
+    import av  # imported here and below: training uses this module without PyAV
 
-    # absolute: FFmpeg takes what is before a colon for a protocol; tags of old files are in any encoding
+    # absolute: FFmpeg parses text before a colon as a protocol; old files have tags in any encoding
     return av.open(str(Path(path).absolute()), metadata_errors="replace")
 
 
 class SoundFile:
-    """The sound of any file that PyAV opens, video files too, read a piece at a time.
+    """The sound of an audio or video file that PyAV opens, read in blocks.
 
-    rate: samples per second; channels; samples: how many of each channel.
-    Raises FileNotFoundError, or ValueError for a file without sound, or with sound that is damaged.
+    rate: samples per second; channels; samples: number per channel.
+    Raises FileNotFoundError, or ValueError for a file without sound or with damaged sound.
     """
 
     def __init__(self, path: str | Path):
@@ -40,35 +40,35 @@ class SoundFile:
                     raise ValueError(f"{self.path.name} has no sound in it")
                 stream = container.streams.audio[0]
                 if stream.codec_context is None or not stream.rate or not stream.channels:
-                    raise ValueError(f"the sound of {self.path.name} is of a kind that PyAV cannot read; give a WAV, FLAC, MP3 "
-                                     "or Ogg file")
+                    raise ValueError(f"PyAV cannot decode the sound of {self.path.name}; use a WAV, FLAC, MP3 or Ogg "
+                                     "file")
                 self.rate, self.channels = stream.rate, stream.channels
             self.samples = 0
             for block in self.blocks():
                 if not block.isfinite().all():
-                    raise ValueError(f"{self.path.name} has samples that are not numbers (NaN or infinite), after "
-                                     f"{self.samples / self.rate:.2f} s; make the file again")
+                    raise ValueError(f"{self.path.name} has NaN or infinite samples after "
+                                     f"{self.samples / self.rate:.2f} s; export the file again")
                 self.samples += block.shape[1]
         except av.error.FFmpegError as error:
-            if isinstance(error, OSError):  # the file system's, not the decoder's
+            if isinstance(error, OSError):  # from the file system, not the decoder
                 raise
-            raise ValueError(f"{self.path.name} is not a sound file that PyAV can read, or is damaged ({error.strerror}); give a "
-                             "WAV, FLAC, MP3 or Ogg file") from None
+            raise ValueError(f"{self.path.name} is not a sound file that PyAV can read, or is damaged "
+                             f"({error.strerror}); use a WAV, FLAC, MP3 or Ogg file") from None
 
     def blocks(self) -> Iterator[Tensor]:
-        """(C, T) float32 in [-1, 1], as the file has them: mostly some milliseconds."""
+        """Blocks (C, T) float32 in [-1, 1] as stored in the file, usually some milliseconds."""
         from av.audio.resampler import AudioResampler
 
         with open_media(self.path) as container:
             stream = container.streams.audio[0]
-            flat = AudioResampler("flt", stream.layout, self.rate)  # side by side: PyAV has no eight planes
+            flat = AudioResampler("flt", stream.layout, self.rate)  # interleaved: PyAV has no format with eight planes
             for frame in container.decode(stream):
                 yield from (torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(frame))
             yield from (torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(None))
 
 
 def read_audio(path: str | Path) -> tuple[Tensor, int]:
-    """A sound as a whole -> (waveform (C, T) float32, sample rate). Raises what `SoundFile` does."""
+    """A whole sound file -> (waveform (C, T) float32, sample rate). Raises like `SoundFile`."""
     file = SoundFile(path)
     return torch.cat([torch.zeros(file.channels, 0), *file.blocks()], dim=1), file.rate
 
@@ -76,7 +76,7 @@ def read_audio(path: str | Path) -> tuple[Tensor, int]:
 def resample(waveform: Tensor | SoundFile, rate: int | None = None) -> Tensor:
     """waveform (C, T) in [-1, 1] at `rate`, or a file -> (round(T * 16000 / rate),) at 16 kHz, float32 on the CPU.
 
-    Channels are averaged. A second at a time: beside the sound itself there is only the result in memory.
+    Channels are averaged. Works in blocks of one second, so only the result is held beside the input.
     """
     blocks, samples = resampled(waveform, rate)
     result, filled = torch.zeros(samples), 0
@@ -88,9 +88,9 @@ def resample(waveform: Tensor | SoundFile, rate: int | None = None) -> Tensor:
 
 
 def resampled(waveform: Tensor | SoundFile, rate: int | None = None) -> tuple[Iterator[Tensor], int]:
-    """What `resample` gives, as blocks (T,) that are read when they are asked for, and how many samples they should have.
+    """`resample` as lazy blocks (T,), and the total number of samples.
 
-    The blocks may have some samples more or less; whoever puts them together cuts them, or fills up with silence.
+    The blocks may add up to a few samples more or less; the caller trims them or pads with silence.
     """
     if isinstance(waveform, SoundFile):
         samples, rate, blocks = waveform.samples, waveform.rate, waveform.blocks()
@@ -122,12 +122,12 @@ def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
 
 def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0,
                 context_seconds: float = 13.5) -> Tensor:
-    """sound (T,) at 16 kHz -> (T50, L, D) on the CPU, in pieces, so that the memory an hour needs is its result's.
+    """Encode sound (T,) at 16 kHz in chunks -> (T50, L, D) on the CPU; memory is that of the result.
 
-    encode: (B, T) -> (B, T // 320, L, D), as `AudioEncoder`. Each piece is heard with `context_seconds` on both sides; where that
-    is at least as far as the encoder hears (`AudioEncoder.context_seconds`; by default it is), pieces equal the whole. wav2vec
-    2.0 and Whisper hear without limit: for them pieces are an approximation. Sound shorter than one feature is filled up with
-    silence.
+    encode: (B, T) -> (B, T // 320, L, D), like `AudioEncoder`. Each chunk is encoded with `context_seconds` on both
+    sides; if that covers the encoder's receptive field (`AudioEncoder.context_seconds`; it does by default) the result
+    is exact. wav2vec 2.0 and Whisper have unlimited receptive fields: for them it is approximate. Sound shorter than
+    one feature is padded with silence.
     """
     layers = LayersInTime(encode, iter(sound.split(SAMPLE_RATE)), len(sound), chunk_seconds=chunk_seconds,
                           context_seconds=context_seconds)
@@ -135,10 +135,10 @@ def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seco
 
 
 class LayersInTime:
-    """What an encoder hears in a sound, (T50, L, D) on the CPU, piece by piece as it is asked for; see `encode_long`.
+    """Encoder layers (T50, L, D) on the CPU, computed chunk by chunk on demand; see `encode_long`.
 
-    blocks: the sound (T,) at 16 kHz, `samples` in all: what is missing is silent, what is more is left out. They are read no
-    further than the next piece needs, and forgotten behind it.
+    blocks: the sound (T,) at 16 kHz, padded with silence or trimmed to `samples`. They are read only as far as the next
+    chunk needs, and released after it.
     """
 
     def __init__(self, encode: Callable[[Tensor], Tensor], blocks: Iterator[Tensor], samples: int, *, chunk_seconds: float = 20.0,
@@ -148,28 +148,28 @@ class LayersInTime:
         self.steps = self.samples // STRIDE
         if self.steps <= self.chunk + 2 * self.context:
             self.chunk = self.steps
-        self.heard, self.layers = 0, torch.empty(0)
-        self.sound, self.begin = torch.zeros(0), 0  # what was read and may be needed again; where in the whole it begins
+        self.encoded, self.layers = 0, torch.empty(0)
+        self.sound, self.begin = torch.zeros(0), 0  # samples read that are still needed; the position of the first
 
     def __len__(self) -> int:
         return self.steps
 
     @torch.no_grad()
     def until(self, step: int) -> Tensor:
-        """The layers (step, L, D) or more, up to where the encoder has come."""
-        while self.heard < min(step, self.steps):
-            start, stop = self.heard, min(self.heard + self.chunk, self.steps)
+        """At least the first `step` rows (step, L, D)."""
+        while self.encoded < min(step, self.steps):
+            start, stop = self.encoded, min(self.encoded + self.chunk, self.steps)
             begin, end = max(0, start - self.context), min(stop + self.context, self.steps)
             sound = self._between(begin * STRIDE, self.samples if end == self.steps else end * STRIDE)
             piece = self.encode(sound[None])[0, start - begin:stop - begin]
             if not start:
                 self.layers = torch.empty(self.steps, *piece.shape[1:])
             self.layers[start:stop] = piece.float().cpu()
-            self.heard = stop
-        return self.layers[:self.heard]
+            self.encoded = stop
+        return self.layers[:self.encoded]
 
     def _between(self, begin: int, end: int) -> Tensor:
-        """Samples `begin` to `end` of the whole; those before `begin` are not asked for again."""
+        """Samples `begin` to `end`; those before `begin` are released."""
         parts = [self.sound[begin - self.begin:]]
         missing = end - begin - len(parts[0])
         while missing > 0:
@@ -181,20 +181,20 @@ class LayersInTime:
 
 
 def features_per_frame(layers: Tensor, *, layer_rate: float = 50.0, fps: float, seconds: float) -> AudioFeatures:
-    """layers (T50, L, D), feature i centred at (i + 0.5) / layer_rate -> the features at the centre of each video frame.
+    """layers (T50, L, D), feature i centred at (i + 0.5) / layer_rate -> features at the centre of each video frame.
 
-    A sound of `seconds` has round(seconds * fps) frames, at least 1. Between features a straight line, beyond the ends the last.
-    EMO leaves open: how features of 50 a second become one per video frame.
+    A sound of `seconds` has round(seconds * fps) frames, at least 1. Linear interpolation, clamped at the ends.
+    EMO leaves open: how features at 50 Hz become one per video frame.
     """
     if not len(layers):
-        raise ValueError("the audio encoder heard nothing: there are no features. Connect a sound of at least 0.02 s")
+        raise ValueError("the audio encoder returned no features: use a sound of at least 0.02 s")
     frames = range(max(1, round(seconds * fps)))
     return AudioFeatures(at_frames(layers.float().cpu(), frames, layer_rate=layer_rate, fps=fps), fps=float(fps),
                          seconds=float(seconds))
 
 
 def at_frames(layers: Tensor, frames: range, *, layer_rate: float = 50.0, fps: float) -> Tensor:
-    """The rows of some frames of `features_per_frame`, (F, L, D); it looks only at the layers around them."""
+    """Rows (F, L, D) of `features_per_frame` for a range of frames; reads only the layers around them."""
     numbers = torch.arange(frames.start, frames.stop, dtype=torch.float64)
     place = ((numbers + 0.5) * (layer_rate / fps) - 0.5).clamp(0, len(layers) - 1)
     low = place.floor().long().clamp(max=max(0, len(layers) - 2))
@@ -203,7 +203,7 @@ def at_frames(layers: Tensor, frames: range, *, layer_rate: float = 50.0, fps: f
 
 
 class FramesInTime:
-    """Rows (F, L, D) of `features_per_frame`, heard when a clip first asks for them: the first need not wait for the last."""
+    """Rows (F, L, D) of `features_per_frame`, computed lazily: the first clip need not wait for the last."""
 
     ndim = 3
 
@@ -219,19 +219,19 @@ class FramesInTime:
 
     @property
     def nbytes(self) -> int:
-        """Of what is in memory at the end."""
+        """Bytes once all rows are computed."""
         return self.layers.until(1).shape[1:].numel() * 4 * len(self.layers)
 
     def __getitem__(self, numbers: Tensor) -> Tensor:
         """numbers: any shape of frame numbers -> (*shape, L, D)."""
         first, last = int(numbers.min()), int(numbers.max())
-        heard = self.layers.until(math.floor((last + 1) * self.layer_rate / self.fps) + 2)
-        return at_frames(heard, range(first, last + 1), layer_rate=self.layer_rate, fps=self.fps)[numbers - first]
+        layers = self.layers.until(math.floor((last + 1) * self.layer_rate / self.fps) + 2)
+        return at_frames(layers, range(first, last + 1), layer_rate=self.layer_rate, fps=self.fps)[numbers - first]
 
 
-def hear_in_time(encode: Callable[[Tensor], Tensor], sound: SoundFile | tuple[Tensor, int], *, fps: float) -> AudioFeatures:
-    """The features of a file, or of a waveform (C, T) and its sample rate, as `features_per_frame` of `encode_long` has them, but
-    heard clip by clip, while the video is made."""
+def encode_lazily(encode: Callable[[Tensor], Tensor], sound: SoundFile | tuple[Tensor, int], *, fps: float) -> AudioFeatures:
+    """Features of a sound file, or a waveform (C, T) and its sample rate: `features_per_frame` of `encode_long`,
+    computed clip by clip while the video is sampled."""
     if isinstance(sound, SoundFile):
         given, seconds = (sound,), sound.samples / sound.rate
     else:

@@ -1,7 +1,8 @@
-"""Geometry of a head from its face mesh: the mesh's parts, rings around it for hair and neck, and flow between two moments.
+"""Geometry of a head from its face mesh: the mesh's parts, rings around it for hair and neck, and flow between two
+moments.
 
-The mesh is MediaPipe's (468 points). All coordinates are pixels of the head square (see head_square.py) at a working size,
-pixel i reaching from i to i + 1; z has the same scale and is smaller for what is nearer.
+The mesh is MediaPipe's (468 points). All coordinates are pixels of the head square (see head_square.py) at a working
+size, pixel i reaching from i to i + 1; z has the same scale and is smaller for what is nearer.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def contours() -> list[list[int]]:
 
 
 def _between_table() -> tuple[list[list[int]], dict[tuple[int, int], int]]:
-    """For each point put between two neighbours of a contour the four it is made from; and its number by its neighbours."""
+    """For each point put between two neighbours of a contour the four it is made from; and its number by its
+    neighbours."""
     sources, number = [], {}
     for contour in contours():
         for place, first in enumerate(contour):
@@ -78,8 +80,8 @@ def fine_row(row: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The head's own frame: axes (3, 3), rows right, down and backward; centre (3,) between the eyes; eyes: distance of the
-    outer corners, pixels. Local coordinates are (points - centre) @ axes.T / eyes."""
+    """The head's own frame: axes (3, 3), rows right, down and backward; centre (3,) between the eyes; eyes: distance of
+    the outer corners, pixels. Local coordinates are (points - centre) @ axes.T / eyes."""
 
     axes: Tensor
     centre: Tensor
@@ -104,13 +106,15 @@ def head_frame(mesh: Tensor) -> Frame:
 
 
 def refine(mesh: Tensor) -> Tensor:
-    """mesh (..., 468, 3) -> (..., 520, 3): with a point between every two neighbours of inner lips and lids (Catmull-Rom)."""
+    """mesh (..., 468, 3) -> (..., 520, 3): with a point between every two neighbours of inner lips and lids
+    (Catmull-Rom)."""
     before, first, second, after = mesh[..., torch.tensor(_SOURCES, device=mesh.device).T, :].unbind(-3)
     return torch.cat([mesh, (9 * (first + second) - before - after) / 16], dim=-2)
 
 
 def extend(mesh: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """mesh (468, 3) in pixels of the head square at `size` -> points (664, 3) that cover it, and rigidity (664,) in 0..1.
+    """mesh (468, 3) in pixels of the head square at `size` -> points (664, 3) that cover it, and rigidity (664,) in
+    0..1.
 
     The last ring lies on the square's border and has rigidity 0, so whatever moves, the border rests.
     """
@@ -136,7 +140,8 @@ def extend(mesh: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def follow(points: Tensor, rigidity: Tensor, mesh: Tensor) -> Tensor:
-    """Where the portrait's points (664, 3) are when its face has become `mesh` (468, 3): hair and neck follow the head."""
+    """Where the portrait's points (664, 3) are when its face has become `mesh` (468, 3): hair and neck follow the head.
+    """
     steady = list(STEADY)
     turn, scale, shift = similarity(points[steady], mesh[steady])
     rigid = scale * points @ turn.T + shift
@@ -178,7 +183,8 @@ def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @cache
 def triangles() -> tuple[Tensor, Tensor]:
-    """(T, 3) numbers of points, and (T,) the part each shows: skin 0, or what lies behind MOUTH, LEFT_EYE, RIGHT_EYE."""
+    """(T, 3) numbers of points, and (T,) the part each shows: skin 0, or what lies behind MOUTH, LEFT_EYE, RIGHT_EYE.
+    """
     skin = load_file(TABLE)["triangles"].long()
     rings, count = [], len(OVAL)
     number = [list(OVAL)] + [list(range(FACE + ring * count, FACE + (ring + 1) * count)) for ring in range(len(RINGS) + 1)]
@@ -221,7 +227,8 @@ def mirror_order() -> Tensor:
 
 
 def rasterise(points: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """points (664, 3), values (664, K) -> (K, size, size) interpolated at pixel centres, and (size, size) bool: covered.
+    """points (664, 3), values (664, K) -> (K, size, size) interpolated at pixel centres, and (size, size) bool:
+    covered.
 
     The nearest triangle wins. Pixels that none covers are 0.
     """
@@ -252,14 +259,11 @@ def rasterise(points: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor
 
 
 def flow_between(source: Tensor, target: Tensor, size: int) -> Tensor:
-    """Points (664, 3) of portrait and frame in pixels of `size` -> (2, size, size) backward flow (x, y) in pixels of it:
-    where in the portrait the frame's content comes from, minus where it is. Openings are filled from their edges."""
+    """Points (664, 3) of portrait and frame in pixels of `size` -> (2, size, size) backward flow (x, y) in pixels of
+    it: where in the portrait the frame's content comes from, minus where it is. Openings are filled from their
+    edges."""
     return rasterise(target, (source - target)[:, :2], size)[0]
 
-
-def head_mask(points: Tensor, rigidity: Tensor, size: int) -> Tensor:
-    """(size, size) in 0..1: 1 on the face, falling through hair and neck to 0 at the square's border."""
-    return rasterise(points, rigidity[:, None], size)[0][0]
 
 
 def _to_border(centre: Tensor, spoke: Tensor, size: int) -> Tensor:

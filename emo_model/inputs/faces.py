@@ -1,4 +1,4 @@
-"""Faces in a picture: found by MediaPipe's detector, and read as 468 mesh points around a region that follows the face.
+"""Face detection (MediaPipe's detector) and face meshes of 468 points, read from an upright square around each face.
 
 Pixels are continuous: the middle of the first pixel is at 0.5, the picture ends at its width.
 """
@@ -15,34 +15,35 @@ from torch import Tensor
 from ..models import face_detector, face_mesh
 
 CHOICES = ("largest", "leftmost", "rightmost")
-LARGEST_PICTURE = 1920  # pixels on the long side; larger pictures are made smaller by a whole factor before the search
-VIEWS = (1.0, 1.6)  # how much larger than the picture the searched square is; the second sees a head that fills the picture whole
-TILES = (0.6, 0.3, 0.15)  # sides of tiles, in long sides of the picture; the next ones while no face is sure
-SMALLEST_TILE = 140  # pixels: a face of 32 pixels is found in a tile of up to 250
-TILE_STEP = 0.6  # from tile to tile, in their sides
-SMALL_FACE = 0.25  # share of the picture's long side below which a face may have company that only tiles show
-MESH_SIDE = 1.5  # side of the square that the mesh is read from, in longer sides of the face's box
-EYES = (33, 263)  # outer corners, at the left and at the right of the picture
+LARGEST_PICTURE = 1920  # pixels on the long side; larger pictures are downscaled by an integer factor before detection
+VIEWS = (1.0, 1.6)  # side of the searched square over the picture's; the second finds heads that fill the picture
+TILES = (0.6, 0.3, 0.15)  # tile sides as fractions of the long side; the next size is searched if no face is sure
+SMALLEST_TILE = 140  # pixels; a face of 32 pixels is detected in a tile of up to 250
+TILE_STEP = 0.6  # tile stride, in tile sides
+SMALL_FACE = 0.25  # fraction of the long side; if the largest face is smaller, tiles are searched for others
+MESH_SIDE = 1.5  # side of the mesh network's input square, in longer sides of the face's box
+EYES = (33, 263)  # outer corners: left and right in the picture
 OVERLAP = 0.3  # intersection over union from which two boxes are the same face
 INSIDE = 0.6  # share of the smaller box inside the other from which they are the same face
 FRAMES_AT_ONCE = 32
 
-LEAST_SCORE, LEAST_PRESENCE = 0.5, 0.5  # for a face at all; both are MediaPipe's
-SURE_SCORE, SURE_PRESENCE = 0.7, 0.8  # 99 of 100 people have more
-CLOSE_VIEWS = (1.75, 2.5)  # sides of the squares around a mesh in which it is scored, in longer sides of its box
+LEAST_SCORE, LEAST_PRESENCE = 0.5, 0.5  # minimum for a detection; MediaPipe's values
+SURE_SCORE, SURE_PRESENCE = 0.7, 0.8  # exceeded by 99 % of real faces
+CLOSE_VIEWS = (1.75, 2.5)  # sides of the squares in which a mesh is scored, in longer sides of its box
 LEAST_HEIGHT = 32.0  # pixels from forehead to chin
 
 
 class NoFaceError(ValueError):
-    """There is no face to be had; its text is a sentence that says why, and what would help."""
+    """No face was detected; the message says why and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """box: left, top, right, bottom of the mesh in pixels; mesh (468, 3): x, y in pixels, z on the same scale, smaller is nearer.
+    """box: left, top, right, bottom of the mesh in pixels; mesh (468, 3): x, y in pixels, z on the same scale, smaller
+    is nearer.
 
-    score: the detector's, 0..1, for what is around the mesh when it is turned upright; presence: the mesh's own judgement whether
-    this is a face, 0..1. is_sure: both are as high as people's, and higher than on its head.
+    score: the detector's, 0..1, around the upright mesh; presence: the mesh network's face probability, 0..1. is_sure:
+    both exceed the thresholds of real faces, and the upright score exceeds that of the face upside down.
     """
 
     box: tuple[float, float, float, float]
@@ -53,13 +54,13 @@ class Face:
 
     @property
     def height(self) -> float:
-        """Pixels from forehead to chin, however the head is turned."""
+        """Distance from forehead to chin in pixels, independent of rotation."""
         return (self.mesh[10] - self.mesh[152]).norm().item()
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """N squares to read: centre (N, 2) and side (N,) in pixels; angle (N,) in radians, of the line from eye to eye."""
+    """N squares: centre (N, 2) and side (N,) in pixels; angle (N,) of the line between the eyes in radians."""
 
     centre: Tensor
     side: Tensor
@@ -73,7 +74,8 @@ class Regions:
 
     @classmethod
     def around(cls, low: Tensor, high: Tensor, eyes: Tensor) -> Regions:
-        """Boxes from low to high (N, 2), turned upright by eyes (N, 2, 2), the one at the left of the picture first."""
+        """Squares around boxes from low to high (N, 2), rotated upright by eyes (N, 2, 2), left in the picture first.
+        """
         across = eyes[:, 1] - eyes[:, 0]
         return cls((low + high) / 2, MESH_SIDE * (high - low).amax(1), torch.atan2(across[:, 1], across[:, 0]))
 
@@ -85,9 +87,9 @@ class Regions:
 
 
 def read_squares(pixels: Tensor, regions: Regions, size: int, *, outside: str = "border") -> Tensor:
-    """pixels (1 or N, 3, H, W) in [-1, 1] -> (N, 3, size, size): the regions, turned upright, from the picture(s).
+    """pixels (1 or N, 3, H, W) in [-1, 1] -> (N, 3, size, size): the regions, rotated upright.
 
-    outside: 'border' repeats the picture's edge, 'black' is -1. Large regions are averaged over whole pixels first.
+    outside: 'border' repeats the picture's edge, 'black' is -1. Large regions are average-pooled first.
     """
     shrink = (regions.side / size).floor().clamp(min=1).long().tolist()
     squares = pixels.new_empty(len(regions), pixels.shape[1], size, size)
@@ -99,7 +101,7 @@ def read_squares(pixels: Tensor, regions: Regions, size: int, *, outside: str = 
 
 
 def _shrink(pixels: Tensor, factor: int) -> Tensor:
-    """Means of factor x factor pixels; the picture's edge is repeated to a whole number of them."""
+    """Average-pool by an integer factor; edges are repeated to a multiple of it."""
     if factor == 1:
         return pixels
     missing = -pixels.shape[-1] % factor, -pixels.shape[-2] % factor
@@ -119,12 +121,13 @@ def _sample(pixels: Tensor, regions: Regions, size: int, factor: int, outside: s
     y = (centre[:, 1] + side * (sine * u + cosine * v)) / factor
     grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
     padding, black = ("border", 0) if outside == "border" else ("zeros", -1)
-    pixels = (pixels - black).expand(len(regions), -1, -1, -1)  # one picture stays one in memory
+    pixels = (pixels - black).expand(len(regions), -1, -1, -1)  # expand: no copy of a single picture
     return F.grid_sample(pixels, grid, padding_mode=padding, align_corners=False) + black
 
 
 class FaceFinder:
-    """detector (`FaceDetector`) and mesh_network (`FaceMesh`), on one device and in float32, where the work is done.
+    """Detects faces and reads their meshes: detector (`FaceDetector`), mesh_network (`FaceMesh`), on one device,
+    float32.
 
     Results are on the CPU.
     """
@@ -134,11 +137,10 @@ class FaceFinder:
 
     @torch.inference_mode()
     def find(self, pixels: Tensor) -> list[Face]:
-        """The faces of a picture (1, 3, H, W) in [-1, 1], from the largest down, the unsure ones last.
+        """The faces of a picture (1, 3, H, W) in [-1, 1], largest first, unsure ones last.
 
-        Faces down to about 40 pixels are found in pictures of up to 1920 pixels, in larger ones down to 2 % of the long side; of
-        much smaller ones beside a large one, some.
-        Raises NoFaceError if there is none.
+        Detects faces down to about 40 pixels in pictures of up to 1920 pixels, in larger ones down to 2 % of the long
+        side; much smaller faces beside a large one may be missed. Raises NoFaceError if there is none.
         """
         height, width = pixels.shape[-2:]
         factor = math.ceil(max(height, width) / LARGEST_PICTURE)
@@ -160,39 +162,40 @@ class FaceFinder:
 
     @torch.inference_mode()
     def mesh_in(self, pixels: Tensor, box: tuple[float, float, float, float]) -> Face:
-        """The mesh of what is in `box` (left, top, right, bottom in pixels) of a picture (1, 3, H, W), be it a face or not.
+        """The mesh of the region `box` (left, top, right, bottom in pixels) of a picture (1, 3, H, W), face or not.
 
-        Raises ValueError if the box is empty or outside of the picture.
+        Raises ValueError if the box is empty or outside the picture.
         """
         height, width = pixels.shape[-2:]
         x0, y0, x1, y1 = (float(edge) for edge in box)
         if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
-            raise ValueError(f"the face box ({', '.join(f'{edge:.0f}' for edge in (x0, y0, x1, y1))}) is empty or outside of the "
-                             f"picture of {width}x{height} pixels; give left, top, right, bottom")
+            raise ValueError(f"the face box ({', '.join(f'{edge:.0f}' for edge in (x0, y0, x1, y1))}) is empty or outside the "
+                             f"picture of {width}x{height} pixels; use left, top, right, bottom")
         factor = math.ceil(max(height, width) / LARGEST_PICTURE)
         small = _shrink(self._moved(pixels), factor)
         low, high = (torch.tensor([corner]) / factor for corner in ((x0, y0), (x1, y1)))
         middle, side = (low + high) / 2, (high - low).amax(1)
         views = Regions(middle.expand(2, -1), side * torch.tensor([1.3, 2.2]), torch.zeros(2))
         seen = [Regions.around(corners[:1], corners[1:], eyes[None]) for _, corners, eyes in self._detections(small, views)
-                if _is_within(corners.mean(0), low, high)]  # where in a generous box the face is, and how it leans
+                if _is_within(corners.mean(0), low, high)]  # place and rotation of a face inside a generous box
         level = torch.stack([low, low + torch.tensor([[1.0, 0.0]])], 1)
         meshes, presence = self._read_twice(small, _joined([*seen, Regions.around(low, high, level)]))
         again = self._read(small, Regions.of_meshes(meshes))
         meshes, presence = torch.cat([meshes, again[0]]), torch.cat([presence, again[1]])
         is_inside = _is_within((meshes[..., :2].amin(1) + meshes[..., :2].amax(1)) / 2, low, high)
         best = max(range(len(meshes)), key=lambda number: (is_inside[number].item(), round(presence[number].item(), 2)))
-        if not is_inside.any():  # it has run away from what is no face: where it was first laid
+        if not is_inside.any():  # the mesh drifted out of a box without a face: use the initial one
             meshes, presence = self._read(small, Regions.around(low, high, level))
             best = 0
         return _scaled(self._judged(small, meshes[best:best + 1], presence[best:best + 1])[0], factor)
 
     @torch.inference_mode()
     def follow(self, frames: Tensor, start: Face) -> list[Face]:
-        """The mesh of the same face in every frame (F, 3, H, W) in [-1, 1]; `start` is where it is at about this time.
+        """Track one face: its mesh in every frame (F, 3, H, W) in [-1, 1], which lies near `start`.
 
-        The face may move about a third of its width from there. It is read around the mesh of `start`, then around what was read.
-        Two readings of one face differ by 0.3 % of its height; to compare a picture with frames, follow through it too.
+        The face may be up to a third of its width away. The mesh is read around that of `start`, then again around the
+        result. Repeated readings of one face differ by 0.3 % of its height; to compare a picture with frames, track it
+        in both.
         """
         faces = []
         for part in frames.split(FRAMES_AT_ONCE):
@@ -211,7 +214,7 @@ class FaceFinder:
                        torch.zeros(len(VIEWS)))
 
     def _faces(self, pixels: Tensor, views: Regions) -> list[Face]:
-        """Distinct faces that the detector sees in these views, with their meshes."""
+        """Distinct faces detected in these views, with their meshes."""
         found = self._detections(pixels, views)
         if not found:
             return []
@@ -221,18 +224,18 @@ class FaceFinder:
         return _distinct(self._judged(pixels, meshes[likely], presence[likely])) if likely.any() else []
 
     def _judged(self, pixels: Tensor, meshes: Tensor, presence: Tensor) -> list[Face]:
-        """Meshes (N, 468, 3) and presence (N,) with the detector's score, in close views, upright and on their head."""
+        """Meshes (N, 468, 3) and presence (N,), scored by the detector in close views, upright and upside down."""
         around = Regions.of_meshes(meshes)
         upright = _joined([Regions(around.centre, around.side / MESH_SIDE * view, around.angle) for view in CLOSE_VIEWS])
         views = _joined([upright, replace(upright, angle=upright.angle + math.pi)])
         scores, points = self._detect(pixels, views)
         is_central = ((points[:, :, :2].mean(2) - 0.5).abs() < 0.25).all(2)
         best = (scores * is_central).amax(1).view(2, len(CLOSE_VIEWS), -1).mean(1)  # (upright or not, N)
-        return [_face(mesh, score, value, is_upright=score > on_its_head) for mesh, value, score, on_its_head in
+        return [_face(mesh, score, value, is_upright=score > flipped) for mesh, value, score, flipped in
                 zip(meshes, presence.tolist(), *best.tolist(), strict=True)]
 
     def _detections(self, pixels: Tensor, views: Regions) -> list[tuple[float, Tensor, Tensor]]:
-        """(score, corners (2, 2), eyes (2, 2)) in pixels of what the detector sees in the views, the surest first."""
+        """(score, corners (2, 2), eyes (2, 2)) in pixels of all detections in the views, highest score first."""
         scores, points = self._detect(pixels, views)
         found = []
         for number in range(len(views)):
@@ -246,14 +249,14 @@ class FaceFinder:
         return kept
 
     def _detect(self, pixels: Tensor, views: Regions) -> tuple[Tensor, Tensor]:
-        """Scores (N, 896) and points (N, 896, 8, 2) of the detector's anchors in the views, see `decode_boxes`."""
+        """Scores (N, 896) and points (N, 896, 8, 2) of the detector's anchors in the views; see `decode_boxes`."""
         squares = read_squares(pixels, views, face_detector.INPUT_SIZE, outside="black")
         parts = [self.detector(part) for part in squares.split(FRAMES_AT_ONCE)]
         scores, offsets = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
         return scores, face_detector.decode_boxes(offsets)
 
     def _read(self, pixels: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
-        """Meshes (N, 468, 3) in pixels and presence (N,) of the regions, one picture for all or one for each."""
+        """Meshes (N, 468, 3) in pixels and presence (N,) of the regions, of one picture or one picture each."""
         meshes, presence = [], []
         for start in range(0, len(regions), FRAMES_AT_ONCE):
             chosen = slice(start, start + FRAMES_AT_ONCE)
@@ -274,7 +277,7 @@ class FaceFinder:
 
 
 def _tiles(pixels: Tensor, side: float) -> Regions:
-    """Squares all over the picture, `side` pixels wide."""
+    """Overlapping squares of `side` pixels that cover the picture."""
     height, width = pixels.shape[-2:]
     rows, columns = (torch.linspace(side / 2, length - side / 2, 1 + math.ceil((length - side) / (TILE_STEP * side)))
                      if length > side else torch.tensor([length / 2]) for length in (height, width))
@@ -284,9 +287,9 @@ def _tiles(pixels: Tensor, side: float) -> Regions:
 
 
 def choose_face(faces: list[Face], choice: str | int = "largest") -> Face:
-    """One of the sure faces: 'largest', 'leftmost', 'rightmost', or its number from the left, from 1 on.
+    """Select one of the sure faces: 'largest', 'leftmost', 'rightmost', or its 1-based number from the left.
 
-    Raises NoFaceError if no face is sure, and ValueError for an unknown choice or a number that is too high.
+    Raises NoFaceError if no face is sure, ValueError for an unknown choice or a number that is too high.
     """
     sure = [face for face in faces if face.is_sure]
     if not sure:
@@ -299,30 +302,32 @@ def choose_face(faces: list[Face], choice: str | int = "largest") -> Face:
     try:
         number = int(choice)
     except ValueError:
-        raise ValueError(f"the face must be one of {', '.join(CHOICES)} or a number from the left, got '{choice}'") from None
+        raise ValueError(f"the face must be one of {', '.join(CHOICES)} or a number from the left, got "
+                         f"'{choice}'") from None
     if not 1 <= number <= len(from_left):
-        raise ValueError(f"there {'is 1 face' if len(sure) == 1 else f'are {len(sure)} faces'} in the picture, and face {number} "
-                         f"from the left was asked for; give a number from 1 to {len(sure)}")
+        raise ValueError(f"there {'is 1 face' if len(sure) == 1 else f'are {len(sure)} faces'} in the picture, but face {number} "
+                         f"was selected; use a number from 1 to {len(sure)}")
     return from_left[number - 1]
 
 
 def _none_found(width: int, height: int, small: list[Face]) -> str:
     if small:
         tallest = max(face.height for face in small)
-        return (f"The face in the picture ({width}x{height}) is only {tallest:.0f} pixels high; at least {LEAST_HEIGHT:.0f} are "
-                "needed. Use a larger picture, or give a face box or paint a face mask to take it all the same.")
-    return (f"No face found in the picture ({width}x{height}). Use a picture with a face that is clearly visible, upright and at "
-            f"least {LEAST_HEIGHT:.0f} pixels high, or give a face box or paint a face mask where it is.")
+        return (f"The face in the picture ({width}x{height}) is only {tallest:.0f} pixels high; at least "
+                f"{LEAST_HEIGHT:.0f} are needed. Use a larger picture, or set a face box or paint a face mask to use "
+                "it anyway.")
+    return (f"No face found in the picture ({width}x{height}). Use a picture with a clearly visible, upright face of "
+            f"at least {LEAST_HEIGHT:.0f} pixels, or set a face box or paint a face mask over it.")
 
 
 def _none_sure(faces: list[Face]) -> str:
     if not faces:
-        return "No face found. Use a picture with a clearly visible face, or give a face box or paint a face mask."
+        return "No face found. Use a picture with a clearly visible face, or set a face box or paint a face mask."
     face = max(faces, key=lambda face: (face.presence, face.score))
     where = ", ".join(f"{edge:.0f}" for edge in face.box)
-    return (f"What was found at {where} (left, top, right, bottom in pixels) may not be a face, or lies on its head (detector "
-            f"{face.score:.2f}, mesh {face.presence:.2f}; people have {SURE_SCORE:.2f} and {SURE_PRESENCE:.2f} or more). If "
-            "it is what should speak, give its box as face box or paint a face mask over it.")
+    return (f"The detection at {where} (left, top, right, bottom in pixels) may not be a face, or is upside down "
+            f"(detector score {face.score:.2f}, mesh {face.presence:.2f}; real faces have at least {SURE_SCORE:.2f} "
+            f"and {SURE_PRESENCE:.2f}). To animate it anyway, set this box as face box or paint a face mask over it.")
 
 
 def _face(mesh: Tensor, score: float, presence: float, *, is_upright: bool) -> Face:
@@ -335,7 +340,7 @@ def _scaled(face: Face, factor: int) -> Face:
 
 
 def _distinct(faces: list[Face]) -> list[Face]:
-    """Each face once, sure before unsure and large before small."""
+    """Remove duplicates; sure before unsure, large before small."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: (face.is_sure, face.presence * face.score), reverse=True):
         box = torch.tensor(face.box).view(2, 2)
@@ -346,14 +351,14 @@ def _distinct(faces: list[Face]) -> list[Face]:
 
 
 def _overlap(one: Tensor, other: Tensor, *, of_smaller: bool = False) -> float:
-    """Two boxes, corners (2, 2): their intersection over their union, or over the smaller one."""
+    """Intersection of two boxes, corners (2, 2), over their union or over the smaller one."""
     shared = (torch.minimum(one[1], other[1]) - torch.maximum(one[0], other[0])).clamp(min=0).prod().item()
     areas = [(box[1] - box[0]).prod().item() for box in (one, other)]
     return shared / max(min(areas) if of_smaller else sum(areas) - shared, 1e-9)
 
 
 def _suppressed(scores: Tensor, points: Tensor) -> list[tuple[float, Tensor]]:
-    """scores (N,), points (N, 8, 2) of a view -> the faces in it: boxes that overlap are averaged by score, as in MediaPipe."""
+    """Weighted non-maximum suppression, as in MediaPipe: scores (N,), points (N, 8, 2) of a view -> its faces."""
     likely = (scores >= LEAST_SCORE) & (points[:, 1] > points[:, 0]).all(1)
     scores, order = scores[likely].sort(descending=True, stable=True)
     points = points[likely][order]

@@ -1,43 +1,39 @@
-"""Pictures and videos to tensors and back (Pillow, PyAV); videos are written as they are made, frame by frame."""
+"""Reads pictures and the last frames of videos (Pillow, PyAV)."""
 
 from __future__ import annotations
 
 import collections
-import contextlib
-from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
 import av
 import numpy as np
 import torch
-from av.audio.resampler import AudioResampler
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .audio import SoundFile, open_media
-from .carried import append_latents
+from .audio import open_media
 
 
 def read_picture(path: str | Path) -> Tensor:
-    """Any picture Pillow reads, turned as its EXIF says -> (1, 3, H, W) in [-1, 1]; transparency becomes white.
+    """Any picture that Pillow reads, EXIF orientation applied -> (1, 3, H, W) in [-1, 1]; transparency becomes white.
 
-    Raises FileNotFoundError, or ValueError for a file that is not a picture or not a whole one.
+    Raises FileNotFoundError, or ValueError for a file that is not a picture or is truncated.
     """
     name = Path(path).name
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
-        raise ValueError(f"{name} is not a picture that Pillow can read; give a PNG, JPEG or WebP file") from None
+        raise ValueError(f"{name} is not a picture that Pillow can read; use a PNG, JPEG or WebP file") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, which Pillow takes for an "
-                         "attack; scale it down, to 2048 pixels a side or so") from None
+        raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, Pillow's limit "
+                         "against decompression bombs; scale it down, to about 2048 pixels a side") from None
     except OSError as error:
-        if error.errno is not None:  # the file system's, not the decoder's
+        if error.errno is not None:  # from the file system, not the decoder
             raise
         raise ValueError(f"{name} is damaged ({error}); save or download it again") from None
-    if picture.mode.startswith("I"):  # 16 bits of grey; Pillow would turn all above 255 into white
+    if picture.mode.startswith("I"):  # 16-bit grey; Pillow would clip everything above 255 to white
         picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
     picture = picture.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
@@ -50,170 +46,10 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
     return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-GENERATED = "Generated with ComfyUI-EMO from a still picture and a voice"
-"""What every video says of itself, in the tag 'comment' of its file."""
-
-BT_601, LIMITED, SRGB = 5, 1, (1, 13)
-"""What FFmpeg makes of RGB, in its numbers: the matrix, the range; and the primaries and the curve of the pictures."""
-
-
-class VideoWriter:
-    """An mp4 that grows as frames come: `with VideoWriter(...) as video: video.write(frames)`. Holds a second of sound at a time.
-
-    fps: frames per second, kept as a fraction; width, height: an odd last row or column is repeated, since H.264 wants even ones;
-    audio: (waveform (C, T) float in [-1, 1], sample rate), or a `SoundFile`; crf: 0 (lossless) to 51; metadata: text to carry
-    along, such as a workflow; that the video is generated is always said.
-    codec: "aac" plays everywhere, "flac" keeps every sample of up to 24 bits as it was. Both keep the rate, the channels, the
-    first sample at time 0 and the number of samples (AAC: in the file's edit list, which players obey); what AAC cannot have,
-    rates such as 192 kHz or more than 6 channels, becomes FLAC. More than 8 channels are mixed to one.
-    A sound that ends within a frame of the pictures' end is kept whole, a longer one is cut where they end.
-    last: set it to the latents (1, C, n, h, w) of the last frames, and the file carries them (`inputs.carried`).
-    The file stands under a temporary name until it is whole; after an error a playable part stays there, if a frame was written.
-    """
-
-    def __init__(self, path: str | Path, *, fps: float, width: int, height: int,
-                 audio: tuple[Tensor, int] | SoundFile | None = None, crf: int = 17, preset: str = "medium", codec: str = "aac",
-                 metadata: dict[str, str] | None = None):
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.beside = self.path.with_name(self.path.stem + ".part" + self.path.suffix)
-        self.rate = Fraction(fps).limit_denominator(1001)
-        self.width, self.height = width, height
-        self.frames = 0
-        self.last: Tensor | None = None
-        self.sound = None if audio is None else _Sound(audio, codec)
-        options = {"movflags": "use_metadata_tags+faststart"}
-        if self.sound is not None:
-            options["movie_timescale"] = str(self.sound.rate)  # else the sound's length is rounded to milliseconds
-        self.container = av.open(str(self.beside.absolute()), "w", options=options)
-        for key, value in {"comment": GENERATED, **(metadata or {})}.items():
-            self.container.metadata[key] = value
-        options = {"crf": str(crf), "preset": preset}
-        if min(width, height) < 64:  # x264's macroblock tree reads beyond so small a picture: no two files would be the same
-            options["x264-params"] = "mbtree=0"
-        self.video = self.container.add_stream("libx264", rate=self.rate, options=options)
-        self.video.width, self.video.height = width + width % 2, height + height % 2
-        self.video.pix_fmt = "yuv420p"
-        colours = self.video.codec_context  # players would take large pictures that say nothing for BT.709
-        colours.colorspace, colours.color_range = BT_601, LIMITED
-        colours.color_primaries, colours.color_trc = SRGB
-        self.video.time_base = 1 / self.rate
-        if self.sound is not None:
-            self.sound.begin(self.container)
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        with contextlib.ExitStack() as closing:
-            if kind is not None:
-                closing.enter_context(contextlib.suppress(av.error.FFmpegError))  # of a full disk, which the error has told
-            closing.callback(self.container.close)
-            if self.frames:
-                if self.sound is not None:
-                    self.sound.end(self.frames / self.rate, (self.frames + 1) / self.rate)
-                self.container.mux(self.video.encode(None))
-        if kind is None:
-            if self.last is not None:
-                append_latents(self.beside, self.last)
-            self.beside.replace(self.path)
-        elif not self.frames:
-            self.beside.unlink(missing_ok=True)
-
-    def write(self, frames: np.ndarray) -> None:
-        """frames (F, H, W, 3) uint8."""
-        if frames.shape[1:] != (self.height, self.width, 3):
-            raise ValueError(f"frames of {frames.shape[2]}x{frames.shape[1]} given to a video of {self.width}x{self.height}")
-        if self.width % 2 or self.height % 2:
-            frames = np.pad(frames, ((0, 0), (0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-        for picture in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = self.frames, 1 / self.rate
-            self.container.mux(self.video.encode(frame))
-            self.frames += 1
-        if self.sound is not None:
-            self.sound.write(self.frames / self.rate)
-
-
-class _Sound:
-    """The sound of a video that grows: samples are taken from their source as the pictures reach them."""
-
-    def __init__(self, audio: tuple[Tensor, int] | SoundFile, codec: str):
-        if isinstance(audio, SoundFile):
-            self.rate, self.channels, self.blocks = audio.rate, audio.channels, audio.blocks()
-        else:
-            waveform, self.rate = audio
-            self.channels = len(waveform)
-            self.blocks = (waveform[:, start:start + self.rate] for start in range(0, waveform.shape[1], self.rate))
-        self.is_mixed = self.channels > max(_LAYOUTS)
-        if self.is_mixed:
-            self.channels = 1
-        is_flac = codec == "flac" or self.rate not in _AAC_RATES or self.channels > _AAC_CHANNELS
-        self.codec, self.layout = ("flac" if is_flac else "aac"), _LAYOUTS[self.channels]
-        self.written, self.waiting = 0, torch.zeros(self.channels, 0)  # waiting: read, and not yet written
-
-    def begin(self, container) -> None:
-        self.container = container
-        self.stream = container.add_stream(self.codec, rate=self.rate, layout=self.layout)
-        if self.codec == "flac":
-            self.stream.codec_context.format = "s32"  # 24 bits of them
-        else:
-            self.stream.bit_rate = min(128_000, 5 * self.rate) * self.channels  # AAC has at most 6 bits a sample
-        self.convert = AudioResampler(self.stream.codec_context.format.name, self.layout, self.rate)
-
-    def write(self, seconds: Fraction) -> None:
-        """All samples before a moment."""
-        until = round(seconds * self.rate)
-        self._read(until)
-        self._encode(self.waiting[:, :until - self.written])
-
-    def end(self, seconds: Fraction, at_most: Fraction) -> None:
-        """The samples before `seconds`; all of them if they end before `at_most`."""
-        self.write(seconds)
-        most = round(at_most * self.rate)
-        self._read(most + 1)
-        if self.written + self.waiting.shape[1] <= most:
-            self._encode(self.waiting)
-        for part in self.convert.resample(None):
-            self.container.mux(self.stream.encode(part))
-        self.container.mux(self.stream.encode(None))
-
-    def _read(self, until: int) -> None:
-        while self.written + self.waiting.shape[1] < until and (block := next(self.blocks, None)) is not None:
-            block = block.float().cpu()
-            self.waiting = torch.cat([self.waiting, block.mean(0, keepdim=True) if self.is_mixed else block], dim=1)
-
-    def _encode(self, samples: Tensor) -> None:
-        self.waiting = self.waiting[:, samples.shape[1]:]
-        for block in samples.split(self.rate, dim=1):
-            if not block.shape[1]:
-                continue
-            side_by_side = block.T.contiguous().view(1, -1).numpy()  # PyAV has no eight planes
-            frame = av.AudioFrame.from_ndarray(side_by_side, format="flt", layout=self.layout)
-            frame.sample_rate, frame.pts, frame.time_base = self.rate, self.written, Fraction(1, self.rate)
-            for part in self.convert.resample(frame):
-                self.container.mux(self.stream.encode(part))
-            self.written += block.shape[1]
-
-
-_AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
-_AAC_CHANNELS = 6  # with a layout that players know
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-SOUND_CODECS = ("aac", "flac")
-
-
-def read_video(path: str | Path) -> tuple[np.ndarray, float]:
-    """All frames (F, H, W, 3) uint8 of a short video, and its frame rate."""
-    with open_media(path) as container:
-        stream = container.streams.video[0]
-        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
-        return frames, float(stream.average_rate)
-
-
 def last_frames(source: str | Path | BinaryIO, count: int, *, since: float = 0.0, until: float | None = None) -> np.ndarray:
     """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded.
 
-    since, until: seconds between which the frames begin, of a video that is cut; until None: to its end.
+    since, until: trim window in seconds (start times of frames); until None: to the end.
     """
     with av.open(source, metadata_errors="replace") if hasattr(source, "read") else open_media(source) as container:
         stream = container.streams.video[0]
@@ -221,12 +57,12 @@ def last_frames(source: str | Path | BinaryIO, count: int, *, since: float = 0.0
         end = container.duration if until is None else round(until * av.time_base)
         for back in (2, 20, None):  # seconds before the end
             start = 0 if back is None or not end else max(0, end - back * av.time_base)
-            container.seek(start)  # to the key frame before
+            container.seek(start)  # to the preceding key frame
             for frame in container.decode(stream):
-                begins = frame.time or 0.0  # some files do not say
+                begins = frame.time or 0.0  # some files have no timestamps
                 if until is not None and begins >= until:
                     break
-                if not since or begins >= since:  # a first frame may begin before 0
+                if not since or begins >= since:  # a first frame may start before 0
                     tail.append(frame)
             if len(tail) == count or start == 0:
                 break

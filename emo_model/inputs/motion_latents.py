@@ -1,16 +1,16 @@
-"""Motion latents: what moves in each cell of the square around the head, measured by two face meshes.
+"""Motion latents: the motion of each cell of the head square, computed from the face meshes of portrait and frame.
 
-Differs from EMO: the paper denoises the latents of a picture VAE, which carry every pixel; these say only how the portrait moves,
-so the decoder can keep its pixels (latent flow diffusion, arXiv 2303.13744).
+Differs from EMO: the paper denoises the latents of a picture VAE, which encode every pixel; these encode only how the
+portrait moves, so the decoder can keep its pixels (latent flow diffusion, arXiv 2303.13744).
 
 Channels of raw latents (B, 8, h, w), for frame and portrait meshes in the square scaled to the working size:
-    0, 1  backward flow of the cell, x and y, in cells: where in the portrait its content comes from, minus where it is
-    2     opening of the mouth: gap of the inner lips over the distance of the outer eye corners, times 4
-    3     width of the mouth minus the portrait's, over the same distance, times 8
-    4     lips pressed together minus lower lip tucked under the teeth, -1 to 1
-    5     opening of the lids over the eye's width, times 3
+    0, 1  backward flow of the cell, x and y, in cells: source position in the portrait minus its own position
+    2     mouth opening: gap of the inner lips over the distance of the outer eye corners, times 4
+    3     mouth width minus the portrait's, over the same distance, times 8
+    4     lip press minus lower-lip tuck under the teeth, -1 to 1
+    5     lid opening over the eye's width, times 3
     6, 7  gaze, right and down; about 1 brings the iris to the corner
-Channels 2 to 4 are bells around the mouth's centre in the frame, 5 to 7 around the centre of each eye.
+Channels 2 to 4 are multiplied by a Gaussian around the mouth's centre in the frame, 5 to 7 around the centre of each eye.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHANNELS = 8
-MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the bells, in distances of the outer eye corners
-SQUINT, SHUT = 0.9, 0.15  # of the portrait's openness of the eyes: below the one the lids close, below the other they are shut
+MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the Gaussians, in distances of the outer eye corners
+SQUINT, SHUT = 0.9, 0.15  # shares of the portrait's lid opening: lids close below the first and are shut below the second
 UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
-LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then middle of upper and lower lid
+LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then midpoints of upper and lower lid
 
 
 def eye_distance(mesh: Tensor) -> Tensor:
-    """mesh (..., 468, 3) -> (...,): between the outer corners of the eyes, in space, so that turning the head keeps it."""
+    """mesh (..., 468, 3) -> (...,): 3D distance of the outer eye corners, invariant to head rotation."""
     return _between(mesh, LEFT_EYE[0], RIGHT_EYE[1])
 
 
@@ -37,27 +36,28 @@ def mouth_centre(mesh: Tensor) -> Tensor:
 
 
 def mouth_opening(mesh: Tensor) -> Tensor:
-    """mesh (..., 468, 3) -> (...,): gap of the inner lips over the distance of the eyes."""
+    """mesh (..., 468, 3) -> (...,): gap of the inner lips over the eye distance."""
     return _between(mesh, UPPER_LIP, LOWER_LIP) / eye_distance(mesh)
 
 
 def mouth_width(mesh: Tensor) -> Tensor:
-    """mesh (..., 468, 3) -> (...,): between the corners of the mouth over the distance of the eyes."""
+    """mesh (..., 468, 3) -> (...,): distance of the mouth's corners over the eye distance."""
     return _between(mesh, MOUTH_LEFT, MOUTH_RIGHT) / eye_distance(mesh)
 
 
 def lid_openings(mesh: Tensor) -> Tensor:
-    """mesh (..., 468, 3) -> (..., 2): gap of the lids over the width, of the eye at the left and of that at the right."""
+    """mesh (..., 468, 3) -> (..., 2): lid gap over eye width, of the left and the right eye in the picture."""
     return torch.stack([_between(mesh, upper, lower) / _between(mesh, first, last)
                         for first, last, upper, lower in (LEFT_EYE, RIGHT_EYE)], -1)
 
 
 def motion_latents(flow: Tensor, mesh: Tensor, portrait_mesh: Tensor, *, cells: int, size: int, press: Tensor | None = None,
                    gaze: Tensor | None = None) -> Tensor:
-    """What moved between the portrait and F frames -> raw latents (F, 8, cells, cells).
+    """The motion between the portrait and F frames -> raw latents (F, 8, cells, cells).
 
-    flow: (F, 2, n, n) backward flow in pixels of an n x n square, n a multiple of `cells`; mesh: (F, 468, 3) and portrait_mesh:
-    (468, 3) in pixels of the square at `size`; press: (F,) lips pressed minus lip tucked, where it is known; gaze: (F, 2).
+    flow: (F, 2, n, n) backward flow in pixels of an n x n square, n a multiple of `cells`; mesh: (F, 468, 3) and
+    portrait_mesh: (468, 3) in pixels of the square at `size`; press: (F,) lip press minus tuck, and gaze: (F, 2); None:
+    0.
     """
     frames, pixels = len(mesh), flow.shape[-1]
     cell = pixels // cells
@@ -76,17 +76,19 @@ def motion_latents(flow: Tensor, mesh: Tensor, portrait_mesh: Tensor, *, cells: 
 
 
 def portrait_latents(mesh: Tensor, *, cells: int, size: int) -> Tensor:
-    """mesh (468, 3) of the portrait in pixels of the square at `size` -> its own raw latents (1, 8, cells, cells): at rest."""
+    """mesh (468, 3) of the portrait in pixels of the square at `size` -> its raw latents at rest (1, 8, cells, cells).
+    """
     return motion_latents(mesh.new_zeros(1, 2, cells, cells), mesh[None], mesh, cells=cells, size=size)
 
 
 def consistent_latents(latents: Tensor, portrait_mesh: Tensor, maps: Tensor, *, size: int) -> Tensor:
-    """latents (F, 8, h, w) raw, as a sampler left them -> the same motion, of a head that keeps its shape.
+    """Make sampled raw latents (F, 8, h, w) consistent: rigid head motion, mouth and eye channels where the flow moves
+    them.
 
-    portrait_mesh: (468, 3) in pixels of the square at `size`; maps: (5, h, w), `inputs.portrait_maps` at the cells. The flow
-    becomes that of the rigid head nearest to it. A sampler's bells may lie a cell beside the mouth that its flow moves: they are
-    put where it takes mouth and eyes, with their least-squares amplitude, and both eyes are as open as their mean. Lids that
-    close further than a squint are not among it: see `lid_closure`.
+    portrait_mesh: (468, 3) in pixels of the square at `size`; maps: (5, h, w), `inputs.portrait_maps` at the cells. The
+    flow is replaced by that of the nearest rigid head motion. Sampled Gaussians may be off by a cell: they are placed
+    at the moved mouth and eyes with their least-squares amplitude; both eyes get the mean opening. Lids that close
+    further than a squint are left to `lid_closure`.
     """
     latents = torch.cat([rigid_flow(latents[:, :2].float(), maps.to(latents.device)).to(latents), latents[:, 2:]], 1)
     cells = latents.shape[-1]
@@ -125,11 +127,11 @@ def _lid_share(lids: Tensor, left: Tensor, right: Tensor, at_rest: Tensor) -> Te
 
 
 def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
-    """flow (F, 2, h, w) backward, in cells, maps (5, h, w) of the portrait -> the flow of a head that moves as one piece.
+    """Project backward flow (F, 2, h, w) in cells, with maps (5, h, w) of the portrait, onto rigid head motion.
 
-    In parallel projection a rigid motion, and a change of size, is linear in a point's x, y and depth: the eight numbers are
-    fitted by least squares where the face moves with the skull. Places follow by their rigidity. Only at the brows is the flow's
-    own difference kept; how lips, jaw and lids move follows from the other channels, which the decoder reads.
+    In parallel projection a rigid motion with scaling is linear in a point's x, y and depth: its eight coefficients are
+    fitted by least squares where the face moves with the skull, and applied in proportion to rigidity. The residual is
+    kept only at the brows; lips, jaw and lids follow from the other channels in the decoder.
     """
     frames, _, height, width = flow.shape
     y, x = torch.meshgrid(*(torch.arange(n, device=flow.device) + 0.5 for n in (height, width)), indexing="ij")
@@ -137,11 +139,11 @@ def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
     _, across, down, depth, rigid = maps.float()
     steady = ((rigid > 0.9) & (down < 0.45) & (down > -0.9)).float()
     own = 0.7 * torch.exp(-(((down + 0.22) / 0.12) ** 2)) * ((across.abs() < 0.6) & (rigid > 0.5))
-    told = torch.stack([torch.ones_like(down), across, down, depth.clamp(-2, 2), rigid, steady, own]).expand(frames, -1, -1, -1)
+    fields = torch.stack([torch.ones_like(down), across, down, depth.clamp(-2, 2), rigid, steady, own]).expand(frames, -1, -1, -1)
 
     def at(source: Tensor) -> Tensor:
         grid = torch.stack([source[:, 0] * (2 / width) - 1, source[:, 1] * (2 / height) - 1], -1)
-        return F.grid_sample(told, grid, padding_mode="border", align_corners=False)
+        return F.grid_sample(fields, grid, padding_mode="border", align_corners=False)
 
     source = place + flow
     there = at(source)
@@ -158,12 +160,13 @@ def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
 
 
 def _amplitude(values: Tensor, bell: Tensor) -> Tensor:
-    """values (F, C, h, w), bell (F, h, w) -> (F, C): times the bell, the nearest to the values."""
+    """Least-squares amplitude (F, C) of `bell` (F, h, w) in values (F, C, h, w)."""
     return torch.einsum("fchw,fhw->fc", values, bell) / bell.square().sum((1, 2))[:, None].clamp(min=1e-6)
 
 
 def _moved(place: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
-    """Where in the frame lies what lies at place (F, 2) of the portrait; both in cells of the backward flow (F, 2, h, w)."""
+    """Position in the frame of a portrait position (F, 2), in cells: fixed-point inversion of backward flow (F, 2, h,
+    w)."""
     found, size = place, flow.shape[-1]
     for _ in range(rounds):
         grid = (found * (2 / size) - 1)[:, None, None]
@@ -176,7 +179,7 @@ def _between(mesh: Tensor, first: int, second: int) -> Tensor:
 
 
 def _bell(centre: Tensor, spread: Tensor, cells: int) -> Tensor:
-    """centre (F, 2) and spread (F,) in cells -> (F, cells, cells), 1 at the centre."""
+    """Gaussians (F, cells, cells) with maximum 1; centre (F, 2) and spread (F,) in cells."""
     places = torch.arange(cells, device=centre.device) + 0.5
     x, y, spread = centre[:, 0, None, None], centre[:, 1, None, None], spread[:, None, None]
     return torch.exp(-((places[None, None] - x) ** 2 + (places[None, :, None] - y) ** 2) / (2 * spread**2))

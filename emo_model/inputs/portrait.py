@@ -1,4 +1,4 @@
-"""The portrait as the built-in model reads it: the square around the head, its face mesh, its latents at rest."""
+"""Prepares a portrait for models with motion latents: face mesh, head square, latents at rest."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .head_square import head_square
 from .motion_latents import portrait_latents
 from .vae import to_scaled
 
-LONG_SIDE = 1920  # pixels of a video, unless more are asked for
-ROOM = 0.04  # face heights around the face's box at rest, for where it moves to
+LONG_SIDE = 1920  # default limit of a video's longer side in pixels
+ROOM = 0.04  # margin of the face mask around the face at rest, in face heights
 
 
 def find_mesh(finder: FaceFinder, picture: Tensor, face: str | int | Sequence[float] | None = None) -> Tensor:
     """The face mesh (468, 3) in a picture (1, 3, H, W) in [-1, 1], in its pixels.
 
-    face: which one, 'largest' (None), 'leftmost', 'rightmost' or its number from the left; or a box around it, left, top, right,
-    bottom as parts of the picture, or in pixels if one of them is above 1. Raises NoFaceError where no face is found or sure,
-    ValueError for a choice that does not exist or an empty box; each says what to do.
+    face: 'largest' (None), 'leftmost', 'rightmost' or its number from the left; or its box: left, top, right, bottom as
+    fractions of the picture, or in pixels if one of them exceeds 1. Raises NoFaceError if no face is detected or none
+    is sure, ValueError for a choice that does not exist or an empty box.
     """
     if face is None or isinstance(face, (str, int)):
         return choose_face(finder.find(picture), "largest" if face is None else face).mesh
@@ -37,9 +37,9 @@ def find_mesh(finder: FaceFinder, picture: Tensor, face: str | int | Sequence[fl
 
 
 def fit_to_video(picture: Tensor, mesh: Tensor, *, long_side: int = LONG_SIDE) -> tuple[Tensor, Tensor]:
-    """A picture (1, 3, H, W) and its face mesh as they are, or smaller if a side is longer than `long_side`; sides are even.
+    """A picture (1, 3, H, W) and its face mesh, downscaled if a side exceeds `long_side`, with even sides.
 
-    An odd last row or column is repeated, since H.264 wants even sides.
+    An odd last row or column is repeated, since H.264 requires even sides.
     """
     height, width = picture.shape[-2:]
     scale = long_side / max(height, width)
@@ -54,23 +54,14 @@ def fit_to_video(picture: Tensor, mesh: Tensor, *, long_side: int = LONG_SIDE) -
 
 
 def cut_square(picture: Tensor, mesh: Tensor) -> tuple[Tensor, Tensor]:
-    """The square around the head (1, 3, S, S) at the picture's own resolution, and the mesh in its pixels."""
+    """The head square (1, 3, S, S) at the picture's resolution, and the mesh in its pixels."""
     fit = head_square(mesh, width=picture.shape[-1], height=picture.shape[-2], size=1)
     return apply_fit(picture, replace(fit, size=fit.side)), mesh - mesh.new_tensor([fit.left, fit.top, 0])
 
 
-def head_alone(picture: Tensor, portrait: Portrait) -> tuple[Tensor, Portrait]:
-    """Picture and portrait of the square around the head only, at the picture's own resolution, with even sides."""
-    fit = portrait.fit
-    square = apply_fit(picture, replace(fit, size=fit.side))
-    odd = fit.side % 2
-    if odd:
-        square = F.pad(square, (0, 1, 0, 1), mode="replicate")
-    return square, replace(portrait, fit=Fit(fit.side + odd, fit.side + odd, 0, 0, fit.side, fit.size))
-
-
 def read_portrait(picture: Tensor, mesh: Tensor, config: ModelConfig) -> Portrait:
-    """picture (1, 3, H, W) in [-1, 1] and the face mesh (468, 3) in its pixels -> the portrait of a model with motion latents."""
+    """picture (1, 3, H, W) in [-1, 1] and its face mesh (468, 3) in pixels -> Portrait for models with motion latents.
+    """
     fit = head_square(mesh, width=picture.shape[-1], height=picture.shape[-2], size=config.image_size)
     own = mesh_in_square(mesh, fit)
     raw = portrait_latents(own, cells=config.latent_size, size=config.image_size)
@@ -78,13 +69,13 @@ def read_portrait(picture: Tensor, mesh: Tensor, config: ModelConfig) -> Portrai
 
 
 def mesh_in_square(mesh: Tensor, fit: Fit) -> Tensor:
-    """mesh (..., 468, 3) in pixels of the picture -> in pixels of the fitted square."""
+    """mesh (..., 468, 3) in pixels of the picture -> in pixels of the scaled square."""
     moved = mesh.float() - mesh.new_tensor([fit.left, fit.top, 0.0])
     return moved * (fit.size / fit.side)
 
 
 def face_mask(portrait: Portrait) -> FaceMask:
-    """Where the face may be: the box of its mesh, and a little around it, over the square of the portrait."""
+    """Face mask over the portrait's square: the bounding box of its mesh with a margin."""
     flat, size = portrait.mesh[:, :2], portrait.fit.size
     room = ROOM * (flat[:, 1].amax() - flat[:, 1].amin())
     return box_mask(size, tuple(((flat.amin(0) - room) / size).tolist() + ((flat.amax(0) + room) / size).tolist()))

@@ -1,4 +1,4 @@
-"""Maps that tell the motion decoder where in the face each place of the portrait lies."""
+"""Maps of the portrait for the motion decoder: mask, position in the head's frame, rigidity."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from torch import Tensor
 
 from . import face_geometry
 
-TEETH_DEPTH = 0.06  # behind the lips, in distances of the outer eye corners
-STEEP = 5.0  # the mask is 1 from a rigidity of a fifth on: it only brings the flow to zero at the border
+TEETH_DEPTH = 0.06  # behind the lips, in eye distances
+STEEP = 5.0  # the mask reaches 1 at a rigidity of 0.2: it only fades the flow to zero at the border
 
 
 def portrait_maps(mesh: Tensor, *, size: int, cells: int) -> Tensor:
-    """mesh (468, 3) in pixels of the square at `size` -> (5, cells, cells): the soft mask of what may move, 0 at the border; x, y
-    and depth in the head's own frame, in distances of the eyes; and how far each place follows the head (rigidity)."""
+    """mesh (468, 3) in pixels of the square at `size` -> (5, cells, cells).
+
+    Soft mask of the moving region, 0 at the border; x, y and depth in the head's frame, in eye distances; rigidity (1:
+    moves with the skull).
+    """
     points, rigidity = face_geometry.extend(mesh.float(), size)
     values = torch.cat([rigidity[:, None], face_geometry.head_frame(mesh).local(points)], 1)
     rigid, *own = _filled(*face_geometry.rasterise(points * (cells / size), values, cells))
@@ -22,8 +25,10 @@ def portrait_maps(mesh: Tensor, *, size: int, cells: int) -> Tensor:
 
 
 def skull_plane(mesh: Tensor) -> Tensor:
-    """mesh (468, 3) of the portrait -> (2, 3): from its pixels to the plane of the teeth in distances of the outer eye corners,
-    right and down, the origin between the shut lips."""
+    """mesh (468, 3) of the portrait -> (2, 3): affine map from pixels to the plane of the teeth.
+
+    In eye distances, right and down, origin between the closed lips.
+    """
     frame = face_geometry.head_frame(mesh.float())
     origin = (mesh[13] + mesh[14]) / 2 + TEETH_DEPTH * frame.eyes * frame.axes[2]
     inverse = torch.linalg.inv(frame.axes[:2, :2].T * frame.eyes)
@@ -31,7 +36,7 @@ def skull_plane(mesh: Tensor) -> Tensor:
 
 
 def _filled(values: Tensor, covered: Tensor) -> Tensor:
-    """values (K, n, n): what no triangle covers, in the folds of a turned head, becomes the mean of what is covered around it."""
+    """Fill values (K, n, n) where no triangle covers (folds of a turned head) with means of covered neighbours."""
     known = covered[None, None].float()
     values = values[None] * known
     while not known.all():

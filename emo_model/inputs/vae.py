@@ -1,4 +1,4 @@
-"""Pixels to scaled latents and back: the only place that knows the factor between raw and scaled latents."""
+"""VAE encoding and decoding with latent scaling; the only place that applies the scale factor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Vae(Protocol):
 
 
 def to_scaled(raw: Tensor, config: ModelConfig) -> Tensor:
-    """Raw latents, as a VAE and ComfyUI's LATENT have them -> scaled latents, as the model has them."""
+    """Raw latents (a VAE's, ComfyUI's LATENT) -> scaled latents (the model's)."""
     return raw * _scale(config, raw)
 
 
@@ -29,7 +29,7 @@ def to_raw(scaled: Tensor, config: ModelConfig) -> Tensor:
 
 
 def _scale(config: ModelConfig, like: Tensor) -> float | Tensor:
-    """The factor of all channels, or of each channel of `like` (B, C, ...)."""
+    """The scale factor, or one per channel of `like` (B, C, ...)."""
     if isinstance(config.latent_scale, tuple):
         return torch.tensor(config.latent_scale).to(like).view(-1, *[1] * (like.ndim - 2))
     return config.latent_scale
@@ -48,6 +48,6 @@ def decode(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:
 
 
 def through_pixels(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:
-    """scaled latents (B, C, F, h, w) of frames -> what the VAE makes of their pictures: Hallo's motion frames go this way."""
+    """Decode and re-encode scaled latents (B, C, F, h, w), as Hallo does with its motion frames."""
     pixels = decode(vae, rearrange(latents, "b c f h w -> (b f) c h w"), config)
     return rearrange(encode(vae, pixels, config), "(b f) c h w -> b c f h w", f=latents.shape[2])

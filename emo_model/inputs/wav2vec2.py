@@ -1,9 +1,10 @@
 """wav2vec 2.0 (arXiv 2006.11477) over sound of any length: in pieces, and yet what one pass over the whole gives.
 
-Two things in it hear the whole sound at once. The norm of the first convolution does: its mean and variance are summed up in a
-pass of their own. And every attention does: each piece asks all pieces, one after the other, for keys and values, and adds up
-the answers under a running maximum (online softmax, arXiv 1805.02867). So nothing is approximated; only rounding differs.
-What grows with the sound lies in a file. Time grows with its square; at an hour it is still small beside the video's.
+Two things in it hear the whole sound at once. The norm of the first convolution does: its mean and variance are summed
+up in a pass of their own. And every attention does: each piece asks all pieces, one after the other, for keys and
+values, and adds up the answers under a running maximum (online softmax, arXiv 1805.02867). So nothing is approximated;
+only rounding differs. What grows with the sound lies in a file. Time grows with its square; at an hour it is still
+small beside the video's.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def features_at_frame_rate(model: nn.Module, sound: Tensor, *, fps: float, clip_
                            on_progress: OnProgress = lambda done, of: None) -> AudioFeatures:
     """sound (T,) mono 16 kHz -> the layers of wav2vec 2.0 for each video frame, as Hallo hears it.
 
-    The sound is normalised over its whole length and filled up with silence to whole clips of `clip_frames`; the features of the
-    convolutions are brought to the frame rate before the transformer. seconds: of the video, where that is not the sound's length
-    (a resampled sound may be a sample off); the rest: see `wav2vec2_layers`.
+    The sound is normalised over its whole length and filled up with silence to whole clips of `clip_frames`; the
+    features of the convolutions are brought to the frame rate before the transformer. seconds: of the video, where that
+    is not the sound's length (a resampled sound may be a sample off); the rest: see `wav2vec2_layers`.
     """
     seconds = len(sound) / SAMPLE_RATE if seconds is None else seconds
     rows = max(1, math.ceil(len(sound) / SAMPLE_RATE * fps))
@@ -50,7 +51,8 @@ def features_at_frame_rate(model: nn.Module, sound: Tensor, *, fps: float, clip_
 def features_per_frame_in_pieces(model: nn.Module, sound: Tensor, *, fps: float, seconds: float, piece_rows: int = PIECE_ROWS,
                                  device: torch.device | str | None = None, folder: str | Path | None = None,
                                  in_memory: int = IN_MEMORY, on_progress: OnProgress = lambda done, of: None) -> AudioFeatures:
-    """`inputs.audio.features_per_frame` of `wav2vec2_layers`, with the memory of a piece: what is long lies in files."""
+    """`inputs.audio.features_per_frame` of `wav2vec2_layers`, with the memory of a piece: what is long lies in files.
+    """
     layers = wav2vec2_layers(model, sound, piece_rows=piece_rows, device=device, folder=folder, in_memory=in_memory,
                              on_progress=on_progress)
     frames = max(1, round(seconds * fps))
@@ -69,10 +71,12 @@ def wav2vec2_layers(model: nn.Module, sound: Tensor, *, rows: int | None = None,
                     on_progress: OnProgress = lambda done, of: None) -> Tensor:
     """sound (T,) mono 16 kHz -> (R, L, D) float32 on the CPU, what each of the L transformer layers says.
 
-    model: transformers' Wav2Vec2Model or the module inside ComfyUI's AUDIO_ENCODER, its weights on `device`; rows: R, to which
-    the features of the convolutions are interpolated, or None for their own 50 a second; silence: samples of it behind the sound;
-    folder: where a temporary file is made for tables of more than `in_memory` bytes (it vanishes with the result); on_progress
-    may raise to stop. Raises ValueError for a wav2vec 2.0 that norms before its attentions, as the large ones do.
+    model: transformers' Wav2Vec2Model or the module inside ComfyUI's AUDIO_ENCODER, its weights on `device`; rows: R,
+    to which the features of the convolutions are interpolated, or None for their own 50 a second; silence: samples of
+    it behind the sound;
+    folder: where a temporary file is made for tables of more than `in_memory` bytes (it vanishes with the result);
+    on_progress may raise to stop. Raises ValueError for a wav2vec 2.0 that norms before its attentions, as the large
+    ones do.
     """
     if _norms_first(model):
         raise ValueError("this wav2vec 2.0 is a large one, which norms before its attentions; load a base one, such as "
@@ -190,10 +194,11 @@ class _Convolutions:
         return torch.cat(parts)
 
     def _sum_up(self, conv: nn.Conv1d, norm: nn.GroupNorm) -> tuple[Tensor, Tensor, Tensor]:
-        """(mean, scale, shift), each (C, 1), with which the first norm is norm(x) = (x - mean) * scale + shift over the whole."""
+        """(mean, scale, shift), each (C, 1), with which the first norm is norm(x) = (x - mean) * scale + shift over the
+        whole."""
         if norm.num_groups != norm.num_channels:
-            raise ValueError(f"this wav2vec 2.0 norms its {norm.num_channels} channels in {norm.num_groups} groups; a base one "
-                             "norms each by itself")
+            raise ValueError(f"this wav2vec 2.0 norms its {norm.num_channels} channels in {norm.num_groups} groups; a "
+                             "base one norms each by itself")
         kernel, stride = conv.kernel_size[0], conv.stride[0]
         count = (self.length - kernel) // stride + 1
         sums = torch.zeros(2, norm.num_channels, dtype=torch.float64)

@@ -41,10 +41,10 @@ class WindowProjection(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.window = (config.audio_window, config.audio_layers, config.audio_width)
-        self.tokens, inner = config.audio_tokens, config.audio_projection_width
+        self.tokens, inner = config.hallo.audio_tokens, config.hallo.audio_projection_width
         self.proj1 = nn.Linear(math.prod(self.window), inner)
         self.proj2 = nn.Linear(inner, inner)
-        self.proj3 = nn.Linear(inner, config.audio_tokens * config.audio_context_width)
+        self.proj3 = nn.Linear(inner, self.tokens * config.audio_context_width)
         self.norm = nn.LayerNorm(config.audio_context_width)
 
     def forward(self, windows: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Backbone(UNet):
     """
 
     def __init__(self, config: ModelConfig):
-        audio_module = (lambda channels, width: AudioTransformer(config, channels, width)) if config.audio_transformers else None
+        audio_module = (lambda channels, width: AudioTransformer(config, channels, width)) if config.hallo else None
         super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=True),
                          motion_module=lambda channels: TemporalModule(config, channels), audio_module=audio_module)
         self.reference_additions = nn.ModuleDict()

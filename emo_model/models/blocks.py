@@ -111,7 +111,7 @@ class JoinedTransformerBlock(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.attn1 = Attention(channels, heads=heads)
         self.norm2 = nn.LayerNorm(channels)
-        self.attn2 = Attention(channels, config.identity_context_width, heads=heads)
+        self.attn2 = Attention(channels, config.hallo.identity_context_width, heads=heads)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
@@ -146,8 +146,7 @@ class SpatialTransformer(nn.Module):
         if is_last_feature:
             self.transformer_blocks = nn.ModuleList([FeatureEnd(channels)])
             return
-        is_joined = config.reference_attention == "joined"
-        self.transformer_blocks = nn.ModuleList([JoinedTransformerBlock(config, channels) if is_joined else
+        self.transformer_blocks = nn.ModuleList([JoinedTransformerBlock(config, channels) if config.hallo else
                                                  TransformerBlock(config, channels, is_backbone=is_backbone)])
         self.proj_out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj_out.weight)

@@ -34,9 +34,9 @@ class Emo(nn.Module):
         self.reference_net = ReferenceNet(config)
         self.backbone = Backbone(config)
         self.face_locator = FaceLocator(config)
-        self.audio_projection = WindowProjection(config) if config.audio_tokens else AudioProjection(config)
+        self.audio_projection = WindowProjection(config) if config.hallo else AudioProjection(config)
         self.speed_layers = SpeedLayers(config) if config.speed_centres else None
-        self.identity_projection = IdentityProjection(config) if config.identity_tokens else None
+        self.identity_projection = IdentityProjection(config) if config.hallo else None
         cells = (config.latent_size, config.latent_size)
         shapes = torch.zeros(config.latent_channels, config.noise_shapes, *cells) if config.noise_shapes else None
         self.register_buffer("noise_shapes", shapes)  # of the noise that it was trained on, see sampling/noise.py; None: white
@@ -53,7 +53,7 @@ class Emo(nn.Module):
                              "encode the portrait with the VAE that belongs to this model, at its size")
         if self.identity_projection is None:
             return ReferenceFeatures(self.reference_net(portrait))
-        nobody = portrait.new_zeros(len(portrait), self.config.identity_width)
+        nobody = portrait.new_zeros(len(portrait), self.config.hallo.identity_width)
         shown = nobody if identity is None else identity.to(portrait)
         if shown.shape != nobody.shape:
             raise ValueError(f"the face embedding is {tuple(shown.shape)}, model '{self.config.name}' needs "
@@ -64,10 +64,10 @@ class Emo(nn.Module):
     def encode_motion(self, motion: MotionFrames, *, like: ReferenceFeatures) -> ReferenceFeatures:
         """Features (B, n, N, C) of the motion frames by layer; `like` are the portrait's.
 
-        Before the first clip: zero maps, or the portrait n times, as config.first_motion_frames says.
+        Before the first clip: zero maps, or (Hallo) the portrait n times.
         """
         count = self.config.motion_frames
-        if motion.latents is None and self.config.first_motion_frames == "zeros":
+        if motion.latents is None and self.config.hallo is None:
             return like.map(lambda x: x.new_zeros(len(x), count, *x.shape[1:]))
         if motion.latents is None:
             return replace(like, identity=None).map(lambda x: x[:, None].expand(-1, count, -1, -1))
@@ -113,7 +113,7 @@ class Emo(nn.Module):
         context = Context(scene.reference, motion, self.hear(clip.audio.to(device, dtype)) if tokens is None else tokens,
                           None if self.speed_layers is None else self.speed_layers(clip.speed.to(device), dtype=dtype),
                           scene.face, scene.reference.identity)
-        if not self.config.audio_transformers:
+        if self.config.hallo is None:
             return context
         if not scene.regions:
             raise ValueError(f"model '{self.config.name}' moves pose, face and lips apart and needs to know where they are: give "
@@ -154,7 +154,7 @@ class Emo(nn.Module):
         """
         ready = context if isinstance(context, Projected) else self.project(context)
         face = ready.face
-        if not self.config.face_after_conv_in:
+        if self.config.hallo is None:
             noisy, face = noisy + face[:, :, None], None
         return self.backbone(noisy, timestep, ready.layers, face=face, regions=ready.regions,
                              region_weights=ready.region_weights, inner=inner)

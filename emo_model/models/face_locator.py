@@ -20,8 +20,8 @@ class FaceLocator(nn.Module):
         if 2 ** (len(widths) - 1) != config.vae_factor:
             raise ValueError(f"{len(widths)} face_locator_channels halve the mask {len(widths) - 1} times, "
                              f"but a latent cell is {config.vae_factor} pixels wide")
-        outside = config.channels[0] if config.face_after_conv_in else config.latent_channels
-        self.mask_channels = config.face_mask_channels
+        outside = config.channels[0] if config.hallo else config.latent_channels
+        self.mask_channels = config.hallo.face_mask_channels if config.hallo else 1
         self.conv_in = nn.Conv2d(self.mask_channels, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
         for width, wider in zip(widths, widths[1:], strict=False):

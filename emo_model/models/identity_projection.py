@@ -11,9 +11,10 @@ from ..config import ModelConfig
 class IdentityProjection(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.tokens = config.identity_tokens
-        self.proj = nn.Linear(config.identity_width, config.identity_tokens * config.identity_context_width)
-        self.norm = nn.LayerNorm(config.identity_context_width)
+        sizes = config.hallo
+        self.tokens = sizes.identity_tokens
+        self.proj = nn.Linear(sizes.identity_width, sizes.identity_tokens * sizes.identity_context_width)
+        self.norm = nn.LayerNorm(sizes.identity_context_width)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """embedding (B, D) of a face, as it comes from the recogniser; zeros: nobody -> (B, M, width)."""

@@ -18,7 +18,7 @@ class ReferenceNet(UNet):
 
     def __init__(self, config: ModelConfig):
         super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=False))
-        self.reads_resnets = config.temporal_without_attention
+        self.reads_resnets = config.hallo is None
         last = self.up_blocks[-1]  # nothing after its last feature is read, so nothing is built
         if config.attention_levels[0]:
             last.attentions[-1] = SpatialTransformer(config, config.channels[0], is_backbone=False, is_last_feature=True)

@@ -96,7 +96,7 @@ class UNet(nn.Module):
             return ResnetBlock(inside, outside, time_channels, groups=config.norm_groups)
 
         def block(resnets: list[nn.Module], channels: int, level: int, audio_widths: list[int], has_attention: bool) -> Block:
-            has_time = has_attention or config.temporal_without_attention
+            has_time = has_attention or config.hallo is None
             return Block(resnets, channels, level=level, layers=len(audio_widths), attention=attention if has_attention else None,
                          motion_module=motion_module if has_time else None, audio_module=audio_module, audio_widths=audio_widths)
 

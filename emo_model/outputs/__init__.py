@@ -1,1 +1,1 @@
-"""What goes out: frames of the whole picture from motion latents."""
+"""Latents to frames, frames to files."""

@@ -47,6 +47,21 @@ class SpoolLimits:
     max_gb: float = 20.0  # of 10^9 bytes; beyond, the clips that were not used for the longest time go first
     max_days: float = 14.0  # since a clip was last used
 
+    @classmethod
+    def from_environment(cls) -> SpoolLimits:
+        """Limits from EMO_CACHE_GB and EMO_CACHE_DAYS, if set. Raises ValueError unless they are numbers >= 0."""
+        given = {}
+        for variable, name in (("EMO_CACHE_GB", "max_gb"), ("EMO_CACHE_DAYS", "max_days")):
+            if text := os.environ.get(variable, "").strip():
+                try:
+                    given[name] = float(text)
+                except ValueError:
+                    given[name] = -1.0
+                if not given[name] >= 0:
+                    raise ValueError(f"the environment variable {variable} is '{text}', but must be a number >= 0; correct or "
+                                     "unset it")
+        return cls(**given)
+
 
 # ---- what a clip is made from ------------------------------------------------------------------------------------------
 

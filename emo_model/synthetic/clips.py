@@ -9,7 +9,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ..inputs.media import VideoWriter, to_uint8
+from ..inputs.media import to_uint8
+from ..outputs.video import VideoWriter
 from .identities import sample_identities
 from .motion import sample_motion, sample_still_motion
 from .renderer import render

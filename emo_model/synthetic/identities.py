@@ -144,10 +144,6 @@ class Identities:
         """Each person `times` times in a row: the pictures of B clips of as many frames."""
         return self[torch.arange(len(self), device=self.seed.device).repeat_interleave(times)]
 
-    @property
-    def style_names(self) -> list[str]:
-        return [STYLES[index] for index in self.style.tolist()]
-
 
 def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | str = "cpu") -> Identities:
     """seeds: B integers -> the B people that belong to them."""

@@ -120,18 +120,3 @@ def landmarks(identities: Identities, motion: FaceMotion) -> Landmarks:
         mouth_radius=(half * pose.scale).flatten() / 2,
         eye_radius=wide(identities.eye_width).mul(pose.scale).flatten() / 2,
     )
-
-
-def face_box(identities: Identities, motion: FaceMotion) -> Tensor:
-    """(B, 4) x0, y0, x1, y1 in 0..1 around brows, cheeks and chin, jaw and roll included."""
-    pose = Pose(identities, motion)
-    side = wide(identities.face_width)
-    chin = 1 + JAW_DROP * wide(motion.opening * (1 - 0.9 * motion.closure)) + 0.16 * pose.sin_pitch
-    corners = [
-        pose.out(sign * side + 0.08 * pose.sin_yaw, height)
-        for sign in (-1, 1)
-        for height in (wide(identities.eye_y) * 0 - 0.42, wide(identities.mouth_y))
-    ]
-    corners.append(pose.out(pose.sin_yaw * 0.23, chin))
-    u, v = torch.cat([u for u, _ in corners], 1)[..., 0], torch.cat([v for _, v in corners], 1)[..., 0]
-    return torch.stack((u.amin(1), v.amin(1), u.amax(1), v.amax(1)), -1).add(1).div(2).clamp(0, 1)

@@ -181,10 +181,6 @@ def change_speed(speech: Speech, factor: float) -> Speech:
                    phonemes=tuple((ipa, start / factor, end / factor) for ipa, start, end in speech.phonemes))
 
 
-def change_pitch(speech: Speech, factor: float) -> Speech:
-    """Raise the pitch by `factor` with the formants left in place; the rate rises with the pitch."""
-    return warp_vocal_tract(change_speed(speech, factor), 1 / factor)
-
 
 def warp_vocal_tract(speech: Speech, factor: float) -> Speech:
     """Move the formants up by `factor` (a vocal tract shorter by it); pitch, rate and times stay.
@@ -223,22 +219,6 @@ def add_noise(speech: Speech, snr_decibels: float, *, seed: int, colour: float =
     level = speech.waveform.square().mean().sqrt() * 10 ** (-snr_decibels / 20)
     return replace(speech, waveform=speech.waveform + noise * level)
 
-
-def change_gain(speech: Speech, decibels: float) -> Speech:
-    """Louder or quieter; samples above 1 are clipped, as a recorder would."""
-    return replace(speech, waveform=(speech.waveform * 10 ** (decibels / 20)).clamp(-1, 1))
-
-
-def add_room(speech: Speech, *, seed: int, decay_seconds: float = 0.15, share: float = 0.3) -> Speech:
-    """Add the echoes of a room: decaying noise as impulse response, `share` of the direct sound's energy. Adds no delay."""
-    length = max(2, round(4 * decay_seconds * RATE))
-    echo = torch.randn(length, generator=torch.Generator().manual_seed(seed))
-    echo = echo * (-torch.arange(length) / (decay_seconds * RATE)).exp()
-    echo[: RATE // 200] = 0  # the first 5 ms belong to the direct sound
-    echo = echo * (share / echo.square().sum()).sqrt()
-    size = len(speech.waveform) + length
-    wet = torch.fft.irfft(torch.fft.rfft(speech.waveform, n=size) * torch.fft.rfft(echo, n=size), n=size)[: len(speech.waveform)]
-    return replace(speech, waveform=speech.waveform + wet)
 
 
 def insert_silence(speech: Speech, at_seconds: float, seconds: float) -> Speech:

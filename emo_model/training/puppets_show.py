@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.mediapipe import load_face_finder
-from ..inputs.media import VideoWriter
+from ..outputs.video import VideoWriter
 from ..synthetic.motion import FaceMotion, sample_motion
 from ..synthetic.puppet_store import Person, drawn_people, find_people, load_people, with_looks, write_store
 from ..synthetic.speech_library import SpeechLibrary

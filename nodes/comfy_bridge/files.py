@@ -19,7 +19,7 @@ SHIPPED = {BUILT_IN: native.DEFAULT_WEIGHTS, "built-in fast": native.FAST_WEIGHT
 
 
 def register_model_folder() -> None:
-    """models/emo, beside the folders that extra_model_paths.yaml may have named before."""
+    """Add models/emo to the folders of extra_model_paths.yaml."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, set(SUFFIXES))
@@ -29,35 +29,36 @@ register_model_folder()
 
 
 def model_names() -> list[str]:
-    """What the loader lists: the built-in models, then the files of models/emo."""
+    """Options of the loader: the built-in models, then the files of models/emo."""
     return [*SHIPPED, *folder_paths.get_filename_list(FOLDER)]
 
 
 def model_path(name: str) -> Path:
-    """The file behind a name of the list. Raises FileNotFoundError with the folders that were searched."""
+    """The file of an option. Raises FileNotFoundError with the searched folders."""
     if name in SHIPPED:
         if not SHIPPED[name].is_file():
-            raise FileNotFoundError(f"The built-in model is missing: there is no {SHIPPED[name]}. Install ComfyUI-EMO again.")
+            raise FileNotFoundError(f"The built-in model is missing: {SHIPPED[name]} does not exist. Reinstall "
+                                    "ComfyUI-EMO.")
         return SHIPPED[name]
-    path = folder_paths.get_full_path(FOLDER, str(name))  # by the HTTP interface, anything may come
+    path = folder_paths.get_full_path(FOLDER, str(name))  # the HTTP API accepts any value
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(f"There is no model '{name}' in {folders}. Put the file there and press R to refresh the list, "
-                                f"or choose '{BUILT_IN}'.")
+        raise FileNotFoundError(f"There is no model '{name}' in {folders}. Put the file there and press R to refresh "
+                                f"the list, or choose '{BUILT_IN}'.")
     return Path(path)
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does. It lands in the videos' metadata, so it tells nothing about this machine."""
+    """Changes with the file. Stored in videos' metadata, so it contains no path."""
     path = model_path(name)
     return without_paths(f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}")
 
 
 def without_paths(text: str) -> str:
-    """A hash in place of what names files of this machine."""
+    """A hash of a text that contains paths."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def find_face(pixels: Tensor) -> identity.FoundFace:
-    """By insightface with its models in ComfyUI's models/insightface, where other packs have them too; see `inputs.identity`."""
+    """insightface with the models in ComfyUI's models/insightface, as other packs use them; see `inputs.identity`."""
     return identity.find_face(pixels, folder=Path(folder_paths.models_dir) / "insightface")

@@ -1,4 +1,4 @@
-"""Networks under ComfyUI's management: placed, cast, patched and offloaded as its own are."""
+"""Puts networks under ComfyUI's management: device placement, casting, patching and offloading."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Made = TypeVar("Made")
 
 
 class ManagedGroupNorm(comfy.ops.manual_cast.GroupNorm):
-    """ComfyUI's, which fetches the weights, with our arithmetic, which leaves pictures as they lie in memory."""
+    """ComfyUI's weight handling with our arithmetic, which keeps the memory format."""
 
     def forward_comfy_cast_weights(self, x: Tensor) -> Tensor:
-        if hasattr(comfy.ops, "CastBiasWeightContext"):  # newer ComfyUI, which has to be told when weights are no longer needed
+        if hasattr(comfy.ops, "CastBiasWeightContext"):  # newer ComfyUI: releases weights after use
             with comfy.ops.CastBiasWeightContext(self, x, offloadable=True) as (weight, bias):
                 return group_norm(x, self.num_groups, weight, bias, self.eps)
         return group_norm(x, self.num_groups, *comfy.ops.cast_bias_weight(self, x), self.eps)
@@ -37,9 +37,9 @@ MANAGED = {getattr(nn, name): getattr(comfy.ops.manual_cast, name) for name in L
 
 
 def managed(module: nn.Module) -> nn.Module:
-    """Swap the class of the leaves, in place: ComfyUI then places, casts to the input's type, and patches each by itself.
+    """Swap the class of leaf layers in place for ComfyUI's, which places, casts and patches each by itself.
 
-    Attentions take ComfyUI's kernel, which its flags choose.
+    Attentions use ComfyUI's kernel, as selected by its flags.
     """
     for part in module.modules():
         if isinstance(part, Attention):
@@ -53,29 +53,23 @@ def managed(module: nn.Module) -> nn.Module:
 
 
 def kernel(device: torch.device, *, is_small: bool) -> Attend:
-    """What computes attention on a device; `is_small`: few tokens in very many sequences.
+    """The attention kernel for a device; `is_small`: few tokens in very many sequences.
 
-    On the CPU, ComfyUI's choice saves memory by splitting; torch's own kernel saves it too and is faster, so it is taken unless
-    the user asked for another.
+    On the CPU, torch's own kernel is as economical as ComfyUI's split attention and faster; it is used unless the user
+    chose another by flag.
     """
     if device.type == "cpu" and not (args.use_split_cross_attention or args.use_quad_cross_attention):
         return dot_product
     return attention.optimized_attention_for_device(device, small_input=True) if is_small else attention.optimized_attention
 
 
-def unmanaged(module: nn.Module) -> list[str]:
-    """Weights that ComfyUI would leave behind when it loads a part of the model; none, for every model of ours."""
-    return [f"{name}.{own}" for name, part in module.named_modules() if not hasattr(part, "comfy_cast_weights")
-            for own, _ in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))]
-
-
 def patcher_of(module: nn.Module, load_device: torch.device, offload_device: torch.device, *,
                is_static: bool = False) -> comfy.model_patcher.ModelPatcher:
-    """is_static: weights stay where they are while the module works, as compiled code and recordings want them to."""
+    """is_static: weights are not moved while the module runs, as compiled code and CUDA graphs require."""
     if hasattr(management, "archive_model_dtypes"):
         management.archive_model_dtypes(module)
     kind = comfy.model_patcher.ModelPatcher
-    if not is_static:  # newer ComfyUI has another one, that fetches each weight when it is needed
+    if not is_static:  # newer ComfyUI has one that loads each weight on demand
         kind = getattr(comfy.model_patcher, "CoreModelPatcher", kind)
     return kind(module, load_device=load_device, offload_device=offload_device)
 
@@ -86,22 +80,22 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def or_smaller(work: Callable[[bool], Made], *, smaller: str) -> Made:
-    """work(False), and where memory runs out, once more work(True), which must need less: `smaller`, which the log says."""
+    """work(False); if memory runs out, work(True), which must need less. smaller: how, for the log."""
     try:
         return work(False)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         said = str(error).splitlines()[0]
-    # here, and not above: while the error is handled, it holds on to all that the first attempt had in memory
-    logging.warning("EMO: memory ran out (%s). Once more, %s.", said, smaller)
+    # outside of `except`: the exception keeps the first attempt's tensors alive
+    logging.warning("EMO: out of memory (%s). Retrying %s.", said, smaller)
     management.soft_empty_cache()
     return work(True)
 
 
 @contextmanager
 def interruptible(module: nn.Module) -> Iterator[None]:
-    """Inside, every block of `module` looks whether the user has cancelled, many times per step; a compiled block as one."""
+    """Check for cancellation before each block of `module` (a compiled block counts as one)."""
     hooks = [block.register_forward_pre_hook(stop_if_cancelled) for block in _blocks(module)]
     try:
         yield
@@ -111,7 +105,7 @@ def interruptible(module: nn.Module) -> Iterator[None]:
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Parts that have parts, but none inside of what is compiled: a hook there would be compiled, too."""
+    """Modules with children, but none inside compiled code, into which a hook would be compiled."""
     if next(module.children(), None) is not None:
         yield module
     if not is_compiled(module):
@@ -123,6 +117,6 @@ def stop_if_cancelled(*_) -> None:
     management.throw_exception_if_processing_interrupted()
 
 
-def keep(tensor: Tensor) -> Tensor:
-    """To where ComfyUI keeps results between nodes."""
+def to_intermediate(tensor: Tensor) -> Tensor:
+    """Move to the device on which ComfyUI keeps results between nodes."""
     return tensor.to(management.intermediate_device())

@@ -1,4 +1,4 @@
-"""The parts of a checkpoint, each with the face that ComfyUI gives its kind: EMO, VAE, audio encoder."""
+"""The parts of a checkpoint with ComfyUI's interfaces: EMO and its ModelPatcher, VAE, audio encoder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
-from ...emo_model.inputs.decoded import encode_again
 from ...emo_model.inputs.vae import to_raw, to_scaled
+from ...emo_model.inputs.vae_inversion import invert_decoder
 from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
 from ...emo_model.models.graphs import forget_steps, record_steps
@@ -28,7 +28,7 @@ from ...emo_model.types import ReferenceFeatures
 from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
 from .files import model_path
-from .management import Made, interruptible, is_out_of_memory, keep, managed, or_smaller, patcher_of
+from .management import Made, interruptible, is_out_of_memory, managed, or_smaller, patcher_of, to_intermediate
 from .portraits import PortraitVAE
 
 GIB = 1024**3
@@ -38,7 +38,7 @@ GIB = 1024**3
 class EmoModel:
     """An Emo and its ModelPatcher.
 
-    compute: the type it calculates in, which need not be the one it is stored in; weights: a hash of all of them.
+    compute: dtype of the computation, which may differ from that of storage; weights: a hash of all weights.
     """
 
     config: ModelConfig
@@ -60,7 +60,7 @@ class EmoModel:
 
     @property
     def fingerprint(self) -> str:
-        """Another one for other weights, also where ComfyUI has patched them."""
+        """Changes with the weights, including ComfyUI's patches."""
         return self.weights + (f" {self.patcher.patches_uuid}" if self.patcher.patches else "")
 
     @property
@@ -72,33 +72,33 @@ class EmoModel:
         return self.patcher.load_device
 
     def run(self, work: Callable[[Emo, bool, int], Made], *, frames: int, fewer: int | None = None) -> Made:
-        """work(emo, False, frames) with the Emo on its device; where memory runs out, once more as work(emo, True, 2 * frames).
+        """work(emo, False, frames) with the Emo on its device; if memory runs out, work(emo, True, 2 * frames).
 
-        Then ComfyUI leaves more of the weights where they came from, so that there is twice the room for `frames` frames at a
-        time, and the work should evaluate one thing after the other. fewer: the frames at a time of work that does so; where
-        `frames` would not fit beside all of the weights, but those might, it is asked to from the beginning.
+        The retry requests twice the memory, so ComfyUI offloads more weights; the work should evaluate sequentially.
+        fewer: frames at a time of sequential work, which is chosen at once if `frames` do not fit beside all weights.
         """
         def attempt(is_short: bool) -> Made:
             with self.loaded(frames=frames, times=1 + is_short) as emo:
                 if is_short or fewer is None or self.has_room(frames):
                     return work(emo, is_short, frames * (1 + is_short))
-                logging.info("EMO: there is no room for %.1f GiB beside all of the weights; the halves of guidance are evaluated "
-                             "one after the other", self.activation_bytes(frames) / GIB)
+                logging.info("EMO: %.1f GiB do not fit beside all weights; guidance branches are evaluated one after the "
+                             "other", self.activation_bytes(frames) / GIB)
                 management.load_models_gpu([self.patcher], memory_required=self.activation_bytes(fewer))
                 return work(emo, True, fewer)
 
-        return or_smaller(attempt, smaller="with more of the weights left off the device and less at a time, which is slower")
+        return or_smaller(attempt, smaller="with more weights offloaded and guidance branches one after the other, "
+                                           "which is slower")
 
     def has_room(self, frames: int) -> bool:
-        """Whether memory is free for `frames` frames at a time and all weights that are not on the device yet."""
+        """Whether free memory suffices for `frames` frames at a time and the weights not yet on the device."""
         missing = max(0, self.patcher.model_size() - self.patcher.loaded_size())
         return management.get_free_memory(self.device) >= self.activation_bytes(frames) + missing
 
     @contextmanager
     def loaded(self, *, frames: int, times: int = 1) -> Iterator[Emo]:
-        """The Emo on its device, with `times` the room for `frames` frames at a time; a cancelled run ends within a step.
+        """The Emo on its device, with memory for `times` x `frames` frames at a time.
 
-        When memory runs out, says how much was asked for and what helps.
+        Cancelling takes effect within a step. An out-of-memory error is raised again with the requested sizes and what to do.
         """
         needed = self.activation_bytes(frames) * times
         free = management.get_free_memory(self.device)
@@ -112,24 +112,25 @@ class EmoModel:
                 raise
             size = self.config.image_size
             raise type(error)(
-                f"Out of memory on {self.device}: EMO '{self.config.name}' asked for {needed / GIB:.1f} GiB beside its weights "
-                f"({self.patcher.model_size() / GIB:.1f} GiB, of which parts may stay off the device) for {frames} frames of "
-                f"{size}x{size}, and {free / GIB:.1f} GiB were free. Close other programs, choose a model with a smaller "
-                "picture, or start ComfyUI with --reserve-vram 1, --novram (no weights stay on the device) or --cpu.") from error
+                f"Out of memory on {self.device}: EMO '{self.config.name}' requested {needed / GIB:.1f} GiB beside its "
+                f"weights ({self.patcher.model_size() / GIB:.1f} GiB, which may be offloaded) for {frames} frames of "
+                f"{size}x{size}; {free / GIB:.1f} GiB were free. Close other programs, use a model with a smaller "
+                "image size, or start ComfyUI with --reserve-vram 1, --novram (offload all weights) or "
+                "--cpu.") from error
         finally:
-            forget_steps(emo)  # their memory, of which ComfyUI does not know
+            forget_steps(emo)  # frees memory that ComfyUI does not track
 
     def read_portrait(self, latents: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
-        """latents (1, C, h, w) scaled, identity (1, D) a face embedding or None -> what the reference net sees in them."""
+        """latents (1, C, h, w) scaled, identity (1, D) a face embedding or None -> reference features."""
         def read(emo: Emo, is_short: bool, room: int) -> ReferenceFeatures:
-            return emo.encode_reference(latents.to(self.device, self.compute), identity).map(keep)
+            return emo.encode_reference(latents.to(self.device, self.compute), identity).map(to_intermediate)
 
-        return self.run(read, frames=2)  # it keeps what it sees, about as much again
+        return self.run(read, frames=2)  # the features take about as much again
 
     def renewing(self, vae, *, frames: int) -> Callable[[Tensor], Tensor]:
-        """What sends motion frames (1, C, n, h, w) through any VAE to pictures and back; for use inside `loaded`.
+        """A function that decodes and re-encodes motion frames (1, C, n, h, w) with any VAE; for use inside `loaded`.
 
-        The VAE may take the networks' place on the device meanwhile, so they are asked for again, with room for `frames` frames.
+        The VAE may displace the networks on the device, so they are loaded again with memory for `frames` frames.
         """
         def renew(latents: Tensor) -> Tensor:
             pictures = vae.decode(rearrange(to_raw(latents, self.config), "1 c n h w -> n c h w"))
@@ -140,18 +141,18 @@ class EmoModel:
         return renew
 
     def activation_bytes(self, frames: int) -> int:
-        """A generous guess of the memory that one evaluation needs beside the weights."""
+        """Upper estimate of the memory of one evaluation beside the weights."""
         return activation_bytes(self.config, frames, self.compute.itemsize)
 
 
 def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> tuple[
         EmoModel, BuiltInAudioEncoder | ExecutionBlocker, PortraitVAE | ExecutionBlocker]:
-    """The parts of a checkpoint; one that it does not bring along tells whoever uses it what to load instead."""
+    """The parts of a checkpoint; a missing part blocks its users with a sentence about what to load instead."""
     bundle = load.load_model(model_path(name))
     config = bundle.config
-    audio_encoder = ExecutionBlocker(f"'{name}' brings no audio encoder along. Connect core's loader of audio encoders with a "
+    audio_encoder = ExecutionBlocker(f"'{name}' contains no audio encoder. Connect core's audio encoder loader with a "
                                      "wav2vec2 model.")
-    vae = ExecutionBlocker(f"'{name}' brings no VAE along. Connect 'Load VAE' with the VAE of Stable Diffusion 1.5.")
+    vae = ExecutionBlocker(f"'{name}' contains no VAE. Connect 'Load VAE' with the VAE of Stable Diffusion 1.5.")
     if bundle.audio_encoder is not None:
         audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
     if bundle.motion_decoder is not None:
@@ -160,13 +161,14 @@ def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> 
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)
     if "sampling" in bundle.card:
-        logging.info("EMO: '%s' is made for %d steps and audio_guidance %g; set them in EMO Sampler", name, bundle.sampling.steps,
+        logging.info("EMO: '%s' was trained for %d steps and audio_guidance %g; set them in EMO Sampler", name,
+                     bundle.sampling.steps,
                      bundle.sampling.audio_guidance)
     return emo, audio_encoder, vae
 
 
-def pictures(vae, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
-    """Blocks of unscaled latents (f, C, h, w) -> blocks of frames (F, H, W, 3) uint8 by any VAE."""
+def decode_blocks(vae, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
+    """Decode blocks of unscaled latents (f, C, h, w) to blocks of frames (F, H, W, 3) uint8 with any VAE."""
     if isinstance(vae, PortraitVAE):
         yield from vae.blocks(latents)
     else:
@@ -175,7 +177,7 @@ def pictures(vae, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
 
 
 def decode(vae, latents: Tensor) -> Tensor:
-    """unscaled latents (F, C, h, w) -> IMAGE (F, H, W, 3) by any VAE; where memory runs out, frame by frame."""
+    """Decode unscaled latents (F, C, h, w) to IMAGE (F, H, W, 3) with any VAE; frame by frame if memory runs out."""
     def attempt(is_short: bool) -> Tensor:
         return torch.cat([vae.decode(part) for part in latents.split(1 if is_short else len(latents))])
 
@@ -183,33 +185,35 @@ def decode(vae, latents: Tensor) -> Tensor:
 
 
 def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:
-    """IMAGE (B, H, W, 3) -> unscaled latents of any VAE, which must be the one that the model was trained with."""
+    """Encode IMAGE (B, H, W, 3) to unscaled latents. Raises ValueError if the VAE does not fit the model."""
     latents = vae.encode(image)
     expected = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(latents.shape[1:]) != expected:
-        remedy = "the 'vae' output of 'EMO Reference Encoder'" if config.motion_decoder else "the VAE of Stable Diffusion 1.5"
-        raise ValueError(f"This VAE makes latents of {tuple(latents.shape[1:])}, but EMO '{config.name}' needs {expected}. "
+        own = "the 'vae' output of 'EMO Reference Encoder'"
+        remedy = own if config.motion_decoder else "the VAE of Stable Diffusion 1.5"
+        raise ValueError(f"The VAE's latents are {tuple(latents.shape[1:])}, but EMO '{config.name}' needs {expected}. "
                          f"Connect {remedy}.")
     return latents
 
 
-def shows(vae, latents: Tensor, frames: Tensor, config: ModelConfig) -> bool:
-    """Whether scaled latents (1, C, n, h, w) are those of these frames (n, H, W, 3), whatever a codec did to them.
+def latents_match_frames(vae, latents: Tensor, frames: Tensor, config: ModelConfig) -> bool:
+    """Whether scaled latents (1, C, n, h, w) belong to these frames (n, H, W, 3), despite a lossy codec.
 
-    They are if their pictures lie about as near as those that the VAE makes of the frames: motion that is read from the faces of
-    the frames is never as near as what they were made from; a picture VAE's way back and forth costs less than a codec may.
+    They do if they decode to about the frames, measured against the error of a VAE round trip of the frames: at most
+    1.25 times it for motion latents, 2.25 times for a picture VAE, whose round trip costs less than a codec may.
     """
     expected = (1, config.latent_channels, len(frames), config.latent_size, config.latent_size)
     if tuple(latents.shape) != expected:
         return False
-    theirs = keep(decode(vae, rearrange(to_raw(latents, config), "1 c n h w -> n c h w")))
-    again = keep(decode(vae, encode_picture(vae, frames, config)))
+    theirs = to_intermediate(decode(vae, rearrange(to_raw(latents, config), "1 c n h w -> n c h w")))
+    again = to_intermediate(decode(vae, encode_picture(vae, frames, config)))
     off, usual = ((shown.to(frames) - frames).square().mean((1, 2, 3)) for shown in (theirs, again))
     return bool(off.mean().sqrt() <= (1.25 if isinstance(vae, PortraitVAE) else 2.25) * usual.mean().sqrt())
 
 
-def latents_of_frames(vae, frames: Tensor, config: ModelConfig) -> Tensor:
-    """IMAGE (B, H, W, 3) that this VAE, any one, had decoded -> the unscaled latents they were: nearer than `encode_picture`."""
+def encode_decoded_frames(vae, frames: Tensor, config: ModelConfig) -> Tensor:
+    """Latents of IMAGE (B, H, W, 3) that this VAE decoded earlier, unscaled; closer than `encode_picture`."""
     if isinstance(vae, PortraitVAE):
         return encode_picture(vae, frames, config)
-    return encode_again(lambda some: encode_picture(vae, some, config), lambda found: decode(vae, found), keep(frames))
+    return invert_decoder(lambda image: encode_picture(vae, image, config), lambda samples: decode(vae, samples),
+                          to_intermediate(frames))

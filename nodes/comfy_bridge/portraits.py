@@ -1,4 +1,4 @@
-"""The motion decoder with the face of a VAE, bound to one portrait; and the face finder."""
+"""The motion decoder with the interface of a VAE, bound to one portrait; and face detection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...emo_model.checkpoints.mediapipe import load_face_finder
 from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.face import apply_fit
 from ...emo_model.inputs.faces import Face, NoFaceError, choose_face
-from ...emo_model.inputs.followed import motion_of_frames
+from ...emo_model.inputs.motion_of_frames import motion_of_frames
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.models.motion_decoder import PATCH
 from ...emo_model.outputs.portrait_decoder import AT_ONCE, PortraitDecoder
@@ -26,23 +26,23 @@ from ..conversions import Framing
 from .management import managed, patcher_of, stop_if_cancelled
 
 PAINT = "Paint over the face with 'Open in MaskEditor' on 'Load Image' and connect its MASK to 'face'"
-ALIVE = 40  # numbers at once, per cell and channel of the decoder's finest features and per pixel of the picture; generous
+ALIVE = 40  # live floats per cell and channel of the finest features, and per pixel of the picture: an upper bound
 
 
 class PortraitVAE(comfy.sd.VAE):
-    """The motion decoder as a VAE that core's nodes accept.
+    """The motion decoder as a VAE for core's nodes.
 
-    Load EMO Model makes it without a portrait; it then neither decodes nor encodes. `bound` gives the one that does, for frames
-    of the whole picture; both share the network and its ModelPatcher.
+    Load EMO Model returns it without a portrait; it then neither decodes nor encodes. `bound` returns a copy for one
+    portrait, which decodes to frames of the whole picture; both share the network and its ModelPatcher.
     """
 
     def __init__(self, decoder: nn.Module, config: ModelConfig):
-        super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})  # all attributes that this ComfyUI knows; then our network
+        super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})  # sets the attributes of this ComfyUI version
         self.made_for = config
         self.downscale_ratio = self.upscale_ratio = config.vae_factor
         self.latent_channels = config.latent_channels
         self.disable_offload = False
-        self.size = None  # of the network in bytes; newer ComfyUI counts it again
+        self.size = None  # bytes of the network; newer ComfyUI computes it
         self.vae_dtype = management.vae_dtype(self.device, [torch.float32])
         self.first_stage_model = managed(decoder.to(self.vae_dtype))
         self.patcher = patcher_of(self.first_stage_model, self.device, management.vae_offload_device())
@@ -50,7 +50,7 @@ class PortraitVAE(comfy.sd.VAE):
         self.portrait: Portrait | None = None
 
     def bound(self, picture: Tensor, portrait: Portrait) -> PortraitVAE:
-        """The VAE of one portrait. picture: (1, 3, H, W) in [-1, 1], the one that `portrait` was read from."""
+        """A copy for one portrait. picture: (1, 3, H, W) in [-1, 1], the one that `portrait` was cropped from."""
         made = copy.copy(self)
         made.picture, made.portrait = picture, portrait
         return made
@@ -67,7 +67,7 @@ class PortraitVAE(comfy.sd.VAE):
     def blocks(self, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Blocks of unscaled latents (f, C, h, w) -> blocks of frames of the whole picture (up to 8, H, W, 3) uint8.
 
-        Raises ValueError without a portrait, and for latents of another kind.
+        Raises ValueError if unbound, and for latents of another shape.
         """
         self._check_bound("decode")
         management.load_models_gpu([self.patcher], memory_required=self._bytes())
@@ -77,7 +77,8 @@ class PortraitVAE(comfy.sd.VAE):
             self._check_latents(block)
             for part in block.split(AT_ONCE):
                 stop_if_cancelled()
-                management.load_models_gpu([self.patcher], memory_required=self._bytes())  # other models may have come between
+                # again: other models may have been loaded in between
+                management.load_models_gpu([self.patcher], memory_required=self._bytes())
                 yield decoder.decode(to_scaled(part.float().to(self.device), self.made_for))
 
     def decode(self, samples_in: Tensor, vae_options: dict | None = None) -> Tensor:
@@ -92,19 +93,19 @@ class PortraitVAE(comfy.sd.VAE):
         return frames
 
     def encode(self, pixel_samples: Tensor) -> Tensor:
-        """IMAGE (F, H, W, C) of the whole picture, as large as the portrait's -> unscaled motion latents (F, C, h, w)."""
+        """IMAGE (F, H, W, C) of the whole picture, at the portrait's size -> unscaled motion latents (F, C, h, w)."""
         self._check_bound("encode")
         height, width = self.picture.shape[2:]
         seen = tuple(pixel_samples.shape[1:3])
         if seen != (height, width):
-            raise ValueError(f"Give frames of {width}x{height} pixels, the size of the portrait's picture: these are "
-                             f"{seen[1]}x{seen[0]}.")
+            raise ValueError(f"Connect frames of {width}x{height} pixels, the size of the portrait's picture: these "
+                             f"are {seen[1]}x{seen[0]}.")
         frames = pixel_samples[..., :3].movedim(-1, 1).float().cpu() * 2 - 1
         latents = motion_of_frames(load_face_finder(), frames, self.portrait, self.made_for)
         return to_raw(latents, self.made_for).to(self.output_device)
 
     def decode_tiled(self, samples: Tensor, *_, **__) -> Tensor:
-        """As `decode`, which takes little memory anyway."""
+        """`decode`, whose memory is bounded already."""
         return self.decode(samples)
 
     def encode_tiled(self, pixel_samples: Tensor, *_, **__) -> Tensor:
@@ -117,44 +118,44 @@ class PortraitVAE(comfy.sd.VAE):
 
     def _check_bound(self, what: str) -> None:
         if not self.is_bound:
-            raise ValueError(f"Connect the 'vae' output of 'EMO Reference Encoder' instead: the VAE of 'Load EMO Model' does not "
-                             f"know the portrait yet, without which it cannot {what}.")
+            raise ValueError("Connect the 'vae' output of 'EMO Reference Encoder' instead: the VAE of 'Load EMO Model' "
+                             f"is not bound to a portrait and cannot {what}.")
 
     def _check_latents(self, latents: Tensor) -> None:
         config = self.made_for
         expected = (config.latent_channels, config.latent_size, config.latent_size)
         if tuple(latents.shape[1:]) != expected:
-            raise ValueError(f"Connect the LATENT of 'EMO Clips To Latent': these latents are {tuple(latents.shape[1:])}, and "
-                             f"the motion latents of EMO '{config.name}' are {expected}.")
+            raise ValueError("Connect the LATENT of 'EMO Clips To Latent': these latents are "
+                             f"{tuple(latents.shape[1:])}, the motion latents of EMO '{config.name}' are {expected}.")
 
 
 def bind(vae, picture: Tensor, portrait: Portrait, config: ModelConfig) -> PortraitVAE:
-    """The VAE of one portrait, from that of the model. Raises ValueError where `vae` is not of a model of this kind."""
+    """The model's VAE bound to one portrait. Raises ValueError if `vae` does not belong to the model of `config`."""
     if not isinstance(vae, PortraitVAE) or _kind(vae.made_for) != _kind(config):
-        raise ValueError("Connect the 'vae' output of the same 'Load EMO Model' to 'vae': EMO "
-                         f"'{config.name}' moves the portrait's own pixels with a decoder of its own.")
+        raise ValueError("Connect the 'vae' output of the same 'Load EMO Model': EMO "
+                         f"'{config.name}' has a decoder of its own, and the VAE at 'vae' is another.")
     return vae.bound(picture, portrait)
 
 
-def bound_to(vae, reference):
-    """The VAE to use for `reference` (or None): the reference's own where there is none, or one that knows no portrait."""
+def resolve_vae(vae, reference):
+    """`vae`, or the VAE of `reference` if `vae` is None or not bound to a portrait."""
     own = None if reference is None else reference.vae
     is_free = vae is None or (isinstance(vae, PortraitVAE) and not vae.is_bound)
     return own if is_free and isinstance(own, PortraitVAE) else vae
 
 
-def knows_portrait(vae) -> bool:
+def is_bound(vae) -> bool:
     """Whether a VAE decodes to frames of the whole picture."""
     return isinstance(vae, PortraitVAE) and vae.is_bound
 
 
 def framing(vae, reference, *, is_decoded: bool) -> Framing:
-    """What frames show: those that `vae` decoded (is_decoded), or pictures that came as they are, of `reference` or None."""
-    if is_decoded and knows_portrait(vae):
+    """What frames show: decoded by `vae` (is_decoded), or given images; reference: their portrait, if known."""
+    if is_decoded and is_bound(vae):
         return Framing(vae.portrait.fit, is_whole=True)
     if reference is None:
         return Framing()
-    return Framing(reference.portrait.fit, reference.whole, None if knows_portrait(reference.vae) and not is_decoded else False)
+    return Framing(reference.portrait.fit, reference.whole, None if is_bound(reference.vae) and not is_decoded else False)
 
 
 def _kind(config: ModelConfig) -> tuple:
@@ -162,10 +163,10 @@ def _kind(config: ModelConfig) -> tuple:
 
 
 def face_of(pixels: Tensor, which: str, box: tuple[float, float, float, float] | None = None) -> tuple[Face, list[Face]]:
-    """The face of a picture (1, 3, H, W) in [-1, 1] that is animated, and all that are in it.
+    """The face to animate in a picture (1, 3, H, W) in [-1, 1], and all detected ones.
 
-    which: see `inputs.faces.choose_face`; box: left, top, right, bottom in pixels of what is taken for a face, whatever it is.
-    Raises ValueError with what to do on the page.
+    which: see `inputs.faces.choose_face`; box: left, top, right, bottom in pixels of a region that is used as the face
+    without detection. Raises ValueError that names the input to change.
     """
     finder = load_face_finder()
     if box is not None:
@@ -181,9 +182,9 @@ def face_of(pixels: Tensor, which: str, box: tuple[float, float, float, float] |
 
 
 def mesh_of(reference) -> Tensor:
-    """The face mesh (468, 3) in pixels of the fitted square, found where the model did not want one; the largest face of several.
+    """The face mesh (468, 3) in pixels of the cropped square; detected (largest face) if the reference has none.
 
-    Raises ValueError with what to do on the page.
+    Raises ValueError that names the input to change.
     """
     portrait, fit = reference.portrait, reference.portrait.fit
     if portrait.mesh is not None:

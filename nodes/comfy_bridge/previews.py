@@ -1,4 +1,4 @@
-"""The moving picture of a running sampler: frames of the latest estimate, as the portrait would show them."""
+"""Animated preview of a running sampler: decoded frames of the latest clean-latents estimate."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from torch import Tensor
 from ...emo_model.config import ModelConfig
 from ...emo_model.models.motion_decoder import MotionDecoder
 from ...emo_model.outputs.portrait_decoder import PortraitDecoder
-from .portraits import PortraitVAE, knows_portrait
+from .portraits import PortraitVAE, is_bound
 
 ANIMATION_FPS = 12  # frames of the preview per second, at most
 LARGEST = 512  # pixels of a previewed portrait's long side
 
 
 def previewer_of(config: ModelConfig, device: torch.device, vae):
-    """What makes pictures of estimates, if ComfyUI's --preview-method wants any and the model can; vae: the reference's."""
+    """The decoder of previews, or None if ComfyUI's --preview-method disables them; vae: the reference's."""
     if args.preview_method == LatentPreviewMethod.NoPreviews:
         return None
     if config.motion_decoder is not None:
-        return PortraitPreviewer(vae) if knows_portrait(vae) else None
+        return PortraitPreviewer(vae) if is_bound(vae) else None
     return latent_preview.get_previewer(device, comfy.latent_formats.SD15())
 
 
 class PortraitPreviewer:
-    """The warped portrait, small, in the manner of core's previewers.
+    """Decodes small previews of the warped portrait; the interface is that of core's previewers.
 
-    It decodes on the CPU, with weights of its own: the VAE's come and go while the sampler runs.
+    It runs on the CPU with its own copy of the weights: the VAE's may be offloaded while the sampler runs.
     """
 
     def __init__(self, vae: PortraitVAE):
@@ -59,24 +59,24 @@ class PortraitPreviewer:
     def decode_latent_to_preview_image(self, preview_format: str, x0: Tensor) -> tuple[str, Image.Image, int]:
         """x0 (1, C, h, w) scaled latents of a frame."""
         picture = Image.fromarray(self.decoder.decode(x0.float().cpu())[0])
-        return preview_format, picture, max(picture.size)  # ComfyUI would enlarge smaller ones
+        return preview_format, picture, max(picture.size)  # ComfyUI would upscale smaller ones
 
 
 class Animation:
-    """The frames of the latest estimate, one after another, until it is stopped.
+    """Sends the frames of the latest estimate in a loop until it is stopped.
 
-    size: pixels of the side that smaller pictures, of latents, are brought to; None: they are sent as they are.
+    size: side in pixels to which smaller pictures (of latent previewers) are upscaled; None: they are sent unchanged.
     """
 
     def __init__(self, previewer, size: int | None, send: Callable[[tuple], None]):
         self.previewer, self.size, self.send = previewer, size, send
         self.latents, self.ended = None, threading.Event()
-        context = contextvars.copy_context()  # knows which node runs
+        context = contextvars.copy_context()  # identifies the running node
         self.thread = threading.Thread(target=context.run, args=(self._run,), name="EMO preview", daemon=True)
 
     def show(self, latents: Tensor) -> None:
         self.latents = latents.detach().float()
-        if self.thread.ident is None:  # a thread that has ended, by a cancelled run or a broken previewer, stays so
+        if self.thread.ident is None:  # a thread that ended (cancel, failing previewer) is not restarted
             self.thread.start()
 
     def stop(self) -> None:
@@ -98,7 +98,7 @@ class Animation:
             try:
                 self.send((kind, picture, limit))
             except management.InterruptProcessingException:
-                management.interrupt_current_processing(True)  # it was raised here, but it is meant for the run
+                management.interrupt_current_processing(True)  # raised on this thread, but meant for the run
                 return
             number += 1
             took = time.monotonic() - began

@@ -14,7 +14,7 @@ from ...emo_model.sampling.spool import SpooledClips
 from ...emo_model.types import Conditions, MotionFrames, ReferenceFeatures
 from .management import stop_if_cancelled
 from .parts import EmoModel
-from .portraits import knows_portrait
+from .portraits import is_bound
 from .previews import previewer_of
 from .running import Progress, show, tell
 from .spools import clips_spool, output_folder, way_through
@@ -35,7 +35,7 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
     one_by_one = -(-(model.config.clip_frames + model.config.motion_frames) // 2) if evaluations(config) > 1 else None
     how = {"config": config, "reference": reference, "device": model.device, "dtype": model.compute, "motion": motion,
            "keep": keep, "renew": None if vae is None else model.renewing(vae, frames=frames)}
-    is_whole, fit = knows_portrait(shown_by), conditions.portrait.fit
+    is_whole, fit = is_bound(shown_by), conditions.portrait.fit
     picture, size = ((fit.height, fit.width), None) if is_whole else (None, model.config.image_size)
     finished, began = 0, time.monotonic()
 

@@ -1,4 +1,4 @@
-"""While a node runs: the bar with its previews, cancelling, and the video that grows in the output folder."""
+"""Progress, previews, cancelling and status text of a running node; writes videos to the output folder."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ import numpy as np
 from comfy.cli_args import args
 from torch import Tensor
 
-from ...emo_model.inputs.behind import InTurn
-from ...emo_model.inputs.media import VideoWriter
+from ...emo_model.outputs.background_writer import SerialExecutor
+from ...emo_model.outputs.video import VideoWriter
 from .previews import Animation
 
 
 def tell(hidden, text: str) -> None:
-    """A sentence in the log and in the node that runs; `hidden` has its id."""
+    """Log a sentence and show it in the running node; `hidden` has the node's id."""
     logging.info("EMO: %s", text)
     show(hidden, text)
 
 
 def show(hidden, text: str) -> None:
-    """A sentence in the node that runs."""
-    server = sys.modules.get("server")  # not there without one, in tests
+    """Show a sentence in the running node."""
+    server = sys.modules.get("server")  # None in tests, which run without one
     if server is not None and hidden.unique_id is not None:
         server.PromptServer.instance.send_progress_text(text, hidden.unique_id)
 
 
 class Progress:
-    """One bar over all that a node does; with a moving picture where ComfyUI's --preview-method wants one.
+    """One progress bar for a whole node, with an animated preview if ComfyUI's --preview-method enables it.
 
-    `with Progress(...)`: the picture moves in a thread of its own, which ends with the block.
+    `with Progress(...)`: the preview runs on a thread that ends with the block.
     """
 
     def __init__(self, total: int, *, previewer=None, size: int | None = None):
-        """previewer: see `previews.previewer_of`; size: of `previews.Animation`."""
+        """previewer: see `previews.previewer_of`; size: see `previews.Animation`."""
         self.total, self.done = total, 0
         self.bar = comfy.utils.ProgressBar(total)
-        self.began = None  # (time, steps done) when work began that is not an earlier run's
+        self.began = None  # (time, steps done) when this run's own work began
         self.animation = None if previewer is None else Animation(previewer, size, self._send)
 
     def __enter__(self) -> Progress:
@@ -56,12 +56,12 @@ class Progress:
             self.animation.stop()
 
     def set(self, done: int, total: int) -> None:
-        """`update` for work that knows its extent only when it has begun."""
+        """`update` for work whose total is known only after it has started."""
         self.total = total
         self.update(done)
 
     def update(self, done: int, latents: Tensor | None = None) -> None:
-        """latents (B, C, F, h, w) scaled: the frames to be shown. Raises ComfyUI's exception when the user has cancelled."""
+        """latents (B, C, F, h, w) scaled: frames to preview. Raises ComfyUI's exception if the user cancelled."""
         management.throw_exception_if_processing_interrupted()
         self.done = done
         if self.animation is not None and latents is not None:
@@ -69,7 +69,7 @@ class Progress:
         self._send(None)
 
     def begin(self) -> None:
-        """From here on, time is measured."""
+        """Start measuring time."""
         self.began = (time.monotonic(), self.done)
 
     @property
@@ -87,9 +87,9 @@ def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio:
                 codec: str, hidden, last: Tensor | None = None) -> tuple[Path, str]:
     """blocks of frames (F, H, W, 3) uint8 -> a new mp4 in the output folder: (path, subfolder).
 
-    A block is written while the next is made, so that two are in memory. `hidden` has the workflow that is written into the
-    file, and `last` the latents (1, C, n, h, w) of its last frames, unless ComfyUI was started with --disable-metadata. Raises
-    when the prefix leads out of the output folder.
+    One block is written while the next is computed, so two are in memory. The workflow (from `hidden`) and `last`, the
+    latents (1, C, n, h, w) of the last frames, are stored in the file unless ComfyUI runs with --disable-metadata.
+    Raises if the prefix leads outside the output folder.
     """
     blocks = iter(blocks)
     first = next(blocks)
@@ -98,15 +98,15 @@ def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio:
         prefix, folder_paths.get_output_directory(), width, height)
     path = Path(folder) / f"{name}_{counter:05}_.mp4"
     with VideoWriter(path, fps=fps, width=width, height=height, audio=audio, crf=quality, codec=codec,
-                     metadata=workflow_of(hidden)) as video, InTurn() as turn:
+                     metadata=workflow_of(hidden)) as video, SerialExecutor() as writer:
         for block in itertools.chain([first], blocks):
-            turn.do(video.write, block)
+            writer.submit(video.write, block)
         video.last = None if args.disable_metadata else last
     return path, subfolder
 
 
 def workflow_of(hidden) -> dict[str, str]:
-    """What the page needs to restore the graph from a file; nothing if ComfyUI was started with --disable-metadata."""
+    """Metadata from which the page restores the graph; empty if ComfyUI runs with --disable-metadata."""
     if args.disable_metadata:
         return {}
     values = {**(hidden.extra_pnginfo or {}), **({"prompt": hidden.prompt} if hidden.prompt is not None else {})}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ...emo_model.sampling.spool import Spool, weights_of
+from ...emo_model.sampling.spool import Spool, SpoolLimits, weights_of
 from .files import without_paths
 
 FOLDER = "emo_clips"
@@ -22,7 +22,7 @@ def clips_folder() -> Path:
 
 
 def clips_spool() -> Spool:
-    return Spool(clips_folder())
+    return Spool(clips_folder(), SpoolLimits.from_environment())
 
 
 def clips_mark() -> str:

@@ -12,16 +12,17 @@ import torch
 from emo_model.checkpoints import hallo
 from emo_model.checkpoints.mediapipe import load_face_finder
 from emo_model.checkpoints.sources import bare
-from emo_model.config import HALLO, ModelConfig
+from emo_model.config import HALLO, HalloConfig, ModelConfig
+from emo_model.evaluation.oracle import seeded_emo, seeded_weight
 from emo_model.inputs.media import read_picture
 from emo_model.inputs.portrait import find_mesh
 from emo_model.models.attention import frame_codes
-from emo_model.sampling.oracle import seeded_emo, seeded_weight
 
 DATA = Path(__file__).parents[1] / "data"
 EXAMPLES = Path(__file__).parents[2] / "workflows" / "inputs"
-TINY = replace(HALLO, image_size=64, channels=(32, 32, 64, 64), identity_width=8, identity_context_width=12, audio_width=4,
-               audio_context_width=16, audio_tokens=3, audio_projection_width=8, face_locator_channels=(4, 4, 8, 8))
+TINY = replace(HALLO, image_size=64, channels=(32, 32, 64, 64), audio_width=4, audio_context_width=16,
+               face_locator_channels=(4, 4, 8, 8),
+               hallo=HalloConfig(identity_width=8, identity_context_width=12, audio_tokens=3, audio_projection_width=8))
 
 
 @pytest.fixture(scope="session")

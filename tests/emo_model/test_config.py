@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from emo_model.config import PRESETS, ModelConfig, SamplingConfig
+from emo_model.checkpoints.native import DEFAULT_WEIGHTS, FAST_WEIGHTS, read_config
+from emo_model.config import EMO_SWITCHES, PRESETS, HalloConfig, ModelConfig, SamplingConfig
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -23,6 +24,38 @@ def test_a_model_of_an_earlier_version_that_painted_the_portrait_anew_is_refused
 def test_other_models_of_an_earlier_version_mean_what_they_meant():
     values = json.loads(PRESETS["hallo"].to_json()) | {"autoencoder": None, "latent_rgb": []}
     assert ModelConfig.from_json(json.dumps(values)) == PRESETS["hallo"]
+
+
+def flat(name: str, **changes) -> str:
+    """The JSON of a preset as files had it before `ModelConfig.hallo`: Hallo's fields beside EMO's."""
+    values = json.loads(PRESETS[name].to_json())
+    hallo = values.pop("hallo")
+    emo = EMO_SWITCHES | {"identity_width": 512, "identity_context_width": 768, "audio_projection_width": 512,
+                          "face_mask_channels": 1}
+    is_hallo = {"reference_attention": "joined", "audio_transformers": True, "audio_resampling": "convolutions",
+                "temporal_without_attention": False, "first_motion_frames": "portrait", "face_after_conv_in": True}
+    return json.dumps(values | emo | (is_hallo | hallo if hallo else {}) | changes)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_file_with_hallos_fields_beside_emos_still_loads(name):
+    assert ModelConfig.from_json(flat(name)) == PRESETS[name]
+    assert "audio_tokens" not in json.loads(PRESETS[name].to_json())
+
+
+def test_sizes_of_a_flat_file_are_kept():
+    hallo = ModelConfig.from_json(flat("hallo", identity_width=8, audio_tokens=3)).hallo
+    assert hallo == HalloConfig(identity_width=8, audio_tokens=3)
+
+
+def test_the_shipped_files_load():
+    for file in (DEFAULT_WEIGHTS, FAST_WEIGHTS):
+        assert read_config(file).hallo is None
+
+
+def test_a_flat_file_that_mixes_emo_and_hallo_is_refused():
+    with pytest.raises(ValueError, match="model 'hallo' mixes parts of EMO and Hallo, .*load it with the version that wrote it"):
+        ModelConfig.from_json(flat("hallo", first_motion_frames="zeros"))
 
 
 def test_noise_shapes_need_a_spread_over_time_for_each_channel():

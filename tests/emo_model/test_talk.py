@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from videos import read_video
 
 import emo_model
 from emo_model import talk as way_in
@@ -24,8 +25,8 @@ from emo_model.__main__ import EXAMPLES, main, peak_rss_mb
 from emo_model.checkpoints import native
 from emo_model.config import SamplingConfig
 from emo_model.inputs.audio import read_audio
-from emo_model.inputs.carried import read_latents
-from emo_model.inputs.media import read_picture, read_video
+from emo_model.inputs.media import read_picture
+from emo_model.outputs.embedded_latents import read_latents
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,7 +82,7 @@ def test_the_command_prints_one_json_line_and_writes_the_video(folder):
     assert said["frames"] == 9 and said["fps"] == 25 and said["out"] == "talk.mp4"  # 0.37 s * 25
     assert 0 < said["first_clip_seconds"] < said["seconds"]
     assert said["seconds_per_frame"] == pytest.approx(said["seconds"] / 9, abs=0.01) and 50 < said["peak_rss_mb"] < 5_000
-    assert "Frames of 162x102; the head moves in the square of" in done.stderr
+    assert "Frames of 162x102; head square of" in done.stderr
     assert (said["width"], said["height"]) == (162, 102)
     frames, fps = read_video(folder / "talk.mp4")
     assert frames.shape == (9, 102, 162, 3) and fps == 25
@@ -173,7 +174,7 @@ def test_of_several_faces_the_chosen_one_moves(folder, capsys, caplog):
         by_face = [moves[30:70, left + 30:left + 66].mean() for left in (0, 130, 260)]
         assert int(np.argmax(by_face)) == which and sorted(by_face)[1] < 3
     assert main(["three.png", *COMMAND[1:], "--which-face", "4"]) == 2
-    assert "there are 3 faces in the picture, and face 4 from the left was asked for" in caplog.records[-1].getMessage()
+    assert "there are 3 faces in the picture, but face 4 was selected" in caplog.records[-1].getMessage()
 
 
 def test_a_box_may_be_in_parts_of_the_picture_or_in_pixels(folder, bundle):
@@ -209,12 +210,12 @@ def test_importing_the_package_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
-@pytest.mark.parametrize(("option", "says"), [("--fit", "the head's square is found by itself"),
-                                              ("--whole-picture", "the whole picture is what is shown")])
+@pytest.mark.parametrize(("option", "says"), [("--fit", "the head square is found automatically"),
+                                              ("--whole-picture", "it is the default")])
 def test_options_of_earlier_versions_say_what_there_is_instead(folder, capsys, option, says):
     with pytest.raises(SystemExit, match="2"):
         talk(option)
-    assert f"{option} is no option any more: {says}" in capsys.readouterr().err
+    assert f"{option} was removed: {says}" in capsys.readouterr().err
 
 
 def test_another_frame_rate_makes_as_many_frames_as_the_sound_needs(folder, capsys):
@@ -236,9 +237,9 @@ def test_the_shortest_sound_makes_one_frame(folder):
     (["face.png", "voice.wav", "--which-face", "middle"], "the face must be one of largest, leftmost, rightmost or a number"),
     (["face.png", "voice.wav", "--long-side", "5"], "--long-side must be 64 to 8192 pixels, got 5"),
     (["face.png", "tiny.safetensors"], "tiny.safetensors is not a sound file that PyAV can read, or is damaged"),
-    (["face.png", "empty.wav"], "empty.wav holds no sound"),
+    (["face.png", "empty.wav"], "empty.wav contains no sound"),
     (["face.png", "voice.wav", "--model", "nobody.safetensors"], "there is no model file nobody.safetensors"),
-    (["face.png", "voice.wav", "--model", "lean.safetensors"], "lean.safetensors has no motion decoder and audio encoder of its"),
+    (["face.png", "voice.wav", "--model", "lean.safetensors"], "lean.safetensors contains no motion decoder and audio encoder"),
     (["face.png", "voice.wav", "--steps", "0"], "steps must be at least 1, got 0"),
     (["face.png", "voice.wav", "--steps", "2000"], "steps must be 1 to 1000, got 2000"),
     (["face.png", "voice.wav", "--guidance", "nan"], "audio_guidance must be a number >= 0, got nan"),
@@ -247,10 +248,10 @@ def test_the_shortest_sound_makes_one_frame(folder):
     (["face.png", "voice.wav", "--device", "cuda:7"], "device 'cuda:7' cannot be used here"),
     (["face.png", "voice.wav", "--device", "toaster"], "device 'toaster' cannot be used here"),
     (["face.png", "voice.wav", "-o", "talk.docx"], "talk.docx"),
-    (["face.png", "talk.wav.mp4", "-o", "./talk.wav.mp4"], "talk.wav.mp4 is what the video is made from"),
+    (["face.png", "talk.wav.mp4", "-o", "./talk.wav.mp4"], "talk.wav.mp4 is an input and would be overwritten"),
     (["face.png", "voice.wav", "--seed", str(2**64)], "seed must be a number of up to 64 bits"),
-    (["face.png", "voice.wav", "--finished-only"], "no clip of this video is finished yet in clips"),
-    (["face.png", "voice.wav", "--finished-only", "--no-clips"], "leave one of them out"),
+    (["face.png", "voice.wav", "--finished-only"], "no clip of this video is cached in clips"),
+    (["face.png", "voice.wav", "--finished-only", "--no-clips"], "remove one of them"),
 ])
 def test_errors_are_sentences_with_exit_status_2(folder, config, capsys, caplog, arguments, says):
     if arguments[0:2] == ["face.png", "empty.wav"]:
@@ -319,8 +320,8 @@ def test_a_stopped_run_leaves_a_playable_part_and_goes_on(folder, capsys, caplog
 
         patch.setattr(clips, "sample", stopped)
         assert talk() == 130
-    assert "3 of 5 clips are kept in clips; the same command goes on from there" in caplog.text
-    assert "talk.part.mp4 has the first 0.48 s" in caplog.text and not (folder / "talk.mp4").exists()
+    assert "3 of 5 clips are cached in clips; run the same command to resume" in caplog.text
+    assert "talk.part.mp4 contains the first 0.48 s" in caplog.text and not (folder / "talk.mp4").exists()
     part = read_video("talk.part.mp4")[0]
     assert len(part) == 12 and np.abs(part.astype(int) - whole[:12]).mean() < 10 and kept(folder) == 3  # x264 looks ahead
     capsys.readouterr()
@@ -338,14 +339,14 @@ def test_clips_are_kept_in_the_users_cache_by_default(folder, monkeypatch, caplo
     (folder / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file"))
     monkeypatch.setenv("LOCALAPPDATA", str(folder / "file"))
-    assert main([*COMMAND[:-2]]) == 0 and "a stopped run will begin again" in caplog.text
+    assert main([*COMMAND[:-2]]) == 0 and "an interrupted run will start over" in caplog.text
 
 
 def test_a_cache_that_another_user_made_is_no_reason_not_to_run(folder, monkeypatch, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(folder / "cache"))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert main([*COMMAND[:-2]]) == 0 and "a stopped run will begin again" in caplog.text
+    assert main([*COMMAND[:-2]]) == 0 and "an interrupted run will start over" in caplog.text
     assert not list((folder / "cache").rglob("*.safetensors"))
 
 

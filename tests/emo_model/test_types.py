@@ -68,7 +68,7 @@ def test_motion_frames_are_the_last_of_a_clip_in_order(seeded):
     assert torch.equal(MotionFrames.after(None, latents[:, :, :1], 2), latents[:, :, :1])
     assert MotionFrames.after(latents, latents, 0).shape[2] == 0
     assert MotionFrames.last_of(latents, 0).latents.shape[2] == 0  # not all of them, as [-0:] would be
-    with pytest.raises(ValueError, match="7 motion frames asked of a clip of 6"):
+    with pytest.raises(ValueError, match="a clip of 6 frames has no 7 motion frames"):
         MotionFrames.last_of(latents, 7)
 
 
@@ -107,12 +107,12 @@ def test_the_regions_of_two_masks_leave_pose_what_is_in_neither():
 
 
 @pytest.mark.parametrize(("seconds", "masks", "says"), [
-    ((0.0, 5.0, 5.0), [mask_of(1)] * 3, "must increase, but 5 s comes after 5 s"),
+    ((0.0, 5.0, 5.0), [mask_of(1)] * 3, "must increase, but 5 s follows 5 s"),
     ((0.0, float("nan")), [mask_of(1)] * 2, "must increase"),
     ((1.0,), [mask_of(1)], "the first of them 0"),
     ((0.0, 1.0), [mask_of(1)], "a time for each mask"),
-    ((0.0, 1.0), [mask_of(1), FaceMask(torch.ones(1, 1, 4, 4))], "must be alike"),
-    ((0.0, 1.0), [mask_of(1), mask_of(1, regions=True)], "must be alike"),
+    ((0.0, 1.0), [mask_of(1), FaceMask(torch.ones(1, 1, 4, 4))], "must have one shape"),
+    ((0.0, 1.0), [mask_of(1), mask_of(1, regions=True)], "must have one shape"),
 ])
 def test_masks_that_do_not_follow_each_other_are_refused(seconds, masks, says):
     with pytest.raises(ValueError, match=says):
@@ -137,6 +137,6 @@ def test_wrong_shapes_are_refused_with_the_right_ones():
 
 
 def test_a_fit_says_what_was_done_to_the_portrait():
-    assert Fit(64, 64, 0, 0, 64, 64).says == "Portrait 64x64, used as it is."
-    assert Fit(100, 60, 20, 0, 60, 32).says == "Portrait 100x60 cut to a square of 60 pixels at (20, 0), scaled to 32x32."
-    assert "padded to a square of 100 pixels at (0, -20)" in Fit(100, 60, 0, -20, 100, 32).says
+    assert Fit(64, 64, 0, 0, 64, 64).summary == "Portrait 64x64, unchanged."
+    assert Fit(100, 60, 20, 0, 60, 32).summary == "Portrait 100x60 cropped to a square of 60 pixels at (20, 0), scaled to 32x32."
+    assert "padded to a square of 100 pixels at (0, -20)" in Fit(100, 60, 0, -20, 100, 32).summary

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import av
 import pytest
 import torch
+from videos import read_video
 
 WIDGETS = {"seed": 3, "steps": 2, "sampler": "ddim", "audio_guidance": 1.0, "reference_guidance": 1.0}
 
@@ -226,7 +227,7 @@ def test_what_is_done_of_a_video_plays_with_its_sound_cut(pack, reference, sampl
     with av.open(str(folders.output / shown["filename"])) as container:
         sound = container.streams.audio[0]
         assert round(sound.duration * sound.time_base * 16_000) == 12 / 25 * 16_000
-    assert any("The sound lasts 1.00 s and the frames 0.48 s: it is cut where they end." in text for text in said)
+    assert any("The sound lasts 1.00 s and the frames 0.48 s: the sound is trimmed." in text for text in said)
 
 
 def test_every_sample_is_in_the_file_when_flac_is_chosen(pack, reference, sample, folders):
@@ -273,7 +274,7 @@ def carrying(pack, reference, portrait, folders, seeded_motion):
         shown, = pack.run("EmoVideoCombine", fps=25.0, quality=17, filename_prefix="go_on", latent=latent, vae=reference.vae,
                           **inputs).ui.as_dict()["images"]
         path = folders.output / shown["filename"]
-        pack["emo_model.inputs.carried"].append_latents(path, seeded_motion[:, :, -2:])
+        pack["emo_model.outputs.embedded_latents"].append_latents(path, seeded_motion[:, :, -2:])
         return path
 
     return make
@@ -306,7 +307,7 @@ def test_latents_that_are_not_of_a_videos_last_frames_are_not_believed(pack, tin
     for strange in (-kept, seeded_motion[:, :, :2] - 2, kept[:, :, :1], kept[:, :3], None):
         path.write_bytes(content[:content.index(b"comfyui-emo tail") - 8])
         if strange is not None:
-            pack["emo_model.inputs.carried"].append_latents(path, strange)
+            pack["emo_model.outputs.embedded_latents"].append_latents(path, strange)
         motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae,
                           video=InputImpl.VideoFromFile(str(path))).result[0].latents
         assert motion.shape == kept.shape and motion.isfinite().all()
@@ -323,7 +324,7 @@ def test_a_video_is_continued_from_the_motion_in_its_last_frames(pack, tiny, car
     path.write_bytes(content[:content.index(b"comfyui-emo tail") - 8])
     given = {"video": InputImpl.VideoFromFile(str(path))}
     if kind == "images":
-        frames = pack["emo_model.inputs.media"].read_video(path)[0]
+        frames = read_video(path)[0]
         given = {"images": pack["nodes.conversions"].picture_of(frames)}
     motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, **given).result[0].latents
     assert motion.shape == (1, 8, 2, 4, 4)
@@ -356,7 +357,7 @@ def test_a_video_that_was_cut_is_continued_from_its_cut(pack, tiny, reference, p
     if not hasattr(whole, "as_trimmed"):
         pytest.skip("this ComfyUI cuts no videos")
     motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, video=whole.as_trimmed(0.0, 0.5)).result[0]
-    frames = pack["emo_model.inputs.media"].read_video(folders.output / shown["filename"])[0][:5]
+    frames = read_video(folders.output / shown["filename"])[0][:5]
     images = pack["nodes.conversions"].picture_of(frames)
     expected = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, images=images).result[0]
     assert torch.equal(motion.latents, expected.latents)
@@ -365,9 +366,9 @@ def test_a_video_that_was_cut_is_continued_from_its_cut(pack, tiny, reference, p
 def test_what_is_missing_to_continue_is_said(pack, tiny, sample, reference):
     with pytest.raises(ValueError, match="Nothing to continue from: connect one of 'clips', 'video', 'images'"):
         pack.run("EmoContinueFrom", model=tiny.model)
-    with pytest.raises(ValueError, match="must be encoded: connect 'vae' to the output of 'EMO Reference Encoder'"):
+    with pytest.raises(ValueError, match="must be encoded: connect 'vae' to the 'vae' output of 'EMO Reference Encoder'"):
         pack.run("EmoContinueFrom", model=tiny.model, images=torch.zeros(3, 32, 32, 3))
-    with pytest.raises(ValueError, match="30x50 pixels and the portrait's picture 260x220"):
+    with pytest.raises(ValueError, match="30x50 pixels, the portrait's picture 260x220"):
         pack.run("EmoContinueFrom", model=tiny.model, images=torch.zeros(3, 50, 30, 3), vae=reference.vae)
     with pytest.raises(ValueError, match="'clips' and 'images' are connected, but only one"):
         pack.run("EmoContinueFrom", model=tiny.model, clips=sample(), images=torch.zeros(3, 32, 32, 3))

@@ -41,7 +41,7 @@ def test_alpha_is_dropped_and_grey_becomes_colour(conversions):
 
 
 def test_two_portraits_are_refused(conversions):
-    with pytest.raises(ValueError, match="holds 2 pictures.*'ImageFromBatch'"):
+    with pytest.raises(ValueError, match="contains 2 pictures.*'ImageFromBatch'"):
         conversions.one_picture(picture(2, 4, 4, 3))
 
 
@@ -91,9 +91,9 @@ def test_a_mask_of_the_fitted_picture_stays_as_it_is(conversions, tall):
 
 @pytest.mark.parametrize(("mask", "says"), [
     (None, "needs a mask"),
-    (torch.zeros(1, 64, 64), "'Load Image' gives such a mask"),
+    (torch.zeros(1, 64, 64), "'Load Image' outputs this mask"),
     (torch.zeros(1, 200, 100), "100x200.* is empty.*MaskEditor"),
-    (torch.ones(1, 100, 200), "200x100, but the portrait was 100x200"),
+    (torch.ones(1, 100, 200), "200x100, but the portrait is 100x200"),
     (torch.ones(3, 200, 100), "3 masks"),
 ])
 def test_a_mask_that_cannot_be_meant_is_refused(conversions, tall, mask, says):
@@ -116,7 +116,7 @@ def test_a_box_of_the_original_becomes_fractions_of_the_cut(conversions, tall, w
 
 
 @pytest.mark.parametrize(("box", "says"), [
-    ([[]], "no face was found"), ({"x": 0, "y": 0, "width": 9, "height": 9}, "lies outside.*'pad'")])
+    ([[]], "the detector found no face"), ({"x": 0, "y": 0, "width": 9, "height": 9}, "is outside.*'pad'")])
 def test_a_box_that_cannot_be_meant_is_refused(conversions, tall, box, says):
     with pytest.raises(ValueError, match=says):
         conversions.box_of_original(box, tall)
@@ -127,7 +127,7 @@ def test_a_sound_keeps_its_channels_and_rate(conversions):
     assert waveform.shape == (2, 50) and rate == 44100
 
 
-@pytest.mark.parametrize(("shape", "says"), [((2, 1, 50), "'mix' holds 2 recordings"), ((1, 1, 0), "'mix' is empty")])
+@pytest.mark.parametrize(("shape", "says"), [((2, 1, 50), "'mix' contains 2 recordings"), ((1, 1, 0), "'mix' is empty")])
 def test_a_sound_that_cannot_be_meant_is_refused(conversions, shape, says):
     with pytest.raises(ValueError, match=says):
         conversions.one_sound({"waveform": torch.zeros(shape), "sample_rate": 16000}, name="mix")
@@ -137,7 +137,7 @@ def test_a_sound_that_cannot_be_meant_is_refused(conversions, shape, says):
 def test_a_sound_with_samples_that_are_no_numbers_is_refused(conversions, value):
     waveform = torch.zeros(1, 2, 50)
     waveform[0, 1, 7:10] = value
-    with pytest.raises(ValueError, match="3 samples of 'audio' are not numbers"):
+    with pytest.raises(ValueError, match="3 samples of 'audio' are NaN or infinite"):
         conversions.one_sound({"waveform": waveform, "sample_rate": 16000})
 
 
@@ -212,7 +212,7 @@ def test_frames_of_a_portrait_are_brought_to_its_picture_from_any_size_and_from_
     head = torch.ones(1, 30, 30, 3)
     pasted = brought(head)
     assert pasted[0, 20, 25].min() == 1 and (pasted - whole)[0, :4].abs().max() < 0.01
-    with pytest.raises(ValueError, match="90x20 pixels and the portrait's picture 60x40"):
+    with pytest.raises(ValueError, match="90x20 pixels, the portrait's picture 60x40"):
         brought(torch.zeros(1, 20, 90, 3))
     with pytest.raises(ValueError, match="has 1 frames, and 2 are needed"):
         conversions.whole_frames(whole, 2, pixels, fit)
@@ -226,12 +226,12 @@ def test_the_head_alone_has_even_sides_and_repeats_the_edges_of_the_picture(conv
 
 
 @pytest.mark.parametrize(("samples", "says"), [
-    (16_000, None), (16_000 + 640, None), (24_000, "1.50 s and the frames 1.00 s: it is cut where they end"),
+    (16_000, None), (16_000 + 640, None), (24_000, "1.50 s and the frames 1.00 s: the sound is trimmed"),
     (8_000, "0.50 s and the frames 1.00 s: the rest is silent")])
 def test_sound_and_frames_of_another_length_are_told(conversions, samples, says):
-    said = conversions.of_equal_length((torch.zeros(1, samples), 16_000), 25, 25.0)
+    said = conversions.length_mismatch((torch.zeros(1, samples), 16_000), 25, 25.0)
     assert said is None if says is None else says in said
-    assert conversions.of_equal_length(None, 25, 25.0) is None
+    assert conversions.length_mismatch(None, 25, 25.0) is None
 
 
 @pytest.mark.parametrize("size", [32, 48])

@@ -74,7 +74,7 @@ def test_a_wire_that_brings_nothing_is_refused_and_not_replaced_by_what_comes_wi
     """Core's 'Get Video Components' gives None as the sound of a silent video."""
     node, others = ("EmoReferenceEncoder", {"model": tiny.model, "vae": tiny.vae, "fit": "crop"}) if name == "image" else (
         "EmoAudioEncoder", {"audio_encoder": tiny.audio_encoder, "fps": 25.0})
-    with pytest.raises(ValueError, match=f"Nothing came over the wire to '{name}'.*disconnect '{name}'"):
+    with pytest.raises(ValueError, match=f"The link to '{name}' carries nothing.*disconnect '{name}'"):
         pack.run(node, **others, **{name: None})
 
 
@@ -92,7 +92,7 @@ def test_a_vae_of_another_model_is_refused(pack, tiny, portrait):
 
 def test_features_of_another_audio_encoder_are_refused(pack, sample):
     other = pack["emo_model.types"].AudioFeatures(torch.zeros(5, 12, 768), 25.0, 0.2)
-    with pytest.raises(ValueError, match="12 layers of 768 numbers.*'audio_encoder' of the same 'Load EMO Model'"):
+    with pytest.raises(ValueError, match="12 layers of width 768.*'audio_encoder' of the same 'Load EMO Model'"):
         sample(audio_features=other)
 
 
@@ -129,7 +129,7 @@ def test_a_mask_from_some_second_on_renders_only_the_clips_from_there(pack, refe
     assert len(changed.keys) == clips and 0 < same < clips
     assert [one == other for one, other in zip(whole.keys, changed.keys, strict=True)] == [True] * same + [False] * (clips - same)
     for wrong in (0.0, 0.5):
-        with pytest.raises(ValueError, match=f"'from_second' is {wrong:g}, but the mask at 'before' begins at 0.5 s"):
+        with pytest.raises(ValueError, match=f"'from_second' is {wrong:g}, but the mask at 'before' starts at 0.5 s"):
             masked(before=over_time, from_second=wrong)
 
 
@@ -268,7 +268,7 @@ def test_where_no_face_is_found_the_mask_is_the_remedy_and_takes_what_is_under_i
 
 def test_a_block_is_written_while_the_next_is_decoded(pack, folders, monkeypatch):
     decoding, waited = threading.Event(), []
-    writer = pack["emo_model.inputs.media"].VideoWriter
+    writer = pack["emo_model.outputs.video"].VideoWriter
     write = writer.write
 
     def slowly(self, frames):
@@ -294,7 +294,7 @@ def test_a_full_disk_is_told_while_a_video_is_written(pack, monkeypatch):
     def full(self, frames):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pack["emo_model.inputs.media"].VideoWriter, "write", full)
+    monkeypatch.setattr(pack["emo_model.outputs.video"].VideoWriter, "write", full)
     with pytest.raises(OSError, match="No space left"):
         pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="full", images=torch.rand(40, 32, 32, 3))
 

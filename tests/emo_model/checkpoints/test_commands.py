@@ -57,12 +57,12 @@ def test_inspect_counts_the_weights_of_each_part_and_names_the_base_of_a_variant
     assert said[0]["parts"] == {name: sum(value.numel() for value in part.state_dict().values())
                                 for name, part in bundle.parts.items()}
     assert said[1]["parts"] == {"emo": bundle.emo.backbone.conv_in.weight.numel()}
-    assert said[1]["holds"] == "only what differs from a.safetensors, which must lie beside it"
+    assert said[1]["holds"] == "only tensors that differ from a.safetensors, which must be in the same folder"
 
 
 def test_a_random_model_of_a_preset_loads_and_no_weight_of_it_is_zero(tmp_path, capsys):
     assert main(["random", "test", str(tmp_path / "a.safetensors")]) == 0
-    assert "what it makes is noise" in capsys.readouterr().out
+    assert "its output is noise" in capsys.readouterr().out
     bundle = native.load(tmp_path / "a.safetensors")
     assert bundle.parts.keys() == {"emo", "motion_decoder", "audio_encoder"}
     assert all(value.any() for part in bundle.parts.values() for value in part.parameters())

@@ -18,9 +18,9 @@ from emo_model.checkpoints.initialise import initial_sources, initialise
 from emo_model.checkpoints.sd15 import SINGLE_FILE, unet_sources
 from emo_model.checkpoints.sources import ZERO_AT_FIRST, New, Taken, bare
 from emo_model.config import EMO
+from emo_model.evaluation.oracle import seeded_weight
 from emo_model.models.attention import frame_codes
 from emo_model.models.emo import Emo
-from emo_model.sampling.oracle import seeded_weight
 
 TINY = replace(EMO, image_size=64, channels=(32, 32, 64, 64), audio_layers=2, audio_width=4, audio_context_width=16,
                speed_width=8, face_locator_channels=(4, 4, 8, 8), clip_frames=3, motion_frames=2)

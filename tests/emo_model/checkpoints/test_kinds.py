@@ -71,5 +71,5 @@ def test_loading_a_wrong_file_names_it(tmp_path):
 
 
 def test_every_kind_says_what_to_do():
-    assert all(kind.says and kind.use for kind, _ in KINDS)
+    assert all(kind.description and kind.use for kind, _ in KINDS)
     assert len({kind.name for kind, _ in KINDS}) == len(KINDS)

@@ -83,7 +83,7 @@ def test_reads_layers_of_a_tflite_file_in_torchs_layout():
 def test_refuses_a_tflite_file_with_another_network_and_what_is_none():
     with pytest.raises(ValueError, match="has 2 layers with weights, but the face mesh has 68"):
         network_weights("mesh", small_graph())
-    with pytest.raises(ValueError, match="no TensorFlow Lite file"):
+    with pytest.raises(ValueError, match="not a TensorFlow Lite file"):
         network_weights("mesh", bytes(4) + b"nope" + bytes(64))
 
 

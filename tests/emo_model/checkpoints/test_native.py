@@ -58,7 +58,7 @@ def test_a_model_is_sampled_as_its_card_says_else_as_its_preset_else_by_default(
     assert sampling("test", {}) == SamplingConfig() and sampling("hallo", {}) == SAMPLING["hallo"]
     assert sampling("test", said) == SamplingConfig(steps=2, audio_guidance=1.0)
     assert sampling("hallo", said) == replace(SAMPLING["hallo"], steps=2, audio_guidance=1.0)
-    with pytest.raises(ValueError, match="settings of sampling that this version does not know: hurry"):
+    with pytest.raises(ValueError, match="sampling settings that this version does not know: hurry"):
         sampling("test", {"sampling": {"hurry": 1}})
 
 
@@ -115,7 +115,7 @@ def test_a_file_of_something_else_is_refused_with_some_of_its_tensors(tmp_path):
 @pytest.mark.parametrize("keep", [0, 5, 100, -7])
 def test_a_file_that_was_cut_off_is_refused(file, keep):
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="tiny.safetensors is not a whole safetensors file .*; download or copy it again"):
+    with pytest.raises(ValueError, match="tiny.safetensors is not a complete safetensors file .*; download or copy it again"):
         native.load(file)
 
 
@@ -173,7 +173,7 @@ def test_the_base_of_a_variant_may_get_another_card(file, variant, bundle):
 
 def test_a_variant_without_its_base_says_what_is_missing_and_where(file, variant):
     file.unlink()
-    with pytest.raises(FileNotFoundError, match="only what differs from tiny.safetensors, which must lie beside it in .*models"):
+    with pytest.raises(FileNotFoundError, match="only the tensors that differ from tiny.safetensors, which must be in .*models"):
         native.load(variant)
 
 

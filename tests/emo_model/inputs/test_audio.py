@@ -14,9 +14,9 @@ from emo_model.config import AudioEncoderConfig
 from emo_model.inputs.audio import (
     LayersInTime,
     SoundFile,
+    encode_lazily,
     encode_long,
     features_per_frame,
-    hear_in_time,
     read_audio,
     resample,
 )
@@ -104,7 +104,7 @@ def test_a_file_with_samples_that_are_no_numbers_is_refused(tmp_path, value):
     form = struct.pack("<HHIIHH", 3, 1, 16_000, 64_000, 4, 32)  # floats, mono
     body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", sound.nbytes) + sound.tobytes()
     (tmp_path / "broken.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
-    with pytest.raises(ValueError, match=r"broken.wav has samples that are not numbers .*after 0\.\d\d s; make the file again"):
+    with pytest.raises(ValueError, match=r"broken.wav has NaN or infinite samples after 0\.\d\d s; export the file again"):
         SoundFile(tmp_path / "broken.wav")
 
 
@@ -173,7 +173,7 @@ def recording(tmp_path) -> SoundFile:
 @pytest.mark.parametrize("fps", [24.0, 25.0, 59.94])
 def test_a_sound_that_is_heard_in_time_is_the_sound_that_was_heard_before(recording, fps):
     before = features_per_frame(encode_long(loudness, resample(recording)), fps=fps, seconds=90.0)
-    in_time = hear_in_time(loudness, recording, fps=fps)
+    in_time = encode_lazily(loudness, recording, fps=fps)
     assert len(in_time.frames) == len(before.frames) and in_time.frames.shape == before.frames.shape
     assert (in_time.seconds, in_time.fps) == (before.seconds, before.fps)
     last = len(before.frames)
@@ -189,7 +189,7 @@ def test_the_first_clip_waits_for_no_more_than_the_first_piece(recording):
         lengths.append(sound.shape[1] / 16000)
         return loudness(sound)
 
-    frames = hear_in_time(note, recording, fps=25.0).frames
+    frames = encode_lazily(note, recording, fps=25.0).frames
     assert lengths == [] and len(frames) == 2250  # frames are counted without hearing them
     frames[torch.arange(12)]
     assert lengths == [33.5]

@@ -62,7 +62,7 @@ def test_pad_repeats_the_edges_of_a_picture(width, height):
 def test_a_picture_of_the_right_size_is_not_touched(seeded):
     pixels = seeded(1, 3, 64, 64).clamp(-1, 1)
     fitted, fit = fit_picture(pixels, 64)
-    assert torch.equal(fitted, pixels) and fit.says == "Portrait 64x64, used as it is."
+    assert torch.equal(fitted, pixels) and fit.summary == "Portrait 64x64, unchanged."
 
 
 def test_fitted_pixels_stay_in_range_where_the_filter_overshoots():
@@ -92,13 +92,13 @@ def test_beyond_the_picture_there_is_no_face():
 def test_a_mask_outside_the_crop_is_refused_with_the_crop_and_a_remedy():
     corner = torch.zeros(1, 1, 100, 300)
     corner[..., :40] = 1
-    with pytest.raises(ValueError, match=r"empty inside .* \(100x100 pixels at 100, 0\); paint it over the face, or choose"):
+    with pytest.raises(ValueError, match=r"empty inside .* \(100x100 pixels at 100, 0\); paint it over the face, or set"):
         fit_mask(corner, square_fit(300, 100, 64))
     assert fit_mask(corner, square_fit(300, 100, 64, "pad")).mask.any()
 
 
 def test_a_mask_of_another_size_than_the_portrait_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="the picture is 64x32 pixels, but the portrait was 300x200"):
+    with pytest.raises(ValueError, match="the picture is 64x32 pixels, but the portrait is 300x200"):
         fit_mask(torch.ones(1, 1, 32, 64), square_fit(300, 200, 64))
 
 
@@ -131,18 +131,18 @@ def test_the_square_is_cut_around_a_face_as_large_as_the_model_is_used_to():
                                                 ((10, 10, 290, 190), (50, 0, 200))])
 def test_a_square_around_a_face_stays_inside_the_picture(face, expected):
     fit = square_fit(300, 200, 64, face=face)
-    assert (fit.left, fit.top, fit.side) == expected and "cut to" in fit.says
+    assert (fit.left, fit.top, fit.side) == expected and "cropped to" in fit.summary
 
 
 def test_padding_reaches_beyond_the_picture_for_a_face_at_its_edge():
     fit = square_fit(300, 200, 64, "pad", face=(0, 0, 60, 60))
-    assert (fit.left, fit.top, fit.side) == (-30, -40, 120) and "padded to" in fit.says
+    assert (fit.left, fit.top, fit.side) == (-30, -40, 120) and "padded to" in fit.summary
     assert fit_picture(torch.rand(1, 3, 200, 300), 64, "pad", (0, 0, 60, 60))[0].shape == (1, 3, 64, 64)
 
 
 @pytest.mark.parametrize("face", [(50, 50, 50, 90), (310, 10, 350, 50), (90, 90, 10, 10), (float("nan"),) * 4])
 def test_a_face_box_that_is_empty_or_outside_is_refused(face):
-    with pytest.raises(ValueError, match="empty or outside of the picture of 300x200"):
+    with pytest.raises(ValueError, match="empty or outside the picture of 300x200"):
         square_fit(300, 200, 64, face=face)
 
 

@@ -14,7 +14,6 @@ from emo_model.inputs.face_geometry import (
     flow_between,
     follow,
     head_frame,
-    head_mask,
     rasterise,
     triangles,
 )
@@ -59,11 +58,6 @@ def test_points_cover_the_whole_square(head):
     assert points.shape == (ALL, 3) and rigidity.shape == (ALL,)
     assert rasterise(points, rigidity[:, None], SIZE)[1].all()
 
-
-def test_the_mask_is_1_on_the_face_and_0_on_the_border(head):
-    mask = head_mask(*head, SIZE)
-    assert mask[32, 32] == 1
-    assert max(mask[0].max(), mask[-1].max(), mask[:, 0].max(), mask[:, -1].max()) < 1e-6
 
 
 def test_a_face_that_has_not_moved_has_no_flow(head):

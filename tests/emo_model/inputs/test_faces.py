@@ -163,7 +163,7 @@ def test_a_box_decides_between_two_faces(finder, portrait):
 
 @pytest.mark.parametrize("box", [(10, 10, 10, 50), (300, 0, 400, 100), (-50, 0, -1, 100)])
 def test_refuses_a_box_that_is_empty_or_outside(finder, portrait, box):
-    with pytest.raises(ValueError, match="face box .* is empty or outside of the picture of 256x256"):
+    with pytest.raises(ValueError, match="face box .* is empty or outside the picture of 256x256"):
         finder.mesh_in(portrait, box)
 
 

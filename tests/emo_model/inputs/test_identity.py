@@ -69,7 +69,7 @@ def test_the_picture_comes_blue_first_in_bytes(insightface, folder):
 
 def test_a_picture_without_a_face_is_told_by_its_size(insightface, folder, monkeypatch):
     monkeypatch.setattr(insightface, "faces", [])
-    with pytest.raises(NoFaceError, match=r"finds no face in the picture \(60x40\)\.$"):
+    with pytest.raises(NoFaceError, match=r"detects no face in the picture \(60x40\)\.$"):
         find_face(PIXELS, folder=folder)
 
 

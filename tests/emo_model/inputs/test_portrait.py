@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from emo_model.config import PRESETS
 from emo_model.inputs.faces import NoFaceError
-from emo_model.inputs.portrait import cut_square, face_mask, find_mesh, fit_to_video, head_alone, read_portrait
+from emo_model.inputs.portrait import cut_square, face_mask, find_mesh, fit_to_video, read_portrait
 from emo_model.inputs.vae import to_raw
 
 
@@ -82,5 +80,3 @@ def test_the_square_alone_is_the_square_of_the_portrait(photograph):
     assert (portrait.fit.left, portrait.fit.top, portrait.fit.side) == (0, 0, whole.fit.side)
     torch.testing.assert_close(portrait.pixels, whole.pixels)
     torch.testing.assert_close(portrait.mesh, whole.mesh)
-    even, alone = head_alone(photograph.picture, whole)
-    assert even.shape[-1] % 2 == 0 and replace(alone.fit, width=0, height=0) == replace(portrait.fit, width=0, height=0)

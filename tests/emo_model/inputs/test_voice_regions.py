@@ -43,5 +43,5 @@ def test_opencvs_blur_is_ours():
 
 
 def test_masks_of_different_pictures_are_refused():
-    with pytest.raises(ValueError, match="fit both to the same picture"):
+    with pytest.raises(ValueError, match="crop both with the same fit"):
         voice_regions(FACE, torch.ones(1, 1, 64, 64))

@@ -50,8 +50,8 @@ def given(seeded, conditions) -> Callable[[ModelConfig], tuple]:
     """(conditions of one clip and a half, motion frames, noisy latents) for a model."""
     def make(config: ModelConfig):
         whole = conditions(config, frames=config.clip_frames * 3 // 2)
-        if config.identity_tokens:
-            whole = replace(whole, portrait=replace(whole.portrait, identity=seeded(1, config.identity_width, seed=5)),
+        if config.hallo:
+            whole = replace(whole, portrait=replace(whole.portrait, identity=seeded(1, config.hallo.identity_width, seed=5)),
                             face_mask=voice_regions(box_mask(config.image_size, (0.2, 0.2, 0.8, 0.9))))
         size = (config.latent_size, config.latent_size)
         return (whole, MotionFrames(seeded(1, config.latent_channels, config.motion_frames, *size, seed=6)),
@@ -191,7 +191,7 @@ def test_over_a_video_nothing_is_projected_more_often_than_it_changes(model, giv
     once = {"face locator": model.face_locator.conv_in, "voice to tokens": model.audio_projection,
             "time": model.backbone.time_embedding}
     per_clip = {}
-    if model.config.identity_tokens:
+    if model.config.hallo:
         per_clip["voice to keys"] = layer.audio_modules[0].transformer_blocks[0].attn2_1.to_k
     else:
         once["portrait to keys"] = block.attn2.to_k

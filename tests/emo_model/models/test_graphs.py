@@ -60,8 +60,8 @@ def both(request, awake, conditions, seeded):
     plain, graphed = (awake(Emo(config)) for _ in range(2))
     graphed.predict = StepGraphs(graphed, StandIn())
     whole = conditions(config, frames=config.clip_frames * 5 // 2)
-    if config.identity_tokens:
-        whole = replace(whole, portrait=replace(whole.portrait, identity=seeded(1, config.identity_width)),
+    if config.hallo:
+        whole = replace(whole, portrait=replace(whole.portrait, identity=seeded(1, config.hallo.identity_width)),
                         face_mask=voice_regions(box_mask(config.image_size, (0.2, 0.2, 0.8, 0.9))))
     return plain, graphed, graphed.predict.recorder, whole
 

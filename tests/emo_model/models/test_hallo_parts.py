@@ -1,4 +1,4 @@
-"""What Hallo does otherwise, part by part; that the whole is exact is shown by sampling/test_oracle.py."""
+"""What Hallo does otherwise, part by part; that the whole is exact is shown by evaluation/test_oracle.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def draw():
 def context(tiny_hallo, draw):
     """Of three frames: the first clip of a video."""
     emo, config = tiny_hallo.emo, tiny_hallo.config
-    reference = emo.encode_reference(draw(1, 4, 8, 8), draw(1, config.identity_width))
+    reference = emo.encode_reference(draw(1, 4, 8, 8), draw(1, config.hallo.identity_width))
     voice = draw(1, 3, 5, config.audio_layers, config.audio_width)
     regions = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     clip = ClipConditions(voice, torch.zeros(1, 3, 5), torch.ones(1, 1, 64, 64), 3, regions=regions)

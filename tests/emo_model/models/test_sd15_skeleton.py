@@ -15,7 +15,7 @@ def theirs(tiny_hallo):
     config = tiny_hallo.config
     net = diffusers.UNet2DConditionModel(
         sample_size=8, block_out_channels=config.channels, layers_per_block=config.layers_per_block,
-        cross_attention_dim=config.identity_context_width, attention_head_dim=config.attention_heads,
+        cross_attention_dim=config.hallo.identity_context_width, attention_head_dim=config.attention_heads,
         norm_num_groups=config.norm_groups)
     return net.eval()
 
@@ -40,7 +40,7 @@ def test_parameters_have_diffusers_names_and_shapes(theirs, tiny_hallo):
 def test_the_prediction_is_diffusers(theirs, tiny_hallo, draw, size):
     backbone = tiny_hallo.emo.backbone
     theirs.load_state_dict(skeleton(backbone))
-    noisy, words, time = draw(2, 4, *size), draw(2, 5, tiny_hallo.config.identity_context_width), torch.tensor([7, 601])
+    noisy, words, time = draw(2, 4, *size), draw(2, 5, tiny_hallo.config.hallo.identity_context_width), torch.tensor([7, 601])
     with torch.no_grad():
         context = Context(None, None, None, None, None, identity=torch.stack([words, words], dim=1))
         said = backbone(noisy[:, :, None], time, project(backbone, [context]).layers)
@@ -56,7 +56,7 @@ def test_features_are_what_diffusers_self_attentions_read(theirs, tiny_hallo, dr
         if name.endswith("transformer_blocks.0.norm1"):
             name = name.removesuffix(".transformer_blocks.0.norm1")
             module.register_forward_hook(lambda _, __, output, name=name: read.__setitem__(name, output))
-    latents, words = draw(2, 4, 8, 8), draw(2, 5, tiny_hallo.config.identity_context_width)
+    latents, words = draw(2, 4, 8, 8), draw(2, 5, tiny_hallo.config.hallo.identity_context_width)
     with torch.no_grad():
         theirs(latents, torch.zeros(2, dtype=torch.long), words)
         features = net(latents, words)

@@ -53,9 +53,9 @@ def given(conditions, seeded):
     def make(config: ModelConfig, device: torch.device | str = "cpu", clips: int = 1):
         whole = conditions(config, frames=config.clip_frames * clips)
         portrait = replace(whole.portrait, latents=whole.portrait.latents.to(device))
-        if config.identity_tokens:
+        if config.hallo:
             whole = replace(whole, face_mask=voice_regions(box_mask(config.image_size, (0.2, 0.2, 0.8, 0.9))))
-            portrait = replace(portrait, identity=seeded(1, config.identity_width, seed=5).to(device))
+            portrait = replace(portrait, identity=seeded(1, config.hallo.identity_width, seed=5).to(device))
         return replace(whole, portrait=portrait)
 
     return make

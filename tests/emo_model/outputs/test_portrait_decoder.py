@@ -11,7 +11,7 @@ import torch
 from emo_model.config import PRESETS
 from emo_model.inputs.face import apply_fit
 from emo_model.inputs.media import to_uint8
-from emo_model.inputs.portrait import fit_to_video, head_alone, read_portrait
+from emo_model.inputs.portrait import fit_to_video, read_portrait
 from emo_model.models.motion_decoder import DecodedMotion, MotionDecoder
 from emo_model.outputs.portrait_decoder import PortraitDecoder
 
@@ -115,18 +115,6 @@ def test_blocks_are_the_frames_of_decode_eight_at_a_time(decoder, seeded):
     assert [len(block) for block in blocks] == [8, 8, 3]
     assert np.array_equal(np.concatenate(blocks), decoder.decode(latents))
 
-
-def test_the_head_alone_is_cut_out_of_the_whole_frame(photograph, config, awake, seeded):
-    whole, mesh = fit_to_video(photograph.picture, photograph.mesh, long_side=200)
-    picture = torch.nn.functional.pad(whole, (60, 60, 60, 60), mode="replicate"), mesh + torch.tensor([60.0, 60.0, 0.0])
-    one = decoder_of(picture, config, awake)
-    square, portrait = head_alone(picture[0], read_portrait(*picture, config))
-    alone = PortraitDecoder(one.decoder, config, square, portrait)
-    latents, fit = seeded(2, 8, 4, 4), one.fit
-    assert alone.size[0] == alone.size[1] and alone.size[0] - fit.side in (0, 1)
-    cut = one.decode(latents)[:, fit.top:fit.top + fit.side, fit.left:fit.left + fit.side]
-    off = np.abs(cut.astype(int) - alone.decode(latents)[:, :fit.side, :fit.side])
-    assert (off > 1).mean() < 0.02  # what comes from beyond the square may differ
 
 
 def test_the_network_sees_the_square_at_twice_the_working_size(decoder):

@@ -21,7 +21,7 @@ FRAMES = 18  # two clips, the second of 2 frames and 14 rows of silence
 def conditions(tiny_hallo, seeded) -> Conditions:
     config = tiny_hallo.config
     portrait = Portrait(seeded(1, 4, 8, 8), torch.zeros(1, 3, 64, 64), Fit(64, 64, 0, 0, 64, 64),
-                        seeded(1, config.identity_width, seed=1))
+                        seeded(1, config.hallo.identity_width, seed=1))
     audio = AudioFeatures(seeded(32, config.audio_layers, config.audio_width, seed=2), 25.0, FRAMES / 25, padding=32 - FRAMES)
     return Conditions(portrait, voice_regions(box_mask(64, (0.2, 0.2, 0.8, 0.9))), audio, Speed.constant(0))
 

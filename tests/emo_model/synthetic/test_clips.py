@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 from PIL import Image
+from videos import read_video
 
-from emo_model.inputs.media import read_video
 from emo_model.synthetic.__main__ import main
 from emo_model.synthetic.clips import write_clip
 from emo_model.synthetic.identities import sample_identities

@@ -13,9 +13,6 @@ from emo_model.synthetic.speech import (
     TRAINING_VOICES,
     Speech,
     add_noise,
-    add_room,
-    change_gain,
-    change_pitch,
     change_speed,
     insert_silence,
     is_held_out,
@@ -54,10 +51,9 @@ def heard_spans(speech: Speech) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("change", [
-    lambda speech: change_speed(speech, 1.25), lambda speech: change_speed(speech, 0.8), lambda speech: change_pitch(speech, 1.1),
+    lambda speech: change_speed(speech, 1.25), lambda speech: change_speed(speech, 0.8),
     lambda speech: warp_vocal_tract(speech, 1.2), lambda speech: warp_vocal_tract(speech, 0.85), lambda speech: tilt(speech, 4.0),
-    lambda speech: add_noise(speech, 30.0, seed=0, colour=-3.0), lambda speech: change_gain(speech, -20.0),
-    lambda speech: add_room(speech, seed=0, decay_seconds=0.01, share=0.1), lambda speech: insert_silence(speech, 0.8, 0.33)])
+    lambda speech: add_noise(speech, 30.0, seed=0, colour=-3.0), lambda speech: insert_silence(speech, 0.8, 0.33)])
 def test_what_is_done_to_speech_keeps_its_phonemes_in_place(bursts, change):
     changed = change(bursts)
     told = [(start, end) for _, start, end in changed.phonemes]

@@ -264,7 +264,7 @@ def test_a_folder_with_a_run_is_not_trained_over(model, clips, tmp_path, caplog)
 
 def test_files_that_hold_no_clips_are_refused_by_name(model, tmp_path, caplog):
     (tmp_path / "clips.txt").write_text("nothing to learn from, but more than a few bytes of it")
-    for file, says in ((tmp_path / "clips.txt", "clips.txt holds no weights: it is a text"),
+    for file, says in ((tmp_path / "clips.txt", "clips.txt contains no weights: it is a text"),
                        (tmp_path / "gone", "there is no file"),
                        (model, "is not a file of training clips: this is an EMO model of this pack")):
         assert main(["distill", "--model", str(model), "--clips", str(file), "--out", str(tmp_path / "run")]) == 2

@@ -1,4 +1,4 @@
-"""Clips are written behind the sampler's back, in their order, and nothing that goes wrong there is lost."""
+"""Clips are written on a background thread, in order, and no exception there is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo_model.inputs.behind import Behind
+from emo_model.outputs.background_writer import BackgroundWriter
 
 
 class Video:
@@ -41,9 +41,9 @@ def test_every_clip_is_decoded_and_written_block_by_block_in_its_order_and_in_a_
         decoded_in.add(threading.current_thread())
         yield from frames_of(latents)
 
-    with Behind(decode, video.write, device="cpu") as behind:
+    with BackgroundWriter(decode, video.write, device="cpu") as writer:
         for number in range(4):
-            behind.put(clip(config, number))
+            writer.put(clip(config, number))
     assert [(len(frames), int(frames[0, 0, 0, 0])) for frames in video.given] == [(2, 0), (2, 1), (1, 1), (2, 2), (2, 2), (2, 3),
                                                                                 (2, 3), (1, 3)]
     assert threading.main_thread() not in video.threads | decoded_in and video.threads == decoded_in
@@ -53,8 +53,9 @@ def test_the_thread_computes_on_one_core_and_leaves_the_others_to_the_sampler(co
     before, inside = torch.get_num_threads(), []
     try:
         torch.set_num_threads(2)
-        with Behind(lambda latents: inside.append(torch.get_num_threads()) or (), Video().write, device="cpu") as behind:
-            behind.put(clip(config, 0))
+        count = lambda latents: inside.append(torch.get_num_threads()) or ()  # noqa: E731
+        with BackgroundWriter(count, Video().write, device="cpu") as writer:
+            writer.put(clip(config, 0))
             assert torch.get_num_threads() == 2
         assert inside == [1] and torch.get_num_threads() == 2
     finally:
@@ -63,14 +64,15 @@ def test_the_thread_computes_on_one_core_and_leaves_the_others_to_the_sampler(co
 
 def test_a_stopped_run_writes_what_was_put(config):
     video = Video()
-    with pytest.raises(KeyboardInterrupt), Behind(frames_of, video.write, device="cpu") as behind:
-        behind.put(clip(config, 0))
+    with pytest.raises(KeyboardInterrupt), BackgroundWriter(frames_of, video.write, device="cpu") as writer:
+        writer.put(clip(config, 0))
         raise KeyboardInterrupt
     assert len(video.given) == 1
 
 
 @pytest.mark.parametrize("fails", [0, 2])
 def test_a_full_disk_stops_the_run(config, fails):
-    with pytest.raises(OSError, match="the disk is full"), Behind(frames_of, Video(fails).write, device="cpu") as behind:
+    with pytest.raises(OSError, match="the disk is full"), \
+            BackgroundWriter(frames_of, Video(fails).write, device="cpu") as writer:
         for number in range(3):
-            behind.put(clip(config, number))
+            writer.put(clip(config, number))

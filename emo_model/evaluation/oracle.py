@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from ..checkpoints import hallo
 from ..checkpoints.sources import New, bare, fill
-from ..config import HALLO, ModelConfig
+from ..config import HALLO, HalloConfig, ModelConfig
 from ..models.emo import Context, Emo
+from ..sampling.guidance import guided
+from ..sampling.mixed_identity import mix_identity
+from ..sampling.samplers import sample
+from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames
-from .guidance import guided
-from .mixed_identity import mix_identity
-from .samplers import sample
-from .schedule import NoiseSchedule
 
 TOLERANCE = 1e-4
 REGIONS = ("full", "face", "lip")
@@ -71,12 +71,13 @@ def config_of(description: dict) -> ModelConfig:
         channels=tuple(unet["block_out_channels"]), layers_per_block=unet["layers_per_block"],
         attention_levels=tuple("CrossAttn" in block for block in unet["down_block_types"]),
         attention_heads=unet["attention_head_dim"], norm_groups=unet["norm_num_groups"],
-        identity_tokens=face["clip_extra_context_tokens"], identity_width=face["clip_embeddings_dim"],
-        identity_context_width=face["cross_attention_dim"], audio_margin_frames=audio["seq_len"] // 2,
-        audio_layers=audio["blocks"], audio_width=audio["channels"], audio_projection_width=audio["intermediate_dim"],
-        audio_context_width=audio["output_dim"],
-        audio_tokens=audio["context_tokens"], face_locator_channels=tuple(locator["block_out_channels"]),
-        face_mask_channels=locator["conditioning_channels"], clip_frames=description["frames"],
+        hallo=HalloConfig(
+            identity_tokens=face["clip_extra_context_tokens"], identity_width=face["clip_embeddings_dim"],
+            identity_context_width=face["cross_attention_dim"], audio_tokens=audio["context_tokens"],
+            audio_projection_width=audio["intermediate_dim"], face_mask_channels=locator["conditioning_channels"]),
+        audio_margin_frames=audio["seq_len"] // 2, audio_layers=audio["blocks"], audio_width=audio["channels"],
+        audio_context_width=audio["output_dim"], face_locator_channels=tuple(locator["block_out_channels"]),
+        clip_frames=description["frames"],
         motion_frames=description["n_motion_frames"], beta_start=noise["beta_start"], beta_end=noise["beta_end"],
         beta_schedule=noise["beta_schedule"], prediction=noise["prediction_type"],
         zero_terminal_snr=noise["rescale_betas_zero_snr"],

@@ -1,4 +1,4 @@
-"""The whole picture around the square that moves."""
+"""Pastes generated squares back into the whole picture."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..inputs.media import to_uint8
 from ..types import Fit
-from .media import to_uint8
 
-SOFT_EDGE = 0.1  # of the square's side: how far its frames fade into the still picture
+SOFT_EDGE = 0.1  # width of the blend at the square's border, as a fraction of its side
 
 
-class WholePicture:
-    """Puts frames of the square back to where it was cut out of a picture; what lies around stays still.
+class PasteBack:
+    """Pastes frames of the square into the picture it was cropped from.
 
-    picture: (1, 3, H, W) in [-1, 1], the one that `fit` was made for. Along its edges the square fades into it, but not where the
-    picture itself ends. Raises ValueError for a picture of another size.
+    picture: (1, 3, H, W) in [-1, 1], the one that `fit` was made for. The square's border is blended, except at the
+    picture's own border. Raises ValueError for a picture of another size.
     """
 
     def __init__(self, picture: Tensor, fit: Fit):
         if tuple(picture.shape) != (1, 3, fit.height, fit.width):
-            raise ValueError(f"the picture is {tuple(picture.shape)}, the square was cut from one of {fit.width}x{fit.height}")
+            raise ValueError(f"the picture is {tuple(picture.shape)}, the square was cropped from one of "
+                             f"{fit.width}x{fit.height}")
         self.fit, self.still = fit, to_uint8(picture)[0]
         (across, place_x, soft_x), (down, place_y, soft_y) = (
             _along(first, fit.side, length) for first, length in ((fit.left, fit.width), (fit.top, fit.height)))
         self.cut, self.place = (..., down, across), (place_y, place_x)
         self.share = (soft_y[:, None] * soft_x)[..., None]
 
-    def around(self, frames: np.ndarray) -> Iterator[np.ndarray]:
-        """frames (F, size, size, 3) uint8, of any size -> (1, H, W, 3) uint8, one after the other, for they may be large.
+    def paste(self, frames: np.ndarray) -> Iterator[np.ndarray]:
+        """frames (F, size, size, 3) uint8, of any size -> frames (1, H, W, 3) uint8 one by one, since they may be
+        large.
 
         Raises ValueError for frames that are not square.
         """
         if frames.shape[1] != frames.shape[2]:
-            raise ValueError(f"the frames are {frames.shape[2]}x{frames.shape[1]} pixels, but only a square can be put back into "
-                             "the picture that it was cut from; give the model's own frames, or disconnect the reference")
+            raise ValueError(f"the frames are {frames.shape[2]}x{frames.shape[1]} pixels, but only a square can be "
+                             "pasted back into the portrait's picture; use the model's own frames, or disconnect "
+                             "'reference'")
         still = torch.from_numpy(self.still[self.place]).float()
         for frame in frames:
             square = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
@@ -51,7 +54,7 @@ class WholePicture:
 
 
 def _along(first: int, side: int, length: int) -> tuple[slice, slice, Tensor]:
-    """One axis: which part of the square lies in the picture, where in it, and the frame's share at each of its pixels."""
+    """One axis: the part of the square inside the picture, its place there, and the blend weight of each pixel."""
     begin, end = max(first, 0), min(first + side, length)
     inside = torch.arange(begin - first, end - first) + 0.5
     share = torch.ones(len(inside))

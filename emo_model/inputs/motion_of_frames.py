@@ -1,4 +1,4 @@
-"""Motion latents of frames that exist as pictures only: to continue a video, or to take over the motion of another."""
+"""Motion latents of video frames, read from their face meshes: to continue a video, or to transfer its motion."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .motion_latents import motion_latents
 from .portrait import mesh_in_square
 from .vae import to_scaled
 
-OVERSAMPLING = 4  # pixels of flow along each side of a cell
-LEAST_PRESENCE = 0.2  # of a face that speaks: a mesh that lost it has nearly 0
+OVERSAMPLING = 4  # flow samples per cell, along each side
+LEAST_PRESENCE = 0.2  # presence score of a tracked face; a lost one scores nearly 0
 
 
 def motion_of_frames(finder: FaceFinder, frames: Tensor, portrait: Portrait, config: ModelConfig) -> Tensor:
-    """frames (F, 3, H, W) in [-1, 1] of a video of the portrait -> its scaled latents (F, C, h, w), read from the face meshes.
+    """frames (F, 3, H, W) in [-1, 1] of a video of the portrait -> scaled motion latents (F, C, h, w).
 
-    The frames show the portrait's whole picture, at any size, or only the square around the head. How lips are pressed and where
-    eyes look is not in a mesh: these channels are as at rest. Raises NoFaceError if a frame has no face where the portrait's is,
-    ValueError if the frames have other proportions than picture and square.
+    The frames show the portrait's whole picture, at any size, or only the head square. Lip press and gaze are not in a
+    mesh: their channels are those at rest. Raises NoFaceError if a frame has no face where the portrait has it,
+    ValueError if the aspect ratio matches neither the picture nor the square.
     """
     fit = _fit_of_frames(portrait.fit, *frames.shape[-2:])
     scale = fit.side / fit.size
@@ -33,8 +33,8 @@ def motion_of_frames(finder: FaceFinder, frames: Tensor, portrait: Portrait, con
     found = finder.follow(frames, Face(corners, mesh, 1.0, 1.0, True))
     lost = [number for number, face in enumerate(found) if face.presence < LEAST_PRESENCE]
     if lost:
-        raise NoFaceError(f"no face was found in frame {lost[0] + 1} of {len(frames)} where the portrait has it; give frames of "
-                          "a video that was made from this portrait")
+        raise NoFaceError(f"no face was detected in frame {lost[0] + 1} of {len(frames)} where the portrait has it; "
+                          "use frames of a video made from this portrait")
     meshes = torch.stack([mesh_in_square(face.mesh, fit) for face in found])
     points, rigidity = face_geometry.extend(portrait.mesh, fit.size)
     pixels = OVERSAMPLING * config.latent_size
@@ -45,10 +45,10 @@ def motion_of_frames(finder: FaceFinder, frames: Tensor, portrait: Portrait, con
 
 
 def _fit_of_frames(fit: Fit, height: int, width: int) -> Fit:
-    """The square around the head in frames of another size than the picture that it was cut from, or of the square alone."""
+    """The head square in frames of the whole picture at another size, or of the square alone."""
     for whole in (fit, replace(fit, width=fit.side, height=fit.side, left=0, top=0)):
         scale = width / whole.width
         if abs(height - scale * whole.height) <= 2:
             return Fit(width, height, round(scale * whole.left), round(scale * whole.top), round(scale * whole.side), fit.size)
-    raise ValueError(f"the frames are {width}x{height} pixels, which is neither the whole picture ({fit.width}x{fit.height}) nor "
-                     f"the square around its head ({fit.side}x{fit.side}); give frames of a video of this portrait")
+    raise ValueError(f"the frames are {width}x{height} pixels, but the portrait's picture is {fit.width}x{fit.height} "
+                     f"and its head square {fit.side}x{fit.side}; use frames of a video made from this portrait")

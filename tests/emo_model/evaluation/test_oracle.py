@@ -7,10 +7,11 @@ from math import inf
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from emo_model.sampling import oracle
-from emo_model.sampling.oracle import Difference, compare, seeded_weight
+from emo_model.evaluation import oracle
+from emo_model.evaluation.__main__ import main
+from emo_model.evaluation.oracle import Difference, compare, seeded_weight
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,17 @@ def test_weights_are_a_function_of_salt_and_key():
     assert seeded_weight("x.norm1.weight", (10_000,)).mean() == pytest.approx(1, abs=0.01)
     assert seeded_weight("x.bias", (10_000,)).std() == pytest.approx(0.05, rel=0.03)
     assert seeded_weight("x.weight", (100, 25, 2, 2)).std() == pytest.approx(0.1, rel=0.03)
+
+
+def test_the_command_prints_a_line_per_tensor_and_its_exit_status_is_1_if_one_differs(data, tmp_path, capsys):
+    tensors = load_file(data / "hallo_tiny_oracle_io.safetensors")
+    kept = ("timesteps", "alphas_cumprod")
+    few = {name: value for name, value in tensors.items() if name.startswith("in.") or name.endswith(kept)}
+    save_file(few, tmp_path / "io.safetensors")
+    config = str(data / "hallo_tiny_oracle.json")
+    assert main(["oracle", str(tmp_path / "io.safetensors"), config]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and all(line.startswith("out.ddim") and line.endswith("ok") for line in lines)
+    save_file(few | {"out.ddim4.timesteps": few["out.ddim4.timesteps"] + 1}, tmp_path / "io.safetensors")
+    assert main(["oracle", str(tmp_path / "io.safetensors"), config]) == 1
+    assert "WRONG" in capsys.readouterr().out

@@ -6,9 +6,10 @@ import struct
 import numpy as np
 import pytest
 import torch
+from videos import read_video
 
-from emo_model.inputs.carried import append_latents, read_latents
-from emo_model.inputs.media import VideoWriter, read_video
+from emo_model.outputs.embedded_latents import append_latents, read_latents
+from emo_model.outputs.video import VideoWriter
 
 
 @pytest.fixture

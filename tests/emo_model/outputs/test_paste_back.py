@@ -8,14 +8,14 @@ import torch
 
 from emo_model.inputs.face import fit_picture, square_fit
 from emo_model.inputs.media import to_uint8
-from emo_model.inputs.whole import SOFT_EDGE, WholePicture
+from emo_model.outputs.paste_back import SOFT_EDGE, PasteBack
 
 GREY = torch.zeros(1, 3, 120, 200)
 FACE = (80, 40, 110, 70)  # the square is 60 pixels, at 65, 20
 
 
 def put(frame: np.ndarray, mode: str = "crop", face=FACE, picture=GREY) -> np.ndarray:
-    whole, = WholePicture(picture, square_fit(200, 120, len(frame), mode, face)).around(frame[None])
+    whole, = PasteBack(picture, square_fit(200, 120, len(frame), mode, face)).paste(frame[None])
     return whole[0]
 
 
@@ -44,7 +44,7 @@ def test_a_frame_that_shows_what_the_picture_shows_changes_nothing():
     cells = torch.rand(1, 3, 12, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
     picture = cells.repeat_interleave(10, 2).repeat_interleave(10, 3)
     fitted, fit = fit_picture(picture, 60, "crop", FACE)
-    whole, = WholePicture(picture, fit).around(to_uint8(fitted))
+    whole, = PasteBack(picture, fit).paste(to_uint8(fitted))
     assert np.abs(whole[0].astype(int) - to_uint8(picture)[0]).max() <= 1
 
 
@@ -57,17 +57,17 @@ def test_what_was_padded_beyond_the_picture_is_cut_off_again():
 
 
 def test_each_frame_comes_by_itself_and_the_still_picture_stays_still():
-    whole = WholePicture(GREY, square_fit(200, 120, 60, "crop", FACE))
-    first, second = whole.around(np.stack([np.full((60, 60, 3), level, dtype=np.uint8) for level in (255, 0)]))
+    whole = PasteBack(GREY, square_fit(200, 120, 60, "crop", FACE))
+    first, second = whole.paste(np.stack([np.full((60, 60, 3), level, dtype=np.uint8) for level in (255, 0)]))
     assert first.shape == second.shape == (1, 120, 200, 3)
     assert first[0, 50, 95, 0] == 255 and second[0, 50, 95, 0] == 0 and (whole.still == 128).all()
 
 
 def test_frames_that_are_not_square_are_refused():
     with pytest.raises(ValueError, match="80x60 pixels, but only a square"):
-        next(WholePicture(GREY, square_fit(200, 120, 60, "crop", FACE)).around(np.zeros((1, 60, 80, 3), dtype=np.uint8)))
+        next(PasteBack(GREY, square_fit(200, 120, 60, "crop", FACE)).paste(np.zeros((1, 60, 80, 3), dtype=np.uint8)))
 
 
 def test_another_picture_is_refused():
     with pytest.raises(ValueError, match="cut from one of 200x120"):
-        WholePicture(torch.zeros(1, 3, 100, 100), square_fit(200, 120, 60))
+        PasteBack(torch.zeros(1, 3, 100, 100), square_fit(200, 120, 60))

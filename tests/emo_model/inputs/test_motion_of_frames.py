@@ -11,9 +11,9 @@ from PIL import Image
 
 from emo_model.config import PRESETS
 from emo_model.inputs.faces import NoFaceError
-from emo_model.inputs.followed import motion_of_frames
 from emo_model.inputs.media import to_uint8
 from emo_model.inputs.motion_latents import motion_latents
+from emo_model.inputs.motion_of_frames import motion_of_frames
 from emo_model.inputs.portrait import read_portrait
 from emo_model.synthetic.motion import FaceMotion
 from emo_model.synthetic.puppet_store import cut_person
@@ -66,7 +66,7 @@ def test_frames_at_another_size_are_the_same_frames(photograph, spoken):
 
 
 def test_frames_of_other_proportions_and_frames_without_a_face_are_refused(photograph, spoken):
-    with pytest.raises(ValueError, match=r"the frames are 100x50 pixels, which is neither the whole picture \(256x256\) nor the"):
+    with pytest.raises(ValueError, match="the frames are 100x50 pixels, but the portrait's picture is 256x256 and its head"):
         motion_of_frames(photograph.finder, torch.zeros(1, 3, 50, 100), spoken.portrait, CONFIG)
-    with pytest.raises(NoFaceError, match="no face was found in frame 2 of 2 where the portrait has it"):
+    with pytest.raises(NoFaceError, match="no face was detected in frame 2 of 2 where the portrait has it"):
         motion_of_frames(photograph.finder, torch.stack([spoken.frames[0], torch.zeros(3, 256, 256)]), spoken.portrait, CONFIG)

@@ -1,0 +1,82 @@
+"""Decodes and writes one clip on a background thread while the next one is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class SerialExecutor:
+    """`with SerialExecutor() as executor: executor.submit(work, *args)`: runs calls in order on one thread, one pending
+    at most.
+
+    An exception of a call is raised by the next `submit`, or at the end of the block.
+    """
+
+    def __init__(self):
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emo-writer")
+        self.pending: Future | None = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        self.thread.shutdown(wait=True)  # a call that has started is completed, also after an exception
+        if kind is None and self.pending is not None:
+            self.pending.result()
+
+    def submit(self, work: Callable[..., None], *args: Any) -> None:
+        self.wait()
+        self.pending = self.thread.submit(work, *args)
+
+    def wait(self) -> None:
+        """Returns when the pending call is done; raises its exception."""
+        if self.pending is not None:
+            self.pending.result()
+
+
+class BackgroundWriter(SerialExecutor):
+    """`with BackgroundWriter(...) as writer: writer.put(clip)`: decodes clips and writes their frames on a thread.
+
+    frames_of: latents (F, C, h, w) -> blocks of frames (F, H, W, 3) uint8, written one by one, so memory does not grow
+    with the clip. On a CPU the thread computes on one core, on a GPU on a stream of its own beside the sampler's.
+    """
+
+    def __init__(self, frames_of: Callable[[Tensor], Iterable[np.ndarray]], write: Callable[[np.ndarray], None], *,
+                 device: torch.device | str):
+        super().__init__()
+        self.frames_of, self.write = frames_of, write
+        self.stream = torch.cuda.Stream(device) if torch.device(device).type == "cuda" else None
+        count = torch.get_num_threads()
+        self.thread.submit(_use_one_core).result()
+        torch.set_num_threads(count)  # the setting is per thread, except MKL's
+
+    def put(self, clip: Tensor) -> None:
+        """clip (1, C, F, h, w) scaled latents."""
+        self.wait()  # otherwise decoded clips would pile up
+        if self.stream is None:
+            self.submit(self._write, clip)
+        else:
+            made = torch.cuda.Event()
+            made.record()
+            self.submit(self._on_stream, clip, made)
+
+    def _write(self, clip: Tensor) -> None:
+        for block in self.frames_of(clip[0].transpose(0, 1)):
+            self.write(block)
+
+    def _on_stream(self, clip: Tensor, made: torch.cuda.Event) -> None:
+        with torch.cuda.stream(self.stream):
+            self.stream.wait_event(made)
+            clip.record_stream(self.stream)
+            self._write(clip)
+
+
+def _use_one_core() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # otherwise the thread adopts the others' number at its first computation
