@@ -69,5 +69,5 @@ def test_frames_that_are_not_square_are_refused():
 
 
 def test_another_picture_is_refused():
-    with pytest.raises(ValueError, match="cut from one of 200x120"):
+    with pytest.raises(ValueError, match="cropped from one of 200x120"):
         PasteBack(torch.zeros(1, 3, 100, 100), square_fit(200, 120, 60))

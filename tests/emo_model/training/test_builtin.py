@@ -141,7 +141,8 @@ def test_a_trained_model_is_gone_on_with_under_its_own_scales(made, puppets, spe
     before, after = (native.load(folder / "builtin.safetensors") for folder in (made, tmp_path))
     assert after.config == before.config and "image" not in finished(tmp_path) and "statistics" not in finished(tmp_path)
     for name, part in before.parts.items():
-        moved = [(value.float() - after.parts[name].state_dict()[key].float()).abs().max() for key, value in part.state_dict().items()]
+        own = after.parts[name].state_dict()
+        moved = [(value.float() - own[key].float()).abs().max() for key, value in part.state_dict().items()]
         assert 0 < max(moved) < 0.1, name  # a few small steps from where it was
 
 
