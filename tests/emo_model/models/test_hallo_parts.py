@@ -74,7 +74,7 @@ def test_the_first_motion_frames_are_the_portrait(tiny_hallo, draw):
     first = emo.encode_motion(MotionFrames(), like=reference)
     again = emo.encode_motion(MotionFrames(portrait[:, :, None].expand(-1, -1, 2, -1, -1)), like=reference)
     for name, x in first.features.items():
-        torch.testing.assert_close(x, again.features[name], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(x, again.features[name], atol=2e-3, rtol=0)
         torch.testing.assert_close(first.nobody[name], again.nobody[name], atol=1e-4, rtol=1e-4)
 
 
