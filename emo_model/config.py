@@ -272,7 +272,7 @@ BUILTIN = ModelConfig(
     attention_levels=(False, True, True), reference_addition=True, reference_positions=True, layers_per_block=1,
     attention_heads=4, norm_groups=16, feed_forward_multiplier=2, audio_layers=1, audio_width=32, audio_context_width=96,
     temporal_attentions=1, face_locator_channels=(4, 8, 16, 16, 16), speed_width=64, noise_shapes=16, noise_frames=(1.0,) * 8,
-    noise_scale=(0.4, 0.4, 0.5, 0.5, 0.5, 1.0, 1.5, 1.5), noise_pose=1.4,
+    noise_scale=(0.4, 0.4, 0.5, 0.5, 0.5, 1.0, 1.5, 1.5), noise_pose=1.75,
     motion_smoothness=(20.0, 20.0, 0.1, 0.3, 0.0, 0.3, 6.0, 6.0),
     motion_decoder=MotionDecoderConfig(), audio_encoder=AudioEncoderConfig())
 """The built-in model: motion latents of 16x16 cells over the square around the head; a decoder that warps the portrait.

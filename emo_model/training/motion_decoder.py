@@ -148,7 +148,7 @@ class MotionDecoderTask(nn.Module):
         colours = _weighted((decoded.mouth_rgb.float() - seen).abs().mean(1, keepdim=True), truth)
         mask = F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth)
         contrast = _weighted((_contrast(ours) - _contrast(seen)).abs().mean(1, keepdim=True), F.avg_pool2d(truth, *CONTRAST_AREA))
-        loss = OUTER_MOUTH * (mouth + edges + 8 * contrast) + 2 * colours + mask
+        loss = OUTER_MOUTH * (mouth + edges + 4 * contrast) + 2 * colours + mask
         if not self.only_mouth:
             loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
         return loss, {"flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight).detach() * PATCH,
