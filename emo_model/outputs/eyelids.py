@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..inputs import face_geometry as geometry
 
-LOWER_SHARE = 0.10  # of the gap that the lower lid closes, the upper one closes the rest
+UPPER_SHARE, LOWER_SHARE = 0.84, 0.10  # of the gap: how much of it each lid closes; the lashes cover the rest
+LASHES, SHADE = 0.07, 0.4  # half widths of the eye below the upper lid's line that move with it, and how dark shut lids meet
 SKIN = 0.85  # of the way from the upper lid to the brow, the skin that takes part
 CHEEK = 0.5  # half widths of the eye below it that follow the lower lid
 LEAST_SKIN = 0.45  # half widths of the eye
@@ -73,9 +74,10 @@ class Eyelid:
         ramp = (1 - u.clamp(-1, 1) ** 2)
         upper, lower = (ramp * (a + b * u + c * u**2) for a, b, c in (self.upper, self.lower))
         gap = (lower - upper).clamp(min=0)
-        line, rim = upper + (1 - LOWER_SHARE) * closure * gap, lower - LOWER_SHARE * closure * gap
+        margin = torch.minimum(gap, LASHES * ramp)
+        line, rim = upper + margin + UPPER_SHARE * closure * (gap - margin), lower - LOWER_SHARE * closure * gap
         top, bottom = upper - self.skin, lower + CHEEK
-        lid = _stretched(v - top, self.skin, line - upper) + top
+        lid = _stretched(v - top, self.skin + margin, line - upper - margin) + top
         cheek = bottom - _stretched(bottom - v, CHEEK, lower - rim)
         pixel = 1 / self.half
         over = ((line - v) / pixel + 0.5).clamp(0, 1) * inside
@@ -84,7 +86,8 @@ class Eyelid:
         for target, share in ((lid, over), (cheek, under)):
             moved = torch.where(inside, target - v, 0) * self.half
             colours = torch.lerp(colours, read(place + moved[..., None] * down), share)
-        return colours
+        shade = SHADE * closure * torch.exp(-(((v - line) / LASHES) ** 2)) * ramp * inside
+        return colours * (1 - shade)
 
 
 def eyelids(mesh: Tensor) -> tuple[Eyelid, Eyelid]:
