@@ -25,7 +25,7 @@ from .eyelids import Eyelid, eyelids, window
 AT_ONCE = 8  # frames that the network decodes together
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
-LANCZOS = (0.032, -0.160, 0.628)  # half way between pixels, from the farthest of three at each side; sharper than the plain kernel
+LANCZOS = (0.032, -0.160, 0.628)  # half way between pixels, from the farthest of three; a little sharper than the plain kernel
 
 
 class PortraitDecoder:
