@@ -42,7 +42,7 @@ from emo_model.models.context import Context
 from emo_model.models.emo import Emo
 from emo_model.models.graphs import record_steps
 from emo_model.outputs.portrait_decoder import PortraitDecoder
-from emo_model.sampling.clips import StepReport, generate_clips
+from emo_model.sampling.clips import ClipRenderer, StepReport, generate_clips
 from emo_model.sampling.guidance import guided
 from emo_model.sampling.samplers import SAMPLERS, sample
 from emo_model.sampling.schedule import NoiseSchedule
@@ -117,8 +117,9 @@ class Bench:
               decodes: bool = True) -> Tensor:
         """Latents; decoded as well, where the model has a decoder: to frames of the shipped portrait, at its own size."""
         made = []
-        for clip in generate_clips(emo or self.emo, self.conditions(frames), config=sampling, device=self.device,
-                                   dtype=self.dtype, together=together):
+        render = ClipRenderer(emo or self.emo, self.conditions(frames), sampling, device=self.device, dtype=self.dtype,
+                              batch_branches=together)
+        for clip in generate_clips(render):
             if self.decode is not None and decodes:
                 self.decode(clip[0].transpose(0, 1))
             made.append(clip)
@@ -221,8 +222,9 @@ def nothing_waits(bench: Bench) -> None:
     def on_step(report: StepReport) -> None:
         torch.cuda.set_sync_debug_mode("error" if report.step < report.steps else "default")
 
-    for _ in generate_clips(bench.emo, bench.conditions(bench.config.clip_frames), config=replace(bench.plain, steps=3),
-                            device=bench.device, dtype=bench.dtype, on_step=on_step):
+    render = ClipRenderer(bench.emo, bench.conditions(bench.config.clip_frames), replace(bench.plain, steps=3),
+                          device=bench.device, dtype=bench.dtype, on_step=on_step)
+    for _ in generate_clips(render):
         pass
 
 
@@ -250,7 +252,7 @@ def bars(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
         sys.stderr.write(f"{name}: {cold[name]:.1f} s for the first two clips of two steps\n")
     for title, how in (("own settings", own), ("4 steps, no guidance", few)):
         tflop = bench.tflop_per_frame(lambda emo, conditions, device, how=how: list(
-            generate_clips(emo, conditions, config=how, device=device)), frames)
+            generate_clips(ClipRenderer(emo, conditions, how, device=device))), frames)
         some = bench.rows("bars", {f"{title}, {name}": (lambda emo=emo, how=how: bench.video(how, frames, emo=emo))
                                    for name, emo in kinds.items()}, frames, warm_ups=0,
                           tflop={f"{title}, {name}": tflop for name in kinds},
@@ -259,8 +261,8 @@ def bars(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
     if own.steps > 2:
         short = replace(own, steps=2)
         per_step = bench.tflop_per_frame(lambda emo, conditions, device: list(
-            generate_clips(emo, conditions, config=replace(own, steps=3), device=device)), frames) - bench.tflop_per_frame(
-                lambda emo, conditions, device: list(generate_clips(emo, conditions, config=short, device=device)), frames)
+            generate_clips(ClipRenderer(emo, conditions, replace(own, steps=3), device=device))), frames) - bench.tflop_per_frame(
+                lambda emo, conditions, device: list(generate_clips(ClipRenderer(emo, conditions, short, device=device))), frames)
         times = {}
         for name, emo in kinds.items():
             (long, *_), (brief, *_) = bench.measure({
@@ -322,8 +324,8 @@ def step(bench: Bench) -> list[Row]:
             for room in (seen, group_norm, attention, audio_transformer) if copies else ():
                 stack.enter_context(mock.patch.object(room, "must_copy", lambda: True))
             stack.enter_context(count)
-            list(generate_clips(emo, bench.conditions(bench.config.clip_frames, meta), config=how, device=meta, dtype=bench.dtype,
-                                on_step=on_step))
+            list(generate_clips(ClipRenderer(emo, bench.conditions(bench.config.clip_frames, meta), how, device=meta,
+                                             dtype=bench.dtype, on_step=on_step)))
         counted[name] = count
     baseline, first = next(iter(counted.items()))
     size = f"{bench.config.clip_frames}x{bench.config.image_size}x{bench.config.image_size}"
@@ -408,7 +410,7 @@ def savings(bench: Bench, frames: int) -> list[Row]:
 def settings(bench: Bench, section: str, many: dict[str, SamplingConfig], frames: int, *, is_compared: bool) -> list[Row]:
     def count(sampling: SamplingConfig) -> float:
         return bench.tflop_per_frame(lambda emo, conditions, device: list(
-            generate_clips(emo, conditions, config=sampling, device=device)), frames)
+            generate_clips(ClipRenderer(emo, conditions, sampling, device=device))), frames)
 
     return bench.rows(section, {name: (lambda how=how: bench.video(how, frames)) for name, how in many.items()}, frames,
                       tflop={name: count(how) for name, how in many.items()}, sampling=many, is_compared=is_compared)
@@ -485,7 +487,7 @@ def length(bench: Bench, seconds: int) -> list[Row]:
             bench.video(sampling, frames)
 
     def first_clip(of: int) -> None:
-        next(generate_clips(bench.emo, bench.conditions(of), config=sampling, device=bench.device, dtype=bench.dtype))
+        next(generate_clips(ClipRenderer(bench.emo, bench.conditions(of), sampling, device=bench.device, dtype=bench.dtype)))
 
     runs = {f"{seconds} times 1 s": (videos, short, sum(short)), f"{seconds} s": (videos, long, sum(long)),
             "first clip of 1 s": (first_clip, second, clip), f"first clip of {seconds} s": (first_clip, sum(long), clip)}

@@ -20,17 +20,18 @@ from pathlib import Path
 import torch
 
 from . import talk
+from .cache.folder import ClipCache
+from .cache.keys import weights_of
 from .checkpoints import native
 from .config import SamplingConfig
+from .estimate import estimate
 from .inputs import faces, media
 from .inputs.behind import Behind
 from .inputs.portrait import LONG_SIDE
 from .models.compiling import compile_blocks
 from .models.graphs import record_steps
 from .sampling.clips import StepReport
-from .sampling.estimate import estimate
 from .sampling.samplers import SAMPLERS
-from .sampling.spool import Spool, weights_of
 from .types import MotionFrames
 
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
@@ -59,21 +60,21 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     scene = talk.prepare(bundle, portrait, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
     log.info("%s", scene.says)
     audio, count = scene.conditions.audio, scene.clips
-    keep = None if clips is None else Spool(clips).run(
-        weights=weights_of(bundle.emo) + compiled * " compiled" + recorded * " recorded")
-    finished = 0 if keep is None else sum(1 for _ in scene.generate(keep=keep, finished_only=True))
+    cache = None if clips is None else ClipCache(clips).run()
+    weights = weights_of(bundle.emo) + compiled * " compiled" + recorded * " recorded"
+    finished = 0 if cache is None else sum(1 for _ in scene.generate(cache=cache, weights=weights, finished_only=True))
     if finished_only and not finished:
         raise ValueError(f"no clip of this video is finished yet in {clips}")
     plan = estimate(bundle.config, sampling, frames=scene.conditions.frames, fps=audio.fps, finished=finished, picture=scene.size,
                     weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()), feature_bytes=audio.frames.nbytes)
     if not finished_only:
-        log.info("%s%s", plan.says, "" if keep is None else f" {keep.spool.says}")
+        log.info("%s%s", plan.says, "" if cache is None else f" {cache.cache.summary}")
         plan.refuse_what_cannot_fit(clips or out.parent, out.parent)
     bar = tqdm(total=count * sampling.steps, unit="step", disable=not progress, initial=finished * sampling.steps,
                desc=f"{scene.conditions.frames} frames in {count} clips")
 
     def on_step(report: StepReport) -> None:
-        if not report.is_found:
+        if not report.is_cached:
             bar.update()
 
     frames, first = 0, 0.0
@@ -82,7 +83,8 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
         with bar, media.VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
             try:
                 with Behind(scene.decoder.blocks, video.write, device=device) as behind:
-                    for latents in scene.generate(keep=keep, finished_only=finished_only, on_step=on_step):
+                    for latents in scene.generate(cache=cache, weights=weights, finished_only=finished_only,
+                                                  on_step=on_step):
                         first = first or time.monotonic() - began
                         behind.put(latents)
                         video.last = MotionFrames.after(video.last, latents, bundle.config.motion_frames)
@@ -91,16 +93,16 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     except BaseException:
         if frames:
             log.info("%s has the first %.2f s", video.beside, frames / audio.fps)
-        if keep is not None:
-            kept = max(finished, len(keep.keys))
+        if cache is not None:
+            kept = max(finished, len(cache.keys))
             log.info("%d of %d clips are kept in %s; the same command goes on from there", kept, count, clips)
         raise
     finally:
-        if keep is not None:
-            keep.lease.close()
+        if cache is not None:
+            cache.lease.close()
     passed = time.monotonic() - began
     said = {"out": str(out), "width": width, "height": height, "frames": frames, "fps": audio.fps, "clips": count,
-            "rendered": count if keep is None else keep.rendered, "seconds": round(passed, 2),
+            "rendered": count if cache is None else cache.rendered, "seconds": round(passed, 2),
             "first_clip_seconds": round(first, 2), "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
     if torch.device(device).type == "cuda":
         said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)

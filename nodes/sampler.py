@@ -85,8 +85,8 @@ class EmoSampler(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> str:
-        """Else ComfyUI would hand on a result of before whose clips are gone, at every run."""
-        return comfy_bridge.clips_mark()
+        """Forces a new run when cached clips were deleted from the disk."""
+        return comfy_bridge.clips_revision()
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,

@@ -4,27 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..config import SamplingConfig
+from ..config import ModelConfig, SamplingConfig
 from ..models.emo import Emo
-from ..types import Conditions, FaceMask, MotionFrames, ReferenceFeatures
+from ..types import ClipConditions, Conditions, FaceMask, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
 from .guidance import guided_by
 from .noise import draw_noise
 from .samplers import sample
 from .schedule import NoiseSchedule
-from .spool import ClipKeys, SpoolRun, weights_of
-from .voice import Voice
+
+SAMPLING_VERSION = 1  # of what `generate_clips` computes; raise it with any change that a recorded output shows (test_version.py)
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """What is asked for, cut into clips of `model.clip_frames` frames."""
+
+    model: ModelConfig
+    conditions: Conditions
+
+    @property
+    def clips(self) -> int:
+        return -(-self.conditions.frames // self.model.clip_frames)
+
+    def clip(self, number: int) -> ClipConditions:
+        """The conditions of clip `number`, from 0."""
+        size = self.model.clip_frames
+        return self.conditions.clip(number * size, clip_frames=size, margin_frames=self.model.audio_margin_frames)
+
+
+class RenderClip(Protocol):
+    """(clip number, motion frames before it) -> scaled latents (1, C, F, h, w), or None, which ends the video before it."""
+
+    video: Video
+
+    def __call__(self, number: int, motion: MotionFrames) -> Tensor | None: ...
+
+
+def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames()) -> Iterator[Tensor]:  # noqa: B008
+    """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last clip is cut to the frames of the audio.
+
+    motion: the last frames of a video that this one continues.
+    """
+    video = render.video
+    for number in range(video.clips):
+        latents = render(number, motion)
+        if latents is None:
+            return
+        motion = MotionFrames.last_of(latents, video.model.motion_frames)
+        yield latents[:, :, :video.clip(number).frames]
 
 
 @dataclass(frozen=True, eq=False)
 class StepReport:
-    """Where a run is: `step` of `steps` in clip `clip` of `clips`, counted from 1; denoised: the clean estimate.
+    """Progress: `step` of `steps` in clip `clip` of `clips`, counted from 1; denoised: the clean estimate (B, C, F, h, w).
 
-    denoised: (B, C, F, h, w); is_found: the clip is an earlier run's, told once with its last step.
+    is_cached: the clip comes from a cache; reported once, with its last step.
     """
 
     clip: int
@@ -32,86 +72,80 @@ class StepReport:
     step: int
     steps: int
     denoised: Tensor
-    is_found: bool = False
+    is_cached: bool = False
 
 
 def ignore(report: StepReport) -> None:
-    """No one listens."""
+    """Default callback: does nothing."""
 
 
-def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
-                   device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                   renew: Callable[[Tensor], Tensor] | None = None, motion: MotionFrames = MotionFrames(),  # noqa: B008
-                   keep: SpoolRun | None = None, finished_only: bool = False, together: bool = True,
-                   on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
-    """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
+class ClipRenderer:
+    """Renders one clip from its number and the motion frames before it; keeps what stays the same over a video.
 
-    emo: anything with config, noise_shapes, encode_reference, settle, move_face, hear, encode_motion, prepare, project,
-    project_time and predict, on `device` in `dtype`; reference: its features of the portrait if they exist already. Noise is
-    drawn on the CPU, so a seed means the same on every device.
-    motion: the last frames of a video that this one continues.
-    renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
-    back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may
-    raise to stop the run.
-    keep: a run on a spool. Clips that lie there are taken from it, each new one is on the disk before it is yielded. With
-    `finished_only` nothing is rendered, and the video ends before the first clip that is missing.
-    together: see `guided_by`; clips count as kept only if they were guided so, for rounding differs.
+    emo: on `device`, in `dtype`; the noise is drawn on the CPU, so a seed means the same on every device. reference: the
+    portrait's features, if they are known already. reencode: applied to motion frames (1, C, n, h, w) before they are read; Hallo
+    sends them through the VAE to pixels and back (`inputs.vae.through_pixels`). batch_branches: see `guided_by`. on_step: called
+    after each step; it may raise to stop the run.
     """
-    model = emo.config
-    schedule = NoiseSchedule(model)
-    generator = torch.Generator().manual_seed(config.seed)
-    shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
-    voice = Voice(emo, conditions, device=device, dtype=dtype)
-    timesteps, times = schedule.timesteps(config.steps), None
-    before, read = motion.latents, None  # the motion frames of the next clip; what the reference net saw in the portrait
-    scene = located = None  # what stays the same over the video, as long as the face mask does; that mask
-    if keep is not None:
-        keep.start()
-        keys = ClipKeys(model, conditions.portrait, config, weights=keep.weights or weights_of(emo), reference=reference,
-                        device=device, dtype=dtype, renewal="" if renew is None else keep.renewal, together=together)
-    for number in range(voice.clips):
-        clip = voice.clip(number)
-        # drawn for a clip that is found, too: clip k has the seed's k-th draw
-        noise = config.noise_scale * draw_noise(model, shape, generator, shapes=emo.noise_shapes, is_start=True)
-        key = None if keep is None else keys.of(number, clip, before)
-        latents = None if keep is None else keep.find(key)
-        if latents is not None:
-            on_step(StepReport(number + 1, voice.clips, config.steps, config.steps, latents, is_found=True))
-        elif finished_only:
-            return
-        else:
-            with torch.no_grad():
-                face = FaceMask(clip.face_mask, clip.regions)
-                if read is None:
-                    read = _read_portrait(emo, conditions, reference, device, dtype)
-                    scene = emo.settle(read, face)
-                    times = emo.project_time(timesteps, scene)
-                elif clip.face_mask is not located:
-                    scene = emo.move_face(scene, face)
-                located = clip.face_mask
-                if before is not None:
-                    before = before.to(device)
-                motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))
-                context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip, tokens=voice.tokens_of(number))
-            latents = sample(
-                guided_by(emo, context, config, timesteps, times=times, together=together),
-                noise.to(device), schedule, sampler=config.sampler, steps=config.steps, generator=_clips_own(config.seed, number),
-                on_step=lambda step, clean: on_step(StepReport(number + 1, voice.clips, step, config.steps, clean)))  # noqa: B023
-            latents = finish_clip(latents, before, model, config, first_frame=number * model.clip_frames,
-                                  fps=conditions.audio.fps)
-            if keep is not None:
-                keep.save(key, latents)
-        before = MotionFrames.last_of(latents, model.motion_frames).latents
-        yield latents[:, :, :clip.frames]
+
+    def __init__(self, emo: Emo, conditions: Conditions, sampling: SamplingConfig, *, reference: ReferenceFeatures | None = None,
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+                 reencode: Callable[[Tensor], Tensor] = lambda latents: latents, batch_branches: bool = True,
+                 on_step: Callable[[StepReport], None] = ignore):
+        self.emo, self.video, self.sampling = emo, Video(emo.config, conditions), sampling
+        self.given_reference, self.device, self.dtype = reference, torch.device(device), dtype
+        self.reencode, self.batch_branches, self.on_step = reencode, batch_branches, on_step
+        self.schedule, self.generator = NoiseSchedule(emo.config), torch.Generator().manual_seed(sampling.seed)
+        self.noise_number, self.noise = -1, None
+        self.reference = self.scene = self.mask = self.times = None
+
+    def __call__(self, number: int, motion: MotionFrames) -> Tensor:
+        """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too."""
+        model, sampling = self.emo.config, self.sampling
+        noise = self._draw_noise(number)
+        with torch.no_grad():
+            if motion.latents is not None:
+                motion = MotionFrames(motion.latents.to(self.device))
+            clip = self.video.clip(number)
+            scene = self._prepare_video(clip)
+            read = motion if motion.latents is None else MotionFrames(self.reencode(motion.latents).to(self.dtype))
+            context = self.emo.prepare(scene, self.emo.encode_motion(read, like=self.reference), clip)
+        predict = guided_by(self.emo, context, sampling, self.schedule.timesteps(sampling.steps), times=self.times,
+                            together=self.batch_branches)
+        latents = sample(predict, noise, self.schedule, sampler=sampling.sampler, steps=sampling.steps,
+                         generator=_sampler_generator(sampling.seed, number),
+                         on_step=lambda step, clean: self.report(number, step, clean))
+        return finish_clip(latents, motion.latents, model, sampling, first_frame=number * model.clip_frames,
+                           fps=self.video.conditions.audio.fps)
+
+    def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:
+        self.on_step(StepReport(number + 1, self.video.clips, step, self.sampling.steps, denoised, is_cached))
+
+    def _prepare_video(self, clip: ClipConditions):
+        """What stays the same over a video, or as long as its face mask does."""
+        face = FaceMask(clip.face_mask, clip.regions)
+        if self.reference is None:
+            portrait = self.video.conditions.portrait
+            self.reference = (self.emo.encode_reference(portrait.latents.to(self.device, self.dtype), portrait.identity)
+                              if self.given_reference is None else
+                              self.given_reference.map(lambda x: x.to(self.device, self.dtype)))
+            self.scene = self.emo.settle(self.reference, face)
+            self.times = self.emo.project_time(self.schedule.timesteps(self.sampling.steps), self.scene)
+        elif clip.face_mask is not self.mask:
+            self.scene = self.emo.move_face(self.scene, face)
+        self.mask = clip.face_mask
+        return self.scene
+
+    def _draw_noise(self, number: int) -> Tensor:
+        """Clip k has the seed's k-th draw, whether the clips before it were rendered or found."""
+        model = self.emo.config
+        shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
+        while self.noise_number < number:
+            self.noise = draw_noise(model, shape, self.generator, shapes=self.emo.noise_shapes, is_start=True)
+            self.noise_number += 1
+        return (self.sampling.noise_scale * self.noise).to(self.device)
 
 
-def _clips_own(seed: int, number: int) -> torch.Generator:
+def _sampler_generator(seed: int, number: int) -> torch.Generator:
     """For what a sampler draws on its way: the same for clip `number`, whether the clips before it were rendered or found."""
     return torch.Generator().manual_seed((seed + (number + 1) * 0x9E37_79B9_7F4A_7C15) % 2**64)
-
-
-def _read_portrait(emo: Emo, conditions: Conditions, reference: ReferenceFeatures | None, device: torch.device | str,
-                   dtype: torch.dtype) -> ReferenceFeatures:
-    if reference is not None:
-        return reference.map(lambda x: x.to(device, dtype))
-    return emo.encode_reference(conditions.portrait.latents.to(device, dtype), conditions.portrait.identity)

@@ -15,15 +15,15 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from einops import rearrange
 from torch import Tensor
 
+from ...emo_model.cache.keys import weights_of
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
+from ...emo_model.estimate import activation_bytes
 from ...emo_model.inputs.decoded import encode_again
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
 from ...emo_model.models.graphs import forget_steps, record_steps
-from ...emo_model.sampling.estimate import activation_bytes
-from ...emo_model.sampling.spool import weights_of
 from ...emo_model.types import ReferenceFeatures
 from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
@@ -126,18 +126,18 @@ class EmoModel:
 
         return self.run(read, frames=2)  # it keeps what it sees, about as much again
 
-    def renewing(self, vae, *, frames: int) -> Callable[[Tensor], Tensor]:
+    def reencoding(self, vae, *, frames: int) -> Callable[[Tensor], Tensor]:
         """What sends motion frames (1, C, n, h, w) through any VAE to pictures and back; for use inside `loaded`.
 
         The VAE may take the networks' place on the device meanwhile, so they are asked for again, with room for `frames` frames.
         """
-        def renew(latents: Tensor) -> Tensor:
+        def reencode(latents: Tensor) -> Tensor:
             pictures = vae.decode(rearrange(to_raw(latents, self.config), "1 c n h w -> n c h w"))
-            renewed = to_scaled(encode_picture(vae, pictures, self.config), self.config)
+            reencoded = to_scaled(encode_picture(vae, pictures, self.config), self.config)
             management.load_models_gpu([self.patcher], memory_required=self.activation_bytes(frames))
-            return rearrange(renewed, "n c h w -> 1 c n h w").to(latents)
+            return rearrange(reencoded, "n c h w -> 1 c n h w").to(latents)
 
-        return renew
+        return reencode
 
     def activation_bytes(self, frames: int) -> int:
         """A generous guess of the memory that one evaluation needs beside the weights."""

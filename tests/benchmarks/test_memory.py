@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emo_model.config import HALLO, PRESETS
-from emo_model.sampling.estimate import activation_bytes
+from emo_model.estimate import activation_bytes
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 

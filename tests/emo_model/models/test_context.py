@@ -16,7 +16,7 @@ from emo_model.inputs.face import box_mask, voice_regions
 from emo_model.models.context import Context
 from emo_model.models.emo import Emo
 from emo_model.models.seen import ZEROS, Groups
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.sampling.guidance import guided
 from emo_model.types import MotionFrames, ReferenceFeatures
 
@@ -198,7 +198,7 @@ def test_over_a_video_nothing_is_projected_more_often_than_it_changes(model, giv
         per_clip |= {"voice to keys": block.attn_audio.to_k, "speed to keys": temporal.attn_speed.to_k}
     sampling = SamplingConfig(steps=3, audio_guidance=2.5)
     rows = rows_into(model, once | per_clip | {"motion frames": layer.motion_modules[0].norm},
-                     lambda: list(generate_clips(model, whole, config=sampling)))
+                     lambda: list(generate_clips(ClipRenderer(model, whole, sampling))))
     assert {name: len(some) for name, some in rows.items() if name in once} == dict.fromkeys(once, 1)
     assert {name: len(some) for name, some in rows.items() if name in per_clip} == dict.fromkeys(per_clip, 2)
     assert Counter(rows["motion frames"]) == {model.config.motion_frames: 2, 2 * model.config.clip_frames: 6}

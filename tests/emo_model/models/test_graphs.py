@@ -17,7 +17,7 @@ from emo_model.config import PRESETS, SamplingConfig
 from emo_model.inputs.face import box_mask, voice_regions
 from emo_model.models.emo import Emo
 from emo_model.models.graphs import StepGraphs, forget_steps, record_steps
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 HOWS = {
     "guided": SamplingConfig(steps=3, audio_guidance=2.5),
@@ -50,7 +50,7 @@ class StandIn:
 
 
 def video(emo, whole, how, **options) -> torch.Tensor:
-    return torch.cat(list(generate_clips(emo, whole, config=how, **options)), dim=2)
+    return torch.cat(list(generate_clips(ClipRenderer(emo, whole, how, **options))), dim=2)
 
 
 @pytest.fixture(params=["test"])

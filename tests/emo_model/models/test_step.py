@@ -14,7 +14,7 @@ from emo_model.config import PRESETS, ModelConfig, SamplingConfig
 from emo_model.inputs.face import box_mask, voice_regions
 from emo_model.models import attention, audio_transformer, group_norm, seen
 from emo_model.models.emo import Emo
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.sampling.guidance import guided_by
 from emo_model.sampling.samplers import SAMPLERS
 from emo_model.sampling.schedule import NoiseSchedule
@@ -160,7 +160,7 @@ def test_between_first_and_last_step_nothing_waits_for_the_device_and_nothing_is
 
         elsewhere.predict = predict
         try:
-            list(generate_clips(elsewhere, whole, config=how, device=META, on_step=on_step))
+            list(generate_clips(ClipRenderer(elsewhere, whole, how, device=META, on_step=on_step)))
         finally:
             del elsewhere.predict
     assert len(asked) == how.steps and asked[-1] > 100
@@ -199,7 +199,7 @@ def test_times_are_projected_once_per_video(model, given):
     asked = []
     hook = model.backbone.time_embedding.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
     try:
-        list(generate_clips(model, given(model.config, clips=2), config=BOTH))
+        list(generate_clips(ClipRenderer(model, given(model.config, clips=2), BOTH)))
     finally:
         hook.remove()
     assert asked == [3]

@@ -9,14 +9,14 @@ import torch
 
 from emo_model.config import SamplingConfig
 from emo_model.models.unet import Inner
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 STEPS = 6
 
 
 def video(emo, whole, **settings):
     sampling = SamplingConfig(**{"steps": STEPS, "audio_guidance": 2.0} | settings)
-    return torch.cat(list(generate_clips(emo, whole, config=sampling)), dim=2)
+    return torch.cat(list(generate_clips(ClipRenderer(emo, whole, sampling))), dim=2)
 
 
 def asked(emo, whole, **settings) -> dict[str, int]:

@@ -10,7 +10,7 @@ import torch
 from emo_model.config import HALLO, SAMPLING, SamplingConfig
 from emo_model.inputs.face import box_mask, voice_regions
 from emo_model.sampling import clips
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.sampling.guidance import guided
 from emo_model.types import AudioFeatures, Conditions, Fit, MotionFrames, Portrait, Speed
 
@@ -34,7 +34,7 @@ def test_a_video_is_as_long_as_the_voice_and_goes_on_from_its_last_frames(tiny_h
         return encode(motion, like=like)
 
     monkeypatch.setattr(tiny_hallo.emo, "encode_motion", watched)
-    made = list(generate_clips(tiny_hallo.emo, conditions, config=SamplingConfig(steps=1)))
+    made = list(generate_clips(ClipRenderer(tiny_hallo.emo, conditions, SamplingConfig(steps=1))))
     assert [clip.shape[2] for clip in made] == [16, 2]
     assert seen[0] is None and torch.equal(seen[1], made[0][:, :, -2:])
 
@@ -43,8 +43,8 @@ def test_motion_frames_may_go_through_the_vae(tiny_hallo, conditions, monkeypatc
     seen = []
     monkeypatch.setattr(clips, "sample", lambda predict, noise, *_, **__: seen.append(predict) or noise)
     renewed = []
-    list(generate_clips(tiny_hallo.emo, conditions, config=SamplingConfig(steps=1),
-                        renew=lambda latents: renewed.append(latents) or latents / 2))
+    list(generate_clips(ClipRenderer(tiny_hallo.emo, conditions, SamplingConfig(steps=1),
+                                     reencode=lambda latents: renewed.append(latents) or latents / 2)))
     assert [tuple(latents.shape) for latents in renewed] == [(1, 4, 2, 8, 8)] and len(seen) == 2  # the last clip has no next
 
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from emo_model.checkpoints import native
 from emo_model.config import PRESETS, SamplingConfig
 from emo_model.models.emo import Emo
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.sampling.guidance import guided
 from emo_model.sampling.samplers import sample_ddim
 from emo_model.sampling.schedule import NoiseSchedule
@@ -240,7 +240,8 @@ def test_a_run_makes_a_file_that_differs_in_the_backbone_only_and_says_how_to_sa
     assert student.card["sampling"] == {"steps": 2, "audio_guidance": 1.0, "reference_guidance": 1.0}
     assert student.card["teacher"]["steps"] == 4 and len(student.card["teacher"]["sha256"]) == 64
     assert student.sampling == SamplingConfig(steps=2, audio_guidance=1.0)
-    frames = torch.cat(list(generate_clips(student.emo, conditions(student.config, frames=6), config=student.sampling)), dim=2)
+    render = ClipRenderer(student.emo, conditions(student.config, frames=6), student.sampling)
+    frames = torch.cat(list(generate_clips(render)), dim=2)
     assert frames.shape == (1, 8, 6, 4, 4) and frames.isfinite().all()
 
 
