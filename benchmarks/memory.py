@@ -122,7 +122,8 @@ def main() -> None:
     for name in chosen.preset:
         config = PRESETS[name]
         frames = config.clip_frames + config.motion_frames
-        apart, together = (activations(config, dtype=dtype, device=chosen.device, together=is_one) for is_one in (False, True))
+        apart, together = (activations(config, dtype=dtype, device=chosen.device, batch_branches=is_one)
+                           for is_one in (False, True))
         asked = activation_bytes(config, frames, dtype.itemsize)
         rows.append({"preset": name, "frames": frames, "apart": apart, "together": together, "asked_for": asked})
         sys.stdout.write(f"{name:14}{frames:8}{apart / MIB:10.1f}{together / MIB:10.1f}{asked / MIB:11.1f}"

@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 
 from . import talk
+from .acceleration.compile import compile_blocks
+from .acceleration.cuda_graphs import capture_steps
 from .cache.folder import ClipCache
 from .cache.keys import weights_of
 from .checkpoints import native
@@ -28,10 +30,8 @@ from .estimate import estimate
 from .inputs import faces, media
 from .inputs.behind import Behind
 from .inputs.portrait import LONG_SIDE
-from .models.compiling import compile_blocks
-from .models.graphs import record_steps
-from .sampling.clips import StepReport
-from .sampling.samplers import SAMPLERS
+from .sampling.progress import StepReport
+from .sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from .types import MotionFrames
 
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
@@ -41,13 +41,13 @@ log = logging.getLogger("emo")
 def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
                face: str | Sequence[float] | None = None, long_side: int = LONG_SIDE, square: bool = False, device: str = "cpu",
                clips: Path | None = None, finished_only: bool = False, codec: str = "aac", compiled: bool = False,
-               recorded: bool = False, progress: bool = True) -> dict:
+               cuda_graphs: bool = False, progress: bool = True) -> dict:
     """Make the video, block by block; returns what the JSON line says.
 
     That is: out, width, height, frames, fps, clips, rendered (how many of them now), seconds (in all), first_clip_seconds (until
     it was there), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    face, long_side, square: see `talk.speak`. compiled: compile the networks first, which pays in long videos. recorded: replay
-    steps as CUDA graphs. clips: a folder that keeps finished clips; a run that was stopped goes on from them. finished_only:
+    face, long_side, square: see `talk.speak`. compiled: compile the networks first, which pays in long videos. cuda_graphs:
+    capture a step and replay it. clips: a folder that keeps finished clips; a stopped run goes on from them. finished_only:
     render nothing, and make a video of what is finished. Raises OSError and ValueError with a sentence for the user, as the
     readers do; when the run is stopped, a playable video of what is done stands beside `out`.
     """
@@ -56,12 +56,12 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     began = time.monotonic()
     bundle = talk.load(model, device)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
-    recorded = recorded and record_steps(bundle.emo, device=device)
+    graphs = capture_steps(bundle.emo, device=device) if cuda_graphs else None
     scene = talk.prepare(bundle, portrait, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
     log.info("%s", scene.says)
     audio, count = scene.conditions.audio, scene.clips
     cache = None if clips is None else ClipCache(clips).run()
-    weights = weights_of(bundle.emo) + compiled * " compiled" + recorded * " recorded"
+    weights = weights_of(bundle.emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs"
     finished = 0 if cache is None else sum(1 for _ in scene.generate(cache=cache, weights=weights, finished_only=True))
     if finished_only and not finished:
         raise ValueError(f"no clip of this video is finished yet in {clips}")
@@ -84,7 +84,7 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
             try:
                 with Behind(scene.decoder.blocks, video.write, device=device) as behind:
                     for latents in scene.generate(cache=cache, weights=weights, finished_only=finished_only,
-                                                  on_step=on_step):
+                                                  predict=graphs, on_step=on_step):
                         first = first or time.monotonic() - began
                         behind.put(latents)
                         video.last = MotionFrames.after(video.last, latents, bundle.config.motion_frames)
@@ -162,7 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
     models.add_argument("--fast", dest="model", action="store_const", const=native.FAST_WEIGHTS, default=native.DEFAULT_WEIGHTS,
                         help="the built-in model's fast variant, for 2 steps without guidance")
     parser.add_argument("--steps", type=int, help=f"denoising steps per clip (the model's own; built-in: {defaults['steps']})")
-    parser.add_argument("--sampler", choices=SAMPLERS, help=f"(the model's own; built-in: {defaults['sampler']})")
+    parser.add_argument("--sampler", choices=SAMPLERS, type=lambda name: OLD_SAMPLERS.get(name, name),
+                        help=f"(the model's own; built-in: {defaults['sampler']})")
     parser.add_argument("--guidance", type=float, dest="audio_guidance", help="how strongly the mouth follows the voice, 1 to 3 "
                         f"(the model's own; built-in: {defaults['audio_guidance']}); 1 is twice as fast")
     parser.add_argument("--reference-guidance", type=float, help="how strongly the portrait is kept (the model's own; built-in: "
@@ -174,11 +175,10 @@ def main(arguments: list[str] | None = None) -> int:
                             help="and up to this part (1); without guidance a step takes half the time")
     parser.add_argument("--noise-scale", type=float, help="factor of the noise that clips begin with (1, what suits the model); "
                         "below, heads are calmer and backgrounds boil less, above both move more")
-    parser.add_argument("--deep-cache", type=int, metavar="N",
-                        help="ask the coarse levels of the network in every Nth step only, "
-                        "and repeat their answer between: faster, and not quite the same (1)")
+    parser.add_argument("--region-weights", type=float, nargs=3, metavar=("POSE", "FACE", "LIPS"),
+                        help="for Hallo's networks: how strongly the audio moves each (1 1 1)")
     parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False,
-                        help="for Hallo's networks: do not deal out identity tokens as Hallo's own code does")
+                        help="for Hallo's networks: do not mix identity tokens under guidance as Hallo's own code does")
     parser.add_argument("--head-speed", type=float, help=f"degrees per second ({defaults['head_speed']})")
     parser.add_argument("--blinks", type=float, help=f"how often the eyes blink, against one in 3.6 s ({defaults['blinks']})")
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
@@ -192,14 +192,15 @@ def main(arguments: list[str] | None = None) -> int:
                         help="larger pictures are made so small (%(default)s); smaller ones keep their size")
     parser.add_argument("--square", action="store_true", help="only the square around the head")
     for gone, instead in (("--fit", "the head's square is found by itself"),
-                          ("--whole-picture", "the whole picture is what is shown; --square shows the head alone")):
+                          ("--whole-picture", "the whole picture is what is shown; --square shows the head alone"),
+                          ("--deep-cache", "fewer --steps save more time")):
         parser.add_argument(gone, nargs="?", action=_Gone, instead=instead, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)")
     parser.add_argument("--compile", action="store_true",
                         help="compile the networks first: minutes for the first clip, less time for "
                         "all others; where there is no compiler, they run as they are")
     parser.add_argument("--cuda-graphs", action="store_true",
-                        help="record each kind of step once and replay it as one order to the GPU (NVIDIA)")
+                        help="capture each kind of step once and replay it with a single launch (NVIDIA)")
     parser.add_argument("--sound", choices=media.SOUND_CODECS, default="aac",
                         help="aac plays everywhere, flac keeps every sample to the bit (%(default)s)")
     parser.add_argument("--clips", type=Path, metavar="FOLDER",
@@ -220,6 +221,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"the video is an mp4; let the name after --out end in .mp4, not '{chosen.out.name}'")
         if chosen.out.resolve() in (chosen.portrait.resolve(), chosen.audio.resolve()):
             raise ValueError(f"{chosen.out} is what the video is made from, and would be overwritten; give it another name")
+        if chosen.region_weights is not None:
+            chosen.region_weights = tuple(chosen.region_weights)
         given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
         sampling = replace(native.read_sampling(chosen.model), **given)
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
@@ -228,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
         said = make_video(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
                           face=chosen.face or chosen.which_face, long_side=chosen.long_side, square=chosen.square,
                           device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
-                          compiled=chosen.compile, recorded=chosen.cuda_graphs)
+                          compiled=chosen.compile, cuda_graphs=chosen.cuda_graphs)
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2

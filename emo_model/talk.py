@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .acceleration.group_norm import use_own_group_norm
 from .cache.folder import CacheRun
 from .cache.renderer import CachedRenderer
 from .checkpoints import native
@@ -20,7 +21,9 @@ from .estimate import count_clips
 from .inputs import media, portrait
 from .inputs.audio import SoundFile, hear_in_time
 from .outputs.portrait_decoder import PortraitDecoder
-from .sampling.clips import ClipRenderer, StepReport, generate_clips, ignore
+from .sampling.clips import ClipRenderer, generate_clips
+from .sampling.progress import StepReport, ignore
+from .sampling.samplers import PredictCached
 from .types import Conditions, MotionFrames, Speed
 
 MODELS = {"default": native.DEFAULT_WEIGHTS, "fast": native.FAST_WEIGHTS}
@@ -42,6 +45,7 @@ def load(model: str | Path = "default", device: torch.device | str = "cpu") -> B
                          "and audio encoder are nodes")
     for part in (bundle.emo, bundle.motion_decoder):
         part.to(memory_format=torch.channels_last)
+    use_own_group_norm(bundle.emo)
     return bundle
 
 
@@ -96,10 +100,11 @@ class Scene:
         return f"Frames of {width}x{height}; the head moves in the square of {fit.side} pixels at ({fit.left}, {fit.top})."
 
     def generate(self, *, cache: CacheRun | None = None, weights: str | None = None, finished_only: bool = False,
-                 motion: MotionFrames = MotionFrames(),  # noqa: B008
+                 motion: MotionFrames = MotionFrames(), predict: PredictCached | None = None,  # noqa: B008
                  on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
         """Scaled latents (1, C, F, h, w), clip by clip; see `ClipRenderer`, and, with a cache, `CachedRenderer`."""
-        render = ClipRenderer(self.bundle.emo, self.conditions, self.sampling, device=self.device, on_step=on_step)
+        render = ClipRenderer(self.bundle.emo, self.conditions, self.sampling, device=self.device, predict=predict,
+                              on_step=on_step)
         cached = render if cache is None else CachedRenderer(render, cache, weights=weights, finished_only=finished_only)
         return generate_clips(cached, motion=motion)
 

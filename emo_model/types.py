@@ -216,18 +216,18 @@ class MotionFrames:
 class ReferenceFeatures:
     """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1': (B, N, C); of motion frames (B, n, N, C).
 
-    Models with identity tokens (Hallo) also have: nobody, the features of the same pictures read with the tokens of nobody;
-    identity (B, 2, M, D), the tokens of nobody and of the portrait.
+    Models with identity tokens (Hallo) also have: unconditional, features of the same pictures read with the tokens of no face;
+    identity (B, 2, M, D), the tokens of no face and of the portrait's.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
-    nobody: dict[str, Tensor] | None = None
+    unconditional: dict[str, Tensor] | None = None
     identity: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ReferenceFeatures:
         """The same with each tensor changed: moved, cast, or reshaped."""
-        nobody = None if self.nobody is None else {name: change(x) for name, x in self.nobody.items()}
-        return ReferenceFeatures({name: change(x) for name, x in self.features.items()}, nobody,
+        other = None if self.unconditional is None else {name: change(x) for name, x in self.unconditional.items()}
+        return ReferenceFeatures({name: change(x) for name, x in self.features.items()}, other,
                                  None if self.identity is None else change(self.identity))
 
 
@@ -236,8 +236,7 @@ class ClipConditions:
     """What one clip hears and obeys.
 
     audio: (B, F, K, L, D) windows around each frame; speed: (B, F, K) degrees per second; face_mask: (B, 1, H, W);
-    frames: how many of the F frames belong to the video (the last clip is padded); regions and region_weights: of `FaceMask`
-    and `Conditions`.
+    frames: how many of the F frames belong to the video (the last clip is padded); regions: of `FaceMask`.
     """
 
     audio: Tensor
@@ -245,22 +244,19 @@ class ClipConditions:
     face_mask: Tensor
     frames: int
     regions: Tensor | None = None
-    region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
     """Everything a video is made from, of one portrait (B = 1).
 
-    face_mask: one for the whole video, or several over time. region_weights: how strongly the voice moves pose, face and lips,
-    for models with audio transformers (Hallo).
+    face_mask: one for the whole video, or several over time.
     """
 
     portrait: Portrait
     face_mask: FaceMask | FaceMasks
     audio: AudioFeatures
     speed: Speed
-    region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
     def frames(self) -> int:
@@ -277,4 +273,4 @@ class Conditions:
         frames = min(clip_frames, self.frames - start)
         face = self.face_mask.between(start / self.audio.fps, (start + frames - 1) / self.audio.fps)
         return ClipConditions(self.audio.frames[inside][None], self.speed.at(inside, self.audio.fps)[None], face.mask, frames,
-                              face.regions, self.region_weights)
+                              face.regions)

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..emo_model.config import SAMPLING, SamplingConfig
 from ..emo_model.inputs.face import whole_mask
 from ..emo_model.inputs.portrait import face_mask as face_mask_of
-from ..emo_model.sampling.samplers import SAMPLERS
+from ..emo_model.sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from ..emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, MotionFrames, Speed
 from . import comfy_bridge, conversions
 from .custom_types import (
@@ -47,9 +47,8 @@ class EmoSampler(io.ComfyNode):
                              tooltip="Number of denoising steps of each clip; the time grows in proportion. "
                                      f"The built-in model takes {DEFAULTS.steps}, Hallo {HALLO.steps}."),
                 io.Combo.Input("sampler", options=list(SAMPLERS), default=DEFAULTS.sampler,
-                               tooltip="How a step is taken: 'ddim' is the paper's, and 'euler' another name of it; 'dpmpp_2m' "
-                                       "and 'unipc' get as far in fewer steps, from four on; 'lcm' is for models distilled for "
-                                       "it."),
+                               tooltip="How a step is taken: 'ddim' is the paper's; 'dpmpp_2m' gets as far in fewer steps, from "
+                                       "four on."),
                 io.Float.Input("audio_guidance", default=DEFAULTS.audio_guidance, min=0.0, max=20.0, step=0.05,
                                tooltip="Factor of how strongly the mouth follows the voice: 1 as trained, above 1 more strongly. "
                                        f"Other values than 1 take more time. For Hallo, {HALLO.audio_guidance:g}."),
@@ -80,6 +79,7 @@ class EmoSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
+        sampler = OLD_SAMPLERS.get(sampler, sampler)
         return conversions.not_listed(sampler, SAMPLERS, "a sampler") or conversions.not_listed(render, RENDER,
                                                                                                 "a way to render") or True
 
@@ -93,6 +93,7 @@ class EmoSampler(io.ComfyNode):
                 sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
                 render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
+        sampler = OLD_SAMPLERS.get(sampler, sampler)
         conversions.check_listed(sampler, SAMPLERS, "a sampler")
         conversions.check_listed(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)

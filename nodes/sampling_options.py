@@ -1,4 +1,4 @@
-"""EMO Sampling Options: what the sampler need not ask everyone."""
+"""EMO Sampling Options: optional settings of the sampler."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ DEFAULTS = SamplingConfig()
 
 def part(name: str, tooltip: str) -> io.Float.Input:
     return io.Float.Input(name, default=getattr(DEFAULTS, name), min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+
+
+def weight(name: str, part: str) -> io.Float.Input:
+    return io.Float.Input(name, default=1.0, min=0.0, max=3.0, step=0.05, optional=True,
+                          tooltip=f"For Hallo: factor of how strongly the audio moves {part} (0 to 3); 1 as trained.")
 
 
 class EmoSamplingOptions(io.ComfyNode):
@@ -28,18 +33,21 @@ class EmoSamplingOptions(io.ComfyNode):
                                            "without guidance takes about half the time."),
                 part("reference_guidance_start", "Guidance by the portrait begins at this part of the steps (0 to 1)."),
                 part("reference_guidance_end", "Guidance by the portrait ends at this part of the steps (0 to 1)."),
-                io.Int.Input("deep_cache", default=DEFAULTS.deep_cache, min=1, max=10,
-                             tooltip="The coarse levels of the network are asked in every so-many-th step, and their answer is "
-                                     "repeated in the steps between: faster, and not quite the same. 1: in all steps."),
+                # workflows save the values of widgets by their order, required before optional ones: this one keeps its place
+                io.Int.Input("deep_cache", display_name="deep_cache (no effect)", default=1, min=1, max=10,
+                             tooltip="Has no effect any more (1 to 10); kept so that saved workflows keep their other values."),
                 io.Float.Input("noise_scale", default=DEFAULTS.noise_scale, min=0.0, max=2.0, step=0.05,
                                tooltip="Factor of the noise that each clip begins with (0 to 2); 1 suits the model. Below, "
                                        "the head is calmer; above, it moves more."),
                 io.Boolean.Input("mixed_identity", default=DEFAULTS.mixed_identity,
-                                 tooltip="For Hallo under reference guidance: deal the tokens of who is shown out as Hallo's own "
-                                         "code does, which its weights are used with. Other models have no such tokens."),
+                                 tooltip="For Hallo under reference guidance: batch identity tokens as Hallo's own code does. "
+                                         "Other models have no such tokens."),
                 io.Float.Input("blinks", default=DEFAULTS.blinks, min=0.0, max=4.0, step=0.1, optional=True,
                                tooltip="How often the eyes blink: 1 is once in about 3.6 seconds, 2 twice as often, 0 only where "
                                        "the model itself lets them. Only the built-in model uses it."),
+                weight("pose_weight", "the head's pose"),
+                weight("face_weight", "the face"),
+                weight("lip_weight", "the lips"),
             ],
             outputs=[OptionsType.Output(display_name="options", tooltip="For EMO Sampler.")])
 
@@ -57,8 +65,10 @@ class EmoSamplingOptions(io.ComfyNode):
     @classmethod
     def execute(cls, audio_guidance_start: float, audio_guidance_end: float, reference_guidance_start: float,
                 reference_guidance_end: float, deep_cache: int, noise_scale: float, mixed_identity: bool,
-                blinks: float = DEFAULTS.blinks) -> io.NodeOutput:
+                blinks: float = DEFAULTS.blinks, pose_weight: float = 1.0, face_weight: float = 1.0,
+                lip_weight: float = 1.0) -> io.NodeOutput:
         return io.NodeOutput(SamplingConfig(
             audio_guidance_start=audio_guidance_start, audio_guidance_end=audio_guidance_end,
             reference_guidance_start=reference_guidance_start, reference_guidance_end=reference_guidance_end,
-            deep_cache=deep_cache, noise_scale=noise_scale, mixed_identity=mixed_identity, blinks=blinks))
+            noise_scale=noise_scale, mixed_identity=mixed_identity, blinks=blinks,
+            region_weights=(pose_weight, face_weight, lip_weight)))

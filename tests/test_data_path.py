@@ -87,10 +87,10 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
             tokens = answer[0] if isinstance(answer, tuple) else answer
             values[f"{place}, tokens"] = values[f"{place}, tokens in"] = given[0]
             values[f"{place}, tokens out"] = tokens
-            if "motion" in kept:
-                values[f"{place}, keys of motion frames"] = kept["motion"].seen.keys
+            if "motion_modules" in place:
+                values[f"{place}, keys of motion frames"] = given[1].keys_values.keys
             else:
-                values[f"{place}, keys of the voice"] = kept["audio"].keys
+                values[f"{place}, keys of the audio"] = kept["audio"].keys
                 values[f"{place}, keys of the portrait"] = kept["reference"].keys
 
         block.register_forward_hook(note, with_kwargs=True)

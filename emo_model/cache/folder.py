@@ -102,7 +102,7 @@ class ClipCache:
 
 
 class CacheRun:
-    """One run on a cache. keys: of the clips found or saved so far, from the first of the video; rendered: how many were saved."""
+    """One run on a cache. keys: of the clips found or saved so far, from the first; rendered: how many were saved."""
 
     def __init__(self, cache: ClipCache, lease: Lease):
         self.cache, self.lease = cache, lease

@@ -77,7 +77,7 @@ class ClipKeys:
     """The keys of a video's clips. What all clips share is hashed once; what is a clip's own, with each.
 
     weights: `weights_of` the model; reencoding: a name for what happens to motion frames between clips, "" if nothing;
-    batch_branches: see `sampling.guidance.guided_by`, it decides on the last bits.
+    batch_branches: see `sampling.samplers.guided`, it decides on the last bits.
     """
 
     def __init__(self, model: ModelConfig, portrait: Portrait, sampling: SamplingConfig, *, weights: str,
@@ -95,7 +95,7 @@ class ClipKeys:
 
     def of(self, number: int, clip: ClipConditions, motion: Tensor | None) -> str:
         """The key of clip `number` (from 0; it decides on the noise) after motion frames `motion` (1, C, n, h, w)."""
-        digest = _Digest(self.shared, str(number), repr(clip.region_weights))
+        digest = _Digest(self.shared, str(number))
         for name, value in (("audio", clip.audio), ("speed", clip.speed), ("mask", clip.face_mask), ("regions", clip.regions),
                             ("motion", motion)):
             digest.add(name, value)
@@ -105,5 +105,5 @@ class ClipKeys:
 def _features(reference: ReferenceFeatures | None) -> Iterator[tuple[str, Tensor | None]]:
     if reference is not None:
         yield from sorted(reference.features.items())
-        yield from ((f"nobody {name}", feature) for name, feature in sorted((reference.nobody or {}).items()))
+        yield from ((f"unconditional {name}", feature) for name, feature in sorted((reference.unconditional or {}).items()))
         yield "identity tokens", reference.identity

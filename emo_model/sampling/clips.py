@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from ..config import ModelConfig, SamplingConfig
 from ..models.emo import Emo
-from ..types import ClipConditions, Conditions, FaceMask, MotionFrames, ReferenceFeatures
+from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
-from .guidance import guided_by
 from .noise import draw_noise
-from .samplers import sample
+from .progress import StepReport, ignore
+from .samplers import PredictCached, guided, sample
 from .schedule import NoiseSchedule
 
-SAMPLING_VERSION = 1  # of what `generate_clips` computes; raise it with any change that a recorded output shows (test_version.py)
+SAMPLING_VERSION = 1  # of what is computed here; raise it where recorded outputs change (test_version.py)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,92 +60,58 @@ def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames())
         yield latents[:, :, :video.clip(number).frames]
 
 
-@dataclass(frozen=True, eq=False)
-class StepReport:
-    """Progress: `step` of `steps` in clip `clip` of `clips`, counted from 1; denoised: the clean estimate (B, C, F, h, w).
-
-    is_cached: the clip comes from a cache; reported once, with its last step.
-    """
-
-    clip: int
-    clips: int
-    step: int
-    steps: int
-    denoised: Tensor
-    is_cached: bool = False
-
-
-def ignore(report: StepReport) -> None:
-    """Default callback: does nothing."""
-
-
 class ClipRenderer:
     """Renders one clip from its number and the motion frames before it; keeps what stays the same over a video.
 
-    emo: on `device`, in `dtype`; the noise is drawn on the CPU, so a seed means the same on every device. reference: the
-    portrait's features, if they are known already. reencode: applied to motion frames (1, C, n, h, w) before they are read; Hallo
-    sends them through the VAE to pixels and back (`inputs.vae.through_pixels`). batch_branches: see `guided_by`. on_step: called
-    after each step; it may raise to stop the run.
+    emo: on `device`, in `dtype`; noise is drawn on the CPU, so a seed means the same on every device. reference: the portrait's
+    features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE
+    (`inputs.vae.through_pixels`). batch_branches, predict: see `guided`. on_step: called after each step; may raise to stop.
     """
 
     def __init__(self, emo: Emo, conditions: Conditions, sampling: SamplingConfig, *, reference: ReferenceFeatures | None = None,
                  device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                  reencode: Callable[[Tensor], Tensor] = lambda latents: latents, batch_branches: bool = True,
-                 on_step: Callable[[StepReport], None] = ignore):
-        self.emo, self.video, self.sampling = emo, Video(emo.config, conditions), sampling
-        self.given_reference, self.device, self.dtype = reference, torch.device(device), dtype
-        self.reencode, self.batch_branches, self.on_step = reencode, batch_branches, on_step
-        self.schedule, self.generator = NoiseSchedule(emo.config), torch.Generator().manual_seed(sampling.seed)
-        self.noise_number, self.noise = -1, None
-        self.reference = self.scene = self.mask = self.times = None
+                 predict: PredictCached | None = None, on_step: Callable[[StepReport], None] = ignore):
+        self.emo, self.video, self.sampling, self.given_reference = emo, Video(emo.config, conditions), sampling, reference
+        self.device, self.dtype, self.reencode, self.on_step = torch.device(device), dtype, reencode, on_step
+        self.batch_branches, self.predict, self.schedule = batch_branches, predict, NoiseSchedule(emo.config)
+        self.noises = enumerate(self._draw_noises(torch.Generator().manual_seed(sampling.seed)))
+        self.reference = self.times = self.mask = self.face = None
 
     def __call__(self, number: int, motion: MotionFrames) -> Tensor:
         """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too."""
-        model, sampling = self.emo.config, self.sampling
-        noise = self._draw_noise(number)
+        sampling, clip, timesteps = self.sampling, self.video.clip(number), self.schedule.timesteps(self.sampling.steps)
+        noise = next(noise for index, noise in self.noises if index == number)  # clip k has the seed's k-th, rendered or cached
+        before = None if motion.latents is None else motion.latents.to(self.device)
         with torch.no_grad():
-            if motion.latents is not None:
-                motion = MotionFrames(motion.latents.to(self.device))
-            clip = self.video.clip(number)
-            scene = self._prepare_video(clip)
-            read = motion if motion.latents is None else MotionFrames(self.reencode(motion.latents).to(self.dtype))
-            context = self.emo.prepare(scene, self.emo.encode_motion(read, like=self.reference), clip)
-        predict = guided_by(self.emo, context, sampling, self.schedule.timesteps(sampling.steps), times=self.times,
-                            together=self.batch_branches)
-        latents = sample(predict, noise, self.schedule, sampler=sampling.sampler, steps=sampling.steps,
-                         generator=_sampler_generator(sampling.seed, number),
-                         on_step=lambda step, clean: self.report(number, step, clean))
-        return finish_clip(latents, motion.latents, model, sampling, first_frame=number * model.clip_frames,
+            self._prepare_video(clip, timesteps)
+            read = MotionFrames(None if before is None else self.reencode(before).to(self.dtype))
+            features = self.emo.encode_motion(read, like=self.reference)
+            context = self.emo.prepare(self.reference, features, clip, face=self.face, region_weights=sampling.region_weights)
+            predict = guided(self.emo, context, sampling, timesteps, times=self.times, batch_branches=self.batch_branches,
+                             predict=self.predict)
+            latents = sample(predict, noise.to(self.device), self.schedule, sampler=sampling.sampler, steps=sampling.steps,
+                             on_step=lambda step, clean: self.report(number, step, clean))
+        return finish_clip(latents, before, self.emo.config, sampling, first_frame=number * self.emo.config.clip_frames,
                            fps=self.video.conditions.audio.fps)
 
     def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:
         self.on_step(StepReport(number + 1, self.video.clips, step, self.sampling.steps, denoised, is_cached))
 
-    def _prepare_video(self, clip: ClipConditions):
-        """What stays the same over a video, or as long as its face mask does."""
-        face = FaceMask(clip.face_mask, clip.regions)
+    def _prepare_video(self, clip: ClipConditions, timesteps: Sequence[int]) -> None:
+        """The portrait's features and the embedded timesteps, once; the face, as often as its mask changes."""
         if self.reference is None:
             portrait = self.video.conditions.portrait
-            self.reference = (self.emo.encode_reference(portrait.latents.to(self.device, self.dtype), portrait.identity)
-                              if self.given_reference is None else
-                              self.given_reference.map(lambda x: x.to(self.device, self.dtype)))
-            self.scene = self.emo.settle(self.reference, face)
-            self.times = self.emo.project_time(self.schedule.timesteps(self.sampling.steps), self.scene)
-        elif clip.face_mask is not self.mask:
-            self.scene = self.emo.move_face(self.scene, face)
-        self.mask = clip.face_mask
-        return self.scene
+            self.reference = self.given_reference or self.emo.encode_reference(portrait.latents.to(self.device, self.dtype),
+                                                                               portrait.identity)
+            self.reference = self.reference.map(lambda x: x.to(self.device, self.dtype))
+        if clip.face_mask is not self.mask:
+            self.mask, self.face = clip.face_mask, self.emo.locate_face(clip.face_mask, clip.regions, like=self.reference)
+        if self.times is None:
+            self.times = self.emo.embed_timesteps(timesteps, self.face.features)
 
-    def _draw_noise(self, number: int) -> Tensor:
-        """Clip k has the seed's k-th draw, whether the clips before it were rendered or found."""
+    def _draw_noises(self, generator: torch.Generator) -> Iterator[Tensor]:
         model = self.emo.config
         shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
-        while self.noise_number < number:
-            self.noise = draw_noise(model, shape, self.generator, shapes=self.emo.noise_shapes, is_start=True)
-            self.noise_number += 1
-        return (self.sampling.noise_scale * self.noise).to(self.device)
-
-
-def _sampler_generator(seed: int, number: int) -> torch.Generator:
-    """For what a sampler draws on its way: the same for clip `number`, whether the clips before it were rendered or found."""
-    return torch.Generator().manual_seed((seed + (number + 1) * 0x9E37_79B9_7F4A_7C15) % 2**64)
+        while True:
+            yield self.sampling.noise_scale * draw_noise(model, shape, generator, shapes=self.emo.noise_shapes, is_start=True)

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from ..checkpoints import hallo
 from ..checkpoints.sources import New, bare, fill
-from ..config import HALLO, ModelConfig
-from ..models.emo import Context, Emo
+from ..config import HALLO, ModelConfig, SamplingConfig
+from ..models.context import Context
+from ..models.emo import Emo
 from ..types import ClipConditions, MotionFrames
-from .guidance import guided
 from .mixed_identity import mix_identity
-from .samplers import sample
+from .samplers import guided, sample
 from .schedule import NoiseSchedule
 
 TOLERANCE = 1e-4
@@ -178,7 +178,8 @@ class _Ours:
     def _sample(self, steps: int) -> None:
         """The latents after each step of DDIM under guidance."""
         scale = self.description[f"guidance_scale_ddim{steps}"]
-        predict, seen = guided(self.emo, self._context(), audio=scale, reference=scale), []
+        sampling = SamplingConfig(audio_guidance=scale, reference_guidance=scale)
+        predict, seen = guided(self.emo, self._context(), sampling), []
 
         def watched(noisy: Tensor, timestep: int) -> Tensor:
             seen.append(noisy)

@@ -15,15 +15,16 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from einops import rearrange
 from torch import Tensor
 
+from ...emo_model.acceleration.compile import compile_blocks
+from ...emo_model.acceleration.cuda_graphs import CudaGraphs, capture_steps
+from ...emo_model.acceleration.group_norm import use_own_group_norm
 from ...emo_model.cache.keys import weights_of
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
 from ...emo_model.estimate import activation_bytes
 from ...emo_model.inputs.decoded import encode_again
 from ...emo_model.inputs.vae import to_raw, to_scaled
-from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
-from ...emo_model.models.graphs import forget_steps, record_steps
 from ...emo_model.types import ReferenceFeatures
 from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
@@ -38,25 +39,28 @@ GIB = 1024**3
 class EmoModel:
     """An Emo and its ModelPatcher.
 
-    compute: the type it calculates in, which need not be the one it is stored in; weights: a hash of all of them.
+    compute: the type it calculates in, which need not be the one it is stored in; weights: a hash of all of them; graphs:
+    in place of `Emo.predict`.
     """
 
     config: ModelConfig
     patcher: comfy.model_patcher.ModelPatcher
     compute: torch.dtype
     weights: str
+    graphs: CudaGraphs | None = None
 
     @classmethod
-    def of(cls, emo: Emo, config: ModelConfig, *, compiled: bool = False, recorded: bool = False) -> EmoModel:
+    def of(cls, emo: Emo, config: ModelConfig, *, compiled: bool = False, cuda_graphs: bool = False) -> EmoModel:
         device = management.get_torch_device()
         weights = sum(weight.numel() for weight in emo.parameters())
         stored = management.unet_dtype(device=device, model_params=weights, weight_dtype=next(emo.parameters()).dtype)
         compute = management.unet_manual_cast(stored, device) or stored
-        emo = managed(emo.to(stored).to(memory_format=torch.channels_last))
+        emo = managed(use_own_group_norm(emo.to(stored).to(memory_format=torch.channels_last)))
         compiled = compiled and compile_blocks(emo, device=device)
-        recorded = recorded and record_steps(emo, device=device)
-        patcher = patcher_of(emo, device, management.unet_offload_device(), is_static=compiled or recorded)
-        return cls(config, patcher, compute, weights_of(emo) + compiled * " compiled" + recorded * " recorded")
+        graphs = capture_steps(emo, device=device) if cuda_graphs else None
+        patcher = patcher_of(emo, device, management.unet_offload_device(), is_static=compiled or graphs is not None)
+        return cls(config, patcher, compute, weights_of(emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs",
+                   graphs)
 
     @property
     def fingerprint(self) -> str:
@@ -117,7 +121,8 @@ class EmoModel:
                 f"{size}x{size}, and {free / GIB:.1f} GiB were free. Close other programs, choose a model with a smaller "
                 "picture, or start ComfyUI with --reserve-vram 1, --novram (no weights stay on the device) or --cpu.") from error
         finally:
-            forget_steps(emo)  # their memory, of which ComfyUI does not know
+            if self.graphs is not None:
+                self.graphs.forget()  # their memory, of which ComfyUI does not know
 
     def read_portrait(self, latents: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
         """latents (1, C, h, w) scaled, identity (1, D) a face embedding or None -> what the reference net sees in them."""
@@ -144,7 +149,7 @@ class EmoModel:
         return activation_bytes(self.config, frames, self.compute.itemsize)
 
 
-def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> tuple[
+def load_model(name: str, *, compiled: bool = False, cuda_graphs: bool = False) -> tuple[
         EmoModel, BuiltInAudioEncoder | ExecutionBlocker, PortraitVAE | ExecutionBlocker]:
     """The parts of a checkpoint; one that it does not bring along tells whoever uses it what to load instead."""
     bundle = load.load_model(model_path(name))
@@ -156,7 +161,7 @@ def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> 
         audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
     if bundle.motion_decoder is not None:
         vae = PortraitVAE(bundle.motion_decoder, config)
-    emo = EmoModel.of(bundle.emo, config, compiled=compiled, recorded=recorded)
+    emo = EmoModel.of(bundle.emo, config, compiled=compiled, cuda_graphs=cuda_graphs)
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)
     if "sampling" in bundle.card:

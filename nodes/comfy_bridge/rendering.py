@@ -10,8 +10,9 @@ from ...emo_model.cache.renderer import CachedRenderer
 from ...emo_model.config import SamplingConfig
 from ...emo_model.estimate import count_clips, estimate, frames_at_once, minutes_and_seconds
 from ...emo_model.models.emo import Emo
-from ...emo_model.sampling.clips import ClipRenderer, StepReport, generate_clips
-from ...emo_model.sampling.guidance import evaluations
+from ...emo_model.sampling.clips import ClipRenderer, generate_clips
+from ...emo_model.sampling.progress import StepReport
+from ...emo_model.sampling.samplers import evaluations
 from ...emo_model.types import Conditions, MotionFrames, ReferenceFeatures
 from .clip_cache import clip_cache, output_folder, vae_fingerprint
 from .management import stop_if_cancelled
@@ -42,7 +43,7 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
     def renderer(emo: Emo, batch_branches: bool, on_step, room: int = frames) -> ClipRenderer:
         reencode = {} if vae is None else {"reencode": model.reencoding(vae, frames=room)}
         return ClipRenderer(emo, conditions, config, reference=reference, device=model.device, dtype=model.compute,
-                            batch_branches=batch_branches, on_step=on_step, **reencode)
+                            batch_branches=batch_branches, predict=model.graphs, on_step=on_step, **reencode)
 
     def count_finished(batch_branches: bool) -> int:
         render = renderer(model.patcher.model, batch_branches, stop_if_cancelled)

@@ -36,7 +36,7 @@ def test_what_lives_is_counted_once_and_only_while_it_lives(memory):
 
 
 def test_guidance_in_one_batch_needs_more_than_one_half_after_the_other(memory):
-    apart, together = (memory.activations(PRESETS["test"], together=is_one) for is_one in (False, True))
+    apart, together = (memory.activations(PRESETS["test"], batch_branches=is_one) for is_one in (False, True))
     assert 0 < apart < together < 3 * apart
 
 

@@ -28,25 +28,24 @@ def test_one_command_measures_every_saving_against_a_named_baseline(benchmark, t
     benchmark.main(["--preset", "test", "--repeat", "1", "--clips", "1", "--steps", "2", "--seconds", "2", "--device", "cpu",
                     "--sections", "savings", "length", "--json", str(file)])
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    assert [row["name"] for row in rows] == [*benchmark.SAVINGS, "2 times 1 s", "2 s", "first clip of 1 s", "first clip of 2 s"]
+    assert [row["name"] for row in rows] == [*benchmark.SAVINGS, "+ own group norm", "2 times 1 s", "2 s", "first clip of 1 s",
+                                             "first clip of 2 s"]
     assert all(row["seconds_per_frame"] > 0 for row in rows)
-    savings = rows[:len(benchmark.SAVINGS)]
+    savings = rows[:len(benchmark.SAVINGS) + 1]
     assert savings[0]["ratio"] == 1 and all(row["difference"] <= 1e-5 and row["tflop_per_frame"] > 0 for row in savings)
-    assert savings[-1]["tflop_per_frame"] < savings[0]["tflop_per_frame"]
+    assert savings[-1]["tflop_per_frame"] < savings[0]["tflop_per_frame"]  # conditions are projected once per clip
     told = capsys.readouterr().out
     assert all(row["name"] in told for row in rows)
 
 
-def test_one_command_tells_the_bars_a_steps_share_of_the_machine_and_what_a_step_is_made_of(benchmark, tmp_path, capsys):
+def test_one_command_tells_the_bars_and_a_steps_share_of_the_machine(benchmark, tmp_path, capsys):
     file = tmp_path / "table.json"
     benchmark.main(["--preset", "test", "--repeat", "1", "--clips", "1", "--steps", "30", "--device", "cpu",
-                    "--sections", "bars", "step", "--json", str(file)])
+                    "--sections", "bars", "--json", str(file)])
     rows = {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))["rows"]}
     assert list(rows)[:2] == ["own settings, eager", "4 steps, no guidance, eager"]
     assert rows["own settings, eager"]["tflop_per_frame"] > rows["4 steps, no guidance, eager"]["tflop_per_frame"] > 0
     assert rows["a step, eager"]["share"] > 0
-    plain, now = rows["nothing written over, torch's norm"], rows["as it is"]
-    assert now["gb_written"] < 0.95 * plain["gb_written"] and now["kernels"] > 100
     assert "share" in capsys.readouterr().out
 
 
@@ -60,23 +59,17 @@ def test_a_model_without_a_decoder_is_timed_with_one_of_stable_diffusions_size(b
     assert benchmark.sd_decoder(benchmark.PRESETS["hallo"], torch.device("meta"), torch.float32) is None
 
 
-def test_the_page_says_what_was_counted():
-    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
-    plain, now = (row for row in PUBLISHED if row["section"] == "step")
-    assert f"| built-in | {plain['kernels']} | {now['kernels']} | {plain['gb_written']:.3f} | {now['gb_written']:.3f} |" in page
-
-
 def test_the_figure_is_drawn_from_the_published_table(benchmark, tmp_path):
     pytest.importorskip("matplotlib")
     benchmark.main(["--json", str(ROOT / "docs" / "images" / "sampling.json"), "--draw", str(tmp_path / "figure.png")])
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("section", ["savings", "shortcuts", "storage"])
+@pytest.mark.parametrize("section", ["shortcuts", "storage"])
 def test_the_page_says_what_was_measured(section):
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     rows = [row for row in PUBLISHED if row["section"] == section]
-    assert len(rows) >= 5
+    assert len(rows) >= 4
     for row in rows:
         cells = next(line for line in page.splitlines() if line.startswith(f"| {row['name']} |")).split("|")[2:-1]
         said = [cell.strip() for cell in cells]
@@ -84,9 +77,3 @@ def test_the_page_says_what_was_measured(section):
         if section != "storage":
             measured = [f"{row['ratio']:.2f}", f"{1000 * row['tflop_per_frame']:.2f}", *measured]
         assert said == measured, row["name"]
-
-
-def test_the_published_savings_are_exact_and_save():
-    savings = [row for row in PUBLISHED if row["section"] == "savings"]
-    assert all(row["difference"] <= 1e-5 for row in savings)
-    assert savings[-1]["tflop_per_frame"] < 0.95 * savings[0]["tflop_per_frame"]

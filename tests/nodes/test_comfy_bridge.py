@@ -28,7 +28,7 @@ def fresh(pack, preset: str = "test", **options):
     return bundle
 
 
-def predict(emo, pack):
+def predict(emo, pack, how=None):
     """One evaluation of the whole: reference net, motion frames, voice, speed, mask, backbone."""
     types, config = pack["emo_model.types"], emo.config
     draw = torch.Generator().manual_seed(2)
@@ -41,7 +41,7 @@ def predict(emo, pack):
     with torch.no_grad():
         reference = emo.encode_reference(portrait)
         motion = emo.encode_motion(types.MotionFrames(noisy[:, :, :config.motion_frames]), like=reference)
-        return emo.predict(noisy, torch.tensor([500]), emo.prepare(reference, motion, clip))
+        return (how or emo.predict)(noisy, torch.tensor([500]), emo.prepare(reference, motion, clip))
 
 
 @pytest.mark.parametrize("preset", ["test", "builtin", "emo", "hallo"])
@@ -114,7 +114,7 @@ def test_a_cancelled_run_ends_before_the_next_block(bridge, tiny, pack):
 def test_compiled_blocks_compute_the_same_and_a_cancelled_run_ends_before_the_next(bridge, pack, monkeypatch):
     from comfy import model_management
 
-    compiling = pack["emo_model.models.compiling"]
+    compiling = pack["emo_model.acceleration.compile"]
     monkeypatch.setattr(pack["nodes.comfy_bridge.parts"], "compile_blocks", lambda emo, device: compiling.compile_blocks(
         emo, device=device, backend="aot_eager"))  # traces as the real one does, and calls no C++ compiler
     plain, config = fresh(pack).emo.eval(), pack["emo_model.config"].PRESETS["test"]
@@ -136,40 +136,34 @@ def test_compiled_blocks_compute_the_same_and_a_cancelled_run_ends_before_the_ne
         torch.compiler.reset()
 
 
-def test_recorded_steps_are_forgotten_when_a_run_ends_and_their_weights_stay_in_place(bridge, pack, monkeypatch, caplog):
+def test_cuda_graphs_are_freed_when_a_run_ends_and_their_weights_stay_in_place(bridge, pack, monkeypatch, caplog):
     import comfy.model_patcher
 
-    graphs, parts = pack["emo_model.models.graphs"], pack["nodes.comfy_bridge.parts"]
+    graphs, parts = pack["emo_model.acceleration.cuda_graphs"], pack["nodes.comfy_bridge.parts"]
     plain, config = fresh(pack).emo.eval(), pack["emo_model.config"].PRESETS["test"]
-    model = bridge.EmoModel.of(copy.deepcopy(plain), config, recorded=True)
-    assert "need a CUDA device" in caplog.text and "recorded" not in model.weights
+    model = bridge.EmoModel.of(copy.deepcopy(plain), config, cuda_graphs=True)
+    assert "need a CUDA device" in caplog.text and model.graphs is None and "graphs" not in model.weights
 
-    class StandIn:  # for a recorder of CUDA's
+    class StandIn:  # for a capture by CUDA
         def __init__(self):
-            self.answer = None
+            self.prediction = None
 
         def __call__(self, run):
-            self.run, self.answer = run, run()
+            self.run, self.prediction = run, run()
             return self
 
         def replay(self):
-            self.answer.copy_(self.run())
+            self.prediction.copy_(self.run())
 
-    def record(emo, *, device):
-        emo.predict = graphs.StepGraphs(emo, StandIn())
-        return True
-
-    monkeypatch.setattr(parts, "record_steps", record)
-    model = bridge.EmoModel.of(copy.deepcopy(plain), config, recorded=True)
-    assert model.weights.endswith(" recorded") and type(model.patcher) is comfy.model_patcher.ModelPatcher
+    monkeypatch.setattr(parts, "capture_steps", lambda emo, *, device: graphs.CudaGraphs(emo, StandIn()))
+    model = bridge.EmoModel.of(copy.deepcopy(plain), config, cuda_graphs=True)
+    assert model.weights.endswith(" CUDA graphs") and type(model.patcher) is comfy.model_patcher.ModelPatcher
     emo = model.patcher.model
     with model.loaded(frames=4):
-        recorded = emo.predict
-        emo.predict = lambda noisy, time, context: recorded(noisy, time, emo.project(context))
-        torch.testing.assert_close(predict(emo, pack), predict(plain, pack), rtol=1e-5, atol=1e-5)
-        emo.predict = recorded
-        assert len(recorded.recordings) == 1
-    assert not recorded.recordings
+        made = predict(emo, pack, how=lambda noisy, time, context: model.graphs(noisy, time, emo.cache(context)))
+        torch.testing.assert_close(made, predict(plain, pack), rtol=1e-5, atol=1e-5)
+        assert len(model.graphs.graphs) == 1
+    assert not model.graphs.graphs
 
 
 def test_running_out_of_memory_says_how_much_and_what_helps(tiny):

@@ -22,7 +22,8 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     "EmoClipsToLatent": ["clips"],
     "EmoContinueFrom": ["model", "clips", "video", "images", "vae", "reference"],
     "EmoSamplingOptions": ["audio_guidance_start", "audio_guidance_end", "reference_guidance_start", "reference_guidance_end",
-                           "deep_cache", "noise_scale", "mixed_identity", "blinks"],
+                           "deep_cache", "noise_scale", "mixed_identity", "blinks", "pose_weight", "face_weight",
+                           "lip_weight"],
 }
 OUTPUTS = {
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],

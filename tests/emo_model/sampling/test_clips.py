@@ -9,8 +9,10 @@ import torch
 
 from emo_model.config import SamplingConfig
 from emo_model.estimate import count_clips
-from emo_model.models.emo import Context, Emo
-from emo_model.sampling.clips import ClipRenderer, StepReport, generate_clips
+from emo_model.models.context import Context
+from emo_model.models.emo import Emo, LocatedFace
+from emo_model.sampling.clips import ClipRenderer, generate_clips
+from emo_model.sampling.progress import StepReport
 from emo_model.sampling.samplers import SAMPLERS
 from emo_model.types import FaceMasks, ReferenceFeatures
 
@@ -28,26 +30,23 @@ class Recorder:
         self.portraits.append(portrait)
         return ReferenceFeatures({"a": portrait})
 
-    def settle(self, reference, face_mask):
-        self.masks.append(face_mask.mask)
-        return reference
+    def locate_face(self, mask, regions, *, like):
+        self.masks.append(mask)
+        return LocatedFace(mask, ())
 
-    def move_face(self, scene, face_mask):
-        return self.settle(scene, face_mask)
+    def cache(self, context):
+        return context
 
-    def project(self, *contexts):
-        return contexts
-
-    def project_time(self, timesteps, like):
+    def embed_timesteps(self, timesteps, like):
         return torch.tensor(timesteps)[:, None]
 
     def encode_motion(self, motion, *, like):
         self.motions.append(motion.latents)
         return ReferenceFeatures()
 
-    def prepare(self, reference, motion, clip):
+    def prepare(self, reference, motion, clip, *, face, region_weights):
         self.clips.append(clip)
-        return Context(reference, motion, clip.audio, clip.speed, clip.face_mask)
+        return Context(reference, motion, clip.audio, clip.speed, face.features)
 
     def predict(self, noisy, timestep, context):
         self.predictions += 1
@@ -198,15 +197,3 @@ def test_everything_follows_the_device_it_was_given(config, conditions, sampler,
     sampling = SamplingConfig(steps=steps, sampler=sampler, audio_guidance=1.0, reference_guidance=reference_guidance)
     clips = list(generate_clips(ClipRenderer(emo, conditions(config, frames=frames), sampling, device="meta")))
     assert [clip.device.type for clip in clips] == ["meta"] * len(clips) and sum(clip.shape[2] for clip in clips) == frames
-
-
-def test_what_a_sampler_draws_on_its_way_is_the_clips_own(config, recorder, conditions, monkeypatch):
-    """Of a run and of one that continues it: clip 2 is not told whether clip 1 was rendered."""
-    from emo_model.sampling import clips
-
-    given, generate = [], clips.sample
-    monkeypatch.setattr(clips, "sample", lambda *args, generator, **kept: given.append(generator.initial_seed()) or generate(
-        *args, generator=generator, **kept))
-    for seed in (5, 5, 6, 2**64 - 1):
-        list(generate_clips(ClipRenderer(recorder, conditions(config, frames=12), replace(PLAIN, seed=seed, sampler="lcm"))))
-    assert given[:3] == given[3:6] and len(set(given)) == 9

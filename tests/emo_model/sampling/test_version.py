@@ -47,7 +47,8 @@ def filled(emo: Emo) -> Emo:
     state = {}
     for name, value in emo.state_dict().items():
         draw = normal(name, *value.shape)
-        state[name] = draw / np.prod(value.shape[1:]) ** 0.5 if value.ndim > 1 else 0.1 * draw + ("norm" in name and "weight" in name)
+        is_scale = "norm" in name and "weight" in name
+        state[name] = draw / np.prod(value.shape[1:]) ** 0.5 if value.ndim > 1 else 0.1 * draw + is_scale
     emo.load_state_dict(state)
     return emo.double().eval()
 
@@ -61,7 +62,8 @@ def video(name: str) -> torch.Tensor:
                         normal("identity", 1, config.identity_width).float() if config.identity_tokens else None)
     masks = [box_mask(size, box) for box in ((0.2, 0.2, 0.8, 0.9), (0.3, 0.1, 0.9, 0.7))]
     masks = [voice_regions(mask) if config.audio_transformers else FaceMask(mask.mask) for mask in masks]
-    audio = AudioFeatures(normal("audio", frames, config.audio_layers, config.audio_width).float(), config.fps, frames / config.fps)
+    features = normal("audio", frames, config.audio_layers, config.audio_width).float()
+    audio = AudioFeatures(features, config.fps, frames / config.fps)
     where = FaceMasks.of(masks[0]).then(config.clip_frames * 1.25 / config.fps, masks[1])
     conditions = Conditions(portrait, where, audio, Speed((0.0, 0.2), (5.0, 50.0)))
     render = ClipRenderer(filled(Emo(config)), conditions, sampling, dtype=torch.float64)

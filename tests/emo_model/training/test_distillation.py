@@ -16,8 +16,7 @@ from emo_model.checkpoints import native
 from emo_model.config import PRESETS, SamplingConfig
 from emo_model.models.emo import Emo
 from emo_model.sampling.clips import ClipRenderer, generate_clips
-from emo_model.sampling.guidance import guided
-from emo_model.sampling.samplers import sample_ddim
+from emo_model.sampling.samplers import guided, sample_ddim
 from emo_model.sampling.schedule import NoiseSchedule
 from emo_model.training.__main__ import main
 from emo_model.training.distillation import (
@@ -129,7 +128,7 @@ def test_the_loss_is_the_weighted_squared_error_at_every_point_of_the_students_o
         batch = task.batch(0).clip
         loss, values = task(DistillationBatch(batch, None))
         context = task._context(batch, task.emo.encode_reference(batch.reference))
-        teach, x, losses = guided(task.teacher, context, audio=2.5, reference=1.0), batch.noise, []
+        teach, x, losses = guided(task.teacher, context, SamplingConfig(audio_guidance=2.5)), batch.noise, []
         for now, after, path in ((999, 499, [999, 749, 499]), (499, -1, [499, 249, -1])):
             said = task.emo.predict(x, torch.full((2,), now), context)
             wanted = landing_prediction(task.schedule, x, walk(teach, x, task.schedule, path), now, after)

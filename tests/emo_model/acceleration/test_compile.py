@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from emo_model.acceleration.compile import compile_blocks, is_compiled, regions
 from emo_model.config import SamplingConfig
-from emo_model.models.compiling import compile_blocks, is_compiled, regions
 from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 BACKEND = "aot_eager"  # traces as the real one does, and calls no C++ compiler
