@@ -385,3 +385,9 @@ def test_a_run_holds_its_clips_as_long_as_comfyui_holds_the_result(pack, sample,
     time.sleep(0.01)
     with strict.run():
         assert not files(folder)
+
+
+@pytest.mark.parametrize(("saved", "now"), [("euler", "ddim"), ("lcm", "ddim"), ("unipc", "dpmpp_2m")])
+def test_workflows_that_name_a_sampler_of_earlier_versions_still_run(sample, pack, saved, now):
+    assert pack["nodes.sampler"].EmoSampler.validate_inputs(saved) is True
+    assert sample(sampler=saved).keys == sample(sampler=now).keys
