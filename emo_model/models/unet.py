@@ -88,7 +88,7 @@ class UNet(nn.Module):
             return Block(name, resnets, channels, level=level, attention=attention if attends else None,
                          temporal=temporal if has_temporal else None, audio=audio, audio_widths=audio_widths)
 
-        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        self.down_blocks = nn.ModuleList()
         skips = [widths[0]]
         channels = widths[0]
         for level, width in enumerate(widths):
@@ -102,6 +102,7 @@ class UNet(nn.Module):
                 skips.append(width)
         resnets = [resnet(channels, channels), resnet(channels, channels)]
         self.mid_block = block("mid_block", resnets, channels, level, [channels], True)
+        self.up_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             resnets = []
             for _ in range(layers + 1):
