@@ -1,69 +1,70 @@
-"""Recorded steps: the same numbers, recorded once per kind, made anew where weights have moved, given up where that must be.
+"""CUDA graphs: the same numbers, captured once per kind, anew where weights have moved, given up where that must be.
 
-There is no GPU in a test, so a stand-in records: it calculates from the very memory that a GPU would read.
+There may be no GPU in a test, so a stand-in captures: it calculates from the very buffers that a GPU would read.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 from dataclasses import replace
 
 import pytest
 import torch
 
+from emo_model.acceleration.cuda_graphs import CudaGraphs, capture_steps
 from emo_model.checkpoints.random_files import SMALL_HALLO
 from emo_model.config import PRESETS, SamplingConfig
 from emo_model.inputs.face import box_mask, voice_regions
 from emo_model.models.emo import Emo
-from emo_model.models.graphs import StepGraphs, forget_steps, record_steps
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 HOWS = {
     "guided": SamplingConfig(steps=3, audio_guidance=2.5),
     "guided apart": SamplingConfig(steps=3, audio_guidance=2.5, reference_guidance=1.5),
     "guided at first": SamplingConfig(steps=4, audio_guidance=2.5, audio_guidance_end=0.5),
-    "cached": SamplingConfig(steps=4, audio_guidance=2.5, deep_cache=2),
-    "lcm": SamplingConfig(steps=2, audio_guidance=1.0, sampler="lcm"),
+    "unguided": SamplingConfig(steps=2, audio_guidance=1.0),
 }
 
 
 class StandIn:
-    """Records as CUDA does: runs while it records; a replay reads and writes the memory of the recording."""
+    """Captures as CUDA does: runs while it captures; a replay reads and writes the buffers of the capture."""
 
     def __init__(self):
-        self.recorded = self.replayed = 0
+        self.captured = self.replayed = 0
 
     def __call__(self, run):
-        self.recorded += 1
-        owner, answer = self, run()
+        self.captured += 1
+        owner, prediction = self, run()
 
-        class Recorded:
+        class Captured:
             def __init__(self):
-                self.answer = answer
+                self.prediction = prediction
 
             def replay(self):
                 owner.replayed += 1
-                self.answer.copy_(run())
+                self.prediction.copy_(run())
 
-        return Recorded()
+        return Captured()
 
 
 def video(emo, whole, how, **options) -> torch.Tensor:
-    return torch.cat(list(generate_clips(emo, whole, config=how, **options)), dim=2)
+    """emo: an Emo, or its graphs."""
+    if isinstance(emo, CudaGraphs):
+        emo, options = emo.emo, options | {"predict": emo}
+    return torch.cat(list(generate_clips(ClipRenderer(emo, whole, how, **options))), dim=2)
 
 
 @pytest.fixture(params=["test"])
 def both(request, awake, conditions, seeded):
-    """(a model, the same with recorded steps, what records, conditions of two clips and a half)"""
+    """(a model, the graphs of its twin, what captures, conditions of two clips and a half)"""
     config = replace(SMALL_HALLO, clip_frames=4) if request.param == "hallo" else PRESETS["test"]
-    plain, graphed = (awake(Emo(config)) for _ in range(2))
-    graphed.predict = StepGraphs(graphed, StandIn())
+    plain, twin = (awake(Emo(config)) for _ in range(2))
+    graphed = CudaGraphs(twin, StandIn())
     whole = conditions(config, frames=config.clip_frames * 5 // 2)
     if config.hallo:
         whole = replace(whole, portrait=replace(whole.portrait, identity=seeded(1, config.hallo.identity_width)),
                         face_mask=voice_regions(box_mask(config.image_size, (0.2, 0.2, 0.8, 0.9))))
-    return plain, graphed, graphed.predict.recorder, whole
+    return plain, graphed, graphed.capture, whole
 
 
 RUNS = [*(("test", how, together) for how in HOWS for together in (True, False)), ("hallo", "guided", True)]
@@ -71,20 +72,20 @@ RUNS = [*(("test", how, together) for how in HOWS for together in (True, False))
 
 @pytest.mark.parametrize(("both", "how", "together"), RUNS, indirect=["both"])
 def test_recorded_steps_compute_the_same_and_are_recorded_once_per_kind_for_all_clips(both, how, together):
-    plain, graphed, recorder, whole = both
-    exact, made = (video(emo, whole, HOWS[how], together=together) for emo in (plain, graphed))
+    plain, graphed, capture, whole = both
+    exact, made = (video(emo, whole, HOWS[how], batch_branches=together) for emo in (plain, graphed))
     assert torch.equal(made, exact)
-    kinds = {"guided": 1, "guided apart": 1, "guided at first": 2, "cached": 2, "lcm": 1}[how]
+    kinds = {"guided": 1, "guided apart": 1, "guided at first": 2, "unguided": 1}[how]
     if not together:
-        kinds = {"guided": 2, "guided apart": 3, "guided at first": 2, "cached": 4, "lcm": 1}[how]
-    assert recorder.recorded == kinds
-    assert recorder.replayed >= 3 * HOWS[how].steps > recorder.recorded
+        kinds = {"guided": 2, "guided apart": 3, "guided at first": 2, "unguided": 1}[how]
+    assert capture.captured == kinds
+    assert capture.replayed >= 3 * HOWS[how].steps > capture.captured
 
 
 def test_what_the_steps_of_a_clip_share_is_copied_once_per_clip(both, monkeypatch):
-    _, graphed, recorder, whole = both
+    _, graphed, capture, whole = both
     copies, copy = [], torch.Tensor.copy_
-    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, *given, **more: copies.append(recorder.replayed) or copy(
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, *given, **more: copies.append(capture.replayed) or copy(
         self, *given, **more))
     how = HOWS["guided"]
     video(graphed, whole, how)
@@ -101,43 +102,43 @@ def test_an_answer_is_not_overwritten_by_the_next_step(both):
 
 
 def test_weights_that_have_moved_are_found_where_they_are(both):
-    plain, graphed, recorder, whole = both
+    plain, graphed, capture, whole = both
     how = HOWS["guided"]
     video(graphed, whole, how)
-    before = recorder.recorded
-    for emo in (plain, graphed):
+    before = capture.captured
+    for emo in (plain, graphed.emo):
         weight = emo.backbone.conv_in.weight
         weight.data = 2 * weight.data
-    assert torch.equal(video(graphed, whole, how), video(plain, whole, how)) and recorder.recorded == 2 * before
+    assert torch.equal(video(graphed, whole, how), video(plain, whole, how)) and capture.captured == 2 * before
     video(graphed, whole, how)
-    assert recorder.recorded == 2 * before
+    assert capture.captured == 2 * before
 
 
 def test_weights_that_lie_elsewhere_are_not_recorded_and_the_log_says_so_once(both, caplog, monkeypatch):
-    plain, graphed, recorder, whole = both
-    monkeypatch.setattr(Emo, "predict", lambda self, noisy, timestep, context, inner=None: noisy.repeat(2, 1, 1, 1, 1))
-    graphed.backbone.conv_out.to("meta")  # as ComfyUI leaves some on the CPU
+    plain, graphed, capture, whole = both
+    monkeypatch.setattr(Emo, "predict", lambda self, noisy, timestep, context: noisy)
+    graphed.emo.backbone.conv_out.to("meta")  # as ComfyUI leaves some on the CPU
     with caplog.at_level(logging.WARNING, logger="emo"):
         video(graphed, whole, HOWS["guided"])
-        forget_steps(graphed)
+        graphed.forget()
         video(graphed, whole, HOWS["guided"])
-    assert recorder.recorded == 0 and caplog.text.count("not recorded as CUDA graphs") == 1 and "elsewhere" in caplog.text
+    assert capture.captured == 0 and caplog.text.count("not captured as CUDA graphs") == 1 and "on another device" in caplog.text
 
 
 @pytest.mark.parametrize("error", [RuntimeError("operation not permitted when stream is capturing"),
                                    torch.cuda.OutOfMemoryError("CUDA out of memory")])
 def test_what_cannot_be_recorded_runs_as_it_is(both, caplog, error):
-    plain, graphed, recorder, whole = both
+    plain, graphed, capture, whole = both
 
     def broken(run):
         run()
         raise error
 
-    graphed.predict.recorder = broken
+    graphed.capture = broken
     with caplog.at_level(logging.WARNING, logger="emo"):
         made = video(graphed, whole, HOWS["guided"])
     assert torch.equal(made, video(plain, whole, HOWS["guided"]))
-    assert caplog.text.count("not recorded as CUDA graphs") == 1 and str(error) in caplog.text
+    assert caplog.text.count("not captured as CUDA graphs") == 1 and str(error) in caplog.text
 
 
 def test_a_cancelled_run_is_not_taken_for_one_that_cannot_be_recorded(both):
@@ -149,37 +150,36 @@ def test_a_cancelled_run_is_not_taken_for_one_that_cannot_be_recorded(both):
     def cancelled(run):
         raise Cancelled
 
-    graphed.predict.recorder = cancelled
+    graphed.capture = cancelled
     with pytest.raises(Cancelled):
         video(graphed, whole, HOWS["guided"])
 
 
 def test_forgotten_recordings_leave_nothing_behind(both):
-    _, graphed, recorder, whole = both
+    _, graphed, capture, whole = both
     video(graphed, whole, HOWS["guided"])
-    assert graphed.predict.recordings
-    forget_steps(graphed)
-    assert not graphed.predict.recordings
+    assert graphed.graphs
+    graphed.forget()
+    assert not graphed.graphs
     video(graphed, whole, HOWS["guided"])
-    assert recorder.recorded == 2
+    assert capture.captured == 2
 
 
 def test_gradients_pass_as_if_nothing_were_recorded(both):
-    _, graphed, recorder, whole = both
-    config = graphed.config
-    reference = graphed.encode_reference(whole.portrait.latents, whole.portrait.identity)
+    _, graphed, capture, whole = both
+    emo, config = graphed.emo, graphed.emo.config
+    reference = emo.encode_reference(whole.portrait.latents, whole.portrait.identity)
     clip = whole.clip(0, clip_frames=config.clip_frames, margin_frames=config.audio_margin_frames)
-    context = graphed.prepare(graphed.settle(reference, whole.face_mask), None, clip)
+    context = emo.prepare(reference, None, clip)
     noisy = torch.randn(1, config.latent_channels, config.clip_frames, config.latent_size, config.latent_size)
-    graphed.predict(noisy, torch.tensor([500]), graphed.project(context)).sum().backward()
-    assert graphed.backbone.conv_in.weight.grad is not None and recorder.recorded == 0
+    graphed(noisy, torch.tensor([500]), emo.cache(context)).sum().backward()
+    assert emo.backbone.conv_in.weight.grad is not None and capture.captured == 0
 
 
 def test_a_device_without_cuda_says_so_and_changes_nothing(emo, caplog):
     with caplog.at_level(logging.WARNING, logger="emo"):
-        assert not record_steps(emo, device="cpu")
-    assert "need a CUDA device" in caplog.text and "predict" not in vars(emo)
-    forget_steps(emo)
+        assert capture_steps(emo, device="cpu") is None
+    assert "need a CUDA device" in caplog.text
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -188,20 +188,6 @@ def test_a_gpu_replays_what_it_would_have_computed(both, how):
     plain, _, _, whole = both
     emo = plain.cuda().to(memory_format=torch.channels_last)
     exact = video(emo, whole, HOWS[how], device="cuda")
-    assert record_steps(emo, device="cuda")
-    made = video(emo, whole, HOWS[how], device="cuda")
-    assert emo.predict.recordings and (made - exact).abs().max() <= 1e-4 * exact.abs().max()
-
-
-def test_nothing_holds_on_to_the_model(awake, config):
-    import weakref
-
-    emo = awake(Emo(config))
-    emo.predict = StepGraphs(emo, StandIn())
-    gone = weakref.ref(emo)
-    gc.disable()
-    try:
-        del emo
-        assert gone() is None, "only the collector of cycles would find it"
-    finally:
-        gc.enable()
+    graphs = capture_steps(emo, device="cuda")
+    made = video(graphs, whole, HOWS[how], device="cuda")
+    assert graphs.graphs and (made - exact).abs().max() <= 1e-4 * exact.abs().max()
