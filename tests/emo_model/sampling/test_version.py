@@ -1,7 +1,7 @@
 """Cached clips are found again by `SAMPLING_VERSION`, so it must rise when the same conditions become other clips.
 
 The record holds outputs of small models whose weights are a pure function of their names, in float64, so that differences of
-rounding do not count. `python tests/emo_model/sampling/test_version.py` writes it anew.
+rounding do not count. `PYTHONPATH=. python tests/emo_model/sampling/test_version.py` writes it anew.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HOWS = {
 }
 WHAT_TO_DO = ("the sampler makes other clips than version {} did. If that is intended, raise SAMPLING_VERSION in "
               "emo_model/sampling/clips.py, so that users' cached clips of before are not mixed with new ones, and write the "
-              "record anew: python tests/emo_model/sampling/test_version.py")
+              "record anew: PYTHONPATH=. python tests/emo_model/sampling/test_version.py")
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:
@@ -86,7 +86,7 @@ def test_clips_of_the_same_version_are_the_same(name):
 def test_the_record_is_of_the_current_version():
     metadata, recorded = read()
     assert int(metadata["version"]) == SAMPLING_VERSION and recorded.keys() == HOWS.keys(), (
-        f"the record is of version {metadata['version']}: write it anew with python {Path(__file__).name}")
+        f"the record is of version {metadata['version']}: write it anew with PYTHONPATH=. python tests/emo_model/sampling/{Path(__file__).name}")
 
 
 if __name__ == "__main__":
