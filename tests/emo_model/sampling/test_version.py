@@ -86,7 +86,8 @@ def test_clips_of_the_same_version_are_the_same(name):
 def test_the_record_is_of_the_current_version():
     metadata, recorded = read()
     assert int(metadata["version"]) == SAMPLING_VERSION and recorded.keys() == HOWS.keys(), (
-        f"the record is of version {metadata['version']}: write it anew with PYTHONPATH=. python tests/emo_model/sampling/{Path(__file__).name}")
+        f"the record is of version {metadata['version']}: write it anew with PYTHONPATH=. python "
+        f"tests/emo_model/sampling/{Path(__file__).name}")
 
 
 if __name__ == "__main__":
