@@ -71,13 +71,13 @@ RUNS = [*(("test", how, together) for how in HOWS for together in (True, False))
 
 
 @pytest.mark.parametrize(("both", "how", "together"), RUNS, indirect=["both"])
-def test_recorded_steps_compute_the_same_and_are_recorded_once_per_kind_for_all_clips(both, how, together):
+def test_captured_steps_compute_the_same_and_are_captured_once_per_kind_for_all_clips(both, how, together):
     plain, graphed, capture, whole = both
     exact, made = (video(emo, whole, HOWS[how], batch_branches=together) for emo in (plain, graphed))
     assert torch.equal(made, exact)
     kinds = {"guided": 1, "guided apart": 1, "guided at first": 2, "unguided": 1}[how]
     if not together:
-        kinds = {"guided": 2, "guided apart": 3, "guided at first": 2, "unguided": 1}[how]
+        kinds = 1  # branches one by one are of the same shapes, and share a graph
     assert capture.captured == kinds
     assert capture.replayed >= 3 * HOWS[how].steps > capture.captured
 
@@ -114,7 +114,7 @@ def test_weights_that_have_moved_are_found_where_they_are(both):
     assert capture.captured == 2 * before
 
 
-def test_weights_that_lie_elsewhere_are_not_recorded_and_the_log_says_so_once(both, caplog, monkeypatch):
+def test_weights_on_another_device_are_not_captured_and_the_log_says_so_once(both, caplog, monkeypatch):
     plain, graphed, capture, whole = both
     monkeypatch.setattr(Emo, "predict", lambda self, noisy, timestep, context: noisy)
     graphed.emo.backbone.conv_out.to("meta")  # as ComfyUI leaves some on the CPU
@@ -127,7 +127,7 @@ def test_weights_that_lie_elsewhere_are_not_recorded_and_the_log_says_so_once(bo
 
 @pytest.mark.parametrize("error", [RuntimeError("operation not permitted when stream is capturing"),
                                    torch.cuda.OutOfMemoryError("CUDA out of memory")])
-def test_what_cannot_be_recorded_runs_as_it_is(both, caplog, error):
+def test_what_cannot_be_captured_runs_as_it_is(both, caplog, error):
     plain, graphed, capture, whole = both
 
     def broken(run):
@@ -141,7 +141,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(both, caplog, error):
     assert caplog.text.count("not captured as CUDA graphs") == 1 and str(error) in caplog.text
 
 
-def test_a_cancelled_run_is_not_taken_for_one_that_cannot_be_recorded(both):
+def test_a_cancelled_run_is_not_taken_for_one_that_cannot_be_captured(both):
     _, graphed, _, whole = both
 
     class Cancelled(Exception):
@@ -155,7 +155,7 @@ def test_a_cancelled_run_is_not_taken_for_one_that_cannot_be_recorded(both):
         video(graphed, whole, HOWS["guided"])
 
 
-def test_forgotten_recordings_leave_nothing_behind(both):
+def test_forgotten_graphs_leave_nothing_behind(both):
     _, graphed, capture, whole = both
     video(graphed, whole, HOWS["guided"])
     assert graphed.graphs
@@ -165,7 +165,7 @@ def test_forgotten_recordings_leave_nothing_behind(both):
     assert capture.captured == 2
 
 
-def test_gradients_pass_as_if_nothing_were_recorded(both):
+def test_gradients_pass_as_if_nothing_were_captured(both):
     _, graphed, capture, whole = both
     emo, config = graphed.emo, graphed.emo.config
     reference = emo.encode_reference(whole.portrait.latents, whole.portrait.identity)
