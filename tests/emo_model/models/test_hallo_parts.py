@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -82,13 +83,14 @@ def test_a_weight_of_zero_silences_its_region(draw):
 
 
 def test_the_first_motion_frames_are_the_portrait(tiny_hallo, draw):
-    emo, portrait, face = tiny_hallo.emo, draw(1, 4, 8, 8), draw(1, 8)
+    # in double precision: a processor may round batches of another size differently, which this net's norms amplify
+    emo, portrait, face = copy.deepcopy(tiny_hallo.emo).double(), draw(1, 4, 8, 8).double(), draw(1, 8).double()
     reference = emo.encode_reference(portrait, face)
     first = emo.encode_motion(MotionFrames(), like=reference)
     again = emo.encode_motion(MotionFrames(portrait[:, :, None].expand(-1, -1, 2, -1, -1)), like=reference)
     for name, x in first.features.items():
-        torch.testing.assert_close(x, again.features[name], atol=2e-3, rtol=0)
-        torch.testing.assert_close(first.unconditional[name], again.unconditional[name], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(x, again.features[name], atol=1e-9, rtol=0)
+        torch.testing.assert_close(first.unconditional[name], again.unconditional[name], atol=1e-9, rtol=0)
 
 
 def test_features_are_those_of_the_attentions_alone(tiny_hallo, draw):
