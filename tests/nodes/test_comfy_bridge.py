@@ -167,7 +167,7 @@ def test_cuda_graphs_are_freed_when_a_run_ends_and_their_weights_stay_in_place(b
 
 
 def test_running_out_of_memory_says_how_much_and_what_helps(tiny):
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"requested \d+\.\d GiB .* for 6 frames of 64x64, and .* --novram"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"requested \d+\.\d GiB .* for 6 frames of 64x64; .* --novram"):
         with tiny.model.loaded(frames=6):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
 
@@ -346,8 +346,8 @@ def test_both_built_in_models_load_and_the_fast_one_says_how_to_sample_it(bridge
     default, fast = (bridge.load_model(name) for name in ("built-in default", "built-in fast"))
     assert dataclasses.replace(fast[0].config, noise_scale=1.0) == dataclasses.replace(default[0].config, noise_scale=1.0)
     assert all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
-    said = [record.getMessage() for record in caplog.records if "is made for" in record.getMessage()]
-    assert said[-1] == "EMO: 'built-in fast' is made for 2 steps and audio_guidance 1; set them in EMO Sampler"
+    said = [record.getMessage() for record in caplog.records if "was trained for" in record.getMessage()]
+    assert said[-1] == "EMO: 'built-in fast' was trained for 2 steps and audio_guidance 1; set them in EMO Sampler"
 
 
 def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(pack, tiny, reference, monkeypatch):
