@@ -104,8 +104,9 @@ def run_row(chosen: argparse.Namespace) -> dict:
             sampling = config.replace(config.SAMPLING["hallo"], steps=steps)
 
             def work(emo, is_short: bool) -> torch.Tensor:
-                return torch.cat([clip.float().cpu() for clip in clips.generate_clips(
-                    emo, conditions, config=sampling, reference=reference, device=model.device, dtype=model.compute)], dim=2)
+                render = clips.ClipRenderer(emo, conditions, sampling, reference=reference, device=model.device,
+                                            dtype=model.compute)
+                return torch.cat([clip.float().cpu() for clip in clips.generate_clips(render)], dim=2)
 
             return model.run(work, frames=frames + model.config.motion_frames)
 

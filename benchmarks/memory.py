@@ -27,9 +27,9 @@ from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from emo_model.config import PRESETS, SAMPLING, ModelConfig, SamplingConfig
+from emo_model.estimate import activation_bytes
 from emo_model.models.emo import Emo
-from emo_model.sampling.clips import generate_clips
-from emo_model.sampling.estimate import activation_bytes
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, Speed
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -88,14 +88,14 @@ def clip_pair(config: ModelConfig, device: str) -> Conditions:
 
 @torch.no_grad()
 def activations(config: ModelConfig, *, dtype: torch.dtype = torch.float16, device: str = "meta", **how) -> int:
-    """Bytes beside the weights at the peak of two clips of one step. how: for `generate_clips`."""
+    """Bytes beside the weights at the peak of two clips of one step. how: for `ClipRenderer`."""
     sampling = replace(SAMPLING.get(config.name, SamplingConfig()), steps=1)
     with torch.device(device):
         emo = Emo(config).eval().to(dtype)
     conditions = clip_pair(config, device)
 
     def run() -> None:
-        for _ in generate_clips(emo, conditions, config=sampling, device=device, dtype=dtype, **how):
+        for _ in generate_clips(ClipRenderer(emo, conditions, sampling, device=device, dtype=dtype, **how)):
             pass
 
     if device == "meta":
@@ -122,7 +122,8 @@ def main() -> None:
     for name in chosen.preset:
         config = PRESETS[name]
         frames = config.clip_frames + config.motion_frames
-        apart, together = (activations(config, dtype=dtype, device=chosen.device, together=is_one) for is_one in (False, True))
+        apart, together = (activations(config, dtype=dtype, device=chosen.device, batch_branches=is_one)
+                           for is_one in (False, True))
         asked = activation_bytes(config, frames, dtype.itemsize)
         rows.append({"preset": name, "frames": frames, "apart": apart, "together": together, "asked_for": asked})
         sys.stdout.write(f"{name:14}{frames:8}{apart / MIB:10.1f}{together / MIB:10.1f}{asked / MIB:11.1f}"

@@ -21,7 +21,7 @@ import numpy as np
 from long_audio import ROOT, rss_mb  # it also says where the packages lie
 
 from emo_model.config import PRESETS
-from emo_model.sampling.estimate import count_clips
+from emo_model.estimate import count_clips
 
 RATE, FPS = 44_100, 25
 SCALE = 220 * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)  # Hz

@@ -1,7 +1,7 @@
 """What sampling costs, as one table: exact savings, samplers, shortcuts, storage and length, as ratios within one run.
 
     python benchmarks/sampling.py [--model FILE | --preset NAME] [--device cuda] [--dtype float16] [--compile] [--json OUT]
-    python benchmarks/sampling.py --preset hallo --device cuda --dtype float16 --sections bars step \\
+    python benchmarks/sampling.py --preset hallo --device cuda --dtype float16 --sections bars \\
         --clips 1 --repeat 1 --compile
 
 Each row is the least of `--repeat` runs, taken in turns so that a machine that others use moves all rows alike, and compared with
@@ -19,37 +19,34 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from emo_model.__main__ import peak_rss_mb
+from emo_model.acceleration.compile import compile_blocks
+from emo_model.acceleration.cuda_graphs import capture_steps
+from emo_model.acceleration.group_norm import use_own_group_norm
 from emo_model.checkpoints import native
 from emo_model.checkpoints.mediapipe import load_face_finder
 from emo_model.config import PRESETS, SAMPLING, ModelConfig, SamplingConfig
 from emo_model.inputs import face, vae
 from emo_model.inputs.media import read_picture
 from emo_model.inputs.portrait import find_mesh, read_portrait
-from emo_model.models import attention, audio_transformer, group_norm, seen
-from emo_model.models.attention import Attention
-from emo_model.models.compiling import compile_blocks
 from emo_model.models.context import Context
 from emo_model.models.emo import Emo
-from emo_model.models.graphs import record_steps
 from emo_model.outputs.portrait_decoder import PortraitDecoder
-from emo_model.sampling.clips import StepReport, generate_clips
-from emo_model.sampling.guidance import guided
-from emo_model.sampling.samplers import SAMPLERS, sample
-from emo_model.sampling.schedule import NoiseSchedule
-from emo_model.types import AudioFeatures, Conditions, MotionFrames, Portrait, Speed
+from emo_model.sampling.clips import ClipRenderer, generate_clips
+from emo_model.sampling.progress import StepReport
+from emo_model.sampling.samplers import SAMPLERS, PredictCached
+from emo_model.types import AudioFeatures, Conditions, Portrait, Speed
 
 PORTRAIT = Path(__file__).parents[1] / "workflows" / "inputs" / "emo_portrait.jpg"
-SECTIONS = ("bars", "step", "savings", "samplers", "shortcuts", "storage", "length")
+SECTIONS = ("bars", "savings", "samplers", "shortcuts", "storage", "length")
 
 
 @dataclass
@@ -70,8 +67,6 @@ class Row:
     peak_mb: int | None = None
     difference: float | None = None
     share: float | None = None  # of the rate of large matrix products, measured in the same run
-    kernels: int | None = None  # of a step, counted on a device that computes nothing
-    gb_written: float | None = None  # by them
 
 
 class Bench:
@@ -113,12 +108,13 @@ class Bench:
             torch.cuda.synchronize(self.device)
         return time.process_time() if self.clock_of == "cpu" else time.perf_counter()
 
-    def video(self, sampling: SamplingConfig, frames: int, *, emo: Emo | None = None, together: bool = True,
+    def video(self, sampling: SamplingConfig, frames: int, *, emo: Emo | None = None, predict: PredictCached | None = None,
               decodes: bool = True) -> Tensor:
         """Latents; decoded as well, where the model has a decoder: to frames of the shipped portrait, at its own size."""
         made = []
-        for clip in generate_clips(emo or self.emo, self.conditions(frames), config=sampling, device=self.device,
-                                   dtype=self.dtype, together=together):
+        render = ClipRenderer(emo or self.emo, self.conditions(frames), sampling, device=self.device, dtype=self.dtype,
+                              predict=predict)
+        for clip in generate_clips(render):
             if self.decode is not None and decodes:
                 self.decode(clip[0].transpose(0, 1))
             made.append(clip)
@@ -221,50 +217,49 @@ def nothing_waits(bench: Bench) -> None:
     def on_step(report: StepReport) -> None:
         torch.cuda.set_sync_debug_mode("error" if report.step < report.steps else "default")
 
-    for _ in generate_clips(bench.emo, bench.conditions(bench.config.clip_frames), config=replace(bench.plain, steps=3),
-                            device=bench.device, dtype=bench.dtype, on_step=on_step):
+    render = ClipRenderer(bench.emo, bench.conditions(bench.config.clip_frames), replace(bench.plain, steps=3),
+                          device=bench.device, dtype=bench.dtype, on_step=on_step)
+    for _ in generate_clips(render):
         pass
 
 
 def bars(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
-    """The model's own settings and four steps without guidance: as it is, recorded, compiled, and both."""
+    """The model's own settings and four steps without guidance: as it is, with CUDA graphs, compiled, and both."""
     nothing_waits(bench)
     own, few = bench.plain, replace(bench.plain, steps=4, audio_guidance=1.0, reference_guidance=1.0)
-    kinds, rate, rows, cold = {"eager": bench.emo}, matmul_tflops(bench), [], {}
+    kinds, rate, rows, cold = {"eager": (bench.emo, None)}, matmul_tflops(bench), [], {}
     if bench.device.type == "cuda":
-        kinds["CUDA graphs"] = copy.deepcopy(bench.emo)
+        kinds["CUDA graphs"] = (bench.emo, capture_steps(bench.emo, device=bench.device))
     if compiles:
         compiled = copy.deepcopy(bench.emo)
         if compile_blocks(compiled, device=bench.device):
-            kinds["compiled"] = compiled
+            kinds["compiled"] = (compiled, None)
             if bench.device.type == "cuda":
-                kinds["compiled, CUDA graphs"] = copy.deepcopy(bench.emo)
-                compile_blocks(kinds["compiled, CUDA graphs"], device=bench.device)
-    for name, emo in kinds.items():
-        if "graphs" in name:
-            record_steps(emo, device=bench.device)
+                kinds["compiled, CUDA graphs"] = (compiled, capture_steps(compiled, device=bench.device))
+    for name, (emo, predict) in kinds.items():
         began = bench.clock()
         for how in (own, few):
-            bench.video(replace(how, steps=2), frames, emo=emo)
+            bench.video(replace(how, steps=2), frames, emo=emo, predict=predict)
         cold[name] = bench.clock() - began
         sys.stderr.write(f"{name}: {cold[name]:.1f} s for the first two clips of two steps\n")
     for title, how in (("own settings", own), ("4 steps, no guidance", few)):
         tflop = bench.tflop_per_frame(lambda emo, conditions, device, how=how: list(
-            generate_clips(emo, conditions, config=how, device=device)), frames)
-        some = bench.rows("bars", {f"{title}, {name}": (lambda emo=emo, how=how: bench.video(how, frames, emo=emo))
-                                   for name, emo in kinds.items()}, frames, warm_ups=0,
+            generate_clips(ClipRenderer(emo, conditions, how, device=device))), frames)
+        some = bench.rows("bars", {f"{title}, {name}": (lambda emo=emo, predict=predict, how=how: bench.video(
+            how, frames, emo=emo, predict=predict)) for name, (emo, predict) in kinds.items()}, frames, warm_ups=0,
                           tflop={f"{title}, {name}": tflop for name in kinds},
                           sampling={f"{title}, {name}": how for name in kinds})
         rows += some
     if own.steps > 2:
         short = replace(own, steps=2)
         per_step = bench.tflop_per_frame(lambda emo, conditions, device: list(
-            generate_clips(emo, conditions, config=replace(own, steps=3), device=device)), frames) - bench.tflop_per_frame(
-                lambda emo, conditions, device: list(generate_clips(emo, conditions, config=short, device=device)), frames)
+            generate_clips(ClipRenderer(emo, conditions, replace(own, steps=3), device=device))), frames) - bench.tflop_per_frame(
+                lambda emo, conditions, device: list(generate_clips(ClipRenderer(emo, conditions, short, device=device))), frames)
         times = {}
-        for name, emo in kinds.items():
+        for name, (emo, predict) in kinds.items():
             (long, *_), (brief, *_) = bench.measure({
-                how.steps: (lambda how=how, emo=emo: bench.video(how, frames, emo=emo, decodes=False)) for how in (own, short)},
+                how.steps: (lambda how=how, emo=emo, predict=predict: bench.video(
+                    how, frames, emo=emo, predict=predict, decodes=False)) for how in (own, short)},
                 warm_ups=0).values()
             times[name] = (long - brief) / (own.steps - 2) / frames
         first = next(iter(times.values()))
@@ -275,131 +270,39 @@ def bars(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
     return rows
 
 
-def step(bench: Bench) -> list[Row]:
-    """What a device is told to do in one step: kernels, and what they write; with nothing written over and torch's own norm."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Count(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.kernels, self.written, self.is_on = 0, 0, False
-
-        def add(self, *made: Tensor) -> None:
-            if self.is_on:
-                self.kernels += 1
-                self.written += sum(x.nbytes for x in made)
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            made, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
-            if name == "convolution":  # cuDNN's answer lies as the weight, as which it copies what it is given
-                if not args[0].is_contiguous(memory_format=torch.channels_last):
-                    self.add(args[0])
-                made = made.contiguous(memory_format=torch.channels_last)
-            if name == "native_group_norm":  # torch's CUDA code wants and gives another layout
-                if not args[0].is_contiguous():
-                    self.add(args[0])
-                made = (made[0].contiguous(), *made[1:])
-                self.add()
-                self.add()  # it is three kernels: moments, factors, and the result
-            if not func.is_view and name not in ("detach", "_unsafe_view", "empty_like", "empty", "new_empty"):
-                self.add(*(x for x in (made if isinstance(made, tuple) else (made,)) if isinstance(x, Tensor)))
-            return made
-
-    meta, counted = torch.device("meta"), {}
-    how = replace(bench.plain, steps=3)
-    for name, copies in (("nothing written over, torch's norm", True), ("as it is", False)):
-        with meta:
-            emo = Emo(bench.config).eval().requires_grad_(False).to(bench.dtype).to(memory_format=torch.channels_last)
-        for part in emo.modules():
-            if isinstance(part, Attention):
-                part.attend = lambda q, k, v, heads: torch.empty_like(q)  # one kernel, which is not counted
-        count = Count()
-
-        def on_step(report: StepReport, count: Count = count) -> None:
-            count.is_on = report.step == 1  # the second of three
-
-        with ExitStack() as stack:
-            for room in (seen, group_norm, attention, audio_transformer) if copies else ():
-                stack.enter_context(mock.patch.object(room, "must_copy", lambda: True))
-            stack.enter_context(count)
-            list(generate_clips(emo, bench.conditions(bench.config.clip_frames, meta), config=how, device=meta, dtype=bench.dtype,
-                                on_step=on_step))
-        counted[name] = count
-    baseline, first = next(iter(counted.items()))
-    size = f"{bench.config.clip_frames}x{bench.config.image_size}x{bench.config.image_size}"
-    nan = float("nan")
-    return [Row("step", name, baseline, size, str(bench.dtype).removeprefix("torch."), 1, "", nan, count.written / first.written,
-                kernels=count.kernels, gb_written=count.written / 1e9) for name, count in counted.items()]
+# ---- exact savings: step by step, and one saving after the other -------------------------------------------------------
 
 
-# ---- exact savings: the straightforward way, and one saving after the other ------------------------------------------
+class _Uncached:
+    """An Emo that projects the conditions anew in every evaluation."""
+
+    def __init__(self, emo: Emo):
+        self.emo = emo
+
+    def __getattr__(self, name: str):
+        return getattr(self.emo, name)
+
+    def cache(self, context: Context) -> Context:
+        return context
 
 
-def straightforward(emo: Emo, conditions: Conditions, sampling: SamplingConfig, *, device, dtype, zeros_are_known: bool,
-                    once_per_video: bool, once_per_clip: bool, together: bool) -> Tensor:
-    """The loop of `generate_clips` by hand, so that each saving can be left out."""
-    config = emo.config
-    schedule, draw = NoiseSchedule(config), torch.Generator().manual_seed(sampling.seed)
-    motion, made = MotionFrames(), []
-    with torch.no_grad():
-        identity = conditions.portrait.identity
-        reference = emo.encode_reference(conditions.portrait.latents.to(device, dtype),
-                                         None if identity is None else identity.to(device, dtype))
-        scene = emo.settle(reference, conditions.face_mask) if once_per_video else reference
-        for start in range(0, conditions.frames, config.clip_frames):
-            clip = conditions.clip(start, clip_frames=config.clip_frames, margin_frames=config.audio_margin_frames)
-            context = emo.prepare(scene, emo.encode_motion(motion, like=reference), clip)
-            asked = emo if once_per_clip else _Forgetful(emo, zeros_are_known)
-            predict = guided(asked, context, audio=sampling.audio_guidance, reference=sampling.reference_guidance,
-                             mixed_identity=sampling.mixed_identity, together=together)
-            noise = torch.randn(1, config.latent_channels, config.clip_frames, config.latent_size, config.latent_size,
-                                generator=draw)
-            latents = sample(predict, noise.to(device), schedule, sampler=sampling.sampler, steps=sampling.steps)
-            motion = MotionFrames(MotionFrames.last_of(latents, config.motion_frames).latents.to(dtype))
-            made.append(latents[:, :, :clip.frames])
-    return torch.cat(made, dim=2)
-
-
-class _Forgetful:
-    """An Emo that projects what it is told anew in every evaluation, and looks at zeros as at anything else."""
-
-    def __init__(self, emo: Emo, zeros_are_known: bool):
-        self.emo, self.zeros_are_known, self.voice, self.portrait = emo, zeros_are_known, None, None
-
-    def project(self, context: Context) -> Context:
-        if isinstance(context.audio, Tensor):
-            self.voice, self.portrait = context.audio, context.reference
-            return context
-        if self.zeros_are_known:
-            return context
-        context = replace(context, audio=torch.zeros_like(self.voice))
-        is_zeros = context.reference is not None and not hasattr(context.reference, "features")
-        return replace(context, reference=self.portrait.map(torch.zeros_like)) if is_zeros else context
-
-    def predict(self, noisy: Tensor, timestep: Tensor, context: Context) -> Tensor:
-        return self.emo.predict(noisy, timestep, context)
-
-
-SAVINGS = {
-    "straightforward": {"zeros_are_known": False, "once_per_video": False, "once_per_clip": False, "together": False},
-    "+ zeros are not looked at": {"zeros_are_known": True, "once_per_video": False, "once_per_clip": False, "together": False},
-    "+ portrait and mask once per video": {"zeros_are_known": True, "once_per_video": True, "once_per_clip": False,
-                                           "together": False},
-    "+ voice, motion, speed once per clip": {"zeros_are_known": True, "once_per_video": True, "once_per_clip": True,
-                                             "together": False},
-    "+ halves share until they part": {"zeros_are_known": True, "once_per_video": True, "once_per_clip": True, "together": True},
-}
+SAVINGS = {"branches one by one, conditions projected in each": {"caches": False, "batch_branches": False},
+           "+ keys and values once per clip": {"caches": True, "batch_branches": False},
+           "+ branches in one batch": {"caches": True, "batch_branches": True}}
 
 
 def savings(bench: Bench, frames: int) -> list[Row]:
-    def run(how: dict, emo: Emo, conditions: Conditions, device: torch.device) -> Tensor:
-        dtype = next(emo.parameters()).dtype
-        return straightforward(emo, conditions, bench.plain, device=device, dtype=dtype, **how)
+    def run(emo: Emo, conditions: Conditions, device: torch.device, *, caches: bool, batch_branches: bool) -> Tensor:
+        render = ClipRenderer(emo if caches else _Uncached(emo), conditions, bench.plain, device=device,
+                              dtype=next(emo.parameters()).dtype, batch_branches=batch_branches)
+        return torch.cat(list(generate_clips(render)), dim=2)
 
-    tflop = {name: bench.tflop_per_frame(lambda *given, how=how: run(how, *given), frames) for name, how in SAVINGS.items()}
-    return bench.rows("savings", {
-        name: (lambda how=how: run(how, bench.emo, bench.conditions(frames), bench.device)) for name, how in SAVINGS.items()},
-        frames, tflop=tflop)
+    tflop = {name: bench.tflop_per_frame(lambda *given, how=how: run(*given, **how), frames) for name, how in SAVINGS.items()}
+    runs = {name: (lambda how=how: run(bench.emo, bench.conditions(frames), bench.device, **how))
+            for name, how in SAVINGS.items()}
+    own, norm = use_own_group_norm(copy.deepcopy(bench.emo)), "+ own group norm"
+    runs[norm] = lambda: run(own, bench.conditions(frames), bench.device, caches=True, batch_branches=True)
+    return bench.rows("savings", runs, frames, tflop=tflop | {norm: tflop["+ branches in one batch"]})
 
 
 # ---- the other sections ----------------------------------------------------------------------------------------------
@@ -408,7 +311,7 @@ def savings(bench: Bench, frames: int) -> list[Row]:
 def settings(bench: Bench, section: str, many: dict[str, SamplingConfig], frames: int, *, is_compared: bool) -> list[Row]:
     def count(sampling: SamplingConfig) -> float:
         return bench.tflop_per_frame(lambda emo, conditions, device: list(
-            generate_clips(emo, conditions, config=sampling, device=device)), frames)
+            generate_clips(ClipRenderer(emo, conditions, sampling, device=device))), frames)
 
     return bench.rows(section, {name: (lambda how=how: bench.video(how, frames)) for name, how in many.items()}, frames,
                       tflop={name: count(how) for name, how in many.items()}, sampling=many, is_compared=is_compared)
@@ -425,8 +328,6 @@ def shortcuts(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
         "guidance in the first half of the steps": replace(plain, audio_guidance_end=0.5, reference_guidance_end=0.5),
         "guidance in the second half of the steps": replace(plain, audio_guidance_start=0.5, reference_guidance_start=0.5),
         "no guidance": replace(plain, audio_guidance=1.0, reference_guidance=1.0),
-        "deep cache 2": replace(plain, deep_cache=2),
-        "deep cache 3": replace(plain, deep_cache=3),
         "2 steps, no guidance (the fast variant)": replace(plain, steps=2, audio_guidance=1.0, reference_guidance=1.0),
     }, frames, is_compared=True)
     if compiles:
@@ -485,7 +386,7 @@ def length(bench: Bench, seconds: int) -> list[Row]:
             bench.video(sampling, frames)
 
     def first_clip(of: int) -> None:
-        next(generate_clips(bench.emo, bench.conditions(of), config=sampling, device=bench.device, dtype=bench.dtype))
+        next(generate_clips(ClipRenderer(bench.emo, bench.conditions(of), sampling, device=bench.device, dtype=bench.dtype)))
 
     runs = {f"{seconds} times 1 s": (videos, short, sum(short)), f"{seconds} s": (videos, long, sum(long)),
             "first clip of 1 s": (first_clip, second, clip), f"first clip of {seconds} s": (first_clip, sum(long), clip)}
@@ -512,7 +413,7 @@ def table(result: dict) -> str:
     lines = [f"{result['model']}, {result['machine']}, torch {result['torch']}, clock: {result['clock']}; peak RSS "
              f"{result['peak_rss_mb'] or '?'} MB",
              f"{'row':42} {'shape':>12} {'dtype':>9} {'steps':>5} {'guidance':>17} {'s/frame':>9} {'ratio':>6} {'TFLOP':>8} "
-             f"{'TFLOP/s':>8} {'share':>6} {'MB':>6} {'difference':>10} {'kernels':>7} {'GB written':>10}"]
+             f"{'TFLOP/s':>8} {'share':>6} {'MB':>6} {'difference':>10}"]
     section = None
     for row in result["rows"]:
         if row["section"] != section:
@@ -522,8 +423,7 @@ def table(result: dict) -> str:
                      f"{cell(row['seconds_per_frame'], '9.4f'):>9} {cell(row['ratio'], '6.3f'):>6} "
                      f"{cell(row['tflop_per_frame'], '8.5f'):>8} {cell(row['tflops'], '8.3f'):>8} "
                      f"{cell(row['share'], '6.3f'):>6} "
-                     f"{cell(row['peak_mb'], 'd'):>6} {cell(row['difference'], '.1e'):>10} {cell(row['kernels'], 'd'):>7} "
-                     f"{cell(row['gb_written'], '10.3f'):>10}")
+                     f"{cell(row['peak_mb'], 'd'):>6} {cell(row['difference'], '.1e'):>10}")
     return "\n".join(lines) + "\n"
 
 
@@ -570,7 +470,7 @@ def main(arguments: list[str] | None = None) -> None:
         return draw(json.loads(chosen.json.read_text(encoding="utf-8")), chosen.draw)
     bench = Bench(chosen)
     frames = chosen.clips * bench.config.clip_frames
-    run = {"bars": lambda: bars(bench, frames, compiles=chosen.compile), "step": lambda: step(bench),
+    run = {"bars": lambda: bars(bench, frames, compiles=chosen.compile),
            "savings": lambda: savings(bench, frames), "samplers": lambda: samplers(bench, frames),
            "shortcuts": lambda: shortcuts(bench, frames, compiles=chosen.compile), "storage": lambda: storage(bench, frames),
            "length": lambda: length(bench, chosen.seconds)}

@@ -20,18 +20,19 @@ from pathlib import Path
 import torch
 
 from . import talk
+from .acceleration.compile import compile_blocks
+from .acceleration.cuda_graphs import capture_steps
+from .cache.folder import CacheLimits, ClipCache
+from .cache.keys import weights_of
 from .checkpoints import native
 from .config import SamplingConfig
+from .estimate import estimate
 from .inputs import faces
 from .inputs.portrait import LONG_SIDE
-from .models.compiling import compile_blocks
-from .models.graphs import record_steps
 from .outputs.background_writer import BackgroundWriter
 from .outputs.video import SOUND_CODECS, VideoWriter
-from .sampling.clips import StepReport
-from .sampling.estimate import estimate
-from .sampling.samplers import SAMPLERS
-from .sampling.spool import Spool, SpoolLimits, weights_of
+from .sampling.progress import StepReport
+from .sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from .types import MotionFrames
 
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
@@ -41,13 +42,13 @@ log = logging.getLogger("emo")
 def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
                face: str | Sequence[float] | None = None, long_side: int = LONG_SIDE, square: bool = False, device: str = "cpu",
                clips: Path | None = None, finished_only: bool = False, codec: str = "aac", compiled: bool = False,
-               recorded: bool = False, progress: bool = True) -> dict:
+               cuda_graphs: bool = False, progress: bool = True) -> dict:
     """Make a video, block by block; returns the fields of the JSON line.
 
     out, width, height, frames, fps, clips, rendered (clips rendered in this run), seconds (total), first_clip_seconds
     (until the first clip was available), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    face, long_side, square: see `talk.speak`. compiled: compile the networks first, for long videos. recorded: replay
-    steps as CUDA graphs. clips: folder of the clip cache, from which an interrupted run resumes. finished_only: render
+    face, long_side, square: see `talk.speak`. compiled: compile the networks first, for long videos. cuda_graphs: capture
+    a step and replay it. clips: folder of the clip cache, from which an interrupted run resumes. finished_only: render
     nothing, and make a video of the cached clips. Raises OSError and ValueError with a message for the user; if the run
     is interrupted, a playable video of the finished part remains next to `out`.
     """
@@ -56,25 +57,25 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     began = time.monotonic()
     bundle = talk.load(model, device)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
-    recorded = recorded and record_steps(bundle.emo, device=device)
+    graphs = capture_steps(bundle.emo, device=device) if cuda_graphs else None
     scene = talk.prepare(bundle, portrait, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
     log.info("%s", scene.summary)
     audio, count = scene.conditions.audio, scene.clips
-    keep = None if clips is None else Spool(clips, SpoolLimits.from_environment()).run(
-        weights=weights_of(bundle.emo) + compiled * " compiled" + recorded * " recorded")
-    finished = 0 if keep is None else sum(1 for _ in scene.generate(keep=keep, finished_only=True))
+    cache = None if clips is None else ClipCache(clips, CacheLimits.from_environment()).run()
+    weights = weights_of(bundle.emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs"
+    finished = 0 if cache is None else sum(1 for _ in scene.generate(cache=cache, weights=weights, finished_only=True))
     if finished_only and not finished:
         raise ValueError(f"no clip of this video is cached in {clips}; run without --finished-only first")
     plan = estimate(bundle.config, sampling, frames=scene.conditions.frames, fps=audio.fps, finished=finished, picture=scene.size,
                     weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()), feature_bytes=audio.frames.nbytes)
     if not finished_only:
-        log.info("%s%s", plan.says, "" if keep is None else f" {keep.spool.says}")
+        log.info("%s%s", plan.says, "" if cache is None else f" {cache.cache.summary}")
         plan.refuse_what_cannot_fit(clips or out.parent, out.parent)
     bar = tqdm(total=count * sampling.steps, unit="step", disable=not progress, initial=finished * sampling.steps,
                desc=f"{scene.conditions.frames} frames in {count} clips")
 
     def on_step(report: StepReport) -> None:
-        if not report.is_found:
+        if not report.is_cached:
             bar.update()
 
     frames, first = 0, 0.0
@@ -83,7 +84,8 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
         with bar, VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
             try:
                 with BackgroundWriter(scene.decoder.blocks, video.write, device=device) as writer:
-                    for latents in scene.generate(keep=keep, finished_only=finished_only, on_step=on_step):
+                    for latents in scene.generate(cache=cache, weights=weights, finished_only=finished_only,
+                                                  predict=graphs, on_step=on_step):
                         first = first or time.monotonic() - began
                         writer.put(latents)
                         video.last = MotionFrames.after(video.last, latents, bundle.config.motion_frames)
@@ -92,16 +94,16 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     except BaseException:
         if frames:
             log.info("%s contains the first %.2f s", video.partial, frames / audio.fps)
-        if keep is not None:
-            kept = max(finished, len(keep.keys))
+        if cache is not None:
+            kept = max(finished, len(cache.keys))
             log.info("%d of %d clips are cached in %s; run the same command to resume", kept, count, clips)
         raise
     finally:
-        if keep is not None:
-            keep.lease.close()
+        if cache is not None:
+            cache.lease.close()
     passed = time.monotonic() - began
     said = {"out": str(out), "width": width, "height": height, "frames": frames, "fps": audio.fps, "clips": count,
-            "rendered": count if keep is None else keep.rendered, "seconds": round(passed, 2),
+            "rendered": count if cache is None else cache.rendered, "seconds": round(passed, 2),
             "first_clip_seconds": round(first, 2), "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
     if torch.device(device).type == "cuda":
         said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
@@ -162,7 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help="the fast variant of the built-in model: 2 steps without guidance")
     parser.add_argument("--steps", type=int, help="denoising steps per clip (the model's own; built-in: "
                                                   f"{defaults['steps']})")
-    parser.add_argument("--sampler", choices=SAMPLERS, help=f"(the model's own; built-in: {defaults['sampler']})")
+    parser.add_argument("--sampler", choices=SAMPLERS, type=lambda name: OLD_SAMPLERS.get(name, name),
+                        help=f"(the model's own; built-in: {defaults['sampler']})")
     parser.add_argument("--guidance", type=float, dest="audio_guidance", help="audio guidance scale, 1 to 3: how "
                                                                               "strongly the mouth follows the voice "
                                                                               "(the model's own; built-in: "
@@ -178,9 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
                             help="its end (1); a step without guidance takes half the time")
     parser.add_argument("--noise-scale", type=float, help="factor of the initial noise of clips, relative to the "
                                                           "model's own (1); below 1 the head moves less, above 1 more")
-    parser.add_argument("--deep-cache", type=int, metavar="N",
-                        help="recompute the coarse UNet levels only every N steps and reuse their features "
-                        "in between (DeepCache): faster, approximate (1: off)")
+    parser.add_argument("--region-weights", type=float, nargs=3, metavar=("POSE", "FACE", "LIPS"),
+                        help="Hallo: strength of audio on head pose, face and lips (1 1 1)")
     parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False,
                         help="Hallo: do not mix identity tokens of guidance branches as its reference code does")
     parser.add_argument("--head-speed", type=float, help="rotation speed of the head in degrees per second "
@@ -197,7 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help="downscale pictures whose longer side exceeds this (%(default)s)")
     parser.add_argument("--square", action="store_true", help="output only the square around the head")
     for gone, instead in (("--fit", "the head square is found automatically"),
-                          ("--whole-picture", "it is the default; --square outputs the head only")):
+                          ("--whole-picture", "it is the default; --square outputs the head only"),
+                          ("--deep-cache", "fewer --steps save more time")):
         parser.add_argument(gone, nargs="?", action=_Gone, instead=instead, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps "
                                                                                                  "(%(default)s)")
@@ -226,6 +229,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--out must end in .mp4, got '{chosen.out.name}'")
         if chosen.out.resolve() in (chosen.portrait.resolve(), chosen.audio.resolve()):
             raise ValueError(f"{chosen.out} is an input and would be overwritten; choose another --out")
+        if chosen.region_weights is not None:
+            chosen.region_weights = tuple(chosen.region_weights)
         given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
         sampling = replace(native.read_sampling(chosen.model), **given)
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
@@ -234,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         said = make_video(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
                           face=chosen.face or chosen.which_face, long_side=chosen.long_side, square=chosen.square,
                           device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
-                          compiled=chosen.compile, recorded=chosen.cuda_graphs)
+                          compiled=chosen.compile, cuda_graphs=chosen.cuda_graphs)
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2

@@ -199,9 +199,9 @@ class SamplingConfig:
     audio_guidance_end: float = 1.0
     reference_guidance_start: float = 0.0
     reference_guidance_end: float = 1.0
+    region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # Hallo: how strongly audio moves pose, face and lips
     mixed_identity: bool = True  # Hallo: under guidance, read motion frames with the identity tokens that its own code gives them
     noise_scale: float = 1.0  # times the model's own; below 1: calmer heads, backgrounds that boil less; above: livelier
-    deep_cache: int = 1  # the coarser levels are asked in every so-many-th step and repeat their answer between; 1: in all steps
     head_speed: float = 12.5  # degrees per second
     blinks: float = 1.0  # of the built-in model: how often, against one in 3.6 seconds; 0: none but the model's own
     seed: int = 0
@@ -221,8 +221,8 @@ class SamplingConfig:
             raise ValueError(f"seed must be a number of up to 64 bits, got {self.seed}")
         if not 0 <= self.noise_scale <= 2:
             raise ValueError(f"noise_scale must be 0 to 2, got {self.noise_scale}")
-        if self.deep_cache < 1:
-            raise ValueError(f"deep_cache must be at least 1, got {self.deep_cache}")
+        if len(self.region_weights) != 3 or not all(0 <= weight <= 3 for weight in self.region_weights):
+            raise ValueError(f"region_weights are those of pose, face and lips, 0 to 3 each, got {self.region_weights}")
 
     def guidance_at(self, step: int) -> tuple[float, float]:
         """(audio, reference): the scales of guidance in step 0, 1, ... of `steps`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .acceleration.group_norm import use_own_group_norm
+from .cache.folder import CacheRun
+from .cache.renderer import CachedRenderer
 from .checkpoints import native
 from .checkpoints.mediapipe import load_face_finder
 from .checkpoints.native import Bundle
 from .config import SamplingConfig
+from .estimate import count_clips
 from .inputs import media, portrait
 from .inputs.audio import SoundFile, encode_lazily
 from .outputs.portrait_decoder import PortraitDecoder
-from .sampling.clips import generate_clips
-from .sampling.estimate import count_clips
+from .sampling.clips import ClipRenderer, generate_clips
+from .sampling.progress import StepReport, ignore
+from .sampling.samplers import PredictCached
 from .types import Conditions, MotionFrames, Speed
 
 MODELS = {"default": native.DEFAULT_WEIGHTS, "fast": native.FAST_WEIGHTS}
@@ -40,6 +45,7 @@ def load(model: str | Path = "default", device: torch.device | str = "cpu") -> B
                          "core's loaders of VAE and audio encoder")
     for part in (bundle.emo, bundle.motion_decoder):
         part.to(memory_format=torch.channels_last)
+    use_own_group_norm(bundle.emo)
     return bundle
 
 
@@ -94,10 +100,14 @@ class Scene:
         (height, width), fit = self.size, self.conditions.portrait.fit
         return f"Frames of {width}x{height}; head square of {fit.side} pixels at ({fit.left}, {fit.top})."
 
-    def generate(self, **how) -> Iterator[Tensor]:
-        """Scaled latents (1, C, F, h, w), clip by clip; how: keep, finished_only, on_step and motion of
-        `generate_clips`."""
-        return generate_clips(self.bundle.emo, self.conditions, config=self.sampling, device=self.device, **how)
+    def generate(self, *, cache: CacheRun | None = None, weights: str | None = None, finished_only: bool = False,
+                 motion: MotionFrames = MotionFrames(), predict: PredictCached | None = None,  # noqa: B008
+                 on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
+        """Scaled latents (1, C, F, h, w), clip by clip; see `ClipRenderer`, and, with a cache, `CachedRenderer`."""
+        render = ClipRenderer(self.bundle.emo, self.conditions, self.sampling, device=self.device, predict=predict,
+                              on_step=on_step)
+        cached = render if cache is None else CachedRenderer(render, cache, weights=weights, finished_only=finished_only)
+        return generate_clips(cached, motion=motion)
 
 
 def prepare(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tuple[Tensor, int], *,

@@ -218,18 +218,18 @@ class ReferenceFeatures:
     """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1': (B, N, C); of motion frames (B,
     n, N, C).
 
-    Models with identity tokens (Hallo) also have: nobody, the features of the same pictures with unconditional identity
+    Models with identity tokens (Hallo) also have: unconditional, features of the same pictures with unconditional identity
     tokens; identity (B, 2, M, D), the unconditional and the conditional identity tokens.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
-    nobody: dict[str, Tensor] | None = None
+    unconditional: dict[str, Tensor] | None = None
     identity: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ReferenceFeatures:
         """Apply `change` to each tensor, e.g. to move, cast or reshape it."""
-        nobody = None if self.nobody is None else {name: change(x) for name, x in self.nobody.items()}
-        return ReferenceFeatures({name: change(x) for name, x in self.features.items()}, nobody,
+        other = None if self.unconditional is None else {name: change(x) for name, x in self.unconditional.items()}
+        return ReferenceFeatures({name: change(x) for name, x in self.features.items()}, other,
                                  None if self.identity is None else change(self.identity))
 
 
@@ -238,8 +238,7 @@ class ClipConditions:
     """Conditions of one clip.
 
     audio: (B, F, K, L, D) windows around each frame; speed: (B, F, K) degrees per second; face_mask: (B, 1, H, W);
-    frames: number of frames that belong to the video (the last clip is padded); regions, region_weights: see `FaceMask`
-    and `Conditions`.
+    frames: number of frames that belong to the video (the last clip is padded); regions: see `FaceMask`.
     """
 
     audio: Tensor
@@ -247,22 +246,19 @@ class ClipConditions:
     face_mask: Tensor
     frames: int
     regions: Tensor | None = None
-    region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
     """Conditions of a whole video of one portrait (B = 1).
 
-    face_mask: one for the whole video, or several over time. region_weights: strength of audio on pose, face and lips
-    (Hallo).
+    face_mask: one for the whole video, or several over time.
     """
 
     portrait: Portrait
     face_mask: FaceMask | FaceMasks
     audio: AudioFeatures
     speed: Speed
-    region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
     def frames(self) -> int:
@@ -279,4 +275,4 @@ class Conditions:
         frames = min(clip_frames, self.frames - start)
         face = self.face_mask.between(start / self.audio.fps, (start + frames - 1) / self.audio.fps)
         return ClipConditions(self.audio.frames[inside][None], self.speed.at(inside, self.audio.fps)[None], face.mask, frames,
-                              face.regions, self.region_weights)
+                              face.regions)

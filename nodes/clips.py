@@ -6,9 +6,9 @@ from __future__ import annotations
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
+from ..emo_model.cache.folder import CachedClips
 from ..emo_model.inputs.media import last_frames
 from ..emo_model.outputs.embedded_latents import read_latents
-from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import MotionFrames
 from . import comfy_bridge, conversions
 from .custom_types import ClipsType, EmoModelType, MotionType, Reference, ReferenceType
@@ -28,7 +28,7 @@ class EmoClipsToLatent(io.ComfyNode):
             hidden=[io.Hidden.unique_id])
 
     @classmethod
-    def execute(cls, clips: SpooledClips) -> io.NodeOutput:
+    def execute(cls, clips: CachedClips) -> io.NodeOutput:
         more = f"{clips.picture_bytes / 1e9:.2f} GB more"
         if clips.config.motion_decoder:
             more = f"{clips.frames * 12 / 1e3:.2f} GB more for each megapixel of the portrait"
@@ -67,7 +67,7 @@ class EmoContinueFrom(io.ComfyNode):
             outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")])
 
     @classmethod
-    def execute(cls, model: comfy_bridge.EmoModel, clips: SpooledClips | None = None, video=None, images=None,
+    def execute(cls, model: comfy_bridge.EmoModel, clips: CachedClips | None = None, video=None, images=None,
                 vae=None, reference: Reference | None = None) -> io.NodeOutput:
         count = model.config.motion_frames
         conversions.check_one_given({"clips": clips, "video": video, "images": images}, "Nothing to continue from")

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from ..emo_model.cache.folder import CachedClips
 from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
 from ..emo_model.inputs.faces import CHOICES, Face
 from ..emo_model.inputs.vae import to_raw, to_scaled
 from ..emo_model.outputs.paste_back import PasteBack
-from ..emo_model.sampling.spool import SpooledClips
 from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed
 
 FRAMES = ("whole picture", "head only")
@@ -227,7 +227,7 @@ def latent_of(clips: list[Tensor], config: ModelConfig) -> dict:
     return {"samples": rearrange(to_raw(torch.cat(clips, dim=2), config), "1 c f h w -> f c h w").contiguous()}
 
 
-def frames_to_write(clips: SpooledClips | None, latent: dict | None, vae, pictures: Tensor | None, *,
+def frames_to_write(clips: CachedClips | None, latent: dict | None, vae, pictures: Tensor | None, *,
                     block: int) -> tuple[int, Iterator[Tensor]]:
     """Exactly one of EMO_CLIPS, LATENT (both with a VAE) and IMAGE -> (number of frames, blocks of them).
 
@@ -288,7 +288,7 @@ def length_mismatch(sound: tuple[Tensor, int] | None, frames: int, fps: float) -
     return f"The sound lasts {audio:.2f} s and the frames {video:.2f} s: {then}."
 
 
-def check_same_latents(clips: SpooledClips, config: ModelConfig) -> None:
+def check_same_latents(clips: CachedClips, config: ModelConfig) -> None:
     """Raises ValueError if the model of `config` has other latents than the clips."""
     theirs, ours = ((one.latent_channels, one.latent_size, one.latent_scale) for one in (clips.config, config))
     if theirs != ours:

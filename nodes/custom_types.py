@@ -25,7 +25,7 @@ SpeedType = io.Custom("EMO_SPEED")
 """emo_model.types.Speed"""
 
 ClipsType = io.Custom("EMO_CLIPS")
-"""emo_model.sampling.spool.SpooledClips"""
+"""emo_model.cache.folder.CachedClips"""
 
 MotionType = io.Custom("EMO_MOTION")
 """emo_model.types.MotionFrames"""

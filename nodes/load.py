@@ -57,4 +57,4 @@ class EmoLoadModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str, compile: bool = False, cuda_graphs: bool = False) -> io.NodeOutput:  # noqa: A002
-        return io.NodeOutput(*comfy_bridge.load_model(model_name, compiled=compile, recorded=cuda_graphs))
+        return io.NodeOutput(*comfy_bridge.load_model(model_name, compiled=compile, cuda_graphs=cuda_graphs))

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..emo_model.config import SAMPLING, SamplingConfig
 from ..emo_model.inputs.face import whole_mask
 from ..emo_model.inputs.portrait import face_mask as face_mask_of
-from ..emo_model.sampling.samplers import SAMPLERS
+from ..emo_model.sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from ..emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, MotionFrames, Speed
 from . import comfy_bridge, conversions
 from .custom_types import (
@@ -48,9 +48,8 @@ class EmoSampler(io.ComfyNode):
                              tooltip="Denoising steps per clip; time is proportional to it. "
                                      f"Built-in model: {DEFAULTS.steps}, Hallo: {HALLO.steps}."),
                 io.Combo.Input("sampler", options=list(SAMPLERS), default=DEFAULTS.sampler,
-                               tooltip="How a step is taken: 'ddim' is the paper's, and 'euler' another name of it; "
-                                       "'dpmpp_2m' and 'unipc' get as far in fewer steps, from four on; 'lcm' is for "
-                                       "models distilled for it."),
+                               tooltip="How a step is taken: 'ddim' is the paper's; 'dpmpp_2m' gets as far in fewer steps, "
+                                       "from four on."),
                 io.Float.Input("audio_guidance", default=DEFAULTS.audio_guidance, min=0.0, max=20.0, step=0.05,
                                tooltip="Classifier-free guidance scale of the audio: above 1 the mouth follows the "
                                        "voice more strongly. Values other than 1 need another evaluation per step. "
@@ -83,20 +82,21 @@ class EmoSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
-        return conversions.option_error(sampler, SAMPLERS, "a sampler") or conversions.option_error(render, RENDER,
-                                                                                                "a way to "
-                                                                                                "render") or True
+        sampler = OLD_SAMPLERS.get(sampler, sampler)
+        return conversions.option_error(sampler, SAMPLERS, "a sampler") or conversions.option_error(
+            render, RENDER, "a way to render") or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> str:
         """Forces re-execution if cached clips were deleted from the disk."""
-        return comfy_bridge.clips_mark()
+        return comfy_bridge.clips_revision()
 
     @classmethod
     def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
                 sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
                 speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
                 render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
+        sampler = OLD_SAMPLERS.get(sampler, sampler)
         conversions.check_option(sampler, SAMPLERS, "a sampler")
         conversions.check_option(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from comfy_api.latest import InputImpl, io, ui
 
+from ..emo_model.cache.folder import CachedClips
 from ..emo_model.config import ModelConfig
 from ..emo_model.outputs.video import SOUND_CODECS
-from ..emo_model.sampling.spool import SpooledClips
 from . import comfy_bridge, conversions
 from .custom_types import ClipsType, Reference, ReferenceType
 
@@ -68,7 +68,7 @@ class EmoVideoCombine(io.ComfyNode):
 
     @classmethod
     def execute(cls, fps: float, quality: int, filename_prefix: str, latent=None, vae=None, images=None, audio=None,
-                clips: SpooledClips | None = None, sound: str = SOUND_CODECS[0],
+                clips: CachedClips | None = None, sound: str = SOUND_CODECS[0],
                 reference: Reference | None = None, frame: str = conversions.FRAMES[0]) -> io.NodeOutput:
         conversions.check_option(sound, SOUND_CODECS, "a way to store sound")
         conversions.check_option(frame, conversions.FRAMES, "what a video can show")

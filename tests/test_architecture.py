@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY, NODES = ROOT / "emo_model", ROOT / "nodes"
 ROOMS = {"types": 0, "config": 1, "models": 2, "checkpoints": 3, "inputs": 3, "sampling": 4, "outputs": 4, "synthetic": 5,
-         "training": 6, "evaluation": 6}
+         "training": 6, "evaluation": 6, "cache": 5, "acceleration": 5}
 NEIGHBOURS = {frozenset({"training", "evaluation"})}  # of one storey, and strangers to each other
 HOSTS = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "nodes", "server"}
 ENGINE = HOSTS - {"comfy_api"}  # nodes other than the bridge see ComfyUI's schemas only

@@ -19,7 +19,7 @@ from emo_model.inputs.audio import encode_long, features_per_frame, resample
 from emo_model.inputs.portrait_maps import portrait_maps
 from emo_model.models.motion_decoder import MotionDecoder
 from emo_model.outputs.portrait_decoder import PortraitDecoder
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.training.clips import ClipStore
 from emo_model.training.stages import VIDEO
 from emo_model.types import Conditions, MotionFrames, Speed
@@ -71,7 +71,7 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
     # once per video, once per clip
     reference = parts.emo.encode_reference(latents)
     values |= {f'reference["{name}"]': feature for name, feature in reference.features.items()}
-    clips = list(generate_clips(parts.emo, conditions, config=SamplingConfig(steps=1, audio_guidance=1.0), device="meta"))
+    clips = list(generate_clips(ClipRenderer(parts.emo, conditions, SamplingConfig(steps=1, audio_guidance=1.0), device="meta")))
     before = MotionFrames.last_of(clips[0], config.motion_frames)
     values["MotionFrames.latents"] = before.latents
     motion = parts.emo.encode_motion(before, like=reference)
@@ -87,10 +87,10 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
             tokens = answer[0] if isinstance(answer, tuple) else answer
             values[f"{place}, tokens"] = values[f"{place}, tokens in"] = given[0]
             values[f"{place}, tokens out"] = tokens
-            if "motion" in kept:
-                values[f"{place}, keys of motion frames"] = kept["motion"].seen.keys
+            if "motion_modules" in place:
+                values[f"{place}, keys of motion frames"] = given[1].keys_values.keys
             else:
-                values[f"{place}, keys of the voice"] = kept["audio"].keys
+                values[f"{place}, keys of the audio"] = kept["audio"].keys
                 values[f"{place}, keys of the portrait"] = kept["reference"].keys
 
         block.register_forward_hook(note, with_kwargs=True)

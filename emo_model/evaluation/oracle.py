@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from ..checkpoints import hallo
 from ..checkpoints.sources import New, bare, fill
-from ..config import HALLO, HalloConfig, ModelConfig
-from ..models.emo import Context, Emo
-from ..sampling.guidance import guided
+from ..config import HALLO, HalloConfig, ModelConfig, SamplingConfig
+from ..models.context import Context
+from ..models.emo import Emo
 from ..sampling.mixed_identity import mix_identity
-from ..sampling.samplers import sample
+from ..sampling.samplers import guided, sample
 from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames
 
@@ -179,7 +179,8 @@ class _Ours:
     def _sample(self, steps: int) -> None:
         """The latents after each step of DDIM under guidance."""
         scale = self.description[f"guidance_scale_ddim{steps}"]
-        predict, seen = guided(self.emo, self._context(), audio=scale, reference=scale), []
+        sampling = SamplingConfig(audio_guidance=scale, reference_guidance=scale)
+        predict, seen = guided(self.emo, self._context(), sampling), []
 
         def watched(noisy: Tensor, timestep: int) -> Tensor:
             seen.append(noisy)

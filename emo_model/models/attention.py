@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from .seen import Answer, Groups, KeysValues, Zeros, must_copy
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(queries (B, N, C), keys (B, M, C), values (B, M, C), heads) -> answers (B, N, C)"""
@@ -31,11 +30,25 @@ def dot_product(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return answers.transpose(1, 2).flatten(2)
 
 
+class KeysValues(NamedTuple):
+    """Context tokens as an attention reads them, (B, M, C) each. What does not depend on the noise is projected once per clip."""
+
+    keys: Tensor
+    values: Tensor
+
+    def followed_by(self, other: KeysValues) -> KeysValues:
+        """(B, M + M', C): the tokens of both, row by row."""
+        return KeysValues(torch.cat([self.keys, other.keys], dim=1), torch.cat([self.values, other.values], dim=1))
+
+    def rows(self, some: slice) -> KeysValues:
+        return KeysValues(self.keys[some], self.values[some])
+
+
 class Attention(nn.Module):
     """Multi-head attention; self-, reference-, audio-, temporal and speed attention differ only in `context`.
 
     attend: the kernel, which may be replaced in each attention; is_small: few tokens in very many sequences, for which another
-    kernel may be the faster.
+    kernel may be faster.
     """
 
     def __init__(self, channels: int, context_channels: int | None = None, *, heads: int, is_small: bool = False):
@@ -47,57 +60,20 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_channels or channels, channels, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
-    def project(self, context: Tensor | Zeros, *, codes: Tensor | None = None,
-                like: Tensor | None = None) -> KeysValues | Answer:
-        """What is looked at (..., M, D) as keys and values, for any number of calls; of `ZEROS` the answer itself, as `like` is.
-
-        codes (M, D) tell the keys their places; values do not see them.
-        """
-        if isinstance(context, Zeros):  # values of zeros are zeros, whatever the keys
-            return Answer(self.to_out[0](like.new_zeros(1, 1, self.to_out[0].in_features)))
+    def project(self, context: Tensor, *, codes: Tensor | None = None) -> KeysValues:
+        """Keys and values of context (..., M, D); codes (M, D) are added for the keys only."""
         return KeysValues(self.to_k(context if codes is None else context + codes), self.to_v(context))
 
-    def forward(self, x: Tensor, context: Tensor | KeysValues | None = None, *, codes: Tensor | None = None,
-                context_codes: Tensor | None = None, joined: Tensor | KeysValues | Groups | None = None) -> Tensor:
-        """x (B, N, C) looks at context (B / F, M, D), which F rows share, projected or not, or at itself if None -> (B, N, C).
+    def forward(self, x: Tensor, context: Tensor | KeysValues | None = None, *, codes: Tensor | None = None) -> Tensor:
+        """x (B, N, C) attends to context (B / F, M, D), which F consecutive rows share, or its keys and values -> (B, N, C).
 
-        codes (N, C) tell queries their places, context_codes (M, D) keys that are yet to be projected.
-        joined (B / F, M', D) or (B / F, T, M', D): further tokens for F rows to look at; of T, rows take them by turns.
+        context None: x itself. codes (N, C): positions, added to x for the queries (and for the keys of self-attention).
         """
-        if context is None:
-            context, context_codes = x, codes
         q = self.to_q(x if codes is None else x + codes)
-        seen = context if isinstance(context, KeysValues) else self.project(context, codes=context_codes)
-        return self.answer(q, seen, joined=joined)
-
-    def answer(self, queries: Tensor, seen: KeysValues, *, joined: Tensor | KeysValues | Groups | None = None) -> Tensor:
-        """`forward` of what is projected already."""
-        if isinstance(joined, Groups):
-            answers = joined.each(self._joined, queries, seen.keys, seen.values)
-        else:
-            answers = self._joined(joined, queries, seen.keys, seen.values)
-        return self.to_out[0](answers)
-
-    def _joined(self, joined: Tensor | KeysValues | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if joined is not None:
-            joined = joined if isinstance(joined, KeysValues) else self.project(joined)
-            k, v = _beside(k, joined.keys), _beside(v, joined.values)
-        if len(k) == len(q):
-            return self.attend(q, k, v, self.heads)
-        together = q.unflatten(0, (len(k), -1))  # rows that look at the same are one long row
-        return self.attend(together.flatten(1, 2), k, v, self.heads).view(q.shape)
-
-
-def _beside(own: Tensor, other: Tensor) -> Tensor:
-    """own (B F, N, C), other (B, M, C) or (B, T, M, C), of which frames take turns -> (B F, N + M, C), each copied once."""
-    videos, turns = len(other), 1 if other.ndim == 3 else other.shape[1]
-    other = other.view(videos, 1, turns, *other.shape[-2:])
-    frames = len(own) // videos
-    if frames % turns:
-        others = other[:, 0, torch.arange(frames, device=own.device) % turns].flatten(0, 1)
-        return torch.cat([own, others], dim=1)
-    own = own.unflatten(0, (videos, -1, turns))
-    return torch.cat([own, other.expand(-1, own.shape[1], -1, -1, -1)], dim=3).flatten(0, 2)
+        if not isinstance(context, KeysValues):
+            context = self.project(x, codes=codes) if context is None else self.project(context)
+        rows = q.reshape(len(context.keys), -1, q.shape[-1])  # rows that share a context are one long row
+        return self.to_out[0](self.attend(rows, *context, self.heads).reshape(q.shape))
 
 
 class GEGLU(nn.Module):
@@ -107,12 +83,11 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x, gate = self.proj(x).chunk(2, dim=-1)
-        gate = F.gelu(gate)
-        return x * gate if must_copy() else gate.mul_(x)
+        return x * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
-    """GEGLU feed-forward; `net` has the places of diffusers' (0 the gate, 1 a dropout, 2 the way back)."""
+    """GEGLU feed-forward; `net` has the places of diffusers' (0 the gate, 1 a dropout, 2 the output)."""
 
     def __init__(self, channels: int, *, multiplier: int):
         super().__init__()
@@ -123,11 +98,11 @@ class FeedForward(nn.Module):
         return self.net[2](self.net[0](x))
 
 
-def sinusoidal(places: Tensor, channels: int, *, max_period: float = 10_000.0) -> Tensor:
-    """places (..., ) -> codes (..., channels), cosines before sines, float32 (SD 1.5's timestep embedding)."""
+def sinusoidal(positions: Tensor, channels: int, *, max_period: float = 10_000.0) -> Tensor:
+    """positions (...) -> codes (..., channels), cosines before sines, float32 (SD 1.5's timestep embedding)."""
     half = channels // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=places.device, dtype=torch.float32) / half)
-    angles = places.float()[..., None] * frequencies
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=positions.device, dtype=torch.float32) / half)
+    angles = positions.float()[..., None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -139,8 +114,8 @@ def frame_codes(frames: int, channels: int, *, like: Tensor) -> Tensor:
 
 
 def grid_codes(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
-    """(N, C): where a cell lies in the picture; half of the channels for its row, half for its column."""
+    """(N, C): the position of each cell in the picture; half of the channels for its row, half for its column."""
     rows, columns = torch.meshgrid(torch.arange(height, device=like.device), torch.arange(width, device=like.device),
                                    indexing="ij")
-    places = torch.stack([rows / height, columns / width], dim=-1).reshape(-1, 2) * 8 * math.pi  # several turns across a picture
-    return sinusoidal(places, channels // 2, max_period=64.0).flatten(1).to(like.dtype)
+    positions = torch.stack([rows / height, columns / width], dim=-1).reshape(-1, 2) * 8 * math.pi  # several periods
+    return sinusoidal(positions, channels // 2, max_period=64.0).flatten(1).to(like.dtype)

@@ -1,19 +1,15 @@
-"""Audio transformer: hears the voice for pose, face and lips, each where its mask lets it (Hallo, arXiv 2406.08801)."""
+"""Audio transformer: audio attention for pose, face and lips, each where its mask lets it (Hallo, arXiv 2406.08801)."""
 
 from __future__ import annotations
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .attention import Attention, FeedForward
-from .group_norm import GroupNorm
-from .seen import Answer, Groups, KeysValues, Zeros, for_groups, into, look, must_copy, per_frame
+from .attention import Attention, FeedForward, KeysValues
+from .blocks import per_frame
 
-REGIONS = ("full", "face", "lip")  # pose is what the whole picture does
-Voice = tuple[KeysValues, ...]
-"""What each region's attention reads of the voice."""
+REGIONS = ("full", "face", "lip")  # 'full' is what the pose, all of the picture, does
 
 
 class AudioTransformerBlock(nn.Module):
@@ -35,32 +31,20 @@ class AudioTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
-    def project(self, audio: Tensor | Zeros, regions: Tensor, weights: Tensor) -> Voice | Answer:
-        """The voice (B F, M, D) as the three attentions read it, or what they say of `ZEROS` (B, N, C), all three together."""
-        attentions = [getattr(self, f"attn2_{index}") for index in range(len(REGIONS))]
-        if not isinstance(audio, Zeros):
-            return tuple(attention.project(audio) for attention in attentions)
-        said = (attention.project(audio, like=regions).answer for attention in attentions)
-        return Answer(sum(weights[index].to(answer) * self._moved(index, answer, regions) for index, answer in enumerate(said)))
+    def project(self, audio: Tensor) -> tuple[KeysValues, ...]:
+        """audio (B F, M, D) as the attention of each region reads it."""
+        return tuple(getattr(self, f"attn2_{index}").project(audio) for index in range(len(REGIONS)))
 
-    def forward(self, x: Tensor, audio: Tensor | Voice | Answer | Groups, regions: Tensor, weights: Tensor) -> Tensor:
-        """x (B F, N, C), audio (B F, M, D), projected or not, regions (B, 3, N) in 0..1, weights (3,) -> (B F, N, C)."""
-        def add(heard: Tensor | Voice | Answer, x: Tensor) -> Tensor:
-            if isinstance(heard, Answer):
-                return into(x, per_frame(heard.answer, len(x)))
-            query = self.norm2(x)
-            for index, voice in enumerate([heard] * len(REGIONS) if isinstance(heard, Tensor) else heard):
-                moved = self._moved(index, getattr(self, f"attn2_{index}")(query, voice), regions)
-                x = torch.addcmul(x, moved, weights[index].to(x), out=None if must_copy() else x)
-            return x
-
-        x = look(x + self.attn1(self.norm1(x)), audio, add)
-        return into(x, self.ff(self.norm3(x)))
-
-    def _moved(self, index: int, heard: Tensor, regions: Tensor) -> Tensor:
-        """What the voice says to one region, (B F, N, C), where its mask lets it."""
-        heard = heard * per_frame(regions[:, index, :, None].to(heard.dtype), len(heard))
-        return rearrange(getattr(self, f"zero_conv_{REGIONS[index]}")(rearrange(heard, "b n c -> b c n 1")), "b c n 1 -> b n c")
+    def forward(self, x: Tensor, audio: tuple[KeysValues, ...], regions: Tensor, weights: Tensor) -> Tensor:
+        """x (B F, N, C), audio as `project` returns it, regions (B, 3, N) in 0..1, weights (3,) -> (B F, N, C)."""
+        x = x + self.attn1(self.norm1(x))
+        queries = self.norm2(x)
+        for index, region in enumerate(REGIONS):
+            attended = getattr(self, f"attn2_{index}")(queries, audio[index])
+            masked = attended * per_frame(regions[:, index, :, None].to(x.dtype), len(x))
+            moved = getattr(self, f"zero_conv_{region}")(rearrange(masked, "b n c -> b c n 1"))
+            x = x + weights[index].to(x) * rearrange(moved, "b c n 1 -> b n c")
+        return x + self.ff(self.norm3(x))
 
 
 class AudioTransformer(nn.Module):
@@ -68,17 +52,17 @@ class AudioTransformer(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int, width: int):
         super().__init__()
-        self.norm = GroupNorm(config.norm_groups, channels, eps=1e-6)
+        self.norm = nn.GroupNorm(config.norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, width, 1)
         self.transformer_blocks = nn.ModuleList([AudioTransformerBlock(config, width)])
         self.proj_out = nn.Conv2d(width, channels, 1)
 
-    def project(self, audio: Tensor | Zeros, regions: Tensor, weights: Tensor) -> Voice | Answer:
+    def project_audio(self, audio: Tensor) -> tuple[KeysValues, ...]:
         """See `AudioTransformerBlock.project`."""
-        return self.transformer_blocks[0].project(audio, regions, weights)
+        return self.transformer_blocks[0].project(audio)
 
-    def forward(self, x: Tensor, audio: Tensor | Voice | Answer | Groups, regions: Tensor, weights: Tensor) -> Tensor:
-        """x (B F, C, H, W), which is written into, the rest as in `AudioTransformerBlock` -> (B F, C, H, W)."""
+    def forward(self, x: Tensor, audio: tuple[KeysValues, ...], regions: Tensor, weights: Tensor) -> Tensor:
+        """x (B F, C, H, W), the rest as in `AudioTransformerBlock` -> (B F, C, H, W)."""
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
         tokens = self.transformer_blocks[0](tokens, audio, regions, weights)
-        return into(for_groups(x, len(tokens)), self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[-2])))
+        return x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[-2]))

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .attention import Attention, FeedForward, grid_codes
-from .group_norm import GroupNorm
-from .seen import Answer, Groups, KeysValues, Zeros, for_groups, into, look, per_frame
+from .attention import Attention, FeedForward, KeysValues, grid_codes
+
+
+def per_frame(x: Tensor, rows: int) -> Tensor:
+    """x (B, ...) of B videos, repeated for their `rows` frames in all; unchanged where it can be broadcast."""
+    return x if 1 in (len(x), rows) else x.repeat_interleave(rows // len(x), dim=0)
 
 
 class ResnetBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, time_channels: int, *, groups: int):
         super().__init__()
-        self.norm1 = GroupNorm(groups, in_channels, eps=1e-5)
+        self.norm1 = nn.GroupNorm(groups, in_channels, eps=1e-5)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_channels, out_channels)
-        self.norm2 = GroupNorm(groups, out_channels, eps=1e-5)
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps=1e-5)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
-    def forward(self, x: Tensor, moment: Tensor) -> Tensor:
-        """x (B F, C, H, W), moment (B, C'): what `time_emb_proj` makes of the time -> (B F, C', H, W)."""
-        hidden = into(self.conv1(F.silu(self.norm1(x))), per_frame(moment, len(x))[:, :, None, None])
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x (B F, C, H, W), time (B, C'), the output of `time_emb_proj` -> (B F, C', H, W)."""
+        hidden = self.conv1(F.silu(self.norm1(x))) + per_frame(time, len(x))[:, :, None, None]
         hidden = self.conv2(F.silu(self.norm2(hidden)))
-        return into(hidden, x if self.conv_shortcut is None else self.conv_shortcut(x))
+        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Downsample(nn.Module):
@@ -50,24 +54,10 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, size=size or (2 * x.shape[-2], 2 * x.shape[-1]), mode="nearest"))
 
 
-Look = Tensor | KeysValues | Answer | Groups | None
-"""What an attention looks at: tokens or their keys and values, the answer if known, by groups if they differ, or nothing."""
-
-
-def add_attention(attention: Attention, norm: nn.Module, x: Tensor, seen: Look, *, codes: Tensor | None = None) -> Tensor:
-    """x (B F, N, C), which is written into, and what `attention` says of `seen`, which is not Groups.
-
-    Keys of both kinds have the `codes` of queries.
-    """
-    if seen is None:
-        return x
-    return into(x, seen.answer if isinstance(seen, Answer) else attention(norm(x), seen, codes=codes, context_codes=codes))
-
-
 class TransformerBlock(nn.Module):
-    """Self-attention, then (backbone only) reference-attention and audio-attention, then the feed-forward.
+    """Self-attention, then (backbone only) reference attention and audio attention, then the feed-forward.
 
-    EMO puts reference-attention where SD 1.5 has text cross-attention, so it takes the names norm2 and attn2.
+    EMO puts reference attention where SD 1.5 has text cross-attention, so it takes the names norm2 and attn2.
     """
 
     def __init__(self, config: ModelConfig, channels: int, *, is_backbone: bool):
@@ -85,22 +75,23 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
-    def forward(self, x: Tensor, *, codes: Tensor | None, reference: Look = None, audio: Look = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *, codes: Tensor | None = None, reference: Tensor | KeysValues | None = None,
+                audio: Tensor | KeysValues | None = None) -> tuple[Tensor, Tensor]:
         """x (B F, N, C) -> (x, feature): what self-attention reads, (B F, N, C), is the reference net's feature.
 
-        reference (B, N, C) is shared by the frames of a video; audio (B F, M, D) belongs to each frame.
+        reference (B, N, C) is shared by the frames of a video; audio (B F, M, D) is each frame's own. codes: (N, C), positions.
         """
         feature = self.norm1(x)
         x = x + self.attn1(feature, codes=codes)
         if reference is not None:
-            x = look(x, reference, lambda seen, x: add_attention(self.attn2, self.norm2, x, seen, codes=codes))
+            x = x + self.attn2(self.norm2(x), reference, codes=codes)
         if audio is not None:
-            x = look(x, audio, lambda heard, x: add_attention(self.attn_audio, self.norm_audio, x, heard))
-        return into(x, self.ff(self.norm3(x))), feature
+            x = x + self.attn_audio(self.norm_audio(x), audio)
+        return x + self.ff(self.norm3(x)), feature
 
 
 class JoinedTransformerBlock(nn.Module):
-    """Hallo's: self-attention looks at the portrait's tokens as well, cross-attention at identity tokens; then the feed-forward.
+    """Hallo's: self-attention reads the portrait's tokens as well, cross-attention reads identity tokens; then the feed-forward.
 
     The same in reference net and backbone; the parameters are those of SD 1.5, text attention included.
     """
@@ -115,19 +106,29 @@ class JoinedTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
-    def forward(self, x: Tensor, identity: Look, *, reference: Look = None) -> tuple[Tensor, Tensor]:
-        """x (B F, N, C), identity (B, M, D), reference (B, N, C) or (B, T, N, C), of T portraits that frames look at by turns.
-
-        Returns (x, feature), as `TransformerBlock`.
-        """
+    def forward(self, x: Tensor, identity: KeysValues, *, reference: KeysValues | None = None) -> tuple[Tensor, Tensor]:
+        """x (B F, N, C), identity (B, M, C), reference (R, T, N', C), of the first R <= B videos -> (x, feature)."""
         feature = self.norm1(x)
-        x = x + self.attn1(feature, joined=reference)
-        x = look(x, identity, lambda seen, x: add_attention(self.attn2, self.norm2, x, seen))
-        return into(x, self.ff(self.norm3(x))), feature
+        x = x + self._attend_to_both(feature, reference, frames=len(x) // len(identity.keys))
+        x = x + self.attn2(self.norm2(x), identity)
+        return x + self.ff(self.norm3(x)), feature
+
+    def _attend_to_both(self, feature: Tensor, reference: KeysValues | None, *, frames: int) -> Tensor:
+        """Self-attention; frame f also reads the tokens of portrait f % T of its video. Videos beyond R have no portrait."""
+        own = self.attn1.project(feature)
+        if reference is None:
+            return self.attn1(feature, own)
+        turns = torch.arange(frames, device=feature.device) % reference.keys.shape[1]
+        portrait = KeysValues(*(x[:, turns].flatten(0, 1) for x in reference))  # (R F, N', C)
+        rows = len(portrait.keys)
+        attended = self.attn1(feature[:rows], own.rows(slice(rows)).followed_by(portrait))
+        if rows == len(feature):
+            return attended
+        return torch.cat([attended, self.attn1(feature[rows:], own.rows(slice(rows, None)))])
 
 
 class FeatureEnd(nn.Module):
-    """The reference net's last transformer block: nothing behind its feature is ever read, so only the norm remains."""
+    """The reference net's last transformer block: nothing after its feature is ever read, so only the norm remains."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -135,58 +136,58 @@ class FeatureEnd(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """diffusers' Transformer2DModel with one block: the tokens of a frame look at each other, the portrait and the voice."""
+    """diffusers' Transformer2DModel with one block: the cells of a frame attend to each other, to the portrait and the audio."""
 
     def __init__(self, config: ModelConfig, channels: int, *, is_backbone: bool, is_last_feature: bool = False):
         super().__init__()
         self.has_positions = config.reference_positions
-        self.norm = GroupNorm(config.norm_groups, channels, eps=1e-6)
+        self.norm = nn.GroupNorm(config.norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.is_last_feature = is_last_feature
+        self.is_last_feature, self.is_joined = is_last_feature, config.hallo is not None
         if is_last_feature:
             self.transformer_blocks = nn.ModuleList([FeatureEnd(channels)])
             return
-        self.transformer_blocks = nn.ModuleList([JoinedTransformerBlock(config, channels) if config.hallo else
+        self.transformer_blocks = nn.ModuleList([JoinedTransformerBlock(config, channels) if self.is_joined else
                                                  TransformerBlock(config, channels, is_backbone=is_backbone)])
         self.proj_out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def project(self, reference: Tensor | Zeros, *, like: Tensor | None = None) -> KeysValues | Answer:
-        """The portrait's tokens (..., N, C), those of a square, as the block's attention reads them; EMO's may be `ZEROS`."""
+    def project_reference(self, feature: Tensor) -> KeysValues:
+        """The portrait's feature (B, N, C), of a square, as the block reads it; for Hallo (B, T, N, C), of T portraits."""
         block = self.transformer_blocks[0]
-        if isinstance(reference, Zeros):
-            return block.attn2.project(reference, like=like)
-        if isinstance(block, JoinedTransformerBlock):
-            return block.attn1.project(reference)
-        side = math.isqrt(reference.shape[-2])
-        return block.attn2.project(reference, codes=self.codes(side, side, like=reference))
+        if self.is_joined:
+            return block.attn1.project(feature if feature.ndim == 4 else feature[:, None])
+        return block.attn2.project(feature, codes=self.codes(feature))
 
     def project_identity(self, identity: Tensor) -> KeysValues:
         """Identity tokens (B, M, D), as Hallo's blocks read them."""
         return self.transformer_blocks[0].attn2.project(identity)
 
-    def project_audio(self, audio: Tensor | Zeros, *, like: Tensor) -> KeysValues | Answer:
-        """The voice (B F, M, D), as EMO's blocks read it; if it is `ZEROS`, the answer is as `like` is."""
-        return self.transformer_blocks[0].attn_audio.project(audio, like=like)
+    def project_audio(self, audio: Tensor) -> KeysValues:
+        """Audio tokens (B F, M, D), as EMO's blocks read them."""
+        return self.transformer_blocks[0].attn_audio.project(audio)
 
-    def codes(self, height: int, width: int, *, like: Tensor) -> Tensor | None:
-        """(N, C): where each token lies, for models that are told; in the device and dtype of `like`."""
-        return grid_codes(height, width, self.norm.num_channels, like=like) if self.has_positions else None
+    def codes(self, tokens: Tensor, *, height: int | None = None) -> Tensor | None:
+        """(N, C): positions of the cells of tokens (B, N, C), of a square by default; None for models without."""
+        cells, channels = tokens.shape[-2:]
+        height = height or math.isqrt(cells)
+        return grid_codes(height, cells // height, channels, like=tokens) if self.has_positions else None
 
-    def forward(self, x: Tensor, *, reference: Look = None, audio: Look = None, identity: Look = None,
-                codes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (B F, C, H, W), which is written into -> (x, feature (B F, N, C)).
+    def forward(self, x: Tensor, *, reference: KeysValues | None = None, audio: KeysValues | None = None,
+                identity: KeysValues | None = None, codes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B F, C, H, W) -> (x, feature (B F, N, C)).
 
-        identity (B, M, D) is for Hallo's blocks, audio for EMO's; codes: what `codes` says of (H, W), to spare it.
+        identity is for Hallo's blocks, audio for EMO's; codes: what `codes` returns for (H, W), where it is known already.
         """
-        height, width = x.shape[-2:]
+        height = x.shape[-2]
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
+        block = self.transformer_blocks[0]
         if self.is_last_feature:
-            return x, self.transformer_blocks[0].norm1(tokens)
-        if identity is None:
-            codes = self.codes(height, width, like=tokens) if codes is None else codes
-            tokens, feature = self.transformer_blocks[0](tokens, codes=codes, reference=reference, audio=audio)
+            return x, block.norm1(tokens)
+        if self.is_joined:
+            tokens, feature = block(tokens, identity, reference=reference)
         else:
-            tokens, feature = self.transformer_blocks[0](tokens, identity, reference=reference)
-        return into(for_groups(x, len(tokens)), self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height))), feature
+            codes = self.codes(tokens, height=height) if codes is None else codes
+            tokens, feature = block(tokens, codes=codes, reference=reference, audio=audio)
+        return x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height)), feature

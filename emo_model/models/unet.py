@@ -1,44 +1,33 @@
-"""The SD 1.5 skeleton, written once: reference net and backbone differ in what happens after each resnet block."""
+"""Reference net and backbone (EMO, figure 2): two SD 1.5 UNets, written once, that differ in what follows each resnet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attention import sinusoidal
-from .blocks import Downsample, ResnetBlock, Upsample
-from .seen import for_groups
+from .audio_transformer import AudioTransformer
+from .blocks import Downsample, ResnetBlock, SpatialTransformer, Upsample, per_frame
+from .context import Context, LayerContext
+from .temporal import TemporalModule
 
-Layer = Callable[[int], nn.Module]  # channels -> module
-AudioLayer = Callable[[int, int], nn.Module]  # (channels, width inside) -> module
 
-
-class Beside(NamedTuple):
-    """What stands beside a resnet, at which level (0 the finest); None where a block has no such thing."""
+class Layer(NamedTuple):
+    """The modules after a resnet, at which level (0 the finest); None where there is no such module."""
 
     level: int
-    attention: nn.Module | None
-    motion_module: nn.Module | None
-    audio_module: nn.Module | None  # Hallo's
+    attention: SpatialTransformer | None
+    temporal: TemporalModule | None
+    audio: AudioTransformer | None  # Hallo's
 
 
-Visit = Callable[[str, Beside, Tensor], Tensor]  # (name, what stands beside, x) -> x
-
-
-@dataclass
-class Inner:
-    """What the levels below the finest said last, (B F, C, H, W); while it `repeats`, they are not asked again.
-
-    They change slowly from step to step (arXiv 2312.00858), but they do change: repeating is not exact.
-    """
-
-    said: Tensor | None = None
-    repeats: bool = False
+AfterResnet = Callable[[str, Layer, Tensor], Tensor]  # (name, layer, x) -> x
 
 
 class TimeEmbedding(nn.Module):
@@ -48,43 +37,41 @@ class TimeEmbedding(nn.Module):
         self.linear_2 = nn.Linear(time_channels, time_channels)
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.linear_2(nn.functional.silu(self.linear_1(codes)))
+        return self.linear_2(F.silu(self.linear_1(codes)))
 
 
 class Block(nn.Module):
-    """One down, mid or up block: resnets, and beside each of `layers` of them an attention and a motion module, if it has any.
+    """One down, mid or up block: resnets, and after each of them (in the mid block after the first) a `Layer`.
 
-    audio_widths: inside Hallo's audio modules, of which there is one beside each attention, if `audio_module` makes any.
+    audio_widths: one per layer, inside Hallo's audio modules.
     """
 
-    def __init__(self, resnets: list[nn.Module], channels: int, *, level: int, layers: int, attention: Layer | None,
-                 motion_module: Layer | None, audio_module: AudioLayer | None, audio_widths: list[int]):
+    def __init__(self, name: str, resnets: list[nn.Module], channels: int, *, level: int,
+                 attention: Callable[[int], nn.Module] | None, temporal: Callable[[int], nn.Module] | None,
+                 audio: Callable[[int, int], nn.Module] | None, audio_widths: list[int]):
         super().__init__()
-        self.level = level
+        self.name, self.level, self.size = name, level, len(audio_widths)
         self.resnets = nn.ModuleList(resnets)
         if attention is not None:
-            self.attentions = nn.ModuleList(attention(channels) for _ in range(layers))
-        if attention is not None and audio_module is not None:
-            self.audio_modules = nn.ModuleList(audio_module(channels, width) for width in audio_widths)
-        if motion_module is not None:
-            self.motion_modules = nn.ModuleList(motion_module(channels) for _ in range(layers))
+            self.attentions = nn.ModuleList(attention(channels) for _ in audio_widths)
+        if attention is not None and audio is not None:
+            self.audio_modules = nn.ModuleList(audio(channels, width) for width in audio_widths)
+        if temporal is not None:
+            self.motion_modules = nn.ModuleList(temporal(channels) for _ in audio_widths)
 
-    def beside(self, name: str, index: int) -> tuple[str, Beside]:
-        """(name, what stands there) of the place beside resnet `index`."""
-        attention, motion_module, audio_module = (getattr(self, part)[index] if hasattr(self, part) else None
-                                                  for part in ("attentions", "motion_modules", "audio_modules"))
+    def layer(self, index: int) -> tuple[str, Layer]:
+        """(name, layer) after resnet `index`."""
+        attention, temporal, audio = (getattr(self, part)[index] if hasattr(self, part) else None
+                                      for part in ("attentions", "motion_modules", "audio_modules"))
         part = "resnets" if attention is None else "attentions"
-        return f"{name}.{part}.{index}", Beside(self.level, attention, motion_module, audio_module)
-
-    def visit(self, name: str, index: int, x: Tensor, visit: Visit) -> Tensor:
-        return visit(*self.beside(name, index), x)
+        return f"{self.name}.{part}.{index}", Layer(self.level, attention, temporal, audio)
 
 
 class UNet(nn.Module):
     """conv_in, time_embedding, down_blocks, mid_block, up_blocks: names and shapes of diffusers' SD 1.5 UNet."""
 
-    def __init__(self, config: ModelConfig, *, attention: Layer, motion_module: Layer | None = None,
-                 audio_module: AudioLayer | None = None):
+    def __init__(self, config: ModelConfig, *, attention: Callable[[int], nn.Module],
+                 temporal: Callable[[int], nn.Module] | None = None, audio: Callable[[int, int], nn.Module] | None = None):
         super().__init__()
         widths, layers = config.channels, config.layers_per_block
         time_channels = widths[0] * 4
@@ -95,10 +82,11 @@ class UNet(nn.Module):
         def resnet(inside: int, outside: int) -> ResnetBlock:
             return ResnetBlock(inside, outside, time_channels, groups=config.norm_groups)
 
-        def block(resnets: list[nn.Module], channels: int, level: int, audio_widths: list[int], has_attention: bool) -> Block:
-            has_time = has_attention or config.hallo is None
-            return Block(resnets, channels, level=level, layers=len(audio_widths), attention=attention if has_attention else None,
-                         motion_module=motion_module if has_time else None, audio_module=audio_module, audio_widths=audio_widths)
+        def block(name: str, resnets: list[nn.Module], channels: int, level: int, audio_widths: list[int],
+                  attends: bool) -> Block:
+            has_temporal = attends or config.hallo is None
+            return Block(name, resnets, channels, level=level, attention=attention if attends else None,
+                         temporal=temporal if has_temporal else None, audio=audio, audio_widths=audio_widths)
 
         self.down_blocks = nn.ModuleList()
         skips = [widths[0]]
@@ -106,13 +94,14 @@ class UNet(nn.Module):
         for level, width in enumerate(widths):
             inside = [channels, *[width] * (layers - 1)]  # of resnets, and (Hallo's quirk) of audio modules
             resnets = [resnet(before, width) for before in inside]
-            self.down_blocks.append(block(resnets, width, level, inside, config.attention_levels[level]))
+            self.down_blocks.append(block(f"down_blocks.{level}", resnets, width, level, inside, config.attention_levels[level]))
             skips += [width] * layers
             channels = width
             if level < len(widths) - 1:
                 self.down_blocks[-1].downsamplers = nn.ModuleList([Downsample(width)])
                 skips.append(width)
-        self.mid_block = block([resnet(channels, channels), resnet(channels, channels)], channels, level, [channels], True)
+        resnets = [resnet(channels, channels), resnet(channels, channels)]
+        self.mid_block = block("mid_block", resnets, channels, level, [channels], True)
         self.up_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             resnets = []
@@ -120,65 +109,165 @@ class UNet(nn.Module):
                 resnets.append(resnet(channels + skips.pop(), width))
                 channels = width
             inside = [widths[max(level - 1, 0)]] * (layers + 1)  # Hallo's quirk: audio modules have the width of the next level
-            self.up_blocks.append(block(resnets, width, level, inside, config.attention_levels[level]))
+            name = f"up_blocks.{len(self.up_blocks)}"
+            self.up_blocks.append(block(name, resnets, width, level, inside, config.attention_levels[level]))
             if level:
                 self.up_blocks[-1].upsamplers = nn.ModuleList([Upsample(width)])
 
-    def project_time(self, timesteps: Tensor, like: Tensor) -> Tensor:
-        """timesteps (S,) -> (S, T) in the dtype of `like`: what each resnet adds at that time, side by side in `walk`'s order."""
-        embedded = nn.functional.silu(self.time_embedding(sinusoidal(timesteps, self.time_channels).to(like.dtype)))
-        return torch.cat([resnet.time_emb_proj(embedded) for resnet in self._resnets()], dim=1)
+    def blocks(self) -> tuple[Block, ...]:
+        return (*self.down_blocks, self.mid_block, *self.up_blocks)
 
-    def _resnets(self) -> Iterator[ResnetBlock]:
-        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
-            yield from block.resnets
+    def layers(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) in the order of `run`."""
+        for block in self.blocks():
+            yield from (block.layer(index) for index in range(block.size))
 
-    def places(self) -> Iterator[tuple[str, Beside]]:
-        """(name, what stands beside) of every resnet that `walk` visits, in its order."""
-        for level, block in enumerate(self.down_blocks):
-            yield from (block.beside(f"down_blocks.{level}", index) for index in range(len(block.resnets)))
-        yield self.mid_block.beside("mid_block", 0)
-        for level, block in enumerate(self.up_blocks):
-            yield from (block.beside(f"up_blocks.{level}", index) for index in range(len(block.resnets)))
+    def embed_timesteps(self, timesteps: Tensor, like: Tensor) -> Tensor:
+        """timesteps (S,) -> (S, T) in the dtype of `like`: what is added in each resnet, side by side in the order of `run`."""
+        embedded = F.silu(self.time_embedding(sinusoidal(timesteps, self.time_channels).to(like.dtype)))
+        return torch.cat([resnet.time_emb_proj(embedded) for block in self.blocks() for resnet in block.resnets], dim=1)
 
-    def walk(self, x: Tensor, time: Tensor, visit: Visit, *, first: Callable[[Tensor], Tensor] = lambda x: x,
-             inner: Inner | None = None) -> Tensor:
-        """x (B F, C, H, W) latents, time (B, T) as `project_time` says it -> (B F, C0, H, W).
+    def run(self, x: Tensor, time: Tensor, after_resnet: AfterResnet, *, face: Tensor | None = None) -> Tensor:
+        """x (B F, C, H, W) latents, time (1 or B, T) of `embed_timesteps` -> (B F, C0, H, W).
 
-        `visit` is called after each resnet but the mid block's second, `first` after the first convolution. Either may answer
-        with several times as many rows, groups of the batch that part there; then there are as many at the end.
-        inner: keeps what the coarser levels say, or, if it `repeats`, spares them.
+        after_resnet: called after each resnet but the mid block's second. face: (B, C0, H, W), added after the first convolution.
         """
-        resnets = list(self._resnets())
+        resnets = [resnet for block in self.blocks() for resnet in block.resnets]
         times = dict(zip(resnets, time.split([resnet.time_emb_proj.out_features for resnet in resnets], dim=1), strict=True))
-        x = first(self.conv_in(x.contiguous(memory_format=torch.channels_last)))
+        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        if face is not None:
+            x = x + per_frame(face, len(x))
         skips = [x]
-        for level, block in enumerate(self.down_blocks):
+        for block in self.down_blocks:
             for index, resnet in enumerate(block.resnets):
-                x = block.visit(f"down_blocks.{level}", index, resnet(x, times[resnet]), visit)
+                x = after_resnet(*block.layer(index), resnet(x, times[resnet]))
                 skips.append(x)
-            if inner is not None and inner.repeats:
-                break
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0](x)
                 skips.append(x)
-        coarser = len(self.up_blocks) - 1
-        if inner is None or not inner.repeats:
-            x = self._up(range(coarser), self._mid(x, times, visit), skips, times, visit)
-        if inner is not None:
-            x = inner.said = inner.said if inner.repeats else x
-        return self._up(range(coarser, coarser + 1), x, skips, times, visit)
-
-    def _mid(self, x: Tensor, times: dict[nn.Module, Tensor], visit: Visit) -> Tensor:
-        before, after = self.mid_block.resnets
-        return after(self.mid_block.visit("mid_block", 0, before(x, times[before]), visit), times[after])
-
-    def _up(self, levels: range, x: Tensor, skips: list[Tensor], times: dict[nn.Module, Tensor], visit: Visit) -> Tensor:
-        for level in levels:
-            block = self.up_blocks[level]
+        first, second = self.mid_block.resnets
+        x = after_resnet(*self.mid_block.layer(0), first(x, times[first]))
+        x = second(x, times[second])
+        for block in self.up_blocks:
             for index, resnet in enumerate(block.resnets):
-                x = torch.cat([x, for_groups(skips.pop(), len(x))], dim=1)
-                x = block.visit(f"up_blocks.{level}", index, resnet(x, times[resnet]), visit)
+                x = torch.cat([x, skips.pop()], dim=1)
+                x = after_resnet(*block.layer(index), resnet(x, times[resnet]))
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, skips[-1].shape[-2:])
         return x
+
+
+class ReferenceNet(UNet):
+    """The UNet without time, audio or noise; its features carry the identity of the portrait (EMO, 'ReferenceNet').
+
+    Features are what each self-attention reads; where a level has no attention, the resnet's output. EMO leaves open: what is
+    taken at levels without attention, and whether text cross-attention stays. Ours has none.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=False))
+        self.reads_resnets = config.hallo is None
+        last = self.up_blocks[-1]  # nothing after its last feature is read, so nothing is built
+        if config.attention_levels[0]:
+            last.attentions[-1] = SpatialTransformer(config, config.channels[0], is_backbone=False, is_last_feature=True)
+
+    def forward(self, latents: Tensor, identity: Tensor | None = None) -> dict[str, Tensor]:
+        """latents (B, C, H, W) scaled and clean, identity tokens (B, M, D) if the model has any -> {layer name: (B, N, C)}."""
+        features = {}
+
+        def collect(name: str, layer: Layer, x: Tensor) -> Tensor:
+            attention = layer.attention
+            if attention is not None:
+                tokens = None if identity is None or attention.is_last_feature else attention.project_identity(identity)
+                x, features[name] = attention(x, identity=tokens)
+            elif self.reads_resnets:
+                features[name] = x.flatten(2).transpose(1, 2)
+            return x
+
+        time = self.embed_timesteps(torch.zeros(len(latents), device=latents.device), latents)
+        self.run(latents, time, collect)
+        return features
+
+
+class ReferenceAddition(nn.Module):
+    """Adds the portrait's features of the same cell; nothing at first (zero weights)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.proj = nn.Linear(channels, channels)
+        nn.init.zeros_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """feature (B, N, C), of a square -> what is added to x, (B, C, h, w)."""
+        return rearrange(self.proj(feature), "b (h w) c -> b c h w", h=round(feature.shape[1] ** 0.5))
+
+
+class Backbone(UNet):
+    """The denoising UNet: reference attention, audio attention and temporal module after the resnets (EMO, 'Backbone Network').
+
+    EMO leaves open: how levels without attention read the portrait. Ours do not, or, with config.reference_addition, add the
+    reference net's features of the same cell: heads move little, so most of a picture lies where it lies in the portrait.
+    """
+
+    def __init__(self, config: ModelConfig):
+        audio = (lambda channels, width: AudioTransformer(config, channels, width)) if config.hallo else None
+        super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=True),
+                         temporal=lambda channels: TemporalModule(config, channels), audio=audio)
+        self.reference_additions = nn.ModuleDict()
+        if config.reference_addition:
+            levels = list(zip(config.channels, config.attention_levels, strict=True))
+            for kind, order, layers in (("down", levels, config.layers_per_block),
+                                        ("up", levels[::-1], config.layers_per_block + 1)):
+                self.reference_additions.update({
+                    f"{kind}_blocks_{level}_resnets_{index}": ReferenceAddition(width)
+                    for level, (width, has_attention) in enumerate(order) if not has_attention for index in range(layers)})
+        self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.channels[0], eps=1e-5)
+        self.conv_out = nn.Conv2d(config.channels[0], config.latent_channels, 3, padding=1)
+
+    def cache(self, context: Context) -> dict[str, LayerContext]:
+        """Keys and values of every layer, which no noise reaches: computed once per clip, for all denoising steps."""
+        return {name: self._cache_layer(name, layer, context) for name, layer in self.layers()}
+
+    def _cache_layer(self, name: str, layer: Layer, context: Context) -> LayerContext:
+        reference = addition = audio = motion = speed = identity = codes = None
+        attention, place = layer.attention, name.replace(".", "_")
+        if context.reference is not None and attention is not None:
+            feature = context.reference.features[name]
+            reference, codes = attention.project_reference(feature), attention.codes(feature)
+        elif context.reference is not None and place in self.reference_additions:
+            addition = self.reference_additions[place](context.reference.features[name])
+        if context.audio is not None and attention is not None:
+            audio = (layer.audio or attention).project_audio(context.audio.flatten(0, 1))
+        if context.motion is not None and layer.temporal is not None:
+            motion = layer.temporal.project(context.motion.features[name])
+            speed = None if context.speed is None else layer.temporal.project_speed(context.speed)
+        if context.identity is not None and attention is not None:
+            identity = attention.project_identity(context.identity[:, 1])
+        return LayerContext(reference, addition, audio, motion, speed, identity, codes)
+
+    def forward(self, noisy: Tensor, timestep: Tensor, layers: dict[str, LayerContext], *, face: Tensor | None = None,
+                regions: tuple[Tensor, ...] = (), region_weights: Tensor | None = None) -> Tensor:
+        """noisy (B, C, F, H, W), timestep (B,) -> prediction (B, C, F, H, W).
+
+        timestep: or its row (1, T) of `embed_timesteps`. layers: of `cache`. For Hallo: face (B, C0, H, W) is added after the
+        first convolution; regions (B, 3, N) by level and region_weights (3,) are for the audio modules.
+        """
+        frames = noisy.shape[2]
+        time = self.embed_timesteps(timestep, noisy) if timestep.ndim == 1 else timestep
+
+        def after_resnet(name: str, layer: Layer, x: Tensor) -> Tensor:
+            given = layers[name]
+            if layer.attention is not None:
+                audio = None if layer.audio is not None else given.audio
+                x, _ = layer.attention(x, reference=given.reference, audio=audio, identity=given.identity, codes=given.codes)
+            elif given.addition is not None:
+                x = x + per_frame(given.addition, len(x))
+            if layer.audio is not None and given.audio is not None:
+                x = layer.audio(x, given.audio, regions[layer.level], region_weights)
+            if layer.temporal is not None and given.motion is not None:
+                x = layer.temporal(x, given.motion, given.speed)
+            return x
+
+        x = self.run(rearrange(noisy, "b c f h w -> (b f) c h w"), time, after_resnet, face=face)
+        return rearrange(self.conv_out(F.silu(self.conv_norm_out(x))), "(b f) c h w -> b c f h w", f=frames)

@@ -2,116 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..config import SamplingConfig
+from ..config import ModelConfig, SamplingConfig
 from ..models.emo import Emo
-from ..types import Conditions, FaceMask, MotionFrames, ReferenceFeatures
+from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
-from .guidance import guided_by
 from .noise import draw_noise
-from .samplers import sample
+from .progress import StepReport, ignore
+from .samplers import PredictCached, guided, sample
 from .schedule import NoiseSchedule
-from .spool import ClipKeys, SpoolRun, weights_of
-from .voice import Voice
+
+SAMPLING_VERSION = 2  # of what is computed here; raise it where recorded outputs change (test_version.py)
 
 
 @dataclass(frozen=True, eq=False)
-class StepReport:
-    """Where a run is: `step` of `steps` in clip `clip` of `clips`, counted from 1; denoised: the clean estimate.
+class Video:
+    """What is asked for, cut into clips of `model.clip_frames` frames."""
 
-    denoised: (B, C, F, h, w); is_found: the clip is an earlier run's, told once with its last step.
-    """
+    model: ModelConfig
+    conditions: Conditions
 
-    clip: int
-    clips: int
-    step: int
-    steps: int
-    denoised: Tensor
-    is_found: bool = False
+    @property
+    def clips(self) -> int:
+        return -(-self.conditions.frames // self.model.clip_frames)
 
-
-def ignore(report: StepReport) -> None:
-    """No one listens."""
+    def clip(self, number: int) -> ClipConditions:
+        """The conditions of clip `number`, from 0."""
+        size = self.model.clip_frames
+        return self.conditions.clip(number * size, clip_frames=size, margin_frames=self.model.audio_margin_frames)
 
 
-def generate_clips(emo: Emo, conditions: Conditions, *, config: SamplingConfig, reference: ReferenceFeatures | None = None,
-                   device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                   renew: Callable[[Tensor], Tensor] | None = None, motion: MotionFrames = MotionFrames(),  # noqa: B008
-                   keep: SpoolRun | None = None, finished_only: bool = False, together: bool = True,
-                   on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
-    """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last is cut to the frames of the voice.
+class RenderClip(Protocol):
+    """(clip number, motion frames before it) -> scaled latents (1, C, F, h, w), or None, which ends the video before it."""
 
-    emo: anything with config, noise_shapes, encode_reference, settle, move_face, hear, encode_motion, prepare, project,
-    project_time and predict, on `device` in `dtype`; reference: its features of the portrait if they exist already. Noise is
-    drawn on the CPU, so a seed means the same on every device.
+    video: Video
+
+    def __call__(self, number: int, motion: MotionFrames) -> Tensor | None: ...
+
+
+def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames()) -> Iterator[Tensor]:  # noqa: B008
+    """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last clip is cut to the frames of the audio.
+
     motion: the last frames of a video that this one continues.
-    renew: what becomes of motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE to pixels and
-    back (`inputs.vae.through_pixels`), without it they are handed on as they are. `on_step` is called after each step and may
-    raise to stop the run.
-    keep: a run on a spool. Clips that lie there are taken from it, each new one is on the disk before it is yielded. With
-    `finished_only` nothing is rendered, and the video ends before the first clip that is missing.
-    together: see `guided_by`; clips count as kept only if they were guided so, for rounding differs.
     """
-    model = emo.config
-    schedule = NoiseSchedule(model)
-    generator = torch.Generator().manual_seed(config.seed)
-    shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
-    voice = Voice(emo, conditions, device=device, dtype=dtype)
-    timesteps, times = schedule.timesteps(config.steps), None
-    before, read = motion.latents, None  # the motion frames of the next clip; what the reference net saw in the portrait
-    scene = located = None  # what stays the same over the video, as long as the face mask does; that mask
-    if keep is not None:
-        keep.start()
-        keys = ClipKeys(model, conditions.portrait, config, weights=keep.weights or weights_of(emo), reference=reference,
-                        device=device, dtype=dtype, renewal="" if renew is None else keep.renewal, together=together)
-    for number in range(voice.clips):
-        clip = voice.clip(number)
-        # drawn for a clip that is found, too: clip k has the seed's k-th draw
-        noise = config.noise_scale * draw_noise(model, shape, generator, shapes=emo.noise_shapes, is_start=True)
-        key = None if keep is None else keys.of(number, clip, before)
-        latents = None if keep is None else keep.find(key)
-        if latents is not None:
-            on_step(StepReport(number + 1, voice.clips, config.steps, config.steps, latents, is_found=True))
-        elif finished_only:
+    video = render.video
+    for number in range(video.clips):
+        latents = render(number, motion)
+        if latents is None:
             return
-        else:
-            with torch.no_grad():
-                face = FaceMask(clip.face_mask, clip.regions)
-                if read is None:
-                    read = _read_portrait(emo, conditions, reference, device, dtype)
-                    scene = emo.settle(read, face)
-                    times = emo.project_time(timesteps, scene)
-                elif clip.face_mask is not located:
-                    scene = emo.move_face(scene, face)
-                located = clip.face_mask
-                if before is not None:
-                    before = before.to(device)
-                motion = MotionFrames(None if before is None else (before if renew is None else renew(before)).to(dtype))
-                context = emo.prepare(scene, emo.encode_motion(motion, like=read), clip, tokens=voice.tokens_of(number))
-            latents = sample(
-                guided_by(emo, context, config, timesteps, times=times, together=together),
-                noise.to(device), schedule, sampler=config.sampler, steps=config.steps, generator=_clips_own(config.seed, number),
-                on_step=lambda step, clean: on_step(StepReport(number + 1, voice.clips, step, config.steps, clean)))  # noqa: B023
-            latents = finish_clip(latents, before, model, config, first_frame=number * model.clip_frames,
-                                  fps=conditions.audio.fps)
-            if keep is not None:
-                keep.save(key, latents)
-        before = MotionFrames.last_of(latents, model.motion_frames).latents
-        yield latents[:, :, :clip.frames]
+        motion = MotionFrames.last_of(latents, video.model.motion_frames)
+        yield latents[:, :, :video.clip(number).frames]
 
 
-def _clips_own(seed: int, number: int) -> torch.Generator:
-    """For what a sampler draws on its way: the same for clip `number`, whether the clips before it were rendered or found."""
-    return torch.Generator().manual_seed((seed + (number + 1) * 0x9E37_79B9_7F4A_7C15) % 2**64)
+class ClipRenderer:
+    """Renders one clip from its number and the motion frames before it; keeps what stays the same over a video.
 
+    emo: on `device`, in `dtype`; noise is drawn on the CPU, so a seed means the same on every device. reference: the portrait's
+    features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE
+    (`inputs.vae.through_pixels`). batch_branches, predict: see `guided`. on_step: called after each step; may raise to stop.
+    """
 
-def _read_portrait(emo: Emo, conditions: Conditions, reference: ReferenceFeatures | None, device: torch.device | str,
-                   dtype: torch.dtype) -> ReferenceFeatures:
-    if reference is not None:
-        return reference.map(lambda x: x.to(device, dtype))
-    return emo.encode_reference(conditions.portrait.latents.to(device, dtype), conditions.portrait.identity)
+    def __init__(self, emo: Emo, conditions: Conditions, sampling: SamplingConfig, *, reference: ReferenceFeatures | None = None,
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+                 reencode: Callable[[Tensor], Tensor] = lambda latents: latents, batch_branches: bool = True,
+                 predict: PredictCached | None = None, on_step: Callable[[StepReport], None] = ignore):
+        self.emo, self.video, self.sampling, self.given_reference = emo, Video(emo.config, conditions), sampling, reference
+        self.device, self.dtype, self.reencode, self.on_step = torch.device(device), dtype, reencode, on_step
+        self.batch_branches, self.predict, self.schedule = batch_branches, predict, NoiseSchedule(emo.config)
+        self.noises = enumerate(self._draw_noises(torch.Generator().manual_seed(sampling.seed)))
+        self.reference = self.times = self.mask = self.face = None
+
+    def __call__(self, number: int, motion: MotionFrames) -> Tensor:
+        """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too."""
+        sampling, clip, timesteps = self.sampling, self.video.clip(number), self.schedule.timesteps(self.sampling.steps)
+        noise = next(noise for index, noise in self.noises if index == number)  # clip k has the seed's k-th, rendered or cached
+        before = None if motion.latents is None else motion.latents.to(self.device)
+        with torch.no_grad():
+            self._prepare_video(clip, timesteps)
+            read = MotionFrames(None if before is None else self.reencode(before).to(self.dtype))
+            features = self.emo.encode_motion(read, like=self.reference)
+            context = self.emo.prepare(self.reference, features, clip, face=self.face, region_weights=sampling.region_weights)
+            predict = guided(self.emo, context, sampling, timesteps, times=self.times, batch_branches=self.batch_branches,
+                             predict=self.predict)
+            latents = sample(predict, noise.to(self.device), self.schedule, sampler=sampling.sampler, steps=sampling.steps,
+                             on_step=lambda step, clean: self.report(number, step, clean))
+        return finish_clip(latents, before, self.emo.config, sampling, first_frame=number * self.emo.config.clip_frames,
+                           fps=self.video.conditions.audio.fps)
+
+    def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:
+        self.on_step(StepReport(number + 1, self.video.clips, step, self.sampling.steps, denoised, is_cached))
+
+    def _prepare_video(self, clip: ClipConditions, timesteps: Sequence[int]) -> None:
+        """The portrait's features and the embedded timesteps, once; the face, as often as its mask changes."""
+        if self.reference is None:
+            portrait = self.video.conditions.portrait
+            self.reference = self.given_reference or self.emo.encode_reference(portrait.latents.to(self.device, self.dtype),
+                                                                               portrait.identity)
+            self.reference = self.reference.map(lambda x: x.to(self.device, self.dtype))
+        if clip.face_mask is not self.mask:
+            self.mask, self.face = clip.face_mask, self.emo.locate_face(clip.face_mask, clip.regions, like=self.reference)
+        if self.times is None:
+            self.times = self.emo.embed_timesteps(timesteps, self.face.features)
+
+    def _draw_noises(self, generator: torch.Generator) -> Iterator[Tensor]:
+        model = self.emo.config
+        shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
+        while True:
+            yield self.sampling.noise_scale * draw_noise(model, shape, generator, shapes=self.emo.noise_shapes, is_start=True)

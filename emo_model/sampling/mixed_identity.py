@@ -1,8 +1,8 @@
-"""What Hallo's own code makes of the two halves of guidance, and its published weights are sampled with.
+"""How Hallo's own code batches identity tokens under classifier-free guidance; its published weights are sampled with it.
 
-It reads the portrait and the n motion frames once for each half, nobody's half first, in one batch of 2 (1 + n) pictures, and
-deals the identity tokens of nobody and of the portrait out to that batch by turns: row r has the tokens r % 2, whatever its half.
-And of all 2 F frames, frame i looks at the portrait of half i % 2, whatever its own (nobody's half then looks at none).
+It reads the portrait and the n motion frames once for each branch, the unconditional first, in one batch of 2 (1 + n) pictures,
+and gives them the identity tokens in turn: row r has those of no face or of the portrait as r is even or odd, whatever its
+branch. And of all 2 F frames, frame i reads the portrait of branch i % 2, whatever its own (the unconditional then reads none).
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ import torch
 from torch import Tensor
 
 from ..models.context import Context
-from ..models.seen import KeysValues
 from ..types import ReferenceFeatures
 
 
 def mix_identity(context: Context) -> Context:
-    """A context with its halves so mixed; one without identity tokens or motion frames stays as it is."""
+    """The context with identity tokens so mixed; one without identity tokens or motion frames is unchanged."""
     if context.identity is None or context.motion is None:
         return context
     reference, motion = context.reference, context.motion
     motion_frames, frames = next(iter(motion.features.values())).shape[1], context.audio.shape[1]
 
-    def dealt(first_row: int) -> dict[str, Tensor]:
-        """Motion frames whose portrait is row `first_row`, each with the tokens of its own row."""
+    def motion_after(first_row: int) -> dict[str, Tensor]:
+        """Motion frames whose portrait is row `first_row`, each read with the tokens of its own row."""
         rows = torch.arange(first_row + 1, first_row + 1 + motion_frames, device=context.identity.device)
-        return {name: torch.where((rows % 2 == 1).view(-1, 1, 1), x, motion.nobody[name]) for name, x in motion.features.items()}
+        return {name: torch.where((rows % 2 == 1).view(-1, 1, 1), x, motion.unconditional[name])
+                for name, x in motion.features.items()}
 
     half = 1 + motion_frames
-    portraits = (reference.nobody, reference.features if half % 2 else reference.nobody)  # rows 0 and 1 + n
-    even, odd = portraits[frames % 2], portraits[(frames + 1) % 2]  # of the frames of this half, which begins at frame F
-    by_turns = {name: KeysValues(torch.stack([x.keys, odd[name].keys], dim=1), torch.stack([x.values, odd[name].values], dim=1))
-                if isinstance(x, KeysValues) else torch.stack([x, odd[name]], dim=1) for name, x in even.items()}
-    return replace(context, reference=ReferenceFeatures(by_turns), motion=ReferenceFeatures(dealt(half), dealt(0)))
+    portraits = (reference.unconditional, reference.features if half % 2 else reference.unconditional)  # rows 0 and 1 + n
+    even, odd = portraits[frames % 2], portraits[(frames + 1) % 2]  # of the frames of this branch, which begins at frame F
+    in_turn = {name: torch.stack([x, odd[name]], dim=1) for name, x in even.items()}  # (B, 2, N, C)
+    return replace(context, reference=ReferenceFeatures(in_turn), motion=ReferenceFeatures(motion_after(half), motion_after(0)))

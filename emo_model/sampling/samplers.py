@@ -1,24 +1,85 @@
-"""DDIM and the other samplers behind one call. The model is any callable, so an oracle can stand in for it."""
+"""From noise to clean latents: classifier-free guidance, and the samplers, whose model is any callable.
+
+Guidance is apart for audio and portrait (arXiv 2207.12598; two scales: arXiv 2211.09800, eq. 3).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from ..config import SamplingConfig
+from ..models.context import CachedContext, Context
+from ..models.emo import Emo
+from .mixed_identity import mix_identity
 from .schedule import NoiseSchedule
 
-Predict = Callable[[Tensor, int], Tensor]  # (noisy, timestep) -> what the model says
+Predict = Callable[[Tensor, int], Tensor]  # (noisy, timestep) -> prediction
+PredictCached = Callable[[Tensor, Tensor, CachedContext], Tensor]  # `Emo.predict`, or one that computes the same faster
 OnStep = Callable[[int, Tensor], None]  # (steps done, clean estimate)
 
 
-def sample_ddim(predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep) -> Tensor:
-    """Deterministic DDIM (arXiv 2010.02502, eta 0), the paper's sampler.
+def guided(emo: Emo, context: Context, sampling: SamplingConfig, timesteps: Sequence[int] = (), *, times: Tensor | None = None,
+           batch_branches: bool = True, predict: PredictCached | None = None) -> Predict:
+    """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and takes no further branch.
 
-    It is Euler's method on the probability flow written in sigma / alpha (arXiv 2206.00364, section 4), so 'euler' is this, too.
+    With e(portrait, audio):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, a) - e(p, 0)). Two equal scales guide
+    portrait and audio as one, as Hallo does: e(p, 0) cancels. sampling.mixed_identity: see there; only Hallo has identity tokens.
+    timesteps: of all steps, from which intervals of guidance are counted; empty: the scales hold at any timestep. times: their
+    embeddings (S, T), of `Emo.embed_timesteps`, if known. batch_branches: evaluate the branches as one batch, which takes more
+    memory and fills a GPU better. predict: in place of `emo.predict`.
     """
+    if sampling.reference_guidance != 1 and sampling.mixed_identity:
+        context = mix_identity(context)
+    predict, steps = predict or emo.predict, {timestep: step for step, timestep in enumerate(timesteps)}
+    no_audio = context.without_audio()
+    branches = {"conditional": context, "no audio": no_audio, "unconditional": no_audio.without_reference()}
+    cached: dict[tuple[str, ...], list[tuple[int, CachedContext]]] = {}
+
+    def cache(names: tuple[str, ...]) -> list[tuple[int, CachedContext]]:
+        """(number of branches, their cached context) of each evaluation that a step takes."""
+        batches = [names] if batch_branches else [(name,) for name in names]
+        return [(len(some), emo.cache(Context.batch([branches[name] for name in some]))) for some in batches]
+
+    def predict_guided(noisy: Tensor, timestep: int) -> Tensor:
+        step = steps.get(timestep, 0)
+        audio, reference = sampling.guidance_at(step)
+        names = branches_of(audio, reference)
+        if names not in cached:
+            cached[names] = cache(names)
+        predictions, x = [], noisy.to(context.face.dtype)  # the model may calculate in half precision, the sampler never does
+        for count, batch in cached[names]:
+            at = (torch.full((count * len(x),), timestep, device=x.device) if times is None else times[step:step + 1])
+            predictions += predict(x.repeat(count, 1, 1, 1, 1), at, batch).float().split(len(x))
+        if len(predictions) == 1:
+            return predictions[0]
+        conditional, *middle, unconditional = predictions
+        if not middle:
+            return unconditional + audio * (conditional - unconditional)
+        return middle[0] + audio * (conditional - middle[0]) + (reference - 1) * (middle[0] - unconditional)
+
+    return predict_guided
+
+
+def branches_of(audio: float, reference: float) -> tuple[str, ...]:
+    """The branches that these scales of guidance need; of two, the second is compared with."""
+    if audio == reference == 1:
+        return ("conditional",)
+    if audio == reference:
+        return ("conditional", "unconditional")
+    return ("conditional", "no audio") if reference == 1 else ("conditional", "no audio", "unconditional")
+
+
+def evaluations(sampling: SamplingConfig) -> int:
+    """The largest number of branches in a step."""
+    return max(len(branches_of(*sampling.guidance_at(step))) for step in range(sampling.steps))
+
+
+def sample_ddim(predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep) -> Tensor:
+    """Deterministic DDIM (arXiv 2010.02502, eta 0), the paper's sampler; Euler's method on the probability flow is the same."""
     x = noise
     for done, (now, after) in enumerate(_steps(timesteps), start=1):
         clean, eps = schedule.clean_and_noise(x, predict(x, now), now)
@@ -47,64 +108,6 @@ def sample_dpmpp_2m(predict: Predict, noise: Tensor, schedule: NoiseSchedule, ti
     return x
 
 
-def sample_unipc(predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep) -> Tensor:
-    """UniPC of second order on the clean estimate, B2(h) (arXiv 2302.04867, algorithms 5 to 8).
-
-    Each evaluation first corrects the step that led to it, then predicts the next. First order where the log-SNR is infinite.
-    """
-    x, started, history = noise, None, []  # history: (clean estimate, log-SNR) of the steps before, the last one last
-    order = 1
-    for done, (now, after) in enumerate(_steps(timesteps), start=1):
-        clean, _ = schedule.clean_and_noise(x, predict(x, now), now)
-        here, there = (schedule.log_snr(timestep) for timestep in (now, after))
-        if history and math.isfinite(history[-1][1]):
-            x = _corrected(clean, *started, history, order, schedule, now)
-        started = x, now
-        history = [*history[-1:], (clean, here)]
-        order = 2 if len(history) == 2 and all(map(math.isfinite, (history[0][1], here, there))) else 1
-        direction = clean
-        if order == 2:
-            direction = clean + (clean - history[0][0]) * (there - here) / (here - history[0][1]) / 2
-        x = _towards(direction, x, schedule, now, after)
-        on_step(done, clean)
-    return x
-
-
-def _corrected(clean: Tensor, started: Tensor, then: int, history: list[tuple[Tensor, float]], order: int,
-               schedule: NoiseSchedule, now: int) -> Tensor:
-    """UniPC's corrector: the step from `started` at `then` once more, knowing the clean estimate where it led to."""
-    (*earlier, (base, from_snr)), to_snr = history, schedule.log_snr(now)
-    h = -(to_snr - from_snr)
-    b = math.expm1(h)
-    phi = b / h - 1
-    if order == 1:
-        return _towards(base + (clean - base) / 2, started, schedule, then, now)
-    first, ratio = phi / b, (earlier[0][1] - from_snr) / -h
-    second = 2 * (phi / h - 0.5) / b
-    # weights of both differences: they sum to `first`, and times their places, ratio and 1, to `second`
-    old = (first - second) / (1 - ratio)
-    direction = base + old * (earlier[0][0] - base) / ratio + (first - old) * (clean - base)
-    return _towards(direction, started, schedule, then, now)
-
-
-def sample_lcm(predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep, *,
-               generator: torch.Generator | None = None) -> Tensor:
-    """Consistency sampling (arXiv 2310.04378, algorithm 3): to the clean estimate, and back to the next level with new noise.
-
-    For models distilled for it. All noise is drawn before the first step, on the CPU.
-    """
-    drawn = [torch.randn(noise.shape, generator=generator).to(noise) for _ in timesteps[1:]]
-    x = noise
-    for done, (now, after) in enumerate(_steps(timesteps), start=1):
-        clean, _ = schedule.clean_and_noise(x, predict(x, now), now)
-        place = now * 10  # the boundary condition: at timestep 0 the answer is x itself
-        clean = clean * (place / math.hypot(place, 0.5)) + x * (0.25 / (place**2 + 0.25))
-        alpha, sigma = schedule.numbers(after)
-        x = clean if done == len(timesteps) else alpha * clean + sigma * drawn[done - 1]
-        on_step(done, clean)
-    return x
-
-
 def _steps(timesteps: list[int]) -> list[tuple[int, int]]:
     """(now, after) of each step; the last leads to -1, the clean end."""
     return list(zip(timesteps, [*timesteps[1:], -1], strict=True))
@@ -117,19 +120,20 @@ def _towards(direction: Tensor, x: Tensor, schedule: NoiseSchedule, now: int, af
     return (sigma / sigma_now) * x - alpha * math.expm1(schedule.log_snr(now) - schedule.log_snr(after)) * direction
 
 
-_SAMPLERS = {"ddim": sample_ddim, "dpmpp_2m": sample_dpmpp_2m, "unipc": sample_unipc, "euler": sample_ddim, "lcm": sample_lcm}
+_SAMPLERS = {"ddim": sample_ddim, "dpmpp_2m": sample_dpmpp_2m}
 SAMPLERS = tuple(_SAMPLERS)
+OLD_SAMPLERS = {"euler": "ddim", "unipc": "dpmpp_2m", "lcm": "ddim"}
+"""What saved workflows may still name -> what is used now: 'euler' was 'ddim'; the others were of no measured use."""
 
 
 def sample(predict: Predict, noise: Tensor, schedule: NoiseSchedule, *, sampler: str = "ddim", steps: int,
-           generator: torch.Generator | None = None, on_step: OnStep = lambda done, clean: None) -> Tensor:
+           on_step: OnStep = lambda done, clean: None) -> Tensor:
     """noise (B, C, F, h, w), unit variance -> clean latents, in `steps` evaluations of `predict`.
 
-    generator: of the CPU, for samplers that draw noise on the way ('lcm'). Nothing waits for the device between the steps.
-    Raises ValueError for a sampler that is none of SAMPLERS, and whatever `on_step` raises: that is how a run is cancelled.
+    Nothing waits for the device between the steps. Raises ValueError for a sampler that is none of SAMPLERS, and whatever
+    `on_step` raises: that is how a run is cancelled.
     """
     if sampler not in _SAMPLERS:
         raise ValueError(f"there is no sampler '{sampler}'; choose one of: {', '.join(SAMPLERS)}")
-    draws = {"generator": generator} if sampler == "lcm" else {}
     with torch.no_grad():
-        return _SAMPLERS[sampler](predict, noise, schedule, schedule.timesteps(steps), on_step, **draws)
+        return _SAMPLERS[sampler](predict, noise, schedule, schedule.timesteps(steps), on_step)

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import native
-from ..models.emo import Context, Emo
-from ..sampling.guidance import guided
+from ..config import SamplingConfig
+from ..models.context import Context
+from ..models.emo import Emo
 from ..sampling.noise import draw_noise
-from ..sampling.samplers import Predict
+from ..sampling.samplers import Predict, guided
 from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames, ReferenceFeatures
 from .clips import ClipStore, TrainingBatch
@@ -80,7 +81,8 @@ class DistillationTask(nn.Module):
                 clip = replace(clip, motion=MotionFrames.last_of(made, self.emo.config.motion_frames).latents,
                                keeps_motion=torch.ones_like(clip.keeps_motion))
             context = self._context(clip, reference)
-        teach = guided(self.teacher, context, audio=self.how.audio_guidance, reference=self.how.reference_guidance)
+        teach = guided(self.teacher, context, SamplingConfig(audio_guidance=self.how.audio_guidance,
+                                                             reference_guidance=self.how.reference_guidance))
         x, losses, values = clip.noise, [], {}
         for path in self.paths:
             now, after = path[0], path[-1]

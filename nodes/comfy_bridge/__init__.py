@@ -1,6 +1,7 @@
 """The one adapter to ComfyUI's engine; nothing else in this pack imports it. What the nodes use of it:"""
 
 from .audio import BuiltInAudioEncoder, audio_layers, encode_audio
+from .clip_cache import clip_cache, clips_folder, clips_revision, output_folder, vae_fingerprint
 from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, register_model_folder
 from .management import managed, patcher_of, to_intermediate
 from .parts import (
@@ -15,11 +16,10 @@ from .parts import (
 from .portraits import PortraitVAE, bind, face_of, framing, is_bound, mesh_of, resolve_vae
 from .rendering import render
 from .running import Progress, show, tell, workflow_of, write_video
-from .spools import clips_folder, clips_mark, clips_spool, output_folder, way_through
 
 __all__ = ["BUILT_IN", "BuiltInAudioEncoder", "EmoModel", "PortraitVAE", "Progress", "audio_layers", "bind",
-           "clips_folder", "clips_mark", "clips_spool", "decode", "decode_blocks", "encode_audio", "encode_decoded_frames",
-           "encode_picture", "face_of", "find_face", "fingerprint", "framing", "is_bound", "latents_match_frames",
-           "load_model", "managed", "mesh_of", "model_names", "model_path", "output_folder", "patcher_of",
-           "register_model_folder", "render", "resolve_vae", "show", "tell", "to_intermediate", "way_through",
-           "workflow_of", "write_video"]
+           "clip_cache", "clips_folder", "clips_revision", "decode", "decode_blocks", "encode_audio",
+           "encode_decoded_frames", "encode_picture", "face_of", "find_face", "fingerprint", "framing", "is_bound",
+           "latents_match_frames", "load_model", "managed", "mesh_of", "model_names", "model_path", "output_folder",
+           "patcher_of", "register_model_folder", "render", "resolve_vae", "show", "tell", "to_intermediate",
+           "vae_fingerprint", "workflow_of", "write_video"]

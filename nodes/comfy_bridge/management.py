@@ -15,9 +15,9 @@ from comfy.cli_args import args
 from comfy.ldm.modules import attention
 from torch import Tensor, nn
 
+from ...emo_model.acceleration.compile import is_compiled
+from ...emo_model.acceleration.group_norm import GroupNorm, group_norm
 from ...emo_model.models.attention import Attend, Attention, dot_product
-from ...emo_model.models.compiling import is_compiled
-from ...emo_model.models.group_norm import GroupNorm, group_norm
 
 LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
 Made = TypeVar("Made")
@@ -95,7 +95,7 @@ def or_smaller(work: Callable[[bool], Made], *, smaller: str) -> Made:
 
 @contextmanager
 def interruptible(module: nn.Module) -> Iterator[None]:
-    """Check for cancellation before each block of `module` (a compiled block counts as one)."""
+    """Check for cancellation before each block of `module`, many times per step; compiled blocks are not checked."""
     hooks = [block.register_forward_pre_hook(stop_if_cancelled) for block in _blocks(module)]
     try:
         yield
@@ -105,10 +105,9 @@ def interruptible(module: nn.Module) -> Iterator[None]:
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Modules with children, but none inside compiled code, into which a hook would be compiled."""
-    if next(module.children(), None) is not None:
+    """Modules with children, but none that is compiled, into which a hook would be compiled."""
+    if next(module.children(), None) is not None and not is_compiled(module):
         yield module
-    if not is_compiled(module):
         for part in module.children():
             yield from _blocks(part)
 

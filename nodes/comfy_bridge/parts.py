@@ -15,15 +15,16 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from einops import rearrange
 from torch import Tensor
 
+from ...emo_model.acceleration.compile import compile_blocks
+from ...emo_model.acceleration.cuda_graphs import CudaGraphs, capture_steps
+from ...emo_model.acceleration.group_norm import use_own_group_norm
+from ...emo_model.cache.keys import weights_of
 from ...emo_model.checkpoints import load
 from ...emo_model.config import ModelConfig
+from ...emo_model.estimate import activation_bytes
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.inputs.vae_inversion import invert_decoder
-from ...emo_model.models.compiling import compile_blocks
 from ...emo_model.models.emo import Emo
-from ...emo_model.models.graphs import forget_steps, record_steps
-from ...emo_model.sampling.estimate import activation_bytes
-from ...emo_model.sampling.spool import weights_of
 from ...emo_model.types import ReferenceFeatures
 from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
@@ -38,25 +39,28 @@ GIB = 1024**3
 class EmoModel:
     """An Emo and its ModelPatcher.
 
-    compute: dtype of the computation, which may differ from that of storage; weights: a hash of all weights.
+    compute: dtype of the computation, which may differ from that of storage; weights: a hash of all weights; graphs: used
+    in place of `Emo.predict`, or None.
     """
 
     config: ModelConfig
     patcher: comfy.model_patcher.ModelPatcher
     compute: torch.dtype
     weights: str
+    graphs: CudaGraphs | None = None
 
     @classmethod
-    def of(cls, emo: Emo, config: ModelConfig, *, compiled: bool = False, recorded: bool = False) -> EmoModel:
+    def of(cls, emo: Emo, config: ModelConfig, *, compiled: bool = False, cuda_graphs: bool = False) -> EmoModel:
         device = management.get_torch_device()
         weights = sum(weight.numel() for weight in emo.parameters())
         stored = management.unet_dtype(device=device, model_params=weights, weight_dtype=next(emo.parameters()).dtype)
         compute = management.unet_manual_cast(stored, device) or stored
-        emo = managed(emo.to(stored).to(memory_format=torch.channels_last))
+        emo = managed(use_own_group_norm(emo.to(stored).to(memory_format=torch.channels_last)))
         compiled = compiled and compile_blocks(emo, device=device)
-        recorded = recorded and record_steps(emo, device=device)
-        patcher = patcher_of(emo, device, management.unet_offload_device(), is_static=compiled or recorded)
-        return cls(config, patcher, compute, weights_of(emo) + compiled * " compiled" + recorded * " recorded")
+        graphs = capture_steps(emo, device=device) if cuda_graphs else None
+        patcher = patcher_of(emo, device, management.unet_offload_device(), is_static=compiled or graphs is not None)
+        return cls(config, patcher, compute, weights_of(emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs",
+                   graphs)
 
     @property
     def fingerprint(self) -> str:
@@ -118,7 +122,8 @@ class EmoModel:
                 "image size, or start ComfyUI with --reserve-vram 1, --novram (offload all weights) or "
                 "--cpu.") from error
         finally:
-            forget_steps(emo)  # frees memory that ComfyUI does not track
+            if self.graphs is not None:
+                self.graphs.forget()  # frees memory that ComfyUI does not track
 
     def read_portrait(self, latents: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
         """latents (1, C, h, w) scaled, identity (1, D) a face embedding or None -> reference features."""
@@ -127,25 +132,25 @@ class EmoModel:
 
         return self.run(read, frames=2)  # the features take about as much again
 
-    def renewing(self, vae, *, frames: int) -> Callable[[Tensor], Tensor]:
+    def reencoding(self, vae, *, frames: int) -> Callable[[Tensor], Tensor]:
         """A function that decodes and re-encodes motion frames (1, C, n, h, w) with any VAE; for use inside `loaded`.
 
         The VAE may displace the networks on the device, so they are loaded again with memory for `frames` frames.
         """
-        def renew(latents: Tensor) -> Tensor:
+        def reencode(latents: Tensor) -> Tensor:
             pictures = vae.decode(rearrange(to_raw(latents, self.config), "1 c n h w -> n c h w"))
-            renewed = to_scaled(encode_picture(vae, pictures, self.config), self.config)
+            reencoded = to_scaled(encode_picture(vae, pictures, self.config), self.config)
             management.load_models_gpu([self.patcher], memory_required=self.activation_bytes(frames))
-            return rearrange(renewed, "n c h w -> 1 c n h w").to(latents)
+            return rearrange(reencoded, "n c h w -> 1 c n h w").to(latents)
 
-        return renew
+        return reencode
 
     def activation_bytes(self, frames: int) -> int:
         """Upper estimate of the memory of one evaluation beside the weights."""
         return activation_bytes(self.config, frames, self.compute.itemsize)
 
 
-def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> tuple[
+def load_model(name: str, *, compiled: bool = False, cuda_graphs: bool = False) -> tuple[
         EmoModel, BuiltInAudioEncoder | ExecutionBlocker, PortraitVAE | ExecutionBlocker]:
     """The parts of a checkpoint; a missing part blocks its users with a sentence about what to load instead."""
     bundle = load.load_model(model_path(name))
@@ -157,7 +162,7 @@ def load_model(name: str, *, compiled: bool = False, recorded: bool = False) -> 
         audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
     if bundle.motion_decoder is not None:
         vae = PortraitVAE(bundle.motion_decoder, config)
-    emo = EmoModel.of(bundle.emo, config, compiled=compiled, recorded=recorded)
+    emo = EmoModel.of(bundle.emo, config, compiled=compiled, cuda_graphs=cuda_graphs)
     logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
                  config.fps, emo.compute, emo.device)
     if "sampling" in bundle.card:

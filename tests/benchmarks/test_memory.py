@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emo_model.config import HALLO, PRESETS
-from emo_model.sampling.estimate import activation_bytes
+from emo_model.estimate import activation_bytes
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
@@ -36,7 +36,7 @@ def test_what_lives_is_counted_once_and_only_while_it_lives(memory):
 
 
 def test_guidance_in_one_batch_needs_more_than_one_half_after_the_other(memory):
-    apart, together = (memory.activations(PRESETS["test"], together=is_one) for is_one in (False, True))
+    apart, together = (memory.activations(PRESETS["test"], batch_branches=is_one) for is_one in (False, True))
     assert 0 < apart < together < 3 * apart
 
 

@@ -153,9 +153,9 @@ def test_memory_that_runs_out_once_costs_no_finished_clip(sample, said, folder, 
     for path in files(folder):
         path.unlink()
     rendering, asked = pack["nodes.comfy_bridge.rendering"], []
-    generate = rendering.generate_clips
-    monkeypatch.setattr(rendering, "generate_clips",
-                        lambda *given, **how: asked.append(how.get("together")) or generate(*given, **how))
+    renderer = rendering.ClipRenderer
+    monkeypatch.setattr(rendering, "ClipRenderer",
+                        lambda *given, **how: asked.append(how["batch_branches"]) or renderer(*given, **how))
     stop_at(pack, monkeypatch, step, torch.cuda.OutOfMemoryError("CUDA out of memory"), is_once=True)
     torch.testing.assert_close(torch.cat(list(sample(seed=8)), dim=2), whole, atol=1e-4, rtol=1e-4)
     assert asked == [True, True, is_one_batch] and "7 of 7 clips rendered" in said[-1]
@@ -166,14 +166,14 @@ def test_a_run_goes_on_as_it_began_though_another_amount_of_memory_is_free(sampl
                                                                            is_scarce_first):
     """Halves of guidance one after the other, or in one batch: clips are those of one way, and found whatever is free now."""
     rendering, asked = pack["nodes.comfy_bridge.rendering"], []
-    generate = rendering.generate_clips
+    cached = rendering.CachedRenderer
 
-    def watched(*given, **how):
+    def watched(render, *given, **how):
         if not how.get("finished_only"):
-            asked.append(how["together"])
-        return generate(*given, **how)
+            asked.append(render.batch_branches)
+        return cached(render, *given, **how)
 
-    monkeypatch.setattr(rendering, "generate_clips", watched)
+    monkeypatch.setattr(rendering, "CachedRenderer", watched)
     has_room = not is_scarce_first
     monkeypatch.setattr(type(tiny.model), "has_room", lambda self, frames: has_room)
     clips = sample(seed=8, audio_guidance=2.0)
@@ -192,7 +192,7 @@ def test_what_is_finished_of_a_video_that_was_never_begun_is_an_error(sample):
 
 
 def test_what_cannot_fit_on_the_disk_is_refused_before_anything_is_rendered(sample, folder, pack, monkeypatch):
-    monkeypatch.setattr(pack["emo_model.sampling.estimate"].shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(pack["emo_model.estimate"].shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     stop_at(pack, monkeypatch, 1, AssertionError("something was rendered"))
     with pytest.raises(OSError, match="needs about 0.00 GB on the disk of .*, and 0.00 GB are free: 25 frames, of which 0 of"):
         sample()
@@ -377,8 +377,8 @@ def test_what_is_missing_to_continue_is_said(pack, tiny, sample, reference):
 def test_a_run_holds_its_clips_as_long_as_comfyui_holds_the_result(pack, sample, folder):
     import gc
 
-    clips, spool = sample(), pack["emo_model.sampling.spool"]
-    strict = spool.Spool(folder, spool.SpoolLimits(max_gb=0, max_days=0))
+    clips, cache = sample(), pack["emo_model.cache.folder"]
+    strict = cache.ClipCache(folder, cache.CacheLimits(max_gb=0, max_days=0))
     with strict.run():
         assert len(files(folder)) == 7
     del clips
@@ -386,3 +386,9 @@ def test_a_run_holds_its_clips_as_long_as_comfyui_holds_the_result(pack, sample,
     time.sleep(0.01)
     with strict.run():
         assert not files(folder)
+
+
+@pytest.mark.parametrize(("saved", "now"), [("euler", "ddim"), ("lcm", "ddim"), ("unipc", "dpmpp_2m")])
+def test_workflows_that_name_a_sampler_of_earlier_versions_still_run(sample, pack, saved, now):
+    assert pack["nodes.sampler"].EmoSampler.validate_inputs(saved) is True
+    assert sample(sampler=saved).keys == sample(sampler=now).keys

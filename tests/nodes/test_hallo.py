@@ -147,12 +147,13 @@ def test_the_face_embedding_reaches_the_model_and_its_absence_is_told(pack, hall
         plain = pack.run("EmoReferenceEncoder", model=hallo.model, vae=Folded(), fit="crop", image=portrait).result[0]
     assert "insightface" in caplog.text and "Without a face embedding" in caplog.text
     assert plain.portrait.identity is None and torch.equal(plain.features.features["mid_block.attentions.0"],
-                                                           plain.features.nobody["mid_block.attentions.0"])
+                                                           plain.features.unconditional["mid_block.attentions.0"])
     found = identity.FoundFace(torch.linspace(-1, 1, 512)[None], (8, 8, 24, 28), (12, 20, 20, 26))
     monkeypatch.setattr(identity, "find_face", lambda pixels, folder: found)
     known = pack.run("EmoReferenceEncoder", model=hallo.model, vae=Folded(), fit="crop", image=portrait).result[0]
     assert known.portrait.identity.shape == (1, 512) and known.features.identity.shape == (1, 2, 4, 24)
-    assert not torch.allclose(known.features.features["mid_block.attentions.0"], known.features.nobody["mid_block.attentions.0"])
+    features = known.features
+    assert not torch.allclose(features.features["mid_block.attentions.0"], features.unconditional["mid_block.attentions.0"])
 
 
 def test_who_it_is_is_looked_up_in_the_square_around_the_face_and_not_in_all_of_a_large_picture(pack, hallo, monkeypatch):

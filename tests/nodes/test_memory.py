@@ -197,7 +197,7 @@ def test_a_run_that_is_short_of_memory_twice_ends_with_numbers_and_remedies(tiny
     def work(emo, is_short: bool, room: int):
         raise OutOfMemory("CUDA out of memory")
 
-    with pytest.raises(OutOfMemory, match=r"requested \d+\.\d GiB .* 6 frames of 64x64, and \d+\.\d GiB were free.*--novram"):
+    with pytest.raises(OutOfMemory, match=r"requested \d+\.\d GiB .* 6 frames of 64x64; \d+\.\d GiB were free.*--novram"):
         tiny.model.run(work, frames=6)
 
 

@@ -22,7 +22,8 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     "EmoClipsToLatent": ["clips"],
     "EmoContinueFrom": ["model", "clips", "video", "images", "vae", "reference"],
     "EmoSamplingOptions": ["audio_guidance_start", "audio_guidance_end", "reference_guidance_start", "reference_guidance_end",
-                           "deep_cache", "noise_scale", "mixed_identity", "blinks"],
+                           "deep_cache", "noise_scale", "mixed_identity", "blinks", "pose_weight", "face_weight",
+                           "lip_weight"],
 }
 OUTPUTS = {
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
@@ -70,6 +71,8 @@ def test_defaults_are_those_of_the_library(pack):
     widgets = {one.id: one.default for name in ("EmoSampler", "EmoSamplingOptions")
                for one in pack.nodes[name].define_schema().inputs if hasattr(one, "default")}
     assert widgets.pop("render") == "all clips"  # what to do, not how
+    assert widgets.pop("deep_cache") == 1  # without effect; it keeps the place of the widgets after it
+    widgets["region_weights"] = tuple(widgets.pop(f"{part}_weight") for part in ("pose", "face", "lip"))
     assert pack.nodes["EmoHeadSpeed"].define_schema().inputs[0].default == defaults.pop("head_speed")
     assert widgets == defaults
 

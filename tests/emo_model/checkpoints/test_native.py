@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from emo_model.checkpoints import native
 from emo_model.config import PRESETS, SAMPLING, SamplingConfig
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_model_is_sampled_as_its_card_says_else_as_its_preset_else_by_default(
 def test_a_loaded_model_makes_the_video_that_the_saved_one_makes(tmp_path, bundle, config, conditions):
     native.save(tmp_path / "a.safetensors", bundle, dtype=torch.float32)
     emo, whole = native.load(tmp_path / "a.safetensors").emo, conditions(config, frames=3)
-    one, two = (next(generate_clips(model, whole, config=SamplingConfig(steps=2))) for model in (bundle.emo, emo))
+    one, two = (next(generate_clips(ClipRenderer(model, whole, SamplingConfig(steps=2)))) for model in (bundle.emo, emo))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
@@ -197,7 +197,7 @@ def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidan
     heard = conditions(usual.config, frames=12)
 
     def made(bundle: native.Bundle, sampling: SamplingConfig) -> torch.Tensor:
-        return next(generate_clips(bundle.emo, heard, config=sampling))
+        return next(generate_clips(ClipRenderer(bundle.emo, heard, sampling)))
 
     wanted = made(usual, usual.sampling)
     off = (made(fast, fast.sampling) - wanted).square().mean()

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from emo_model.models.backbone import Backbone
-from emo_model.models.reference_net import ReferenceNet
+from emo_model.models.unet import Backbone, ReferenceNet
 
 
 def test_there_is_a_feature_for_every_place_where_the_backbone_looks(config):
@@ -20,7 +19,7 @@ def test_there_is_a_feature_for_every_place_where_the_backbone_looks(config):
                 return x
 
             backbone, latents = Backbone(shaped), torch.zeros(1, 8, 4, 4)
-            backbone.walk(latents, backbone.project_time(torch.zeros(1), latents), note)
+            backbone.run(latents, backbone.embed_timesteps(torch.zeros(1), latents), note)
         assert {name: tuple(value.shape) for name, value in features.items()} == places
         assert len(places) == 2 + 1 + 4
 

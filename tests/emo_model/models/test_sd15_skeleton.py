@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emo_model.models.context import Context, project
+from emo_model.models.context import Context
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers' UNet is the judge")
 
@@ -43,7 +43,7 @@ def test_the_prediction_is_diffusers(theirs, tiny_hallo, draw, size):
     noisy, words, time = draw(2, 4, *size), draw(2, 5, tiny_hallo.config.hallo.identity_context_width), torch.tensor([7, 601])
     with torch.no_grad():
         context = Context(None, None, None, None, None, identity=torch.stack([words, words], dim=1))
-        said = backbone(noisy[:, :, None], time, project(backbone, [context]).layers)
+        said = backbone(noisy[:, :, None], time, backbone.cache(context))
         torch.testing.assert_close(said[:, :, 0], theirs(noisy, time, words).sample, atol=2e-5, rtol=1e-4)
     assert said.std() > 0.1
 

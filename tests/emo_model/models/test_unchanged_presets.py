@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from emo_model.config import PRESETS, ModelConfig, SamplingConfig
 from emo_model.models.emo import Emo
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, Speed
 
 RECORD = Path(__file__).parents[2] / "data" / "presets.safetensors"
@@ -65,7 +65,7 @@ def video(config: ModelConfig) -> torch.Tensor:
     conditions = Conditions(portrait, FaceMask(mask), audio, Speed((0.0, 0.2), (5.0, 50.0)))
     sampling = SamplingConfig(steps=2, audio_guidance=1.5, reference_guidance=1.2, seed=3)
     emo = filled(config).double()
-    return torch.cat(list(generate_clips(emo, conditions, config=sampling, dtype=torch.float64)), dim=2)
+    return torch.cat(list(generate_clips(ClipRenderer(emo, conditions, sampling, dtype=torch.float64))), dim=2)
 
 
 def read() -> tuple[dict[str, str], dict[str, torch.Tensor]]:

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from emo_model.config import PRESETS
-from emo_model.models.backbone import Backbone
-from emo_model.models.context import Context, project
+from emo_model.models.context import Context
 from emo_model.models.emo import Emo
-from emo_model.models.reference_net import ReferenceNet
+from emo_model.models.unet import Backbone, ReferenceNet
 from emo_model.types import ReferenceFeatures
 
 OURS_ALONE = ("motion_modules", "attn_audio", "norm_audio")  # what EMO adds to the skeleton
@@ -109,7 +108,7 @@ def test_the_backbone_without_emos_additions_is_diffusers_unet(tiny, awake, seed
     noisy, timestep = seeded(2, config.latent_channels, 8, 8), torch.tensor([3, 700])
     with torch.no_grad():
         context = Context(ReferenceFeatures(net(noisy)), None, None, None, None)
-        ours = backbone(noisy[:, :, None], timestep, project(backbone, [context]).layers)
+        ours = backbone(noisy[:, :, None], timestep, backbone.cache(context))
         theirs = unet(noisy, timestep, encoder_hidden_states=torch.zeros(2, 1, 8)).sample
     assert ours.std() > 0.1
     torch.testing.assert_close(ours[:, :, 0], theirs, rtol=1e-4, atol=1e-4)

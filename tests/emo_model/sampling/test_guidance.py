@@ -5,31 +5,28 @@ import torch
 
 from emo_model.config import SamplingConfig
 from emo_model.models.context import Context
-from emo_model.models.seen import ZEROS
-from emo_model.sampling.guidance import guided, guided_by
+from emo_model.sampling.samplers import guided
 from emo_model.types import ReferenceFeatures
 
 BOTH, DEAF, NOBODY = 7.0, 3.0, 2.0  # what the fake model says with portrait and voice, without the voice, without either
 
 
 class FakeEmo:
-    """Tells from its context what was left out, and remembers whom it was asked about."""
+    """Sees in its context what was left out, and remembers the branches that it evaluated."""
 
     def __init__(self):
         self.asked, self.batches = [], 0
 
-    def project(self, *contexts):
-        return contexts
+    def cache(self, context):
+        return context
 
-    def project_time(self, timesteps, like):
-        return torch.tensor(timesteps)[:, None]
-
-    def predict(self, noisy, timestep, contexts):
+    def predict(self, noisy, timestep, context):
         self.batches += 1
-        return torch.cat([self.answer(noisy, timestep, context) for context in contexts])
+        assert len(noisy) == len(timestep) == len(context.audio)
+        return torch.cat([self.branch(noisy[row:row + 1], timestep[row:row + 1], context.audio[row].any().item(),
+                                      context.reference.features["a"][row].any().item()) for row in range(len(noisy))])
 
-    def answer(self, noisy, timestep, context):
-        has_voice, has_portrait = context.audio is not ZEROS, context.reference is not ZEROS
+    def branch(self, noisy, timestep, has_voice, has_portrait):
         self.asked.append((has_portrait, has_voice, timestep.tolist()))
         return torch.full_like(noisy, {(True, True): BOTH, (True, False): DEAF, (False, False): NOBODY}[has_portrait, has_voice])
 
@@ -38,7 +35,8 @@ def ask(audio: float, reference: float, *, together: bool = True):
     emo = FakeEmo()
     portrait = ReferenceFeatures({"a": torch.ones(1, 3, 4)})
     context = Context(portrait, motion=None, audio=torch.ones(1, 5, 5, 4), speed=None, face=torch.zeros(1, 4, 1, 2, 2))
-    said = guided(emo, context, audio=audio, reference=reference, together=together)(torch.zeros(1, 4, 5, 2, 2), 321)
+    sampling = SamplingConfig(audio_guidance=audio, reference_guidance=reference)
+    said = guided(emo, context, sampling, batch_branches=together)(torch.zeros(1, 4, 5, 2, 2), 321)
     assert emo.batches == (1 if together else len(emo.asked))
     assert said.shape == (1, 4, 5, 2, 2) and said.unique().numel() == 1
     return said.flatten()[0].item(), emo.asked
@@ -67,7 +65,7 @@ def scales_asked(**settings) -> list[tuple[float, int]]:
     context = Context(ReferenceFeatures({"a": torch.ones(1, 3, 4)}), None, torch.ones(1, 5, 5, 4), None,
                       torch.zeros(1, 4, 1, 2, 2))
     emo, timesteps = FakeEmo(), list(range(999, 0, -100))
-    predict = guided_by(emo, context, config, timesteps)
+    predict = guided(emo, context, config, timesteps)
     for timestep in timesteps:
         before = len(emo.asked)
         said = predict(torch.zeros(1, 4, 5, 2, 2), timestep).flatten()[0].item()

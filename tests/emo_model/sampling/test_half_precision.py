@@ -8,7 +8,7 @@ import torch
 from emo_model import talk
 from emo_model.checkpoints import native
 from emo_model.inputs.audio import read_audio
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 EXAMPLES = native.DEFAULT_WEIGHTS.parents[2] / "workflows" / "inputs"
 SECONDS = 0.96  # two clips, so that motion frames are read, too
@@ -22,7 +22,7 @@ def test_half_precision_draws_the_same_pictures(shipped, weights, dtype, apart):
     scene = talk.prepare(bundle, EXAMPLES / "emo_portrait.jpg", (waveform[:, :round(SECONDS * rate)], rate))
 
     def draw(kind: torch.dtype):
-        clips = generate_clips(bundle.emo.to(kind), scene.conditions, config=bundle.sampling, dtype=kind)
+        clips = generate_clips(ClipRenderer(bundle.emo.to(kind), scene.conditions, bundle.sampling, dtype=kind))
         return torch.cat([torch.from_numpy(scene.decoder.decode(clip[0].transpose(0, 1))).float() for clip in clips])
 
     plain, half = draw(torch.float32), draw(dtype)

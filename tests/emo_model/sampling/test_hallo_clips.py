@@ -10,8 +10,8 @@ import torch
 from emo_model.config import HALLO, SAMPLING, SamplingConfig
 from emo_model.inputs.face import box_mask, voice_regions
 from emo_model.sampling import clips
-from emo_model.sampling.clips import generate_clips
-from emo_model.sampling.guidance import guided
+from emo_model.sampling.clips import ClipRenderer, generate_clips
+from emo_model.sampling.samplers import guided
 from emo_model.types import AudioFeatures, Conditions, Fit, MotionFrames, Portrait, Speed
 
 FRAMES = 18  # two clips, the second of 2 frames and 14 rows of silence
@@ -34,7 +34,7 @@ def test_a_video_is_as_long_as_the_voice_and_goes_on_from_its_last_frames(tiny_h
         return encode(motion, like=like)
 
     monkeypatch.setattr(tiny_hallo.emo, "encode_motion", watched)
-    made = list(generate_clips(tiny_hallo.emo, conditions, config=SamplingConfig(steps=1)))
+    made = list(generate_clips(ClipRenderer(tiny_hallo.emo, conditions, SamplingConfig(steps=1))))
     assert [clip.shape[2] for clip in made] == [16, 2]
     assert seen[0] is None and torch.equal(seen[1], made[0][:, :, -2:])
 
@@ -43,8 +43,8 @@ def test_motion_frames_may_go_through_the_vae(tiny_hallo, conditions, monkeypatc
     seen = []
     monkeypatch.setattr(clips, "sample", lambda predict, noise, *_, **__: seen.append(predict) or noise)
     renewed = []
-    list(generate_clips(tiny_hallo.emo, conditions, config=SamplingConfig(steps=1),
-                        renew=lambda latents: renewed.append(latents) or latents / 2))
+    list(generate_clips(ClipRenderer(tiny_hallo.emo, conditions, SamplingConfig(steps=1),
+                                     reencode=lambda latents: renewed.append(latents) or latents / 2)))
     assert [tuple(latents.shape) for latents in renewed] == [(1, 4, 2, 8, 8)] and len(seen) == 2  # the last clip has no next
 
 
@@ -55,19 +55,19 @@ def test_the_last_window_hears_the_silence_behind_the_voice(conditions):
     assert last.regions is conditions.face_mask.regions
 
 
-def test_two_equal_scales_are_guidance_of_both_in_two_evaluations(tiny_hallo, conditions, seeded, monkeypatch):
+def test_two_equal_scales_are_guidance_of_both_in_two_evaluations(tiny_hallo, conditions, seeded):
     emo = tiny_hallo.emo
     with torch.no_grad():
         reference = emo.encode_reference(conditions.portrait.latents, conditions.portrait.identity)
         clip = conditions.clip(0, clip_frames=3, margin_frames=2)
         context = emo.prepare(reference, emo.encode_motion(MotionFrames(), like=reference), clip)
-        noisy, asked, predict = seeded(1, 4, 3, 8, 8), [], emo.predict
-        monkeypatch.setattr(emo, "predict", lambda *given: asked.append(given) or predict(*given))
-        said = guided(emo, context, audio=3.5, reference=3.5, together=False)(noisy, 400)
+        noisy, asked, same = seeded(1, 4, 3, 8, 8), [], SamplingConfig(audio_guidance=3.5, reference_guidance=3.5)
+        said = guided(emo, context, same, batch_branches=False,
+                      predict=lambda *given: asked.append(given) or emo.predict(*given))(noisy, 400)
         assert len(asked) == 2
-        nearly = guided(emo, context, audio=3.5, reference=3.500001)(noisy, 400)
+        nearly = guided(emo, context, replace(same, reference_guidance=3.500001))(noisy, 400)
         torch.testing.assert_close(said, nearly, atol=1e-4, rtol=1e-4)
-        own = guided(emo, context, audio=3.5, reference=3.5, mixed_identity=False)(noisy, 400)
+        own = guided(emo, context, replace(same, mixed_identity=False))(noisy, 400)
         assert (own - said).abs().max() > 1e-2
 
 

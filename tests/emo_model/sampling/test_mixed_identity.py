@@ -34,7 +34,7 @@ def tokens(features: dict[str, torch.Tensor]) -> list[float]:
 def test_tokens_are_dealt_by_rows_and_portraits_by_frames(motion_frames, frames, own, nobodys, portraits):
     mixed = mix_identity(context(motion_frames=motion_frames, frames=frames))
     assert tokens(mixed.motion.features) == own
-    assert tokens(mixed.motion.nobody) == tokens(mixed.without_reference().motion.features) == nobodys
+    assert tokens(mixed.motion.unconditional) == tokens(mixed.without_reference().motion.features) == nobodys
     assert tokens(mixed.reference.features) == portraits
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from emo_model.checkpoints import native
 from emo_model.config import PRESETS, SamplingConfig
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.training import builtin
 from emo_model.training.__main__ import main
 from emo_model.training.builtin import make_builtin
@@ -64,7 +64,8 @@ def ticking():
 
 def test_one_command_makes_a_model_that_loads_and_talks(made, conditions):
     model = native.load(made / "builtin.safetensors", dtype=torch.float32)
-    frames = torch.cat(list(generate_clips(model.emo, conditions(model.config, frames=6), config=SamplingConfig(steps=2))), dim=2)
+    render = ClipRenderer(model.emo, conditions(model.config, frames=6), SamplingConfig(steps=2))
+    frames = torch.cat(list(generate_clips(render)), dim=2)
     assert frames.shape == (1, 8, 6, 4, 4) and frames.isfinite().all()
     assert model.parts.keys() == {"emo", "motion_decoder", "audio_encoder"} and model.emo.noise_shapes.any()
 

@@ -15,9 +15,8 @@ from safetensors import safe_open
 from emo_model.checkpoints import native
 from emo_model.config import PRESETS, SamplingConfig
 from emo_model.models.emo import Emo
-from emo_model.sampling.clips import generate_clips
-from emo_model.sampling.guidance import guided
-from emo_model.sampling.samplers import sample_ddim
+from emo_model.sampling.clips import ClipRenderer, generate_clips
+from emo_model.sampling.samplers import guided, sample_ddim
 from emo_model.sampling.schedule import NoiseSchedule
 from emo_model.training.__main__ import main
 from emo_model.training.distillation import (
@@ -129,7 +128,7 @@ def test_the_loss_is_the_weighted_squared_error_at_every_point_of_the_students_o
         batch = task.batch(0).clip
         loss, values = task(DistillationBatch(batch, None))
         context = task._context(batch, task.emo.encode_reference(batch.reference))
-        teach, x, losses = guided(task.teacher, context, audio=2.5, reference=1.0), batch.noise, []
+        teach, x, losses = guided(task.teacher, context, SamplingConfig(audio_guidance=2.5)), batch.noise, []
         for now, after, path in ((999, 499, [999, 749, 499]), (499, -1, [499, 249, -1])):
             said = task.emo.predict(x, torch.full((2,), now), context)
             wanted = landing_prediction(task.schedule, x, walk(teach, x, task.schedule, path), now, after)
@@ -240,7 +239,8 @@ def test_a_run_makes_a_file_that_differs_in_the_backbone_only_and_says_how_to_sa
     assert student.card["sampling"] == {"steps": 2, "audio_guidance": 1.0, "reference_guidance": 1.0}
     assert student.card["teacher"]["steps"] == 4 and len(student.card["teacher"]["sha256"]) == 64
     assert student.sampling == SamplingConfig(steps=2, audio_guidance=1.0)
-    frames = torch.cat(list(generate_clips(student.emo, conditions(student.config, frames=6), config=student.sampling)), dim=2)
+    render = ClipRenderer(student.emo, conditions(student.config, frames=6), student.sampling)
+    frames = torch.cat(list(generate_clips(render)), dim=2)
     assert frames.shape == (1, 8, 6, 4, 4) and frames.isfinite().all()
 
 

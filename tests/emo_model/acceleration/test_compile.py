@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from emo_model.acceleration.compile import compile_blocks, is_compiled, regions
 from emo_model.config import SamplingConfig
-from emo_model.models.compiling import compile_blocks, is_compiled, regions
-from emo_model.sampling.clips import generate_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 BACKEND = "aot_eager"  # traces as the real one does, and calls no C++ compiler
 
@@ -24,7 +24,7 @@ def forgetful():
 
 def video(emo, whole) -> torch.Tensor:
     sampling = SamplingConfig(steps=2, audio_guidance=2.5)
-    return torch.cat(list(generate_clips(emo, whole, config=sampling)), dim=2)
+    return torch.cat(list(generate_clips(ClipRenderer(emo, whole, sampling))), dim=2)
 
 
 def test_every_block_of_the_backbone_is_compiled_once_for_all_clips_and_computes_the_same(emo, config, conditions):

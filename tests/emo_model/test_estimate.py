@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from emo_model import estimate as estimates
+from emo_model.cache.folder import ClipCache
+from emo_model.cache.renderer import CachedRenderer
 from emo_model.config import PRESETS, SamplingConfig
-from emo_model.sampling import estimate as estimates
-from emo_model.sampling.clips import generate_clips
-from emo_model.sampling.estimate import estimate, frames_at_once, minutes_and_seconds
-from emo_model.sampling.spool import Spool
+from emo_model.estimate import estimate, frames_at_once, minutes_and_seconds
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 FOUR = SamplingConfig(steps=4)
 
@@ -38,9 +39,9 @@ def test_a_larger_picture_needs_more_memory_and_a_larger_file(config):
 
 
 def test_the_disk_takes_what_was_estimated_and_hardly_less(tmp_path, emo, config, conditions):
-    spool = Spool(tmp_path)
+    spool = ClipCache(tmp_path)
     with spool.run() as keep:
-        for _ in generate_clips(emo, conditions(config, frames=30), config=SamplingConfig(steps=1), keep=keep):
+        for _ in generate_clips(CachedRenderer(ClipRenderer(emo, conditions(config, frames=30), SamplingConfig(steps=1)), keep)):
             pass
     plan = estimate(config, FOUR, frames=30, fps=25)
     assert plan.clip_bytes * 0.1 < spool.bytes <= plan.clip_bytes

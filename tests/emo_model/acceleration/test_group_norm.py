@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emo_model.models import group_norm as module
-from emo_model.models.group_norm import MANY_CELLS, GroupNorm, group_norm
+from emo_model.acceleration import group_norm as module
+from emo_model.acceleration.group_norm import MANY_CELLS, GroupNorm, group_norm, use_own_group_norm
 
 WAYS = {"CPU": module._by_products, "GPU": module._by_moments}
 
@@ -78,3 +78,12 @@ def test_gradients_are_torchs(seeded):
     mine, x.grad = x.grad, None
     F.group_norm(x, 4, norm.weight, norm.bias).square().sum().backward()
     assert torch.equal(mine, x.grad)
+
+
+@torch.no_grad()
+def test_the_norms_of_a_network_are_replaced_and_their_parameters_kept(emo):
+    names, weight = list(emo.state_dict()), emo.backbone.down_blocks[0].resnets[0].norm1.weight
+    assert use_own_group_norm(emo) is emo and list(emo.state_dict()) == names
+    norms = [part for part in emo.modules() if isinstance(part, torch.nn.GroupNorm)]
+    assert len(norms) > 10 and all(type(norm) is GroupNorm for norm in norms)
+    assert emo.backbone.down_blocks[0].resnets[0].norm1.weight is weight

@@ -1,4 +1,4 @@
-"""Runs that are killed, in processes of their own; `test_spool.py` starts this file. Prints one line of JSON.
+"""Runs that are killed, in processes of their own; `test_cache.py` starts this file. Prints one line of JSON.
 
 It forks, for importing torch anew takes longer than a run; it never uses more than one thread, for a fork would lose the others.
 """
@@ -18,18 +18,19 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402
 
+from emo_model.cache import folder as cache  # noqa: E402
+from emo_model.cache.renderer import CachedRenderer  # noqa: E402
 from emo_model.checkpoints import native  # noqa: E402
 from emo_model.config import PRESETS, SamplingConfig  # noqa: E402
 from emo_model.inputs.face import whole_mask  # noqa: E402
-from emo_model.sampling import spool  # noqa: E402
-from emo_model.sampling.clips import generate_clips  # noqa: E402
+from emo_model.sampling.clips import ClipRenderer, generate_clips  # noqa: E402
 from emo_model.types import AudioFeatures, Conditions, Fit, Portrait, Speed  # noqa: E402
 
 CLIPS = 12
 MOMENTS = ("half written", "before the file is synced", "before it is renamed", "before the folder is synced", "after all")
 
 
-def video(model, **how) -> torch.Tensor:
+def video(model, run: cache.CacheRun | None = None) -> torch.Tensor:
     config = PRESETS["test"]
     draw = torch.Generator().manual_seed(5)
     cells, size, frames = config.latent_size, config.image_size, CLIPS * config.clip_frames - 1
@@ -37,7 +38,8 @@ def video(model, **how) -> torch.Tensor:
                         Fit(size, size, 0, 0, size, size))
     audio = AudioFeatures(torch.randn(frames, config.audio_layers, config.audio_width, generator=draw), 25.0, frames / 25)
     conditions = Conditions(portrait, whole_mask(size), audio, Speed.constant(12.5))
-    return torch.cat(list(generate_clips(model, conditions, config=SamplingConfig(steps=2, audio_guidance=1.0), **how)), dim=2)
+    render = ClipRenderer(model, conditions, SamplingConfig(steps=2, audio_guidance=1.0))
+    return torch.cat(list(generate_clips(render if run is None else CachedRenderer(render, run))), dim=2)
 
 
 def child(work) -> int:
@@ -60,7 +62,7 @@ def die_at(moment: str, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 
-    fsync, replace, sync_folder, save = os.fsync, os.replace, spool._sync_folder, spool.save
+    fsync, replace, sync_folder, save = os.fsync, os.replace, cache._sync_folder, cache.save
 
 
     def half(*given):
@@ -83,12 +85,12 @@ def die_at(moment: str, number: int) -> None:
                     self.file.flush()
                     dies("half written")
 
-            spool.open = File
+            cache.open = File
         else:
             seen["half written"] += 1
         return data
 
-    spool.save = half
+    cache.save = half
     os.fsync = lambda descriptor: dies("before the file is synced") or fsync(descriptor)
     os.replace = lambda *paths: dies("before it is renamed") or replace(*paths)
 
@@ -97,32 +99,32 @@ def die_at(moment: str, number: int) -> None:
         sync_folder(folder)
         dies("after all")
 
-    spool._sync_folder = synced
+    cache._sync_folder = synced
 
 
 def run(model, folder: Path) -> torch.Tensor:
-    with spool.Spool(folder).run() as keep:
-        return video(model, keep=keep)
+    with cache.ClipCache(folder).run() as cache_run:
+        return video(model, cache_run)
 
 
 def believed(folder: Path) -> int:
     """Clips that lie under their names; raises if one of them is not whole."""
     files = list(folder.glob("*.safetensors"))
     for path in files:
-        assert spool._read(path) is not None, f"a torn file is believed: {path}"
+        assert cache.read_clip(path) is not None, f"a torn file is believed: {path}"
     return len(files)
 
 
 def kill_loop(model, whole: torch.Tensor, base: Path, *, kills: int, seed: int) -> dict:
-    """Kill runs at random times, and at each moment of writing; each spool is resumed until it is whole."""
-    dice, done = random.Random(seed), {"at random": 0, "while saving": 0, "spools": 0, "kept": []}
+    """Kill runs at random times, and at each moment of writing; each cache is resumed until it is whole."""
+    dice, done = random.Random(seed), {"at random": 0, "while saving": 0, "caches": 0, "kept": []}
     began = time.monotonic()
     video(model)
     takes = time.monotonic() - began
     at = [(moment, dice.randint(1, 4)) for moment in MOMENTS for _ in range(2)]
     while done["at random"] < kills or at:
-        folder, kept = base / f"spool{done['spools']}", 0
-        done["spools"] += 1
+        folder, kept = base / f"cache{done['caches']}", 0
+        done["caches"] += 1
         while True:
             planned = at.pop() if at and dice.random() < 0.5 else None
 
@@ -151,14 +153,14 @@ def kill_loop(model, whole: torch.Tensor, base: Path, *, kills: int, seed: int) 
 
 
 def at_once(model, whole: torch.Tensor, folder: Path, *, processes: int) -> dict:
-    """The same video in several processes on one spool, each of which cleans up all it may when it starts."""
+    """The same video in several processes on one cache, each of which cleans up all it may when it starts."""
     def work(number: int):
         time.sleep(number * 0.05)
-        limits = spool.SpoolLimits(max_gb=0, max_days=0)
-        with spool.Spool(folder, limits).run() as keep:
-            made = video(model, keep=keep)
-            again = torch.cat(list(keep.clips(wanted=made.shape[2], fps=25.0, config=PRESETS["test"])), dim=2)
-            torch.save((made, again, keep.rendered), folder.parent / f"made{number}.pt")
+        limits = cache.CacheLimits(max_gb=0, max_days=0)
+        with cache.ClipCache(folder, limits).run() as cache_run:
+            made = video(model, cache_run)
+            again = torch.cat(list(cache_run.clips(wanted=made.shape[2], fps=25.0, config=PRESETS["test"])), dim=2)
+            torch.save((made, again, cache_run.rendered), folder.parent / f"made{number}.pt")
 
     started = [child(lambda number=number: work(number)) for number in range(processes)]
     for process in started:
@@ -179,7 +181,7 @@ def main() -> None:
     if what == "kill":
         result = kill_loop(model, whole, base, kills=int(sys.argv[3]), seed=int(sys.argv[4]))
     else:
-        result = at_once(model, whole, base / "spool", processes=3)
+        result = at_once(model, whole, base / "cache", processes=3)
     sys.stdout.write(json.dumps(result) + "\n")
 
 

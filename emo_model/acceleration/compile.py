@@ -7,28 +7,28 @@ import logging
 import torch
 from torch import nn
 
-from .audio_transformer import AudioTransformer
-from .blocks import ResnetBlock, SpatialTransformer
-from .emo import Emo
-from .temporal import TemporalModule
+from ..models.audio_transformer import AudioTransformer
+from ..models.blocks import ResnetBlock, SpatialTransformer
+from ..models.emo import Emo
+from ..models.temporal import TemporalModule
 
 REGIONS = (ResnetBlock, SpatialTransformer, TemporalModule, AudioTransformer)
-MOST_SHAPES = 64  # of one kind of block: widths, levels, and groups of guidance before and after they part
+MOST_SHAPES = 64  # of one kind of block: widths, levels, and numbers of branches
 log = logging.getLogger("emo")
 
 
 def compile_blocks(emo: Emo, *, backend: str = "inductor", device: torch.device | str = "cpu", **options) -> bool:
-    """Compile the blocks of the backbone, in place, at their first call. Returns whether that is possible.
+    """Compile the blocks of the backbone at their first call, by `nn.Module.compile`. Returns whether that is possible.
 
-    What they compute stays the same up to rounding. Where no compiler works, says so in the log and leaves all as it was.
-    `options` go to torch.compile, such as mode="max-autotune-no-cudagraphs".
+    They compute the same up to rounding. Where no compiler works, the log says so and the blocks run as they are. `options` go to
+    torch.compile, such as mode="max-autotune-no-cudagraphs".
     """
     if not _compiler_works(backend, device):
         return False
     limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
     setattr(torch._dynamo.config, limit, max(MOST_SHAPES, getattr(torch._dynamo.config, limit)))
     for region in regions(emo):
-        region.forward = torch.compile(type(region).forward.__get__(region), backend=backend, dynamic=False, **options)
+        region.compile(backend=backend, dynamic=False, **options)
     return True
 
 
@@ -38,7 +38,7 @@ def regions(emo: nn.Module) -> list[nn.Module]:
 
 
 def is_compiled(part: nn.Module) -> bool:
-    return "forward" in vars(part)
+    return getattr(part, "_compiled_call_impl", None) is not None
 
 
 def _compiler_works(backend: str, device: torch.device | str) -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import folder_paths
 
-from ...emo_model.sampling.spool import Spool, SpoolLimits, weights_of
+from ...emo_model.cache.folder import CacheLimits, ClipCache
+from ...emo_model.cache.keys import weights_of
 from .files import without_paths
 
 FOLDER = "emo_clips"
@@ -21,20 +22,20 @@ def clips_folder() -> Path:
     return Path(named[0] if named else Path(folder_paths.get_user_directory()) / FOLDER)
 
 
-def clips_spool() -> Spool:
-    return Spool(clips_folder(), SpoolLimits.from_environment())
+def clip_cache() -> ClipCache:
+    return ClipCache(clips_folder(), CacheLimits.from_environment())
 
 
-def clips_mark() -> str:
-    """Another one when clips are gone from the disk; see `Spool.mark`. It names no folder of this machine."""
-    return without_paths(clips_spool().mark)
+def clips_revision() -> str:
+    """Changes when clips are gone from the disk; see `ClipCache.revision`. It names no folder of this machine."""
+    return without_paths(clip_cache().revision)
 
 
 def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
 
 
-def way_through(vae) -> str:
-    """A name for what a VAE makes of motion frames: another one for other weights and for another portrait."""
+def vae_fingerprint(vae) -> str:
+    """Changes with what a VAE makes of motion frames: with its weights, and with the portrait it is bound to."""
     network = getattr(vae, "first_stage_model", None)
     return (type(vae).__name__ if network is None else weights_of(network)) + getattr(vae, "content", "")

@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import ModelConfig, SamplingConfig
-from .guidance import evaluations
+from .config import ModelConfig, SamplingConfig
+from .sampling.samplers import evaluations
 
 GB = 1e9
 ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; benchmarks/memory.py: at most 76

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from emo_model.cache.folder import CacheLimits, ClipCache
+from emo_model.cache.keys import ClipKeys, weights_of
+from emo_model.cache.renderer import CachedRenderer
 from emo_model.config import SamplingConfig
-from emo_model.sampling.clips import generate_clips
-from emo_model.sampling.estimate import count_clips
-from emo_model.sampling.spool import ClipKeys, Spool, SpoolLimits, weights_of
+from emo_model.estimate import count_clips
+from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.types import FaceMasks, MotionFrames, ReferenceFeatures, Speed
 
 QUICK = SamplingConfig(steps=2, audio_guidance=1.0)
@@ -25,23 +27,24 @@ LONG = 30  # frames; 8 clips of 4, the last padded
 
 
 @pytest.fixture
-def spool(tmp_path) -> Spool:
-    return Spool(tmp_path / "clips")
+def cache(tmp_path) -> ClipCache:
+    return ClipCache(tmp_path / "clips")
 
 
 @pytest.fixture
-def render(emo, spool):
+def render(emo, cache):
     """render(conditions) -> (video, how many clips were rendered for it)."""
-    def run(whole, *, sampling=QUICK, where=spool, **how):
-        with where.run() as keep:
-            clips = list(generate_clips(emo, whole, config=sampling, keep=keep, **how))
-            return torch.cat(clips, dim=2) if clips else None, keep.rendered
+    def run(whole, *, sampling=QUICK, where=cache, finished_only=False, **how):
+        with where.run() as run:
+            render = CachedRenderer(ClipRenderer(emo, whole, sampling, **how), run, finished_only=finished_only)
+            clips = list(generate_clips(render))
+            return torch.cat(clips, dim=2) if clips else None, run.rendered
 
     return run
 
 
 def plain(emo, whole, **how):
-    return torch.cat(list(generate_clips(emo, whole, config=QUICK, **how)), dim=2)
+    return torch.cat(list(generate_clips(ClipRenderer(emo, whole, QUICK), **how)), dim=2)
 
 
 def change_voice(whole, frames: slice):
@@ -53,13 +56,13 @@ def change_voice(whole, frames: slice):
 # ---- lost and found
 
 
-def test_a_spool_changes_nothing_and_a_second_run_renders_nothing(emo, config, conditions, render, spool):
+def test_a_cache_changes_nothing_and_a_second_run_renders_nothing(emo, config, conditions, render, cache):
     whole = conditions(config, frames=LONG)
     first, rendered = render(whole)
     again, rendered_again = render(whole)
     assert (rendered, rendered_again) == (8, 0)
     assert torch.equal(first, plain(emo, whole)) and torch.equal(again, first)
-    assert sorted(path.suffix for path in spool.folder.iterdir()) == [".lock", *[".safetensors"] * 8]
+    assert sorted(path.suffix for path in cache.folder.iterdir()) == [".lock", *[".safetensors"] * 8]
 
 
 def test_nothing_is_asked_of_a_model_whose_clips_are_all_there(emo, config, conditions, render, monkeypatch):
@@ -70,7 +73,7 @@ def test_nothing_is_asked_of_a_model_whose_clips_are_all_there(emo, config, cond
     assert torch.equal(render(whole)[0], first)
 
 
-def test_a_stopped_run_goes_on_where_it_stopped_and_becomes_the_same_video(emo, config, conditions, render, spool):
+def test_a_stopped_run_goes_on_where_it_stopped_and_becomes_the_same_video(emo, config, conditions, render, cache):
     whole = conditions(config, frames=LONG)
 
     def stop(report):
@@ -79,12 +82,12 @@ def test_a_stopped_run_goes_on_where_it_stopped_and_becomes_the_same_video(emo, 
 
     with pytest.raises(KeyboardInterrupt):
         render(whole, on_step=stop)
-    assert len(list(spool.folder.glob("*.safetensors"))) == 5
+    assert len(list(cache.folder.glob("*.safetensors"))) == 5
     told = []
     resumed, rendered = render(whole, on_step=told.append)
     assert rendered == 3 and torch.equal(resumed, plain(emo, whole))
-    assert [(report.clip, report.step) for report in told if report.is_found] == [(clip, 2) for clip in range(1, 6)]
-    assert [(report.clip, report.step) for report in told if not report.is_found] == [(c, s) for c in (6, 7, 8) for s in (1, 2)]
+    assert [(report.clip, report.step) for report in told if report.is_cached] == [(clip, 2) for clip in range(1, 6)]
+    assert [(report.clip, report.step) for report in told if not report.is_cached] == [(c, s) for c in (6, 7, 8) for s in (1, 2)]
 
 
 def test_what_is_finished_is_a_video_without_rendering(emo, config, conditions, render, monkeypatch):
@@ -117,7 +120,7 @@ def test_runs_killed_at_any_moment_lose_no_clip_and_resume_to_the_same_bits(tmp_
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_runs_at_once_on_one_spool_do_not_harm_each_other(tmp_path):
+def test_runs_at_once_on_one_cache_do_not_harm_each_other(tmp_path):
     assert len(killed_runs(tmp_path, "once")["rendered"]) == 3
 
 
@@ -194,12 +197,11 @@ def ingredients(whole, seeded):
         "identity": {"portrait": replace(whole.portrait, identity=torch.ones(1, 3))},
         "mask": {"face_mask": replace(whole.face_mask, mask=whole.face_mask.mask * 0.5)},
         "regions": {"face_mask": replace(whole.face_mask, regions=torch.ones(1, 3, *shape[-2:]))},
-        "region_weights": {"region_weights": (1.0, 1.0, 0.9)},
         "speed": {"speed": Speed.constant(13.0)},
     }
 
 
-@pytest.mark.parametrize("name", ["portrait", "identity", "mask", "regions", "region_weights", "speed"])
+@pytest.mark.parametrize("name", ["portrait", "identity", "mask", "regions", "speed"])
 def test_all_that_a_video_is_made_from_is_in_the_name_of_its_first_clip(config, conditions, seeded, name):
     whole = conditions(config, frames=LONG)
 
@@ -212,18 +214,18 @@ def test_all_that_a_video_is_made_from_is_in_the_name_of_its_first_clip(config, 
 
 
 @pytest.mark.parametrize("change", [
-    {"weights": "v"}, {"together": False}, {"dtype": torch.float16}, {"config": replace(QUICK, seed=1)},
-    {"config": replace(QUICK, steps=3)},
-    {"config": replace(QUICK, sampler="dpmpp_2m")}, {"config": replace(QUICK, audio_guidance=1.1)}, {"renewal": "vae"},
-    {"config": replace(QUICK, reference_guidance=1.1)}, {"reference": ReferenceFeatures({"a": torch.zeros(1)})}])
+    {"weights": "v"}, {"batch_branches": False}, {"dtype": torch.float16}, {"sampling": replace(QUICK, seed=1)},
+    {"sampling": replace(QUICK, steps=3)}, {"sampling": replace(QUICK, region_weights=(1.0, 1.0, 0.9))},
+    {"sampling": replace(QUICK, sampler="dpmpp_2m")}, {"sampling": replace(QUICK, audio_guidance=1.1)}, {"reencoding": "vae"},
+    {"sampling": replace(QUICK, reference_guidance=1.1)}, {"reference": ReferenceFeatures({"a": torch.zeros(1)})}])
 def test_how_it_is_made_is_in_the_name_too(config, conditions, change):
     whole = conditions(config, frames=LONG)
-    how = {"config": QUICK, "weights": "w", "reference": None, "device": "cpu", "dtype": torch.float32}
+    how = {"sampling": QUICK, "weights": "w", "reference": None, "device": "cpu", "dtype": torch.float32}
 
     def key(**changed):
         return ClipKeys(config, whole.portrait, **{**how, **changed}).of(0, whole.clip(0, clip_frames=4, margin_frames=2), None)
 
-    assert key() == key(config=replace(QUICK, head_speed=50.0)) != key(**change)  # head_speed: what counts is in the clips
+    assert key() == key(sampling=replace(QUICK, head_speed=50.0)) != key(**change)  # head_speed: what counts is in the clips
 
 
 def test_the_clip_before_is_in_the_name_of_the_next(config, conditions, seeded):
@@ -267,12 +269,12 @@ def bend(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["cut in half", "empty", "one bit in the latents", "one bit in the header", "its length",
                                  "zeros, as after a power cut", "another clip's"])
-def test_a_damaged_clip_is_rendered_again_and_the_others_are_not(emo, config, conditions, render, spool, how, caplog):
+def test_a_damaged_clip_is_rendered_again_and_the_others_are_not(emo, config, conditions, render, cache, how, caplog):
     whole = conditions(config, frames=LONG)
     first, _ = render(whole)
-    with spool.run() as keep:
-        list(generate_clips(emo, whole, config=QUICK, keep=keep, finished_only=True))
-        bent = spool.folder / f"{keep.keys[3]}.safetensors"
+    with cache.run() as run:
+        list(generate_clips(CachedRenderer(ClipRenderer(emo, whole, QUICK), run, finished_only=True)))
+        bent = cache.folder / f"{run.keys[3]}.safetensors"
     bend(bent, how)
     video, rendered = render(whole)
     assert rendered == 1 and torch.equal(video, first)
@@ -280,7 +282,7 @@ def test_a_damaged_clip_is_rendered_again_and_the_others_are_not(emo, config, co
     assert render(whole)[1] == 0
 
 
-def test_a_file_that_cannot_be_written_stops_the_run_with_what_is_kept(emo, config, conditions, render, spool, monkeypatch):
+def test_a_file_that_cannot_be_written_stops_the_run_with_what_is_kept(emo, config, conditions, render, cache, monkeypatch):
     whole, sync, calls = conditions(config, frames=LONG), os.fsync, []
 
     def full(descriptor):
@@ -294,14 +296,14 @@ def test_a_file_that_cannot_be_written_stops_the_run_with_what_is_kept(emo, conf
                                       "The 2 clips before it are kept: make room and start again") as error:
         render(whole)
     assert error.value.errno == errno.ENOSPC
-    assert not list(spool.folder.glob("*.part")) and len(list(spool.folder.glob("*.safetensors"))) == 2
+    assert not list(cache.folder.glob("*.part")) and len(list(cache.folder.glob("*.safetensors"))) == 2
     monkeypatch.undo()
     video, rendered = render(whole)
     assert rendered == 6 and torch.equal(video, plain(emo, whole))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit for the size of files")
-def test_a_disk_that_takes_half_a_file_leaves_none(config, conditions, render, spool):
+def test_a_disk_that_takes_half_a_file_leaves_none(config, conditions, render, cache):
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -311,52 +313,52 @@ def test_a_disk_that_takes_half_a_file_leaves_none(config, conditions, render, s
             render(conditions(config, frames=LONG))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not list(spool.folder.glob("*.part")) and not list(spool.folder.glob("*.safetensors"))
+    assert not list(cache.folder.glob("*.part")) and not list(cache.folder.glob("*.safetensors"))
     assert render(conditions(config, frames=LONG))[1] == 8
 
 
 # ---- keeping house
 
 
-def aged(spool: Spool, days: float) -> list[Path]:
-    files = sorted(spool.folder.glob("*.safetensors"))
+def aged(cache: ClipCache, days: float) -> list[Path]:
+    files = sorted(cache.folder.glob("*.safetensors"))
     for path in files:
         os.utime(path, (time.time() - days * 86_400,) * 2)
     return files
 
 
-def test_clips_that_were_not_used_for_long_are_removed_at_the_start_of_a_run(config, conditions, render, spool):
+def test_clips_that_were_not_used_for_long_are_removed_at_the_start_of_a_run(config, conditions, render, cache):
     render(conditions(config, frames=LONG))
-    old = aged(spool, 15)
+    old = aged(cache, 15)
     render(conditions(config, frames=8), sampling=replace(QUICK, seed=9))
-    assert not any(path.exists() for path in old) and len(list(spool.folder.glob("*.safetensors"))) == 2
+    assert not any(path.exists() for path in old) and len(list(cache.folder.glob("*.safetensors"))) == 2
 
 
-def test_beyond_the_size_the_longest_unused_go_first(config, conditions, render, spool):
+def test_beyond_the_size_the_longest_unused_go_first(config, conditions, render, cache):
     render(conditions(config, frames=LONG))
-    old = aged(spool, 2)
+    old = aged(cache, 2)
     render(conditions(config, frames=8), sampling=replace(QUICK, seed=9))
     size = old[0].stat().st_size
-    aged(Spool(spool.folder), 1)
+    aged(ClipCache(cache.folder), 1)
     for number, path in enumerate(old):
         os.utime(path, (time.time() - 2 * 86_400 + number,) * 2)
-    with Spool(spool.folder, SpoolLimits(max_gb=4.5 * size / 1e9)).run():
+    with ClipCache(cache.folder, CacheLimits(max_gb=4.5 * size / 1e9)).run():
         pass
-    assert [path.exists() for path in old] == [False] * 6 + [True] * 2 and len(list(spool.folder.glob("*.safetensors"))) == 4
+    assert [path.exists() for path in old] == [False] * 6 + [True] * 2 and len(list(cache.folder.glob("*.safetensors"))) == 4
 
 
-def test_a_clip_that_is_found_counts_as_used(config, conditions, render, spool):
+def test_a_clip_that_is_found_counts_as_used(config, conditions, render, cache):
     render(conditions(config, frames=LONG))
-    aged(spool, 13)
+    aged(cache, 13)
     assert render(conditions(config, frames=LONG))[1] == 0
-    assert all(time.time() - path.stat().st_mtime < 3600 for path in spool.folder.glob("*.safetensors"))
+    assert all(time.time() - path.stat().st_mtime < 3600 for path in cache.folder.glob("*.safetensors"))
 
 
-def test_a_clip_that_cannot_be_removed_or_touched_stops_no_run(config, conditions, render, spool, monkeypatch):
+def test_a_clip_that_cannot_be_removed_or_touched_stops_no_run(config, conditions, render, cache, monkeypatch):
     """Another user's in a shared folder; on Windows, one that any program has open."""
     whole = conditions(config, frames=LONG)
     video, _ = render(whole)
-    fixed, *others = aged(spool, 15)
+    fixed, *others = aged(cache, 15)
     unlink, utime = Path.unlink, os.utime
 
     def refused(path, *_):
@@ -364,94 +366,95 @@ def test_a_clip_that_cannot_be_removed_or_touched_stops_no_run(config, condition
 
     monkeypatch.setattr(Path, "unlink", lambda path, **how: refused(path) if path == fixed else unlink(path, **how))
     monkeypatch.setattr(os, "utime", lambda path, *when: refused(path) if path == fixed else utime(path, *when))
-    with spool.run():
+    with cache.run():
         assert fixed.exists() and not any(path.exists() for path in others)
     again, rendered = render(whole)
     assert torch.equal(again, video) and rendered == len(others)
 
 
-def test_nothing_else_in_the_folder_is_touched(config, conditions, render, spool):
-    spool.folder.mkdir()
-    others = [spool.folder / name for name in ("model.safetensors", "talk.mp4", "ab.part", "0" * 64 + ".txt")]
+def test_nothing_else_in_the_folder_is_touched(config, conditions, render, cache):
+    cache.folder.mkdir()
+    others = [cache.folder / name for name in ("model.safetensors", "talk.mp4", "ab.part", "0" * 64 + ".txt")]
     for path in others:
         path.write_text("mine")
         os.utime(path, (0, 0))
-    render(conditions(config, frames=8), where=Spool(spool.folder, SpoolLimits(max_gb=0, max_days=0)))
+    render(conditions(config, frames=8), where=ClipCache(cache.folder, CacheLimits(max_gb=0, max_days=0)))
     assert all(path.read_text() == "mine" for path in others)
 
 
-def test_what_a_dead_run_left_half_written_is_swept_up_and_a_living_runs_is_not(spool):
-    with spool.run() as living:
-        half = spool.folder / f"{'a' * 64}.{living.lease.name}.part"
-        dead = spool.folder / f"{'a' * 64}.{'0' * 16}.part"
-        stale = spool.folder / f"{'1' * 16}.lease"
+def test_what_a_dead_run_left_half_written_is_swept_up_and_a_living_runs_is_not(cache):
+    with cache.run() as living:
+        half = cache.folder / f"{'a' * 64}.{living.lease.name}.part"
+        dead = cache.folder / f"{'a' * 64}.{'0' * 16}.part"
+        stale = cache.folder / f"{'1' * 16}.lease"
         for path in (half, dead, stale):
             path.write_text("half")
-        with spool.run():
+        with cache.run():
             assert half.exists() and not dead.exists() and not stale.exists()
-    assert not list(spool.folder.glob("*.lease"))
+    assert not list(cache.folder.glob("*.lease"))
 
 
-def test_clips_of_a_video_that_is_still_held_are_not_removed_by_another_run(emo, config, conditions, spool):
+def test_clips_of_a_video_that_is_still_held_are_not_removed_by_another_run(emo, config, conditions, cache):
     whole = conditions(config, frames=LONG)
-    keep = spool.run()
-    video = torch.cat(list(generate_clips(emo, whole, config=QUICK, keep=keep)), dim=2)
-    clips = keep.clips(wanted=LONG, fps=25.0, config=config)
-    del keep
-    strict = Spool(spool.folder, SpoolLimits(max_gb=0, max_days=0))
+    run = cache.run()
+    video = torch.cat(list(generate_clips(CachedRenderer(ClipRenderer(emo, whole, QUICK), run))), dim=2)
+    clips = run.clips(wanted=LONG, fps=25.0, config=config)
+    del run
+    strict = ClipCache(cache.folder, CacheLimits(max_gb=0, max_days=0))
     with strict.run():
         assert torch.equal(torch.cat(list(clips), dim=2), video)
     del clips
     with strict.run():
-        assert not list(spool.folder.glob("*.safetensors"))
+        assert not list(cache.folder.glob("*.safetensors"))
 
 
-def test_where_files_cannot_be_locked_runs_go_on_and_clips_are_safe_for_a_week(config, conditions, render, spool, monkeypatch):
-    import emo_model.sampling.spool as module
+def test_where_files_cannot_be_locked_runs_go_on_and_clips_are_safe_for_a_week(config, conditions, render, cache, monkeypatch):
+    from emo_model.cache import locks as module
 
     def no_locks(file, *, wait):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(module, "_lock", no_locks)
-    strict = Spool(spool.folder, SpoolLimits(max_gb=0, max_days=0))
-    with spool.run() as keep:
+    monkeypatch.setattr(module, "lock", no_locks)
+    strict = ClipCache(cache.folder, CacheLimits(max_gb=0, max_days=0))
+    with cache.run() as run:
         assert render(conditions(config, frames=LONG))[1] == 8
         with strict.run():
-            assert len(list(spool.folder.glob("*.safetensors"))) == 8
-        os.utime(keep.lease.path, (time.time() - 8 * 86_400,) * 2)
+            assert len(list(cache.folder.glob("*.safetensors"))) == 8
+        os.utime(run.lease.path, (time.time() - 8 * 86_400,) * 2)
         with strict.run():
-            assert not list(spool.folder.glob("*.safetensors"))
+            assert not list(cache.folder.glob("*.safetensors"))
 
 
-def test_a_clip_that_another_run_saved_meanwhile_counts(emo, config, conditions, render, spool, monkeypatch):
+def test_a_clip_that_another_run_saved_meanwhile_counts(emo, config, conditions, render, cache, monkeypatch):
     """Windows lets no one replace a file that is being read."""
     render(conditions(config, frames=8))
 
     def denied(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    with spool.run() as keep:
+    with cache.run() as run:
         monkeypatch.setattr(os, "replace", denied)
-        monkeypatch.setattr(keep, "find", lambda key: None)
-        video = torch.cat(list(generate_clips(emo, conditions(config, frames=8), config=QUICK, keep=keep)), dim=2)
-        assert len(keep.keys) == 2 and torch.equal(torch.cat(list(keep.clips(wanted=8, fps=25.0, config=config)), dim=2), video)
+        monkeypatch.setattr(run, "find", lambda key: None)
+        render = CachedRenderer(ClipRenderer(emo, conditions(config, frames=8), QUICK), run)
+        video = torch.cat(list(generate_clips(render)), dim=2)
+        assert len(run.keys) == 2 and torch.equal(torch.cat(list(run.clips(wanted=8, fps=25.0, config=config)), dim=2), video)
 
 
-def test_the_size_of_a_spool_is_told(config, conditions, render, spool):
+def test_the_size_of_a_cache_is_told(config, conditions, render, cache):
     render(conditions(config, frames=LONG))
-    assert spool.bytes == sum(path.stat().st_size for path in spool.folder.glob("*.safetensors")) > 8 * 4 * 4 * 4 * 4 * 4
-    assert str(spool.folder) in spool.says and "at most 20 GB" in spool.says and "14 days" in spool.says
+    assert cache.bytes == sum(path.stat().st_size for path in cache.folder.glob("*.safetensors")) > 8 * 4 * 4 * 4 * 4 * 4
+    assert str(cache.folder) in cache.summary and "at most 20 GB" in cache.summary and "14 days" in cache.summary
 
 
 # ---- the value that travels
 
 
 @pytest.fixture
-def clips(emo, config, conditions, spool):
-    with spool.run() as keep:
-        for _ in generate_clips(emo, conditions(config, frames=LONG), config=QUICK, keep=keep):
+def clips(emo, config, conditions, cache):
+    with cache.run() as run:
+        for _ in generate_clips(CachedRenderer(ClipRenderer(emo, conditions(config, frames=LONG), QUICK), run)):
             pass
-        yield keep.clips(wanted=LONG, fps=25.0, config=config)
+        yield run.clips(wanted=LONG, fps=25.0, config=config)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6, 7, 30])

@@ -1,4 +1,4 @@
-"""Group norm that leaves pictures as they lie in memory.
+"""Group norm that keeps the memory layout of pictures.
 
 torch's own copies channels-last pictures to another layout on a GPU, and the next convolution copies them back. On a CPU it
 leaves them, but takes several times as long where groups are narrow, and loses digits where the mean is large.
@@ -10,9 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .seen import must_copy
-
 NARROW, MANY_CELLS = 8, 128  # channels of a group, cells of a picture: where torch's own is slow on a CPU
+
+
+def use_own_group_norm(module: nn.Module) -> nn.Module:
+    """Replace the group norms inside `module` by ours, with the same parameters; returns the module."""
+    for parent in list(module.modules()):
+        for name, norm in parent.named_children():
+            if type(norm) is nn.GroupNorm:
+                own = GroupNorm(norm.num_groups, norm.num_channels, eps=norm.eps, device="meta").train(norm.training)
+                own.weight, own.bias = norm.weight, norm.bias
+                setattr(parent, name, own)
+    return module
 
 
 class GroupNorm(nn.GroupNorm):
@@ -23,7 +32,7 @@ class GroupNorm(nn.GroupNorm):
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """F.group_norm to rounding; x (B, C, H, W) in channels-last stays so."""
     is_pixelwise = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    if not is_pixelwise or must_copy():
+    if not is_pixelwise or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.group_norm(x, groups, weight, bias, eps)
     batch, channels, height, width = x.shape
     is_slow = channels < NARROW * groups and height * width >= MANY_CELLS and x.dtype == torch.float32
