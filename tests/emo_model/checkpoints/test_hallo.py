@@ -113,7 +113,7 @@ def test_a_net_that_does_not_fit_is_refused_by_key(tiny_hallo, tmp_path, changed
 def test_a_net_with_trained_frame_codes_is_refused(tiny_hallo, tmp_path):
     key = next(iter(tiny_hallo.layout.codes))
     torch.save(tiny_hallo.net | {key: tiny_hallo.net[key] + 0.1}, tmp_path / "net.pth")
-    with pytest.raises(ValueError, match="frame codes .* differ from AnimateDiff's by 0.1"):
+    with pytest.raises(ValueError, match="positional encodings .* differ from AnimateDiff's by 0.1"):
         load_model(tmp_path / "net.pth")
 
 
