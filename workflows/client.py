@@ -1,6 +1,6 @@
 """Queue a talking portrait in a running ComfyUI over its HTTP API, and save the video. Standard library only.
 
-    python examples/client.py portrait.jpg voice.wav talk.mp4 [http://127.0.0.1:8188]
+    python workflows/client.py portrait.jpg voice.wav talk.mp4 [http://127.0.0.1:8188]
 """
 
 import json
@@ -12,7 +12,7 @@ import urllib.request
 import uuid
 from pathlib import Path
 
-WORKFLOW = Path(__file__).parent.parent / "workflows" / "api" / "talking_portrait.json"
+WORKFLOW = Path(__file__).parent / "api" / "talking_portrait.json"
 
 
 def call(url: str, data: bytes | None = None, kind: str = "application/json") -> bytes:
@@ -46,7 +46,8 @@ def main(portrait: str, voice: str, out: str, server: str = "http://127.0.0.1:81
     if result["status"]["status_str"] != "success":
         reasons = [detail["exception_message"] for name, detail in result["status"]["messages"] if name == "execution_error"]
         raise SystemExit("\n" + (reasons or ["the run was cancelled"])[0])
-    video = next(item for shown in result["outputs"].values() for item in shown.get("images", []))
+    shown = [item for outputs in result["outputs"].values() for item in outputs.get("images", [])]
+    video = next(item for item in shown if item["filename"].endswith(".mp4"))
     Path(out).write_bytes(call(f"{server}/view?{urllib.parse.urlencode(video)}"))
     sys.stderr.write(f"\nwrote {out}\n")
 
