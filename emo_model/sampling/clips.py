@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import torch
@@ -13,12 +14,12 @@ from ..config import ModelConfig, SamplingConfig
 from ..models.emo import Emo
 from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
-from .noise import draw_noise
+from .noise import draw_noise, head_pace
 from .progress import StepReport, ignore
 from .samplers import PredictCached, guided, sample
 from .schedule import NoiseSchedule
 
-SAMPLING_VERSION = 2  # of what is computed here; raise it where recorded outputs change (test_version.py)
+SAMPLING_VERSION = 3  # of what is computed here; raise it where recorded outputs change (test_version.py)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,5 +114,8 @@ class ClipRenderer:
     def _draw_noises(self, generator: torch.Generator) -> Iterator[Tensor]:
         model = self.emo.config
         shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
-        while True:
-            yield self.sampling.noise_scale * draw_noise(model, shape, generator, shapes=self.emo.noise_shapes, is_start=True)
+        for number in count():
+            frames = number * model.clip_frames + torch.arange(model.clip_frames)
+            pace = head_pace(self.video.conditions.speed.at(frames, self.video.conditions.audio.fps).mean().item())
+            noise = draw_noise(model, shape, generator, shapes=self.emo.noise_shapes, is_start=True, pace=pace)
+            yield self.sampling.noise_scale * noise

@@ -16,14 +16,16 @@ from torch import Tensor
 from ..config import ModelConfig
 
 FLOW, POSE_SHAPES = (0, 1), 2  # channels of the flow; its largest shapes, the last ones, are the head's pose
+USUAL_SPEED = 12.5  # degrees per second
+PACE_POWER, SLOWEST, FASTEST = 0.8, 0.2, 2.0
 
 
 def draw_noise(config: ModelConfig, shape: tuple[int, ...], generator: torch.Generator, *,
-               shapes: Tensor | None = None, is_start: bool = False) -> Tensor:
+               shapes: Tensor | None = None, is_start: bool = False, pace: float = 1.0) -> Tensor:
     """shape (B, C, F, h, w) -> Gaussian noise on the CPU; its numbers have mean 0, and variance 1 on average over the cells.
 
     shapes: (C, K, h, w), the spatial shapes of `noise_shapes`, for models that have them; None: white noise. is_start: what clips
-    begin with, scaled as the model's `noise_scale` and `noise_pose` say.
+    begin with, scaled as the model's `noise_scale` and `noise_pose` say; pace: `head_pace`, multiplies the noise of the pose.
     """
     scales = noise_factors(config) if is_start else torch.ones(1)
     scales = scales.expand(shape[1])
@@ -34,12 +36,20 @@ def draw_noise(config: ModelConfig, shape: tuple[int, ...], generator: torch.Gen
     for number, (shape_of, spread) in enumerate(zip(shapes.detach().float().cpu(), config.noise_frames, strict=True)):
         white_share, shape_of = scales[number] * config.noise_white**0.5, shape_of * scales[number]
         if is_start and number in FLOW:
-            shape_of[-POSE_SHAPES:] *= config.noise_pose / scales[number]
+            shape_of[-POSE_SHAPES:] *= pace * config.noise_pose / scales[number]
         length = frames + 2 * _reach(spread)
         amounts = _over_time(torch.randn(batch, length, len(shape_of), generator=generator), spread)  # (B, F, K)
         white = _over_time(torch.randn(batch, length, height, width, generator=generator), spread)
         channels.append(torch.einsum("bfk,khw->bfhw", amounts, shape_of) + white_share * white)
     return torch.stack(channels, dim=1)
+
+
+def head_pace(degrees_per_second: float) -> float:
+    """By how much more noise in the head's pose a clip of this head speed begins with; 1 at the usual speed.
+
+    Differs from EMO: there the speed layers alone set the head's speed. In few steps most of a head's motion comes from noise.
+    """
+    return min(max((max(degrees_per_second, 0.0) / USUAL_SPEED) ** PACE_POWER, SLOWEST), FASTEST)
 
 
 def noise_factors(config: ModelConfig) -> Tensor:

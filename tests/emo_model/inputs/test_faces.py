@@ -139,7 +139,7 @@ def test_sorts_faces_from_the_largest_down_and_lets_one_choose(finder, portrait)
 
 def test_a_face_that_is_not_sure_is_refused_with_its_place_and_the_remedy(finder, portrait):
     face = replace(finder.find(portrait)[0], is_sure=False, score=0.4, box=(10.2, 20.0, 30.0, 40.0))
-    with pytest.raises(NoFaceError, match=r"at 10, 20, 30, 40 .*detector 0\.40.*face box or paint a face mask"):
+    with pytest.raises(NoFaceError, match=r"at 10, 20, 30, 40 .*detector score 0\.40.*face box or paint a face mask"):
         choose_face([face])
 
 

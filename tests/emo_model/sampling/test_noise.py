@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from emo_model.config import PRESETS
-from emo_model.sampling.noise import draw_noise, noise_shapes, noise_spreads
+from emo_model.sampling.noise import FASTEST, SLOWEST, USUAL_SPEED, draw_noise, head_pace, noise_shapes, noise_spreads
 
 SHAPE = (256, 2, 12, 8, 8)  # (B, C, F, h, w)
 
@@ -67,3 +67,15 @@ def test_the_same_seed_draws_the_same_noise(slow, motion):
     one, again, other = (draw_noise(slow, (1, 2, 4, 8, 8), torch.Generator().manual_seed(seed), shapes=shapes)
                          for seed in (3, 3, 4))
     assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_a_faster_head_begins_with_more_noise_in_its_pose_and_nowhere_else(slow):
+    config = replace(slow, latent_channels=3, noise_frames=(2.0, 2.0, 0.0))
+    motion = torch.randn(500, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    shapes, shape = noise_shapes(motion, config), (64, 3, 12, 8, 8)
+    calm, usual, fast = (draw_noise(config, shape, torch.Generator().manual_seed(0), shapes=shapes, is_start=True,
+                                    pace=head_pace(speed)) for speed in (2.5, USUAL_SPEED, 40.0))
+    spread = [noise[:, :2].square().mean().item() for noise in (calm, usual, fast)]
+    assert spread[0] < 0.7 * spread[1] and spread[2] > 1.5 * spread[1]
+    assert torch.equal(calm[:, 2], fast[:, 2])
+    assert head_pace(0.0) == SLOWEST and head_pace(1e4) == FASTEST and head_pace(USUAL_SPEED) == 1
