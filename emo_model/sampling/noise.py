@@ -17,7 +17,7 @@ from ..config import ModelConfig
 
 FLOW, POSE_SHAPES = (0, 1), 2  # channels of the flow; its largest shapes, the last ones, are the head's pose
 USUAL_SPEED = 12.5  # degrees per second
-PACE_POWER, SLOWEST, FASTEST = 0.8, 0.2, 2.0
+PACE_POWER, SLOWEST, FASTEST = 0.6, 0.2, 2.7
 
 
 def draw_noise(config: ModelConfig, shape: tuple[int, ...], generator: torch.Generator, *,
