@@ -44,7 +44,8 @@ class BackgroundWriter(SerialExecutor):
     """`with BackgroundWriter(...) as writer: writer.put(clip)`: decodes clips and writes their frames on a thread.
 
     frames_of: latents (F, C, h, w) -> blocks of frames (F, H, W, 3) uint8, written one by one, so memory does not grow
-    with the clip. On a CPU the thread computes on one core, on a GPU on a stream of its own beside the sampler's.
+    with the clip. On a CPU the thread computes on one core and the caller, as long as it lasts, on the others; on a GPU
+    on a stream of its own beside the sampler's.
     """
 
     def __init__(self, frames_of: Callable[[Tensor], Iterable[np.ndarray]], write: Callable[[np.ndarray], None], *,
@@ -52,9 +53,16 @@ class BackgroundWriter(SerialExecutor):
         super().__init__()
         self.frames_of, self.write = frames_of, write
         self.stream = torch.cuda.Stream(device) if torch.device(device).type == "cuda" else None
-        count = torch.get_num_threads()
+        self.cores = torch.get_num_threads()
         self.thread.submit(_use_one_core).result()
-        torch.set_num_threads(count)  # the setting is per thread, except MKL's
+        # the setting is per thread, except MKL's; more threads than cores wait for each other in every operation
+        torch.set_num_threads(self.cores if self.stream else max(1, self.cores - 1))
+
+    def __exit__(self, kind, *rest) -> None:
+        try:
+            super().__exit__(kind, *rest)
+        finally:
+            torch.set_num_threads(self.cores)
 
     def put(self, clip: Tensor) -> None:
         """clip (1, C, F, h, w) scaled latents."""
