@@ -76,17 +76,20 @@ class PortraitDecoder:
                                  size=self.config.image_size)
         return self.decoder(raw.to(self.dtype), self._portrait)
 
+    def _square(self) -> Tensor:
+        """(1, 3, 2 S, 2 S) in [-1, 1]: the square around the head at twice the working size."""
+        picture = torch.from_numpy(self.still).permute(2, 0, 1)[None].float() / 127.5 - 1
+        return apply_fit(picture, replace(self.fit, size=2 * self.config.image_size)).clamp(-1, 1)
+
     def _eyelids(self) -> tuple[Eyelid, Eyelid]:
         size, fit = 2 * self.config.image_size, self.fit
-        picture = torch.from_numpy(self.still).permute(2, 0, 1)[None].float()
-        square = apply_fit(picture, replace(fit, size=size))[0].clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        square = to_uint8(self._square())[0]
         mesh = torch.from_numpy(fit_lids(square, (2 * self.mesh).double().cpu().numpy()))
         return eyelids(mesh * (fit.side / size) + mesh.new_tensor([fit.left, fit.top, 0]))
 
     def _read_portrait(self) -> PortraitFeatures:
         size = self.config.image_size
-        picture = torch.from_numpy(self.still).permute(2, 0, 1)[None].float() / 127.5 - 1
-        square = apply_fit(picture, replace(self.fit, size=2 * size)).clamp(-1, 1)
+        square = self._square()
         maps = portrait_maps(self.mesh, size=size, cells=size // PATCH)[None]
         latents = to_raw(self.latents, self.config)
         given = square, maps, latents, mouth_centre(self.mesh)[None] / PATCH

@@ -76,7 +76,7 @@ class ClipRenderer:
         self.emo, self.video, self.sampling, self.given_reference = emo, Video(emo.config, conditions), sampling, reference
         self.device, self.dtype, self.reencode, self.on_step = torch.device(device), dtype, reencode, on_step
         self.batch_branches, self.predict, self.schedule = batch_branches, predict, NoiseSchedule(emo.config)
-        self.noises = enumerate(self._draw_noises(torch.Generator().manual_seed(sampling.seed)))
+        self.noises = self._draw_noises(torch.Generator().manual_seed(sampling.seed))
         self.reference = self.times = self.mask = self.face = None
 
     def __call__(self, number: int, motion: MotionFrames) -> Tensor:
@@ -111,11 +111,11 @@ class ClipRenderer:
         if self.times is None:
             self.times = self.emo.embed_timesteps(timesteps, self.face.features)
 
-    def _draw_noises(self, generator: torch.Generator) -> Iterator[Tensor]:
+    def _draw_noises(self, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:
         model = self.emo.config
         shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
         for number in count():
             frames = number * model.clip_frames + torch.arange(model.clip_frames)
             pace = head_pace(self.video.conditions.speed.at(frames, self.video.conditions.audio.fps).mean().item())
             noise = draw_noise(model, shape, generator, shapes=self.emo.noise_shapes, is_start=True, pace=pace)
-            yield self.sampling.noise_scale * noise
+            yield number, self.sampling.noise_scale * noise

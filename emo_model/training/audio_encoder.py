@@ -30,8 +30,8 @@ SOUNDS = ("", *"aɐɑɒæʌəɚɜɛeɪiɨyøœɔoʊuʉpbmfvwʃʒszθðtdnlrɹʁj
 @dataclass(frozen=True)
 class Shares:
     """What a batch is made of. sung: of the voices; accompanied: voices with music or noise (beds) under them, so many decibels
-    below the voice while it speaks; voiceless: pieces in which nobody speaks and the mouth is shut; plain: of all pieces, those
-    that are heard as they were recorded, without room, noise and accompaniment, so that clear speech is read precisely."""
+    below the voice while it speaks; voiceless: pieces without speech, the mouth shut; plain: of all pieces, those without
+    room, noise and accompaniment, so that clear speech is read precisely."""
 
     sung: float = 0.35
     accompanied: float = 0.5

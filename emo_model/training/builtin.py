@@ -63,8 +63,8 @@ class Recipe:
     sung_share: float = 0.25  # of the clips
     stages: tuple[Stage, ...] = RECIPES["builtin"]
 
-    def going_on(self) -> Recipe:
-        """From a model that is trained already: no stage 1, and slower."""
+    def continued(self) -> Recipe:
+        """For a model that is trained already: no stage 1, and half the learning rates."""
         def slower(plan: Plan) -> Plan:
             return replace(plan, learning_rate=plan.learning_rate / 2)
 
@@ -104,8 +104,11 @@ def make_builtin(out: Path, *, puppets: Path, speech: Path, sung: Path | None = 
     if sung is not None:
         libraries = [(1 - run.recipe.sung_share, libraries[0][1]), (run.recipe.sung_share, SpeechLibrary(sung))]
     if start is not None:
-        run.recipe = run.recipe.going_on()
+        run.recipe = run.recipe.continued()
         bundle = native.load(start)
+        if bundle.config.name != preset or bundle.motion_decoder is None or bundle.audio_encoder is None:
+            raise ValueError(f"{start} is of preset '{bundle.config.name}' with the parts {', '.join(bundle.parts)}; training "
+                             f"'{preset}' continues from a whole model of that preset: choose another --start or --preset")
         for module in (bundle.emo, bundle.motion_decoder, bundle.audio_encoder):
             module.float()
         config = bundle.config

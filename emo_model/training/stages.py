@@ -63,7 +63,7 @@ BUILTIN = (
 """The built-in model on one CPU core. Differs from EMO: it starts from nothing, not from SD 1.5 and AnimateDiff.
 
 The reference is always the portrait at rest; the timesteps of samplers with two and three steps come up most; of the motion
-latents, the mouth weighs most and gaze, which the voice does not tell, least.
+latents, the mouth weighs most and gaze, which the audio does not determine, least.
 """
 
 TEST = tuple(replace(stage, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1) for stage in PAPER)

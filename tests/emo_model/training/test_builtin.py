@@ -147,6 +147,11 @@ def test_a_trained_model_is_gone_on_with_under_its_own_scales(made, puppets, spe
         assert 0 < max(moved) < 0.1, name  # a few small steps from where it was
 
 
+def test_a_model_of_another_preset_is_not_gone_on_with(puppets, speech_folder, tmp_path):
+    with pytest.raises(ValueError, match="of preset 'builtin' .* training 'test' continues from a whole model of that preset"):
+        make_builtin(tmp_path, puppets=puppets, speech=speech_folder, start=native.DEFAULT_WEIGHTS, preset="test")
+
+
 def test_a_folder_with_a_run_is_not_trained_over(made, puppets, speech_folder):
     command = ["builtin", "--preset", "test", "--puppets", str(puppets), "--speech", str(speech_folder), "--out", str(made)]
     assert main(command) == 2
