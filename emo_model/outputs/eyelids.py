@@ -19,7 +19,8 @@ from ..inputs import face_geometry as geometry
 
 UPPER_SHARE, LOWER_SHARE = 0.84, 0.10  # of the gap: how much of it each lid closes; the lashes cover the rest
 LASHES, SHADE = 0.07, 0.4  # half widths of the eye below the upper lid's line that move with it, and how dark shut lids meet
-SKIN = 0.85  # of the way from the upper lid to the brow, the skin that takes part
+EDGE = 0.2  # half widths of the eye at the lid's edge, lashes and their line, that move down without being stretched
+SKIN = 0.7  # of the way from the upper lid to the brow, the skin that takes part
 CHEEK = 0.5  # half widths of the eye below it that follow the lower lid
 LEAST_SKIN = 0.45  # half widths of the eye
 ROOM = 1.3  # of the window that is drawn, against the eye and its skin
@@ -77,7 +78,8 @@ class Eyelid:
         margin = torch.minimum(gap, LASHES * ramp)
         line, rim = upper + margin + UPPER_SHARE * closure * (gap - margin), lower - LOWER_SHARE * closure * gap
         top, bottom = upper - self.skin, lower + CHEEK
-        lid = _stretched(v - top, self.skin + margin, line - upper - margin) + top
+        drop, edge = line - upper - margin, EDGE * ramp
+        lid = torch.where(v > line - edge, v - drop, _stretched(v - top, self.skin + margin - edge, drop) + top)
         cheek = bottom - _stretched(bottom - v, CHEEK, lower - rim)
         pixel = 1 / self.half
         over = ((line - v) / pixel + 0.5).clamp(0, 1) * inside
