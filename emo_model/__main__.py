@@ -29,7 +29,7 @@ from .config import SamplingConfig
 from .estimate import estimate
 from .inputs import faces
 from .inputs.portrait import LONG_SIDE
-from .outputs.background_writer import BackgroundWriter
+from .outputs.background_writer import BackgroundWriter, one_core_for_writing
 from .outputs.video import SOUND_CODECS, VideoWriter
 from .sampling.progress import StepReport
 from .sampling.samplers import OLD_SAMPLERS, SAMPLERS
@@ -63,7 +63,8 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     audio, count = scene.conditions.audio, scene.clips
     cache = None if clips is None else ClipCache(clips, CacheLimits.from_environment()).run()
     weights = weights_of(bundle.emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs"
-    finished = 0 if cache is None else sum(1 for _ in scene.generate(cache=cache, weights=weights, finished_only=True))
+    with one_core_for_writing(device):
+        finished = 0 if cache is None else sum(1 for _ in scene.generate(cache=cache, weights=weights, finished_only=True))
     if finished_only and not finished:
         raise ValueError(f"no clip of this video is cached in {clips}; run without --finished-only first")
     plan = estimate(bundle.config, sampling, frames=scene.conditions.frames, fps=audio.fps, finished=finished, picture=scene.size,
@@ -81,7 +82,8 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     frames, first = 0, 0.0
     height, width = scene.size
     try:
-        with bar, VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
+        with bar, one_core_for_writing(device), \
+                VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
             try:
                 with BackgroundWriter(scene.decoder.blocks, video.write, device=device) as writer:
                     for latents in scene.generate(cache=cache, weights=weights, finished_only=finished_only,

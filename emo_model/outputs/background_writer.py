@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ class BackgroundWriter(SerialExecutor):
     """`with BackgroundWriter(...) as writer: writer.put(clip)`: decodes clips and writes their frames on a thread.
 
     frames_of: latents (F, C, h, w) -> blocks of frames (F, H, W, 3) uint8, written one by one, so memory does not grow
-    with the clip. On a CPU the thread computes on one core and the caller, as long as it lasts, on the others; on a GPU
-    on a stream of its own beside the sampler's.
+    with the clip. On a CPU the thread computes on one core (`one_core_for_writing` takes it from the caller); on a GPU on a
+    stream of its own beside the sampler's.
     """
 
     def __init__(self, frames_of: Callable[[Tensor], Iterable[np.ndarray]], write: Callable[[np.ndarray], None], *,
@@ -53,16 +54,7 @@ class BackgroundWriter(SerialExecutor):
         super().__init__()
         self.frames_of, self.write = frames_of, write
         self.stream = torch.cuda.Stream(device) if torch.device(device).type == "cuda" else None
-        self.cores = torch.get_num_threads()
         self.thread.submit(_use_one_core).result()
-        # the setting is per thread, except MKL's; more threads than cores wait for each other in every operation
-        torch.set_num_threads(self.cores if self.stream else max(1, self.cores - 1))
-
-    def __exit__(self, kind, *rest) -> None:
-        try:
-            super().__exit__(kind, *rest)
-        finally:
-            torch.set_num_threads(self.cores)
 
     def put(self, clip: Tensor) -> None:
         """clip (1, C, F, h, w) scaled latents."""
@@ -83,6 +75,21 @@ class BackgroundWriter(SerialExecutor):
             self.stream.wait_event(made)
             clip.record_stream(self.stream)
             self._write(clip)
+
+
+@contextmanager
+def one_core_for_writing(device: torch.device | str) -> Iterator[None]:
+    """On a CPU, the caller computes on one core fewer meanwhile: more threads than cores wait for each other in every operation.
+
+    The number of threads decides on the last bits of a clip, so it belongs to the names of cached clips: look them up in here.
+    """
+    cores = torch.get_num_threads()
+    if torch.device(device).type == "cpu":
+        torch.set_num_threads(max(1, cores - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(cores)
 
 
 def _use_one_core() -> None:

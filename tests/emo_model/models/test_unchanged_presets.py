@@ -1,7 +1,7 @@
 """What files of earlier versions hold still means the same: names, shapes and outputs of the presets, written down once.
 
 Weights are a pure function of their names. `python tests/emo_model/models/test_unchanged_presets.py` writes the record anew;
-that is only right where old files are meant to stop working.
+that is only right where what old files mean is changed on purpose, and then `SAMPLING_VERSION` is raised with it.
 """
 
 from __future__ import annotations
@@ -82,9 +82,7 @@ def test_parameters_keep_their_names_and_shapes(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_outputs_stay_the_same(name):
-    """The record was written in float32, whose rounding grows to nearly 1e-4 where tiny pictures are normed by groups of two
-    numbers; so ours is in float64, and what is left is the record's own.
-    """
+    """In float64: in float32 the rounding grows to nearly 1e-4 where tiny pictures are normed by groups of two numbers."""
     metadata, outputs = read()
     made = video(ModelConfig.from_json(metadata[f"{name}.config"]))
     assert outputs[name].std() > 0.3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo_model.outputs.background_writer import BackgroundWriter
+from emo_model.outputs.background_writer import BackgroundWriter, one_core_for_writing
 
 
 class Video:
@@ -54,7 +54,7 @@ def test_the_thread_computes_on_one_core_and_leaves_the_others_to_the_sampler(co
     try:
         torch.set_num_threads(3)
         count = lambda latents: inside.append(torch.get_num_threads()) or ()  # noqa: E731
-        with BackgroundWriter(count, Video().write, device="cpu") as writer:
+        with one_core_for_writing("cpu"), BackgroundWriter(count, Video().write, device="cpu") as writer:
             writer.put(clip(config, 0))
             assert torch.get_num_threads() == 2  # the others
         assert inside == [1] and torch.get_num_threads() == 3
