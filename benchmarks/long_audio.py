@@ -1,11 +1,12 @@
 """Peak memory over the length of the sound, on the command line's way and in a real ComfyUI: it must not grow.
 
-    python benchmarks/long_audio.py [--minutes 1 10 60] [--fps 25] [--json OUT]       # the library
-    python benchmarks/long_audio.py --comfyui /path/to/ComfyUI [...]                  # the server; with ComfyUI's own Python
+    python benchmarks/long_audio.py [--minutes 1 10 60] [--fps 25] [--json OUT]       # the library python
+    benchmarks/long_audio.py --comfyui /path/to/ComfyUI [...]                  # the server; with ComfyUI's own Python
 
-Every row is a process of its own, on a small model with random weights, so that an hour of sound ends in minutes; memory does not
-depend on what the weights say. Peak RSS is what the operating system counted for the process. The limit for the second row
-against the first: 5 % or 100 MB, whichever is more. Core's LoadAudio holds all sound in memory; `sound` is how much that is.
+Every row is a process of its own, on a small model with random weights, so that an hour of sound ends in minutes;
+memory does not depend on what the weights say. Peak RSS is what the operating system counted for the process. The limit
+for the second row against the first: 5 % or 100 MB, whichever is more. Core's LoadAudio holds all sound in memory;
+`sound` is how much that is.
 """
 
 from __future__ import annotations
@@ -52,15 +53,38 @@ def write_voice(path: Path, minutes: float) -> None:
 
 def by_library(model: Path, voice: Path, folder: Path, fps: float) -> dict:
     portrait = ROOT / "workflows" / "inputs" / "emo_portrait.jpg"
-    command = [sys.executable, "-m", "emo_model", str(portrait), str(voice), "-o", str(folder / "long.mp4"),
-               "--long-side", str(LONG_SIDE), "--model", str(model), "--steps", "1", "--guidance", "1", "--fps", str(fps),
-               "--clips", str(folder / "clips")]
+    command = [
+        sys.executable,
+        "-m",
+        "emo_model",
+        str(portrait),
+        str(voice),
+        "-o",
+        str(folder / "long.mp4"),
+        "--long-side",
+        str(LONG_SIDE),
+        "--model",
+        str(model),
+        "--steps",
+        "1",
+        "--guidance",
+        "1",
+        "--fps",
+        str(fps),
+        "--clips",
+        str(folder / "clips"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     said = json.loads(done.stdout)
-    return {"frames": said["frames"], "seconds": said["seconds"], "first_clip_seconds": said["first_clip_seconds"],
-            "peak_rss_mb": said["peak_rss_mb"], "peak_device_mb": said.get("peak_device_mb")}
+    return {
+        "frames": said["frames"],
+        "seconds": said["seconds"],
+        "first_clip_seconds": said["first_clip_seconds"],
+        "peak_rss_mb": said["peak_rss_mb"],
+        "peak_device_mb": said.get("peak_device_mb"),
+    }
 
 
 def by_comfyui(comfyui: Path, model: Path, voice: Path, folder: Path, fps: float) -> dict:
@@ -82,8 +106,12 @@ def by_comfyui(comfyui: Path, model: Path, voice: Path, folder: Path, fps: float
         if result["status"] != "success":
             raise SystemExit(f"{result['error']}\n{server.log[-3000:]}")
         bars = [total for _, total in result["progress"]]
-        return {"frames": bars[-1], "seconds": round(time.monotonic() - began, 1), "idle_rss_mb": idle,
-                "peak_rss_mb": rss_mb(server.process.pid, "VmHWM")}
+        return {
+            "frames": bars[-1],
+            "seconds": round(time.monotonic() - began, 1),
+            "idle_rss_mb": idle,
+            "peak_rss_mb": rss_mb(server.process.pid, "VmHWM"),
+        }
 
 
 def rss_mb(process: int, field: str) -> int:
@@ -101,8 +129,11 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = []
     what = f"ComfyUI's server, {chosen.comfyui.name}" if chosen.comfyui else "python -m emo_model"
-    sys.stdout.write(f"{what}, {LONG_SIDE}x{LONG_SIDE}, {platform.machine()}, torch {torch.__version__}\n"
-                     f"{'minutes':>7} {'frames':>8} {'seconds':>8} {'first clip':>11} {'sound MB':>9} {'peak RSS MB':>12}\n")
+    sys.stdout.write(
+        f"{what}, {LONG_SIDE}x{LONG_SIDE}, {platform.machine()}, torch "
+        f"{torch.__version__}\n{'minutes':>7} {'frames':>8} {'seconds':>8} {'first clip':>11} "
+        f"{'sound MB':>9} {'peak RSS MB':>12}\n"
+    )
     for minutes in chosen.minutes:
         with tempfile.TemporaryDirectory() as folder:
             base = Path(folder)
@@ -115,12 +146,16 @@ def main() -> None:
         row = {"minutes": minutes, "sound_mb": round(minutes * 60 * RATE * 4 / 1e6), **row}
         rows.append(row)
         first = row.get("first_clip_seconds", "")  # seconds; the server does not tell
-        sys.stdout.write(f"{minutes:7g} {row['frames']:8} {row['seconds']:8.0f} {first:>11} {row['sound_mb']:9} "
-                         f"{row['peak_rss_mb']:12}\n")
+        sys.stdout.write(
+            f"{minutes:7g} {row['frames']:8} {row['seconds']:8.0f} {first:>11} {row['sound_mb']:9} "
+            f"{row['peak_rss_mb']:12}\n"
+        )
         sys.stdout.flush()
     for row in rows[1:]:
         more, limit = row["peak_rss_mb"] - rows[0]["peak_rss_mb"], max(100, 0.05 * rows[0]["peak_rss_mb"])
-        sys.stdout.write(f"{row['minutes']:g} minutes: {more:+d} MB against {rows[0]['minutes']:g} (limit {limit:.0f} MB)\n")
+        sys.stdout.write(
+            f"{row['minutes']:g} minutes: {more:+d} MB against {rows[0]['minutes']:g} (limit {limit:.0f} MB)\n"
+        )
     if chosen.json:
         chosen.json.write_text(json.dumps({"what": what, "rows": rows}, indent=1))
 

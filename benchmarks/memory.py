@@ -2,11 +2,11 @@
 
     python benchmarks/memory.py [--preset NAME ...] [--dtype fp16] [--device meta] [--json OUT]
 
-On the meta device every tensor that an operation makes is counted while it lives, views once, so a line takes seconds and no
-memory; attention counts as a fused kernel, which keeps no table of scores. On cuda it is the allocator's own peak, with
-random weights. Two clips of one step each go through `generate_clips`, as in the nodes, guided as the preset wants it:
-`apart` is each half of guidance by itself, `together` both as one batch. `asked for` is what the nodes request before they
-sample.
+On the meta device every tensor that an operation makes is counted while it lives, views once, so a line takes seconds
+and no memory; attention counts as a fused kernel, which keeps no table of scores. On cuda it is the allocator's own
+peak, with random weights. Two clips of one step each go through `generate_clips`, as in the nodes, guided as the preset
+wants it: `apart` is each half of guidance by itself, `together` both as one batch. `asked for` is what the nodes
+request before they sample.
 """
 
 from __future__ import annotations
@@ -79,10 +79,16 @@ def clip_pair(config: ModelConfig, device: str) -> Conditions:
     """Conditions of two clips, all zeros."""
     size, cells = config.image_size, config.latent_size
     mask = FaceMask(torch.zeros(1, 1, size, size), torch.zeros(1, 3, 64, 64) if config.hallo else None)
-    audio = AudioFeatures(torch.zeros(2 * config.clip_frames, config.audio_layers, config.audio_width), config.fps,
-                          2 * config.clip_frames / config.fps)
-    portrait = Portrait(torch.zeros(1, config.latent_channels, cells, cells, device=device), torch.zeros(1, 3, size, size),
-                        Fit(size, size, 0, 0, size, size))
+    audio = AudioFeatures(
+        torch.zeros(2 * config.clip_frames, config.audio_layers, config.audio_width),
+        config.fps,
+        2 * config.clip_frames / config.fps,
+    )
+    portrait = Portrait(
+        torch.zeros(1, config.latent_channels, cells, cells, device=device),
+        torch.zeros(1, 3, size, size),
+        Fit(size, size, 0, 0, size, size),
+    )
     return Conditions(portrait, mask, audio, Speed.constant(0))
 
 
@@ -117,21 +123,28 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     dtype, rows = DTYPES[chosen.dtype], []
-    sys.stdout.write(f"MiB beside the weights, {chosen.dtype}, {chosen.device}, torch {torch.__version__}\n"
-                     f"{'preset':14}{'frames':>8}{'apart':>10}{'together':>10}{'asked for':>11}{'ratio':>7}\n")
+    sys.stdout.write(
+        f"MiB beside the weights, {chosen.dtype}, {chosen.device}, torch {torch.__version__}\n"
+        f"{'preset':14}{'frames':>8}{'apart':>10}{'together':>10}{'asked for':>11}{'ratio':>7}\n"
+    )
     for name in chosen.preset:
         config = PRESETS[name]
         frames = config.clip_frames + config.motion_frames
-        apart, together = (activations(config, dtype=dtype, device=chosen.device, batch_branches=is_one)
-                           for is_one in (False, True))
+        apart, together = (
+            activations(config, dtype=dtype, device=chosen.device, batch_branches=is_one) for is_one in (False, True)
+        )
         asked = activation_bytes(config, frames, dtype.itemsize)
         rows.append({"preset": name, "frames": frames, "apart": apart, "together": together, "asked_for": asked})
-        sys.stdout.write(f"{name:14}{frames:8}{apart / MIB:10.1f}{together / MIB:10.1f}{asked / MIB:11.1f}"
-                         f"{asked / together:7.2f}\n")
+        sys.stdout.write(
+            f"{name:14}{frames:8}{apart / MIB:10.1f}{together / MIB:10.1f}{asked / MIB:11.1f}{asked / together:7.2f}\n"
+        )
         sys.stdout.flush()
     if chosen.json:
-        chosen.json.write_text(json.dumps({"device": chosen.device, "dtype": chosen.dtype, "torch": torch.__version__,
-                                           "rows": rows}, indent=1))
+        chosen.json.write_text(
+            json.dumps(
+                {"device": chosen.device, "dtype": chosen.dtype, "torch": torch.__version__, "rows": rows}, indent=1
+            )
+        )
 
 
 if __name__ == "__main__":

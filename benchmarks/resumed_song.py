@@ -1,9 +1,12 @@
-"""A song in a real ComfyUI whose server is killed in the middle and asked again: what is lost, what is heard, how much memory.
+"""A song in a real ComfyUI whose server is killed in the middle and asked again: what is lost, what is heard, how much
+memory.
 
-    python benchmarks/resumed_song.py --comfyui /path/to/ComfyUI [--minutes 3] [--steps 1]     # with ComfyUI's own Python
+    python benchmarks/resumed_song.py --comfyui /path/to/ComfyUI [--minutes 3] [--steps 1]     # with ComfyUI's own
+    Python
 
-The built-in model sings a line that this script makes (44.1 kHz), and a stereo mix with accompaniment is heard; both go in by the
-HTTP API. Fails unless every clip that was finished is found again, and the file has every frame and every sample of the mix.
+The built-in model sings a line that this script makes (44.1 kHz), and a stereo mix with accompaniment is heard; both go
+in by the HTTP API. Fails unless every clip that was finished is found again, and the file has every frame and every
+sample of the mix.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ SCALE = 220 * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)  # Hz
 
 
 def sing(seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """(voice (T,), stereo mix (T, 2)) in -1..1: a note with vibrato every half second, rests between lines, chords below."""
+    """(voice (T,), stereo mix (T, 2)) in -1..1: a note with vibrato every half second, rests between lines, chords
+    below."""
     draw = np.random.default_rng(0)
     count = round(seconds * RATE)
     time_of = np.arange(count) / RATE
@@ -95,7 +99,11 @@ def played(data: Path) -> tuple[int, np.ndarray]:
         frames = sum(1 for _ in container.decode(video=0))
     with av.open(str(data)) as container:
         resampler = av.AudioResampler(format="s16", layout="stereo")
-        parts = [part.to_ndarray().reshape(-1, 2) for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+        parts = [
+            part.to_ndarray().reshape(-1, 2)
+            for frame in container.decode(audio=0)
+            for part in resampler.resample(frame)
+        ]
     return frames, np.concatenate(parts)
 
 
@@ -122,15 +130,16 @@ def main() -> None:
         with server:
             second = run(server, prompt)
         rendered = int(re.findall(rf"(\d+) of {clips} clips rendered", server.log)[-1])
-        file, = (base / "output").rglob("*.mp4")
+        (file,) = (base / "output").rglob("*.mp4")
         seen, heard = played(file)
     wanted = (mix * 32_767).astype("<i2")
     same = heard.shape == wanted.shape and np.array_equal(heard, wanted)
     sys.stdout.write(
-        f"{chosen.minutes:g} minutes, {FPS} fps, {clips} clips, {chosen.comfyui.name}\n"
-        f"killed after {first['seconds']:.0f} s with {kept} clips on the disk, peak RSS {first['peak_rss_mb']} MB\n"
-        f"asked again: {rendered} clips rendered in {second['seconds']:.0f} s, peak RSS {second['peak_rss_mb']} MB\n"
-        f"frames {seen} of {frames}, samples {len(heard)} of {len(wanted)}, {'every one' if same else 'NOT'} as it was\n")
+        f"{chosen.minutes:g} minutes, {FPS} fps, {clips} clips, {chosen.comfyui.name}\nkilled after "
+        f"{first['seconds']:.0f} s with {kept} clips on the disk, peak RSS {first['peak_rss_mb']} MB\nasked again: "
+        f"{rendered} clips rendered in {second['seconds']:.0f} s, peak RSS {second['peak_rss_mb']} MB\nframes {seen} "
+        f"of {frames}, samples {len(heard)} of {len(wanted)}, {'every one' if same else 'NOT'} as it was\n"
+    )
     if not 0 < kept < clips == rendered + kept or seen != frames or not same:
         raise SystemExit("something was lost")
 

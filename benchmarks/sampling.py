@@ -51,7 +51,8 @@ SECTIONS = ("bars", "savings", "samplers", "shortcuts", "storage", "length")
 
 @dataclass
 class Row:
-    """A line of the table. difference: from the baseline's latents, root mean square over theirs; None where none is meant."""
+    """A line of the table. difference: from the baseline's latents, root mean square over theirs; None where none is
+    meant."""
 
     section: str
     name: str
@@ -75,13 +76,17 @@ class Bench:
     def __init__(self, chosen: argparse.Namespace):
         self.device, self.dtype = torch.device(chosen.device), getattr(torch, chosen.dtype)
         self.repeat, self.clock_of = chosen.repeat, chosen.clock
-        bundle = native.build(PRESETS[chosen.preset]) if chosen.preset else native.load(chosen.model, dtype=torch.float32)
+        bundle = (
+            native.build(PRESETS[chosen.preset]) if chosen.preset else native.load(chosen.model, dtype=torch.float32)
+        )
         for part in bundle.parts.values():
             part.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self.emo, self.config, self.portrait, self.decode = bundle.emo.to(self.dtype), bundle.config, None, None
         if bundle.motion_decoder is not None:
             picture, self.portrait = shipped_portrait(self.config)
-            decoder = PortraitDecoder(bundle.motion_decoder.float(), self.config, picture, self.portrait, device=self.device)
+            decoder = PortraitDecoder(
+                bundle.motion_decoder.float(), self.config, picture, self.portrait, device=self.device
+            )
             self.decode = decoder.decode
         elif "bars" in chosen.sections and (decoder := sd_decoder(self.config, self.device, self.dtype)) is not None:
             self.decode = lambda latents: vae.decode(decoder, latents.to(self.dtype), self.config).cpu()
@@ -99,28 +104,41 @@ class Bench:
         identity = torch.randn(1, config.hallo.identity_width, generator=draw) if config.hallo else None
         mask = face.box_mask(size, (0.2, 0.2, 0.8, 0.9))
         voice = torch.randn(frames, config.audio_layers, config.audio_width, generator=draw)
-        return Conditions(Portrait(latents.to(device), pixels, fit, None if identity is None else identity.to(device)),
-                          face.voice_regions(mask) if config.hallo else mask,
-                          AudioFeatures(voice, config.fps, frames / config.fps), Speed.constant(12.5))
+        return Conditions(
+            Portrait(latents.to(device), pixels, fit, None if identity is None else identity.to(device)),
+            face.voice_regions(mask) if config.hallo else mask,
+            AudioFeatures(voice, config.fps, frames / config.fps),
+            Speed.constant(12.5),
+        )
 
     def clock(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.process_time() if self.clock_of == "cpu" else time.perf_counter()
 
-    def video(self, sampling: SamplingConfig, frames: int, *, emo: Emo | None = None, predict: PredictCached | None = None,
-              decodes: bool = True) -> Tensor:
+    def video(
+        self,
+        sampling: SamplingConfig,
+        frames: int,
+        *,
+        emo: Emo | None = None,
+        predict: PredictCached | None = None,
+        decodes: bool = True,
+    ) -> Tensor:
         """Latents; decoded as well, where the model has a decoder: to frames of the shipped portrait, at its own size."""
         made = []
-        render = ClipRenderer(emo or self.emo, self.conditions(frames), sampling, device=self.device, dtype=self.dtype,
-                              predict=predict)
+        render = ClipRenderer(
+            emo or self.emo, self.conditions(frames), sampling, device=self.device, dtype=self.dtype, predict=predict
+        )
         for clip in generate_clips(render):
             if self.decode is not None and decodes:
                 self.decode(clip[0].transpose(0, 1))
             made.append(clip)
         return torch.cat(made, dim=2)
 
-    def measure(self, runs: dict[str, Callable[[], Tensor]], *, warm_ups: int = 1) -> dict[str, tuple[float, Tensor, int | None]]:
+    def measure(
+        self, runs: dict[str, Callable[[], Tensor]], *, warm_ups: int = 1
+    ) -> dict[str, tuple[float, Tensor, int | None]]:
         """(least seconds, latents, peak MB on a GPU) of each run, in turns, after some turns to warm up."""
         best = {name: float("inf") for name in runs}
         made, peaks = {}, dict.fromkeys(runs)
@@ -137,8 +155,17 @@ class Bench:
                     peaks[name] = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
         return {name: (best[name], made[name], peaks[name]) for name in runs}
 
-    def rows(self, section: str, runs: dict[str, Callable[[], Tensor]], frames: int, *, tflop: dict[str, float] | None = None,
-             sampling: dict[str, SamplingConfig] | None = None, is_compared: bool = True, warm_ups: int = 1) -> list[Row]:
+    def rows(
+        self,
+        section: str,
+        runs: dict[str, Callable[[], Tensor]],
+        frames: int,
+        *,
+        tflop: dict[str, float] | None = None,
+        sampling: dict[str, SamplingConfig] | None = None,
+        is_compared: bool = True,
+        warm_ups: int = 1,
+    ) -> list[Row]:
         """Rows of one section; the first is the baseline."""
         measured, baseline = self.measure(runs, warm_ups=warm_ups), next(iter(runs))
         first, exact, _ = measured[baseline]
@@ -147,10 +174,23 @@ class Bench:
             how, counted = (sampling or {}).get(name, self.plain), (tflop or {}).get(name)
             off = (latents - exact).square().mean().sqrt() / exact.square().mean().sqrt() if is_compared else None
             scales = sorted({how.guidance_at(step) for step in range(how.steps)})
-            made.append(Row(
-                section, name, baseline, f"{frames}x{size}x{size}", str(self.dtype).removeprefix("torch."), how.steps,
-                " | ".join(f"{audio:g}, {reference:g}" for audio, reference in scales), seconds / frames, seconds / first,
-                counted, None if counted is None else counted * frames / seconds, peak, None if off is None else off.item()))
+            made.append(
+                Row(
+                    section,
+                    name,
+                    baseline,
+                    f"{frames}x{size}x{size}",
+                    str(self.dtype).removeprefix("torch."),
+                    how.steps,
+                    " | ".join(f"{audio:g}, {reference:g}" for audio, reference in scales),
+                    seconds / frames,
+                    seconds / first,
+                    counted,
+                    None if counted is None else counted * frames / seconds,
+                    peak,
+                    None if off is None else off.item(),
+                )
+            )
         return made
 
     def tflop_per_frame(self, run: Callable[[Emo, Conditions, torch.device], object], frames: int) -> float:
@@ -173,7 +213,8 @@ def shipped_portrait(config: ModelConfig) -> tuple[Tensor, Portrait]:
 
 
 def sd_decoder(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module | None:
-    """The size of Stable Diffusion 1.5's VAE with random weights, for models that bring none along; None without diffusers."""
+    """The size of Stable Diffusion 1.5's VAE with random weights, for models that bring none along; None without
+    diffusers."""
     try:
         from diffusers import AutoencoderKL
     except ImportError:
@@ -181,8 +222,12 @@ def sd_decoder(config: ModelConfig, device: torch.device, dtype: torch.dtype) ->
         return None
     widths = (128, 256, 512, 512)
     made = AutoencoderKL(
-        block_out_channels=widths, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2, latent_channels=config.latent_channels)
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=config.latent_channels,
+    )
 
     class Decoder(nn.Module):
         def __init__(self):
@@ -217,8 +262,14 @@ def nothing_waits(bench: Bench) -> None:
     def on_step(report: StepReport) -> None:
         torch.cuda.set_sync_debug_mode("error" if report.step < report.steps else "default")
 
-    render = ClipRenderer(bench.emo, bench.conditions(bench.config.clip_frames), replace(bench.plain, steps=3),
-                          device=bench.device, dtype=bench.dtype, on_step=on_step)
+    render = ClipRenderer(
+        bench.emo,
+        bench.conditions(bench.config.clip_frames),
+        replace(bench.plain, steps=3),
+        device=bench.device,
+        dtype=bench.dtype,
+        on_step=on_step,
+    )
     for _ in generate_clips(render):
         pass
 
@@ -243,30 +294,69 @@ def bars(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
         cold[name] = bench.clock() - began
         sys.stderr.write(f"{name}: {cold[name]:.1f} s for the first two clips of two steps\n")
     for title, how in (("own settings", own), ("4 steps, no guidance", few)):
-        tflop = bench.tflop_per_frame(lambda emo, conditions, device, how=how: list(
-            generate_clips(ClipRenderer(emo, conditions, how, device=device))), frames)
-        some = bench.rows("bars", {f"{title}, {name}": (lambda emo=emo, predict=predict, how=how: bench.video(
-            how, frames, emo=emo, predict=predict)) for name, (emo, predict) in kinds.items()}, frames, warm_ups=0,
-                          tflop={f"{title}, {name}": tflop for name in kinds},
-                          sampling={f"{title}, {name}": how for name in kinds})
+        tflop = bench.tflop_per_frame(
+            lambda emo, conditions, device, how=how: list(
+                generate_clips(ClipRenderer(emo, conditions, how, device=device))
+            ),
+            frames,
+        )
+        some = bench.rows(
+            "bars",
+            {
+                f"{title}, {name}": (
+                    lambda emo=emo, predict=predict, how=how: bench.video(how, frames, emo=emo, predict=predict)
+                )
+                for name, (emo, predict) in kinds.items()
+            },
+            frames,
+            warm_ups=0,
+            tflop={f"{title}, {name}": tflop for name in kinds},
+            sampling={f"{title}, {name}": how for name in kinds},
+        )
         rows += some
     if own.steps > 2:
         short = replace(own, steps=2)
-        per_step = bench.tflop_per_frame(lambda emo, conditions, device: list(
-            generate_clips(ClipRenderer(emo, conditions, replace(own, steps=3), device=device))), frames) - bench.tflop_per_frame(
-                lambda emo, conditions, device: list(generate_clips(ClipRenderer(emo, conditions, short, device=device))), frames)
+        per_step = bench.tflop_per_frame(
+            lambda emo, conditions, device: list(
+                generate_clips(ClipRenderer(emo, conditions, replace(own, steps=3), device=device))
+            ),
+            frames,
+        ) - bench.tflop_per_frame(
+            lambda emo, conditions, device: list(generate_clips(ClipRenderer(emo, conditions, short, device=device))),
+            frames,
+        )
         times = {}
         for name, (emo, predict) in kinds.items():
-            (long, *_), (brief, *_) = bench.measure({
-                how.steps: (lambda how=how, emo=emo, predict=predict: bench.video(
-                    how, frames, emo=emo, predict=predict, decodes=False)) for how in (own, short)},
-                warm_ups=0).values()
+            (long, *_), (brief, *_) = bench.measure(
+                {
+                    how.steps: (
+                        lambda how=how, emo=emo, predict=predict: bench.video(
+                            how, frames, emo=emo, predict=predict, decodes=False
+                        )
+                    )
+                    for how in (own, short)
+                },
+                warm_ups=0,
+            ).values()
             times[name] = (long - brief) / (own.steps - 2) / frames
         first = next(iter(times.values()))
-        rows += [replace(rows[0], name=f"a step, {name}", baseline="a step, eager", steps=1, seconds_per_frame=each,
-                         ratio=each / first, tflop_per_frame=per_step, tflops=per_step / each,
-                         share=per_step / each / rate, peak_mb=None, difference=None)
-                 for name, each in times.items() if each > 0]
+        rows += [
+            replace(
+                rows[0],
+                name=f"a step, {name}",
+                baseline="a step, eager",
+                steps=1,
+                seconds_per_frame=each,
+                ratio=each / first,
+                tflop_per_frame=per_step,
+                tflops=per_step / each,
+                share=per_step / each / rate,
+                peak_mb=None,
+                difference=None,
+            )
+            for name, each in times.items()
+            if each > 0
+        ]
     return rows
 
 
@@ -286,20 +376,32 @@ class _Uncached:
         return context
 
 
-SAVINGS = {"branches one by one, conditions projected in each": {"caches": False, "batch_branches": False},
-           "+ keys and values once per clip": {"caches": True, "batch_branches": False},
-           "+ branches in one batch": {"caches": True, "batch_branches": True}}
+SAVINGS = {
+    "branches one by one, conditions projected in each": {"caches": False, "batch_branches": False},
+    "+ keys and values once per clip": {"caches": True, "batch_branches": False},
+    "+ branches in one batch": {"caches": True, "batch_branches": True},
+}
 
 
 def savings(bench: Bench, frames: int) -> list[Row]:
     def run(emo: Emo, conditions: Conditions, device: torch.device, *, caches: bool, batch_branches: bool) -> Tensor:
-        render = ClipRenderer(emo if caches else _Uncached(emo), conditions, bench.plain, device=device,
-                              dtype=next(emo.parameters()).dtype, batch_branches=batch_branches)
+        render = ClipRenderer(
+            emo if caches else _Uncached(emo),
+            conditions,
+            bench.plain,
+            device=device,
+            dtype=next(emo.parameters()).dtype,
+            batch_branches=batch_branches,
+        )
         return torch.cat(list(generate_clips(render)), dim=2)
 
-    tflop = {name: bench.tflop_per_frame(lambda *given, how=how: run(*given, **how), frames) for name, how in SAVINGS.items()}
-    runs = {name: (lambda how=how: run(bench.emo, bench.conditions(frames), bench.device, **how))
-            for name, how in SAVINGS.items()}
+    tflop = {
+        name: bench.tflop_per_frame(lambda *given, how=how: run(*given, **how), frames) for name, how in SAVINGS.items()
+    }
+    runs = {
+        name: (lambda how=how: run(bench.emo, bench.conditions(frames), bench.device, **how))
+        for name, how in SAVINGS.items()
+    }
     own, norm = use_own_group_norm(copy.deepcopy(bench.emo)), "+ own group norm"
     runs[norm] = lambda: run(own, bench.conditions(frames), bench.device, caches=True, batch_branches=True)
     return bench.rows("savings", runs, frames, tflop=tflop | {norm: tflop["+ branches in one batch"]})
@@ -308,36 +410,68 @@ def savings(bench: Bench, frames: int) -> list[Row]:
 # ---- the other sections ----------------------------------------------------------------------------------------------
 
 
-def settings(bench: Bench, section: str, many: dict[str, SamplingConfig], frames: int, *, is_compared: bool) -> list[Row]:
+def settings(
+    bench: Bench, section: str, many: dict[str, SamplingConfig], frames: int, *, is_compared: bool
+) -> list[Row]:
     def count(sampling: SamplingConfig) -> float:
-        return bench.tflop_per_frame(lambda emo, conditions, device: list(
-            generate_clips(ClipRenderer(emo, conditions, sampling, device=device))), frames)
+        return bench.tflop_per_frame(
+            lambda emo, conditions, device: list(
+                generate_clips(ClipRenderer(emo, conditions, sampling, device=device))
+            ),
+            frames,
+        )
 
-    return bench.rows(section, {name: (lambda how=how: bench.video(how, frames)) for name, how in many.items()}, frames,
-                      tflop={name: count(how) for name, how in many.items()}, sampling=many, is_compared=is_compared)
+    return bench.rows(
+        section,
+        {name: (lambda how=how: bench.video(how, frames)) for name, how in many.items()},
+        frames,
+        tflop={name: count(how) for name, how in many.items()},
+        sampling=many,
+        is_compared=is_compared,
+    )
 
 
 def samplers(bench: Bench, frames: int) -> list[Row]:
-    return settings(bench, "samplers", {name: replace(bench.plain, sampler=name) for name in SAMPLERS}, frames, is_compared=False)
+    return settings(
+        bench, "samplers", {name: replace(bench.plain, sampler=name) for name in SAMPLERS}, frames, is_compared=False
+    )
 
 
 def shortcuts(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
     plain = bench.plain
-    made = settings(bench, "shortcuts", {
-        "exact": plain,
-        "guidance in the first half of the steps": replace(plain, audio_guidance_end=0.5, reference_guidance_end=0.5),
-        "guidance in the second half of the steps": replace(plain, audio_guidance_start=0.5, reference_guidance_start=0.5),
-        "no guidance": replace(plain, audio_guidance=1.0, reference_guidance=1.0),
-        "2 steps, no guidance (the fast variant)": replace(plain, steps=2, audio_guidance=1.0, reference_guidance=1.0),
-    }, frames, is_compared=True)
+    made = settings(
+        bench,
+        "shortcuts",
+        {
+            "exact": plain,
+            "guidance in the first half of the steps": replace(
+                plain, audio_guidance_end=0.5, reference_guidance_end=0.5
+            ),
+            "guidance in the second half of the steps": replace(
+                plain, audio_guidance_start=0.5, reference_guidance_start=0.5
+            ),
+            "no guidance": replace(plain, audio_guidance=1.0, reference_guidance=1.0),
+            "2 steps, no guidance (the fast variant)": replace(
+                plain, steps=2, audio_guidance=1.0, reference_guidance=1.0
+            ),
+        },
+        frames,
+        is_compared=True,
+    )
     if compiles:
         compiled = copy.deepcopy(bench.emo)
         if compile_blocks(compiled, device=bench.device):
             began = bench.clock()
             bench.video(plain, frames, emo=compiled)
             cold = bench.clock() - began
-            warm = bench.rows("shortcuts", {"exact": lambda: bench.video(plain, frames),
-                                            "compiled, warm": lambda: bench.video(plain, frames, emo=compiled)}, frames)
+            warm = bench.rows(
+                "shortcuts",
+                {
+                    "exact": lambda: bench.video(plain, frames),
+                    "compiled, warm": lambda: bench.video(plain, frames, emo=compiled),
+                },
+                frames,
+            )
             ratio = cold / frames / warm[0].seconds_per_frame
             made += [replace(warm[1], name="compiled, cold", seconds_per_frame=cold / frames, ratio=ratio), warm[1]]
     return made
@@ -345,6 +479,7 @@ def shortcuts(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
 
 def storage(bench: Bench, frames: int) -> list[Row]:
     """Weights as they would come back from a smaller type; the time is not measured, the bytes stand in the name."""
+
     def by_rows(weight: Tensor) -> Tensor:
         scale = weight.flatten(1).abs().amax(1).clamp(min=1e-12).view(-1, *[1] * (weight.ndim - 1)) / 127
         return (weight / scale).round() * scale
@@ -353,10 +488,13 @@ def storage(bench: Bench, frames: int) -> list[Row]:
         scale = weight.abs().max().clamp(min=1e-12) / 448
         return (weight / scale).to(torch.float8_e4m3fn).to(weight) * scale
 
-    kinds = {"as in the run": (None, bench.dtype.itemsize), "bfloat16": (lambda weight: weight.bfloat16().to(weight), 2),
-             "int8, a scale per row": (by_rows, 1),
-             "float8_e4m3fn": (lambda weight: weight.to(torch.float8_e4m3fn).to(weight), 1),
-             "float8_e4m3fn, a scale per tensor": (by_tensor, 1)}
+    kinds = {
+        "as in the run": (None, bench.dtype.itemsize),
+        "bfloat16": (lambda weight: weight.bfloat16().to(weight), 2),
+        "int8, a scale per row": (by_rows, 1),
+        "float8_e4m3fn": (lambda weight: weight.to(torch.float8_e4m3fn).to(weight), 1),
+        "float8_e4m3fn, a scale per tensor": (by_tensor, 1),
+    }
     made = {}
     for name, (change, size) in kinds.items():
         emo = copy.deepcopy(bench.emo)
@@ -386,10 +524,18 @@ def length(bench: Bench, seconds: int) -> list[Row]:
             bench.video(sampling, frames)
 
     def first_clip(of: int) -> None:
-        next(generate_clips(ClipRenderer(bench.emo, bench.conditions(of), sampling, device=bench.device, dtype=bench.dtype)))
+        next(
+            generate_clips(
+                ClipRenderer(bench.emo, bench.conditions(of), sampling, device=bench.device, dtype=bench.dtype)
+            )
+        )
 
-    runs = {f"{seconds} times 1 s": (videos, short, sum(short)), f"{seconds} s": (videos, long, sum(long)),
-            "first clip of 1 s": (first_clip, second, clip), f"first clip of {seconds} s": (first_clip, sum(long), clip)}
+    runs = {
+        f"{seconds} times 1 s": (videos, short, sum(short)),
+        f"{seconds} s": (videos, long, sum(long)),
+        "first clip of 1 s": (first_clip, second, clip),
+        f"first clip of {seconds} s": (first_clip, sum(long), clip),
+    }
     best = dict.fromkeys(runs, float("inf"))
     bench.video(sampling, second)
     for _ in range(bench.repeat):
@@ -398,9 +544,20 @@ def length(bench: Bench, seconds: int) -> list[Row]:
             run(given)
             best[name] = min(best[name], (bench.clock() - began) / frames)
     names, size, dtype = list(runs), bench.config.image_size, str(bench.dtype).removeprefix("torch.")
-    return [Row("length" if run is videos else "first clip", name, names[0 if run is videos else 2], f"{frames}x{size}x{size}",
-                dtype, 1, "", best[name], best[name] / best[names[0 if run is videos else 2]])
-            for name, (run, _, frames) in runs.items()]
+    return [
+        Row(
+            "length" if run is videos else "first clip",
+            name,
+            names[0 if run is videos else 2],
+            f"{frames}x{size}x{size}",
+            dtype,
+            1,
+            "",
+            best[name],
+            best[name] / best[names[0 if run is videos else 2]],
+        )
+        for name, (run, _, frames) in runs.items()
+    ]
 
 
 # ---- telling ---------------------------------------------------------------------------------------------------------
@@ -410,20 +567,24 @@ def table(result: dict) -> str:
     def cell(value, spec: str) -> str:
         return "" if value is None or value != value else format(value, spec)
 
-    lines = [f"{result['model']}, {result['machine']}, torch {result['torch']}, clock: {result['clock']}; peak RSS "
-             f"{result['peak_rss_mb'] or '?'} MB",
-             f"{'row':42} {'shape':>12} {'dtype':>9} {'steps':>5} {'guidance':>17} {'s/frame':>9} {'ratio':>6} {'TFLOP':>8} "
-             f"{'TFLOP/s':>8} {'share':>6} {'MB':>6} {'difference':>10}"]
+    lines = [
+        f"{result['model']}, {result['machine']}, torch {result['torch']}, clock: {result['clock']}; peak RSS "
+        f"{result['peak_rss_mb'] or '?'} MB",
+        f"{'row':42} {'shape':>12} {'dtype':>9} {'steps':>5} {'guidance':>17} {'s/frame':>9} {'ratio':>6} "
+        f"{'TFLOP':>8} {'TFLOP/s':>8} {'share':>6} {'MB':>6} {'difference':>10}",
+    ]
     section = None
     for row in result["rows"]:
         if row["section"] != section:
             section = row["section"]
             lines.append(f"-- {section}, against '{row['baseline']}'")
-        lines.append(f"{row['name']:42} {row['shape']:>12} {row['dtype']:>9} {row['steps']:5} {row['guidance']:>17} "
-                     f"{cell(row['seconds_per_frame'], '9.4f'):>9} {cell(row['ratio'], '6.3f'):>6} "
-                     f"{cell(row['tflop_per_frame'], '8.5f'):>8} {cell(row['tflops'], '8.3f'):>8} "
-                     f"{cell(row['share'], '6.3f'):>6} "
-                     f"{cell(row['peak_mb'], 'd'):>6} {cell(row['difference'], '.1e'):>10}")
+        lines.append(
+            f"{row['name']:42} {row['shape']:>12} {row['dtype']:>9} {row['steps']:5} {row['guidance']:>17} "
+            f"{cell(row['seconds_per_frame'], '9.4f'):>9} {cell(row['ratio'], '6.3f'):>6} "
+            f"{cell(row['tflop_per_frame'], '8.5f'):>8} {cell(row['tflops'], '8.3f'):>8} "
+            f"{cell(row['share'], '6.3f'):>6} "
+            f"{cell(row['peak_mb'], 'd'):>6} {cell(row['difference'], '.1e'):>10}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -434,15 +595,25 @@ def draw(result: dict, figure: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    sections = [name for name in ("savings", "samplers", "shortcuts") if any(row["section"] == name for row in result["rows"])]
+    sections = [
+        name for name in ("savings", "samplers", "shortcuts") if any(row["section"] == name for row in result["rows"])
+    ]
     groups = [[row for row in result["rows"] if row["section"] == name] for name in sections]
-    picture, axes = plt.subplots(len(groups), 1, figsize=(8, 0.42 * sum(map(len, groups)) + 1.6), layout="constrained",
-                                 height_ratios=[len(rows) + 0.6 for rows in groups], squeeze=False)
+    picture, axes = plt.subplots(
+        len(groups),
+        1,
+        figsize=(8, 0.42 * sum(map(len, groups)) + 1.6),
+        layout="constrained",
+        height_ratios=[len(rows) + 0.6 for rows in groups],
+        squeeze=False,
+    )
     for axis, rows, name in zip(axes[:, 0], groups, sections, strict=True):
         rows = [row for row in rows if row["name"] != "compiled, cold"][::-1]
         bars = axis.barh([row["name"] for row in rows], [row["ratio"] for row in rows], color="#4878a8")
         axis.bar_label(bars, [f" {row['ratio']:.2f}" for row in rows], fontsize=8)
-        axis.set_title(f"{name}: time per frame, as a part of '{rows[0]['baseline']}'; less is faster", fontsize=9, loc="left")
+        axis.set_title(
+            f"{name}: time per frame, as a part of '{rows[0]['baseline']}'; less is faster", fontsize=9, loc="left"
+        )
         axis.set_xlim(0, 1.15 * max(row["ratio"] for row in rows))
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
@@ -460,8 +631,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall",
-                        help="cpu: processor time of all threads, for a machine that others use, too (%(default)s)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time of all threads, for a machine that others use, too (%(default)s)",
+    )
     parser.add_argument("--compile", action="store_true", help="measure torch.compile as well, cold and warm")
     parser.add_argument("--json", type=Path, help="save the table here, or read it from here to draw")
     parser.add_argument("--draw", type=Path, metavar="FIGURE")
@@ -470,17 +645,27 @@ def main(arguments: list[str] | None = None) -> None:
         return draw(json.loads(chosen.json.read_text(encoding="utf-8")), chosen.draw)
     bench = Bench(chosen)
     frames = chosen.clips * bench.config.clip_frames
-    run = {"bars": lambda: bars(bench, frames, compiles=chosen.compile),
-           "savings": lambda: savings(bench, frames), "samplers": lambda: samplers(bench, frames),
-           "shortcuts": lambda: shortcuts(bench, frames, compiles=chosen.compile), "storage": lambda: storage(bench, frames),
-           "length": lambda: length(bench, chosen.seconds)}
+    run = {
+        "bars": lambda: bars(bench, frames, compiles=chosen.compile),
+        "savings": lambda: savings(bench, frames),
+        "samplers": lambda: samplers(bench, frames),
+        "shortcuts": lambda: shortcuts(bench, frames, compiles=chosen.compile),
+        "storage": lambda: storage(bench, frames),
+        "length": lambda: length(bench, chosen.seconds),
+    }
     rows = [row for name in chosen.sections for row in run[name]()]
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads"
     if bench.device.type == "cuda":
         machine = torch.cuda.get_device_name()
-    result = {"model": bench.config.name, "weights": "random" if chosen.preset else chosen.model.name, "machine": machine,
-              "torch": torch.__version__, "clock": chosen.clock, "peak_rss_mb": peak_rss_mb(),
-              "rows": [asdict(row) for row in rows]}
+    result = {
+        "model": bench.config.name,
+        "weights": "random" if chosen.preset else chosen.model.name,
+        "machine": machine,
+        "torch": torch.__version__,
+        "clock": chosen.clock,
+        "peak_rss_mb": peak_rss_mb(),
+        "rows": [asdict(row) for row in rows],
+    }
     sys.stdout.write(table(result))
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1).replace("NaN", "null"), encoding="utf-8")

@@ -39,18 +39,33 @@ EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
 log = logging.getLogger("emo")
 
 
-def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling: SamplingConfig, fps: float | None = None,
-               face: str | Sequence[float] | None = None, long_side: int = LONG_SIDE, square: bool = False, device: str = "cpu",
-               clips: Path | None = None, finished_only: bool = False, codec: str = "aac", compiled: bool = False,
-               cuda_graphs: bool = False, progress: bool = True) -> dict:
+def make_video(
+    portrait: Path,
+    voice: Path,
+    out: Path,
+    *,
+    model: Path,
+    sampling: SamplingConfig,
+    fps: float | None = None,
+    face: str | Sequence[float] | None = None,
+    long_side: int = LONG_SIDE,
+    square: bool = False,
+    device: str = "cpu",
+    clips: Path | None = None,
+    finished_only: bool = False,
+    codec: str = "aac",
+    compiled: bool = False,
+    cuda_graphs: bool = False,
+    progress: bool = True,
+) -> dict:
     """Make a video, block by block; returns the fields of the JSON line.
 
     out, width, height, frames, fps, clips, rendered (clips rendered in this run), seconds (total), first_clip_seconds
     (until the first clip was available), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    face, long_side, square: see `talk.speak`. compiled: compile the networks first, for long videos. cuda_graphs: capture
-    a step and replay it. clips: folder of the clip cache, from which an interrupted run resumes. finished_only: render
-    nothing, and make a video of the cached clips. Raises OSError and ValueError with a message for the user; if the run
-    is interrupted, a playable video of the finished part remains next to `out`.
+    face, long_side, square: see `talk.speak`. compiled: compile the networks first, for long videos. cuda_graphs:
+    capture a step and replay it. clips: folder of the clip cache, from which an interrupted run resumes. finished_only:
+    render nothing, and make a video of the cached clips. Raises OSError and ValueError with a message for the user; if
+    the run is interrupted, a playable video of the finished part remains next to `out`.
     """
     from tqdm import tqdm
 
@@ -58,22 +73,39 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     bundle = talk.load(model, device)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
     graphs = capture_steps(bundle.emo, device=device) if cuda_graphs else None
-    scene = talk.prepare(bundle, portrait, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
+    scene = talk.prepare(
+        bundle, portrait, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps
+    )
     log.info("%s", scene.summary)
     audio, count = scene.conditions.audio, scene.clips
     cache = None if clips is None else ClipCache(clips, CacheLimits.from_environment()).run()
     weights = weights_of(bundle.emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs"
     with one_core_for_writing(device):
-        finished = 0 if cache is None else sum(1 for _ in scene.generate(cache=cache, weights=weights, finished_only=True))
+        finished = (
+            0 if cache is None else sum(1 for _ in scene.generate(cache=cache, weights=weights, finished_only=True))
+        )
     if finished_only and not finished:
         raise ValueError(f"no clip of this video is cached in {clips}; run without --finished-only first")
-    plan = estimate(bundle.config, sampling, frames=scene.conditions.frames, fps=audio.fps, finished=finished, picture=scene.size,
-                    weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()), feature_bytes=audio.frames.nbytes)
+    plan = estimate(
+        bundle.config,
+        sampling,
+        frames=scene.conditions.frames,
+        fps=audio.fps,
+        finished=finished,
+        picture=scene.size,
+        weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()),
+        feature_bytes=audio.frames.nbytes,
+    )
     if not finished_only:
         log.info("%s%s", plan.says, "" if cache is None else f" {cache.cache.summary}")
         plan.refuse_what_cannot_fit(clips or out.parent, out.parent)
-    bar = tqdm(total=count * sampling.steps, unit="step", disable=not progress, initial=finished * sampling.steps,
-               desc=f"{scene.conditions.frames} frames in {count} clips")
+    bar = tqdm(
+        total=count * sampling.steps,
+        unit="step",
+        disable=not progress,
+        initial=finished * sampling.steps,
+        desc=f"{scene.conditions.frames} frames in {count} clips",
+    )
 
     def on_step(report: StepReport) -> None:
         if not report.is_cached:
@@ -82,12 +114,16 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
     frames, first = 0, 0.0
     height, width = scene.size
     try:
-        with bar, one_core_for_writing(device), \
-                VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video:
+        with (
+            bar,
+            one_core_for_writing(device),
+            VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video,
+        ):
             try:
                 with BackgroundWriter(scene.decoder.blocks, video.write, device=device) as writer:
-                    for latents in scene.generate(cache=cache, weights=weights, finished_only=finished_only,
-                                                  predict=graphs, on_step=on_step):
+                    for latents in scene.generate(
+                        cache=cache, weights=weights, finished_only=finished_only, predict=graphs, on_step=on_step
+                    ):
                         first = first or time.monotonic() - began
                         writer.put(latents)
                         video.last = MotionFrames.after(video.last, latents, bundle.config.motion_frames)
@@ -104,9 +140,19 @@ def make_video(portrait: Path, voice: Path, out: Path, *, model: Path, sampling:
         if cache is not None:
             cache.lease.close()
     passed = time.monotonic() - began
-    said = {"out": str(out), "width": width, "height": height, "frames": frames, "fps": audio.fps, "clips": count,
-            "rendered": count if cache is None else cache.rendered, "seconds": round(passed, 2),
-            "first_clip_seconds": round(first, 2), "seconds_per_frame": round(passed / frames, 4), "peak_rss_mb": peak_rss_mb()}
+    said = {
+        "out": str(out),
+        "width": width,
+        "height": height,
+        "frames": frames,
+        "fps": audio.fps,
+        "clips": count,
+        "rendered": count if cache is None else cache.rendered,
+        "seconds": round(passed, 2),
+        "first_clip_seconds": round(first, 2),
+        "seconds_per_frame": round(passed / frames, 4),
+        "peak_rss_mb": peak_rss_mb(),
+    }
     if torch.device(device).type == "cuda":
         said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
     return said
@@ -153,72 +199,147 @@ class _Gone(argparse.Action):
 
 def main(arguments: list[str] | None = None) -> int:
     defaults = {field.name: field.default for field in fields(SamplingConfig)}
-    parser = argparse.ArgumentParser(prog="python -m emo_model", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.jpg",
-                        help="any picture with a face")
-    parser.add_argument("audio", nargs="?", type=Path, default=EXAMPLES / "emo_voice.wav",
-                        help="any sound file; sets the length of the video")
+    parser = argparse.ArgumentParser(
+        prog="python -m emo_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.jpg", help="any picture with a face"
+    )
+    parser.add_argument(
+        "audio",
+        nargs="?",
+        type=Path,
+        default=EXAMPLES / "emo_voice.wav",
+        help="any sound file; sets the length of the video",
+    )
     parser.add_argument("-o", "--out", type=Path, default=Path("emo.mp4"), help="output file, mp4 (%(default)s)")
     models = parser.add_mutually_exclusive_group()
     models.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file (the built-in model)")
-    models.add_argument("--fast", dest="model", action="store_const", const=native.FAST_WEIGHTS, default=native.DEFAULT_WEIGHTS,
-                        help="the fast variant of the built-in model: 2 steps without guidance")
-    parser.add_argument("--steps", type=int, help="denoising steps per clip (the model's own; built-in: "
-                                                  f"{defaults['steps']})")
-    parser.add_argument("--sampler", choices=SAMPLERS, type=lambda name: OLD_SAMPLERS.get(name, name),
-                        help=f"(the model's own; built-in: {defaults['sampler']})")
-    parser.add_argument("--guidance", type=float, dest="audio_guidance", help="audio guidance scale, 1 to 3: how "
-                                                                              "strongly the mouth follows the voice "
-                                                                              "(the model's own; built-in: "
-                                                                              f"{defaults['audio_guidance']}); 1 is "
-                                                                              "twice as fast")
-    parser.add_argument("--reference-guidance", type=float, help="reference guidance scale: how strongly identity is "
-                                                                 "preserved (the model's own; built-in: "
-                                                                 f"{defaults['reference_guidance']})")
+    models.add_argument(
+        "--fast",
+        dest="model",
+        action="store_const",
+        const=native.FAST_WEIGHTS,
+        default=native.DEFAULT_WEIGHTS,
+        help="the fast variant of the built-in model: 2 steps without guidance",
+    )
+    parser.add_argument(
+        "--steps", type=int, help=f"denoising steps per clip (the model's own; built-in: {defaults['steps']})"
+    )
+    parser.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        type=lambda name: OLD_SAMPLERS.get(name, name),
+        help=f"(the model's own; built-in: {defaults['sampler']})",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        dest="audio_guidance",
+        help="audio guidance scale, 1 to 3: how "
+        "strongly the mouth follows the voice "
+        "(the model's own; built-in: "
+        f"{defaults['audio_guidance']}); 1 is "
+        "twice as fast",
+    )
+    parser.add_argument(
+        "--reference-guidance",
+        type=float,
+        help="reference guidance scale: how strongly identity is "
+        "preserved (the model's own; built-in: "
+        f"{defaults['reference_guidance']})",
+    )
     for kind in ("audio", "reference"):
-        parser.add_argument(f"--{kind}-guidance-start", type=float,
-                            help=f"start of {kind} guidance, as a fraction of the steps (0)")
-        parser.add_argument(f"--{kind}-guidance-end", type=float,
-                            help="its end (1); a step without guidance takes half the time")
-    parser.add_argument("--noise-scale", type=float, help="factor of the initial noise of clips, relative to the "
-                                                          "model's own (1); below 1 the head moves less, above 1 more")
-    parser.add_argument("--region-weights", type=float, nargs=3, metavar=("POSE", "FACE", "LIPS"),
-                        help="Hallo: strength of audio on head pose, face and lips (1 1 1)")
-    parser.add_argument("--no-mixed-identity", dest="mixed_identity", action="store_const", const=False,
-                        help="Hallo: do not mix identity tokens of guidance branches as its reference code does")
-    parser.add_argument("--head-speed", type=float, help="rotation speed of the head in degrees per second "
-                                                         f"({defaults['head_speed']})")
+        parser.add_argument(
+            f"--{kind}-guidance-start", type=float, help=f"start of {kind} guidance, as a fraction of the steps (0)"
+        )
+        parser.add_argument(
+            f"--{kind}-guidance-end", type=float, help="its end (1); a step without guidance takes half the time"
+        )
+    parser.add_argument(
+        "--noise-scale",
+        type=float,
+        help="factor of the initial noise of clips, relative to the "
+        "model's own (1); below 1 the head moves less, above 1 more",
+    )
+    parser.add_argument(
+        "--region-weights",
+        type=float,
+        nargs=3,
+        metavar=("POSE", "FACE", "LIPS"),
+        help="Hallo: strength of audio on head pose, face and lips (1 1 1)",
+    )
+    parser.add_argument(
+        "--no-mixed-identity",
+        dest="mixed_identity",
+        action="store_const",
+        const=False,
+        help="Hallo: do not mix identity tokens of guidance branches as its reference code does",
+    )
+    parser.add_argument(
+        "--head-speed", type=float, help=f"rotation speed of the head in degrees per second ({defaults['head_speed']})"
+    )
     parser.add_argument("--blinks", type=float, help=f"blink rate; 1 is one blink in 3.6 s ({defaults['blinks']})")
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--which-face", metavar="FACE", help=f"which of several faces: {', '.join(faces.CHOICES)}, or "
-                                                            f"its number from the left ({faces.CHOICES[0]})")
-    whose.add_argument("--face", nargs=4, type=float, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-                       help="face box if detection fails: fractions of the picture (0 to 1) or pixels")
-    parser.add_argument("--long-side", type=int, default=LONG_SIDE, metavar="PIXELS",
-                        help="downscale pictures whose longer side exceeds this (%(default)s)")
+    whose.add_argument(
+        "--which-face",
+        metavar="FACE",
+        help=f"which of several faces: {', '.join(faces.CHOICES)}, or its number from the left ({faces.CHOICES[0]})",
+    )
+    whose.add_argument(
+        "--face",
+        nargs=4,
+        type=float,
+        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="face box if detection fails: fractions of the picture (0 to 1) or pixels",
+    )
+    parser.add_argument(
+        "--long-side",
+        type=int,
+        default=LONG_SIDE,
+        metavar="PIXELS",
+        help="downscale pictures whose longer side exceeds this (%(default)s)",
+    )
     parser.add_argument("--square", action="store_true", help="output only the square around the head")
-    for gone, instead in (("--fit", "the head square is found automatically"),
-                          ("--whole-picture", "it is the default; --square outputs the head only"),
-                          ("--deep-cache", "fewer --steps save more time")):
+    for gone, instead in (
+        ("--fit", "the head square is found automatically"),
+        ("--whole-picture", "it is the default; --square outputs the head only"),
+        ("--deep-cache", "fewer --steps save more time"),
+    ):
         parser.add_argument(gone, nargs="?", action=_Gone, instead=instead, help=argparse.SUPPRESS)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps "
-                                                                                                 "(%(default)s)")
-    parser.add_argument("--compile", action="store_true",
-                        help="torch.compile the networks: the first clip takes minutes longer, later clips "
-                        "take less time; no effect without a compiler")
-    parser.add_argument("--cuda-graphs", action="store_true",
-                        help="capture the denoising step as a CUDA graph and replay it (NVIDIA)")
-    parser.add_argument("--sound", choices=SOUND_CODECS, default="aac",
-                        help="audio codec: aac plays everywhere, flac is lossless (%(default)s)")
-    parser.add_argument("--clips", type=Path, metavar="FOLDER",
-                        help="folder of the clip cache, from which an interrupted run resumes (in the user's "
-                        "cache folder); EMO_CACHE_GB and EMO_CACHE_DAYS limit it")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, mps (%(default)s)"
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the networks: the first clip takes minutes longer, later clips "
+        "take less time; no effect without a compiler",
+    )
+    parser.add_argument(
+        "--cuda-graphs", action="store_true", help="capture the denoising step as a CUDA graph and replay it (NVIDIA)"
+    )
+    parser.add_argument(
+        "--sound",
+        choices=SOUND_CODECS,
+        default="aac",
+        help="audio codec: aac plays everywhere, flac is lossless (%(default)s)",
+    )
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the clip cache, from which an interrupted run resumes (in the user's "
+        "cache folder); EMO_CACHE_GB and EMO_CACHE_DAYS limit it",
+    )
     parser.add_argument("--no-clips", action="store_true", help="do not use the clip cache")
-    parser.add_argument("--finished-only", action="store_true",
-                        help="render nothing: make a video of the cached clips of an interrupted run")
+    parser.add_argument(
+        "--finished-only",
+        action="store_true",
+        help="render nothing: make a video of the cached clips of an interrupted run",
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C
@@ -238,10 +359,23 @@ def main(arguments: list[str] | None = None) -> int:
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only needs the clip cache, which --no-clips disables; remove one of them")
-        said = make_video(chosen.portrait, chosen.audio, chosen.out, model=chosen.model, sampling=sampling, fps=chosen.fps,
-                          face=chosen.face or chosen.which_face, long_side=chosen.long_side, square=chosen.square,
-                          device=chosen.device, clips=clips, finished_only=chosen.finished_only, codec=chosen.sound,
-                          compiled=chosen.compile, cuda_graphs=chosen.cuda_graphs)
+        said = make_video(
+            chosen.portrait,
+            chosen.audio,
+            chosen.out,
+            model=chosen.model,
+            sampling=sampling,
+            fps=chosen.fps,
+            face=chosen.face or chosen.which_face,
+            long_side=chosen.long_side,
+            square=chosen.square,
+            device=chosen.device,
+            clips=clips,
+            finished_only=chosen.finished_only,
+            codec=chosen.sound,
+            compiled=chosen.compile,
+            cuda_graphs=chosen.cuda_graphs,
+        )
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 2

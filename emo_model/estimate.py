@@ -11,7 +11,9 @@ from .config import ModelConfig, SamplingConfig
 from .sampling.samplers import evaluations
 
 GB = 1e9
-ACTIVATIONS = 100  # numbers alive at once, per cell of a frame and channel of the first level; benchmarks/memory.py: at most 76
+ACTIVATIONS = (
+    100  # numbers alive at once, per cell of a frame and channel of the first level; benchmarks/memory.py: at most 76
+)
 VIDEO_BYTES = 0.1  # of the file, per pixel and frame: a generous guess for H.264 of high quality
 SOUND_BYTES = 48_000  # of the file, per second
 
@@ -20,9 +22,9 @@ SOUND_BYTES = 48_000  # of the file, per second
 class Estimate:
     """What a run will take. All of it grows with the length but the two kinds of memory.
 
-    clips, of which `finished` lie on the disk; minutes: of rendering, None before a step was timed; device_bytes: at most at a
-    time, of the device that renders; ram_bytes: at most at a time, beside the program itself and what is on the device;
-    clip_bytes and video_bytes: on the disk, for clips that are not there yet and for the video.
+    clips, of which `finished` lie on the disk; minutes: of rendering, None before a step was timed; device_bytes: at
+    most at a time, of the device that renders; ram_bytes: at most at a time, beside the program itself and what is on
+    the device; clip_bytes and video_bytes: on the disk, for clips that are not there yet and for the video.
     """
 
     frames: int
@@ -39,9 +41,11 @@ class Estimate:
         """One sentence for the log and the node."""
         there = f", of which {self.finished} are finished" if self.finished else ""
         time = "" if self.minutes is None else f"; {minutes_and_seconds(self.minutes * 60)} on this machine"
-        return (f"{self.frames} frames in {self.clips} clips{there}{time}. At most {self.device_bytes / GB:.2f} GB of the "
-                f"device's memory and {self.ram_bytes / GB:.2f} GB of RAM; {self.clip_bytes / GB:.2f} GB of disk for clips, "
-                f"about {self.video_bytes / GB:.2f} GB for the video.")
+        return (
+            f"{self.frames} frames in {self.clips} clips{there}{time}. At most {self.device_bytes / GB:.2f} GB of "
+            f"the device's memory and {self.ram_bytes / GB:.2f} GB of RAM; {self.clip_bytes / GB:.2f} GB of disk "
+            f"for clips, about {self.video_bytes / GB:.2f} GB for the video."
+        )
 
     def refuse_what_cannot_fit(self, clips_folder: str | Path, video_folder: str | Path | None = None) -> None:
         """Raises OSError with the numbers and a remedy where a disk is too small."""
@@ -53,18 +57,32 @@ class Estimate:
         for place, size in needs.values():
             free = shutil.disk_usage(place).free
             if size > free:
-                raise OSError(f"This run needs about {size / GB:.2f} GB on the disk of {place}, and {free / GB:.2f} GB are free: "
-                              f"{self.frames} frames, of which {self.finished} of {self.clips} clips are finished. Make room, "
-                              "or take a shorter sound; what is finished stays.")
+                raise OSError(
+                    f"This run needs about {size / GB:.2f} GB on the disk of {place}, and {free / GB:.2f} GB "
+                    f"are free: {self.frames} frames, of which {self.finished} of {self.clips} clips are "
+                    "finished. Make room, or take a shorter sound; what is finished stays."
+                )
 
 
-def estimate(config: ModelConfig, sampling: SamplingConfig, *, frames: int, fps: float, finished: int = 0, weights_bytes: int = 0,
-             compute_bytes: int = 4, feature_bytes: int = 0, seconds_per_step: float | None = None,
-             picture: tuple[int, int] | None = None) -> Estimate:
+def estimate(
+    config: ModelConfig,
+    sampling: SamplingConfig,
+    *,
+    frames: int,
+    fps: float,
+    finished: int = 0,
+    weights_bytes: int = 0,
+    compute_bytes: int = 4,
+    feature_bytes: int = 0,
+    seconds_per_step: float | None = None,
+    picture: tuple[int, int] | None = None,
+) -> Estimate:
     """What a video of `frames` frames will take.
 
-    finished: clips that need not be rendered; weights_bytes: of the model; compute_bytes: of a number that it calculates with;
-    feature_bytes: of the voice's features; seconds_per_step: measured on this machine, all evaluations of guidance in it;
+    finished: clips that need not be rendered; weights_bytes: of the model; compute_bytes: of a number that it
+    calculates with;
+    feature_bytes: of the voice's features; seconds_per_step: measured on this machine, all evaluations of guidance in
+    it;
     picture: height and width of the video's frames, where they are not the model's square.
     """
     pixels = config.image_size**2 if picture is None else picture[0] * picture[1]
@@ -73,11 +91,15 @@ def estimate(config: ModelConfig, sampling: SamplingConfig, *, frames: int, fps:
     cells = config.latent_channels * config.latent_size**2
     pictures = 16 * pixels * 3 * 4 * 4  # a block on its way from the decoder to the file
     return Estimate(
-        frames, clips, finished,
+        frames,
+        clips,
+        finished,
         None if seconds_per_step is None else left * sampling.steps * seconds_per_step / 60,
         weights_bytes + activation_bytes(config, frames_at_once(config, sampling), compute_bytes),
         weights_bytes + feature_bytes + pictures + 4 * clip_bytes(config),
-        left * clip_bytes(config), round(frames * (pixels * VIDEO_BYTES + SOUND_BYTES / fps) + cells))
+        left * clip_bytes(config),
+        round(frames * (pixels * VIDEO_BYTES + SOUND_BYTES / fps) + cells),
+    )
 
 
 def clip_bytes(config: ModelConfig) -> int:
@@ -90,7 +112,8 @@ def count_clips(frames: int, clip_frames: int) -> int:
 
 
 def frames_at_once(config: ModelConfig, sampling: SamplingConfig) -> int:
-    """Frames of a clip and before it, as `activation_bytes` counts them: two evaluations in a batch, and three as half more."""
+    """Frames of a clip and before it, as `activation_bytes` counts them: two evaluations in a batch, and three as half
+    more."""
     return (config.clip_frames + config.motion_frames) * max(2, evaluations(sampling)) // 2
 
 

@@ -41,18 +41,28 @@ def load(model: str | Path = "default", device: torch.device | str = "cpu") -> B
     path = MODELS.get(model, model) if isinstance(model, str) else model
     bundle = native.load(path, dtype=torch.float32, device=device)
     if bundle.motion_decoder is None or bundle.audio_encoder is None:
-        raise ValueError(f"{Path(path).name} contains no motion decoder and audio encoder; use it in ComfyUI, with "
-                         "core's loaders of VAE and audio encoder")
+        raise ValueError(
+            f"{Path(path).name} contains no motion decoder and audio encoder; use it in ComfyUI, with "
+            "core's loaders of VAE and audio encoder"
+        )
     for part in (bundle.emo, bundle.motion_decoder):
         part.to(memory_format=torch.channels_last)
     use_own_group_norm(bundle.emo)
     return bundle
 
 
-def speak(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tuple[Tensor, int], *,
-          sampling: SamplingConfig | None = None, face: str | int | Sequence[float] | None = None,
-          long_side: int = portrait.LONG_SIDE, square: bool = False, fps: float | None = None,
-          motion: MotionFrames = MotionFrames()) -> Iterator[np.ndarray]:  # noqa: B008
+def speak(
+    bundle: Bundle,
+    picture: str | Path | Tensor,
+    voice: str | Path | tuple[Tensor, int],
+    *,
+    sampling: SamplingConfig | None = None,
+    face: str | int | Sequence[float] | None = None,
+    long_side: int = portrait.LONG_SIDE,
+    square: bool = False,
+    fps: float | None = None,
+    motion: MotionFrames = MotionFrames(),
+) -> Iterator[np.ndarray]:  # noqa: B008
     """Yield blocks of frames (F, H, W, 3) uint8 while they are generated, at `fps` frames per second (the model's by
     default).
 
@@ -100,19 +110,37 @@ class Scene:
         (height, width), fit = self.size, self.conditions.portrait.fit
         return f"Frames of {width}x{height}; head square of {fit.side} pixels at ({fit.left}, {fit.top})."
 
-    def generate(self, *, cache: CacheRun | None = None, weights: str | None = None, finished_only: bool = False,
-                 motion: MotionFrames = MotionFrames(), predict: PredictCached | None = None,  # noqa: B008
-                 on_step: Callable[[StepReport], None] = ignore) -> Iterator[Tensor]:
+    def generate(
+        self,
+        *,
+        cache: CacheRun | None = None,
+        weights: str | None = None,
+        finished_only: bool = False,
+        motion: MotionFrames = MotionFrames(),
+        predict: PredictCached | None = None,  # noqa: B008
+        on_step: Callable[[StepReport], None] = ignore,
+    ) -> Iterator[Tensor]:
         """Scaled latents (1, C, F, h, w), clip by clip; see `ClipRenderer`, and, with a cache, `CachedRenderer`."""
-        render = ClipRenderer(self.bundle.emo, self.conditions, self.sampling, device=self.device, predict=predict,
-                              on_step=on_step)
-        cached = render if cache is None else CachedRenderer(render, cache, weights=weights, finished_only=finished_only)
+        render = ClipRenderer(
+            self.bundle.emo, self.conditions, self.sampling, device=self.device, predict=predict, on_step=on_step
+        )
+        cached = (
+            render if cache is None else CachedRenderer(render, cache, weights=weights, finished_only=finished_only)
+        )
         return generate_clips(cached, motion=motion)
 
 
-def prepare(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tuple[Tensor, int], *,
-            sampling: SamplingConfig | None = None, face: str | int | Sequence[float] | None = None,
-            long_side: int = portrait.LONG_SIDE, square: bool = False, fps: float | None = None) -> Scene:
+def prepare(
+    bundle: Bundle,
+    picture: str | Path | Tensor,
+    voice: str | Path | tuple[Tensor, int],
+    *,
+    sampling: SamplingConfig | None = None,
+    face: str | int | Sequence[float] | None = None,
+    long_side: int = portrait.LONG_SIDE,
+    square: bool = False,
+    fps: float | None = None,
+) -> Scene:
     """Read picture and voice and detect the face; arguments and errors as in `speak`."""
     config, device = bundle.config, next(bundle.emo.parameters()).device
     sampling = sampling or bundle.sampling
@@ -130,5 +158,11 @@ def prepare(bundle: Bundle, picture: str | Path | Tensor, voice: str | Path | tu
     audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
     shown = portrait.read_portrait(picture, mesh, config)
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))
-    return Scene(bundle, sampling, picture, conditions, sound,
-                 PortraitDecoder(bundle.motion_decoder, config, picture, shown, device=device))
+    return Scene(
+        bundle,
+        sampling,
+        picture,
+        conditions,
+        sound,
+        PortraitDecoder(bundle.motion_decoder, config, picture, shown, device=device),
+    )

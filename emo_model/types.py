@@ -44,7 +44,7 @@ class Fit:
 
     def inside(self, picture: Tensor) -> Tensor:
         """The part of a picture (..., height, width) inside the square."""
-        return picture[..., max(self.top, 0):self.top + self.side, max(self.left, 0):self.left + self.side]
+        return picture[..., max(self.top, 0) : self.top + self.side, max(self.left, 0) : self.left + self.side]
 
     @property
     def summary(self) -> str:
@@ -53,8 +53,10 @@ class Fit:
             return f"Portrait {self.width}x{self.height}, unchanged."
         is_inside = (0 <= self.left <= self.width - self.side) and (0 <= self.top <= self.height - self.side)
         how = "cropped to" if is_inside else "padded to"
-        return (f"Portrait {self.width}x{self.height} {how} a square of {self.side} pixels at ({self.left}, "
-                f"{self.top}), scaled to {self.size}x{self.size}.")
+        return (
+            f"Portrait {self.width}x{self.height} {how} a square of {self.side} pixels at ({self.left}, "
+            f"{self.top}), scaled to {self.size}x{self.size}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +92,19 @@ class FaceMasks:
 
     def __post_init__(self):
         if len(self.seconds) != len(self.masks) or self.seconds[:1] != (0,):
-            raise ValueError(f"FaceMasks needs a time for each mask, the first of them 0; got {self.seconds} for "
-                             f"{len(self.masks)} masks")
+            raise ValueError(
+                f"FaceMasks needs a time for each mask, the first of them 0; got {self.seconds} for "
+                f"{len(self.masks)} masks"
+            )
         for early, late in itertools.pairwise(self.seconds):
             if not late > early:
                 raise ValueError(f"the times of face masks must increase, but {late:g} s follows {early:g} s")
         shapes = {tuple(None if x is None else tuple(x.shape) for x in (one.mask, one.regions)) for one in self.masks}
         if len(shapes) > 1:
-            raise ValueError(f"face masks of one video must have one shape, but have {sorted(shapes, key=str)}: make "
-                             "all of them from the same portrait")
+            raise ValueError(
+                f"face masks of one video must have one shape, but have {sorted(shapes, key=str)}: make "
+                "all of them from the same portrait"
+            )
 
     @classmethod
     def of(cls, face_mask: FaceMask | FaceMasks) -> FaceMasks:
@@ -114,8 +120,11 @@ class FaceMasks:
 
         Regions likewise: pose is what lies outside all faces, lips the union of the lip regions.
         """
-        held = [mask for mask, begin, end in zip(self.masks, self.seconds, (*self.seconds[1:], math.inf), strict=True)
-                if begin <= last and first < end]
+        held = [
+            mask
+            for mask, begin, end in zip(self.masks, self.seconds, (*self.seconds[1:], math.inf), strict=True)
+            if begin <= last and first < end
+        ]
         if len(held) == 1:
             return held[0]
         mask = torch.stack([one.mask for one in held]).amax(0)
@@ -171,8 +180,10 @@ class Speed:
 
     def __post_init__(self):
         if not self.seconds or len(self.seconds) != len(self.degrees_per_second):
-            raise ValueError(f"Speed needs as many times as speeds, at least one; got {len(self.seconds)} and "
-                             f"{len(self.degrees_per_second)}")
+            raise ValueError(
+                f"Speed needs as many times as speeds, at least one; got {len(self.seconds)} and "
+                f"{len(self.degrees_per_second)}"
+            )
         if any(late <= early for early, late in zip(self.seconds, self.seconds[1:], strict=False)):
             raise ValueError(f"the times of Speed must increase, got {self.seconds}")
 
@@ -210,7 +221,7 @@ class MotionFrames:
         """The last `count` frames of latents (B, C, F, H, W)."""
         if latents.shape[2] < count:
             raise ValueError(f"a clip of {latents.shape[2]} frames has no {count} motion frames")
-        return cls(latents[:, :, latents.shape[2] - count:])
+        return cls(latents[:, :, latents.shape[2] - count :])
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +229,8 @@ class ReferenceFeatures:
     """Features of the reference net by block name, e.g. 'down_blocks.0.attentions.1': (B, N, C); of motion frames (B,
     n, N, C).
 
-    Models with identity tokens (Hallo) also have: unconditional, features of the same pictures with unconditional identity
-    tokens; identity (B, 2, M, D), the unconditional and the conditional identity tokens.
+    Models with identity tokens (Hallo) also have: unconditional, features of the same pictures with unconditional
+    identity tokens; identity (B, 2, M, D), the unconditional and the conditional identity tokens.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
@@ -229,8 +240,11 @@ class ReferenceFeatures:
     def map(self, change: Callable[[Tensor], Tensor]) -> ReferenceFeatures:
         """Apply `change` to each tensor, e.g. to move, cast or reshape it."""
         other = None if self.unconditional is None else {name: change(x) for name, x in self.unconditional.items()}
-        return ReferenceFeatures({name: change(x) for name, x in self.features.items()}, other,
-                                 None if self.identity is None else change(self.identity))
+        return ReferenceFeatures(
+            {name: change(x) for name, x in self.features.items()},
+            other,
+            None if self.identity is None else change(self.identity),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,5 +288,10 @@ class Conditions:
         inside = steps.clamp(0, len(self.audio.frames) - 1)
         frames = min(clip_frames, self.frames - start)
         face = self.face_mask.between(start / self.audio.fps, (start + frames - 1) / self.audio.fps)
-        return ClipConditions(self.audio.frames[inside][None], self.speed.at(inside, self.audio.fps)[None], face.mask, frames,
-                              face.regions)
+        return ClipConditions(
+            self.audio.frames[inside][None],
+            self.speed.at(inside, self.audio.fps)[None],
+            face.mask,
+            frames,
+            face.regions,
+        )

@@ -14,8 +14,18 @@ from .sampling_options import EmoSamplingOptions
 from .speed import EmoHeadSpeed
 from .video import EmoVideoCombine
 
-NODES = [EmoLoadModel, EmoReferenceEncoder, EmoAudioEncoder, EmoFaceMaskBuilder, EmoHeadSpeed, EmoSampler, EmoVideoCombine,
-         EmoClipsToLatent, EmoContinueFrom, EmoSamplingOptions]
+NODES = [
+    EmoLoadModel,
+    EmoReferenceEncoder,
+    EmoAudioEncoder,
+    EmoFaceMaskBuilder,
+    EmoHeadSpeed,
+    EmoSampler,
+    EmoVideoCombine,
+    EmoClipsToLatent,
+    EmoContinueFrom,
+    EmoSamplingOptions,
+]
 
 
 class EmoExtension(ComfyExtension):

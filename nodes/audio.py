@@ -19,33 +19,58 @@ class EmoAudioEncoder(io.ComfyNode):
             category="EMO",
             description="Encodes the voice into features for each video frame. The video will be as long as the sound.",
             inputs=[
-                io.AudioEncoder.Input("audio_encoder",
-                                      tooltip="The audio encoder that the model was trained with: from Load EMO Model, "
-                                              "or from core's audio encoder loader (for Hallo, wav2vec2-base-960h)."),
-                io.Float.Input("fps", default=ModelConfig().fps, min=1.0, max=120.0, step=0.01,
-                               tooltip="Frame rate of the video, in frames per second. Motion is most natural at the "
-                                       "rate the model was trained at: 25 for the built-in model."),
-                io.Audio.Input("audio", optional=True,
-                               tooltip="Speech or singing of any length, sample rate and number of channels. "
-                                       "Not connected: the voice that ships with this pack."),
-                EmoModelType.Input("model", optional=True,
-                                   tooltip="From Load EMO Model. Required for Hallo, which resamples inside the audio "
-                                           "encoder; other models ignore it."),
-                io.Audio.Input("mix", optional=True,
-                               tooltip="Soundtrack of the video in place of 'audio', for example the full song if "
-                                       "'audio' is the isolated voice; of the same duration. Not connected: 'audio'."),
+                io.AudioEncoder.Input(
+                    "audio_encoder",
+                    tooltip="The audio encoder that the model was trained with: from Load EMO Model, "
+                    "or from core's audio encoder loader (for Hallo, wav2vec2-base-960h).",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=ModelConfig().fps,
+                    min=1.0,
+                    max=120.0,
+                    step=0.01,
+                    tooltip="Frame rate of the video, in frames per second. Motion is most natural at the "
+                    "rate the model was trained at: 25 for the built-in model.",
+                ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Speech or singing of any length, sample rate and number of channels. "
+                    "Not connected: the voice that ships with this pack.",
+                ),
+                EmoModelType.Input(
+                    "model",
+                    optional=True,
+                    tooltip="From Load EMO Model. Required for Hallo, which resamples inside the audio "
+                    "encoder; other models ignore it.",
+                ),
+                io.Audio.Input(
+                    "mix",
+                    optional=True,
+                    tooltip="Soundtrack of the video in place of 'audio', for example the full song if "
+                    "'audio' is the isolated voice; of the same duration. Not connected: 'audio'.",
+                ),
             ],
             outputs=[
                 AudioFeaturesType.Output(display_name="audio_features", tooltip="For EMO Sampler."),
                 io.Audio.Output(display_name="audio", tooltip="'mix' or 'audio', unchanged, for EMO Video Combine."),
-                io.Float.Output(display_name="fps", tooltip="The frame rate in frames per second, for EMO Video "
-                                                            "Combine."),
+                io.Float.Output(
+                    display_name="fps", tooltip="The frame rate in frames per second, for EMO Video Combine."
+                ),
             ],
-            hidden=[io.Hidden.unique_id])
+            hidden=[io.Hidden.unique_id],
+        )
 
     @classmethod
-    def execute(cls, audio_encoder, fps: float, audio=shipped.UNCONNECTED, model: comfy_bridge.EmoModel | None = None,
-                mix=shipped.UNCONNECTED) -> io.NodeOutput:
+    def execute(
+        cls,
+        audio_encoder,
+        fps: float,
+        audio=shipped.UNCONNECTED,
+        model: comfy_bridge.EmoModel | None = None,
+        mix=shipped.UNCONNECTED,
+    ) -> io.NodeOutput:
         conversions.check_fps(fps)
         conversions.check_link("audio", audio)
         conversions.check_link("mix", mix)
@@ -53,11 +78,19 @@ class EmoAudioEncoder(io.ComfyNode):
         heard = audio if mix is shipped.UNCONNECTED else mix
         waveform, rate = conversions.one_sound(audio)
         progress = comfy_bridge.Progress(1)
-        features = comfy_bridge.encode_audio(audio_encoder, resample(waveform, rate), fps=fps, seconds=waveform.shape[-1] / rate,
-                                     config=model and model.config, on_progress=progress.set)
+        features = comfy_bridge.encode_audio(
+            audio_encoder,
+            resample(waveform, rate),
+            fps=fps,
+            seconds=waveform.shape[-1] / rate,
+            config=model and model.config,
+            on_progress=progress.set,
+        )
         frames = len(features.frames) - features.padding
         said = f"{features.seconds:.3f} s at {fps:g} frames per second are {frames} frames."
-        if heard is not audio and (differs := conversions.length_mismatch(conversions.one_sound(heard, name="mix"), frames, fps)):
+        if heard is not audio and (
+            differs := conversions.length_mismatch(conversions.one_sound(heard, name="mix"), frames, fps)
+        ):
             said += f" At 'mix': {differs}"
         comfy_bridge.tell(cls.hidden, said)
         return io.NodeOutput(features, heard, fps)

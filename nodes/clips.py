@@ -1,5 +1,4 @@
-"""EMO Clips To Latent and EMO Continue From: the clips of a video as a LATENT, and as motion frames of the next video.
-"""
+"""EMO Clips To Latent and EMO Continue From: the clips of a video as a LATENT, and as motion frames of the next video."""
 
 from __future__ import annotations
 
@@ -22,20 +21,26 @@ class EmoClipsToLatent(io.ComfyNode):
             display_name="EMO Clips To Latent",
             category="EMO",
             description="Converts clips to one LATENT for core's VAE Decode with the 'vae' of EMO Reference Encoder. "
-                        "For short videos: memory grows with the length, and the node reports how much.",
+            "For short videos: memory grows with the length, and the node reports how much.",
             inputs=[ClipsType.Input("clips", tooltip="From EMO Sampler.")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame.")],
-            hidden=[io.Hidden.unique_id])
+            hidden=[io.Hidden.unique_id],
+        )
 
     @classmethod
     def execute(cls, clips: CachedClips) -> io.NodeOutput:
         more = f"{clips.picture_bytes / 1e9:.2f} GB more"
         if clips.config.motion_decoder:
             more = f"{clips.frames * 12 / 1e3:.2f} GB more for each megapixel of the portrait"
-        comfy_bridge.tell(cls.hidden, f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and "
-                                      f"{more} when they are decoded to pictures. 'EMO Video Combine' takes the clips "
-                                      "themselves and needs neither.")
-        return io.NodeOutput(conversions.latent_of([comfy_bridge.to_intermediate(clip) for clip in clips], clips.config))
+        comfy_bridge.tell(
+            cls.hidden,
+            f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and "
+            f"{more} when they are decoded to pictures. 'EMO Video Combine' takes the clips "
+            "themselves and needs neither.",
+        )
+        return io.NodeOutput(
+            conversions.latent_of([comfy_bridge.to_intermediate(clip) for clip in clips], clips.config)
+        )
 
 
 class EmoContinueFrom(io.ComfyNode):
@@ -48,27 +53,48 @@ class EmoContinueFrom(io.ComfyNode):
             description="Extracts motion frames from the end of a video, so that the next one continues seamlessly.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model: the model of the next video."),
-                ClipsType.Input("clips", optional=True,
-                                tooltip="From EMO Sampler; continues bit-exactly. Connect exactly one of 'clips', "
-                                        "'video' and 'images'."),
-                io.Video.Input("video", optional=True,
-                               tooltip="Any video, with 'vae'; its last frames are encoded. Files of this pack embed "
-                                       "their last latents and continue exactly."),
-                io.Image.Input("images", optional=True,
-                               tooltip="Decoded frames of a video, with 'vae'; the last ones are encoded."),
-                io.Vae.Input("vae", optional=True,
-                             tooltip="Encodes 'video' or 'images'; from EMO Reference Encoder, with the same portrait "
-                                     "as the video."),
-                ReferenceType.Input("reference", optional=True,
-                                    tooltip="From EMO Reference Encoder. Built-in model: provides the VAE if 'vae' is "
-                                            "not connected. Other models: crops the square from 'video' or 'images' "
-                                            "that show the whole picture."),
+                ClipsType.Input(
+                    "clips",
+                    optional=True,
+                    tooltip="From EMO Sampler; continues bit-exactly. Connect exactly one of 'clips', "
+                    "'video' and 'images'.",
+                ),
+                io.Video.Input(
+                    "video",
+                    optional=True,
+                    tooltip="Any video, with 'vae'; its last frames are encoded. Files of this pack embed "
+                    "their last latents and continue exactly.",
+                ),
+                io.Image.Input(
+                    "images", optional=True, tooltip="Decoded frames of a video, with 'vae'; the last ones are encoded."
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Encodes 'video' or 'images'; from EMO Reference Encoder, with the same portrait "
+                    "as the video.",
+                ),
+                ReferenceType.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="From EMO Reference Encoder. Built-in model: provides the VAE if 'vae' is "
+                    "not connected. Other models: crops the square from 'video' or 'images' "
+                    "that show the whole picture.",
+                ),
             ],
-            outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")])
+            outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")],
+        )
 
     @classmethod
-    def execute(cls, model: comfy_bridge.EmoModel, clips: CachedClips | None = None, video=None, images=None,
-                vae=None, reference: Reference | None = None) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: comfy_bridge.EmoModel,
+        clips: CachedClips | None = None,
+        video=None,
+        images=None,
+        vae=None,
+        reference: Reference | None = None,
+    ) -> io.NodeOutput:
         count = model.config.motion_frames
         conversions.check_one_given({"clips": clips, "video": video, "images": images}, "Nothing to continue from")
         if clips is not None:
@@ -76,8 +102,9 @@ class EmoContinueFrom(io.ComfyNode):
             return io.NodeOutput(MotionFrames(clips.last(count)))
         vae = comfy_bridge.resolve_vae(vae, reference)
         if vae is None:
-            raise ValueError("'video' and 'images' must be encoded: connect 'vae' to the 'vae' output of 'EMO "
-                             "Reference Encoder'.")
+            raise ValueError(
+                "'video' and 'images' must be encoded: connect 'vae' to the 'vae' output of 'EMO Reference Encoder'."
+            )
         frames, carried = (images[-count:], None) if video is None else _end_of(video, count)
         if comfy_bridge.is_bound(vae):
             pictures = conversions.whole_frames(frames, count, vae.picture, vae.portrait.fit)

@@ -35,8 +35,10 @@ FRAMES = ("whole picture", "head only")
 def one_picture(image: Tensor) -> Tensor:
     """IMAGE (1, H, W, C) -> pixels (1, 3, H, W) float32 in [-1, 1]. Grey becomes RGB; alpha is dropped, as in core."""
     if len(image) != 1:
-        raise ValueError(f"'image' contains {len(image)} pictures, but one portrait is animated at a time. Select one "
-                         "with 'ImageFromBatch'.")
+        raise ValueError(
+            f"'image' contains {len(image)} pictures, but one portrait is animated at a time. Select one "
+            "with 'ImageFromBatch'."
+        )
     return rearrange(_colour(image).float().clamp(0, 1) * 2 - 1, "b h w c -> b c h w")
 
 
@@ -114,9 +116,11 @@ def _painted(mask: Tensor, name: str, instead: str) -> Tensor:
     if not mask.any():
         is_default = width == height == 64
         no_alpha = " ('Load Image' outputs this mask for a picture without transparency)" if is_default else ""
-        raise ValueError(f"The mask ({width}x{height}) at '{name}' is empty{no_alpha}. Paint the "
-                         f"{'mouth' if name == 'lips' else 'face'} with 'Open in MaskEditor' on 'Load Image', "
-                         f"{instead}.")
+        raise ValueError(
+            f"The mask ({width}x{height}) at '{name}' is empty{no_alpha}. Paint the "
+            f"{'mouth' if name == 'lips' else 'face'} with 'Open in MaskEditor' on 'Load Image', "
+            f"{instead}."
+        )
     return mask
 
 
@@ -124,8 +128,10 @@ def _over_picture(mask: Tensor, wide: int, high: int) -> Tensor:
     """A mask (1, 1, H, W) resized to its picture. Raises ValueError for another aspect ratio."""
     height, width = mask.shape[-2:]
     if abs(width * high - height * wide) > max(width, height, wide, high):  # beyond rounding
-        raise ValueError(f"The mask is {width}x{height}, but the portrait is {wide}x{high}. Connect the mask of the "
-                         "same picture, before any cropping.")
+        raise ValueError(
+            f"The mask is {width}x{height}, but the portrait is {wide}x{high}. Connect the mask of the "
+            "same picture, before any cropping."
+        )
     return mask if (width, height) == (wide, high) else F.interpolate(mask, size=(high, wide), mode="bilinear")
 
 
@@ -136,21 +142,27 @@ def box_of_original(box: dict | list, fit: Fit, shrink: float = 1.0) -> tuple[fl
     """
     found = list(_boxes(box))
     if not found:
-        raise ValueError("'bounding_box' is empty: the detector found no face. Disconnect it and set the four edges, "
-                         "or set 'mode' to 'mask' or 'whole picture'.")
+        raise ValueError(
+            "'bounding_box' is empty: the detector found no face. Disconnect it and set the four edges, "
+            "or set 'mode' to 'mask' or 'whole picture'."
+        )
     best = max(found, key=lambda one: one["width"] * one["height"])
     x, y, width, height = (best[name] / shrink for name in ("x", "y", "width", "height"))
     corners = (x - fit.left, y - fit.top, x + width - fit.left, y + height - fit.top)
     x0, y0, x1, y1 = (min(max(corner / fit.side, 0.0), 1.0) for corner in corners)
     if x1 <= x0 or y1 <= y0:
-        raise ValueError(f"The box of {width:.0f}x{height:.0f} pixels at ({x:.0f}, {y:.0f}) is outside the square "
-                         f"cropped from the {fit.width}x{fit.height} portrait ({fit.side} pixels at ({fit.left}, "
-                         f"{fit.top})). Set 'fit' of 'EMO Reference Encoder' to 'pad', or crop the portrait around the "
-                         "face first.")
+        raise ValueError(
+            f"The box of {width:.0f}x{height:.0f} pixels at ({x:.0f}, {y:.0f}) is outside the square "
+            f"cropped from the {fit.width}x{fit.height} portrait ({fit.side} pixels at ({fit.left}, "
+            f"{fit.top})). Set 'fit' of 'EMO Reference Encoder' to 'pad', or crop the portrait around the "
+            "face first."
+        )
     return x0, y0, x1, y1
 
 
-def grown_box(box: tuple[float, float, float, float], size: int, *, times: float = 1.2) -> tuple[float, float, float, float]:
+def grown_box(
+    box: tuple[float, float, float, float], size: int, *, times: float = 1.2
+) -> tuple[float, float, float, float]:
     """box (left, top, right, bottom) in pixels of the square -> as fractions of it, scaled by `times` (Hallo: 1.2)."""
     left, top, right, bottom = (edge / size for edge in box)
     width, height = (right - left) * times / 2, (bottom - top) * times / 2
@@ -181,29 +193,36 @@ def one_sound(audio: dict, *, name: str = "audio") -> tuple[Tensor, int]:
     if len(waveform) != 1:
         raise ValueError(f"'{name}' contains {len(waveform)} recordings, but a video has one. Run them one by one.")
     if waveform.shape[-1] == 0 or rate < 1:
-        raise ValueError(f"'{name}' is empty ({waveform.shape[-1]} samples at {rate} Hz). Connect a recording, for "
-                         "example from 'Load Audio'.")
+        raise ValueError(
+            f"'{name}' is empty ({waveform.shape[-1]} samples at {rate} Hz). Connect a recording, for "
+            "example from 'Load Audio'."
+        )
     waveform = waveform[0].float().cpu()
     if not math.isfinite(waveform.sum()):  # a sum reads all samples without allocating
         broken = (~waveform.isfinite()).sum().item()
         if broken:
-            raise ValueError(f"{broken} samples of '{name}' are NaN or infinite. Connect another recording, or run the "
-                             "node that made it again.")
+            raise ValueError(
+                f"{broken} samples of '{name}' are NaN or infinite. Connect another recording, or run the "
+                "node that made it again."
+            )
     return waveform, rate
 
 
 def check_fps(fps: float) -> None:
     """Raises ValueError for a rate outside the widget's limits, which a link can carry."""
     if not 1 <= fps <= 120:
-        raise ValueError(f"'fps' is {fps:g}, but must be 1 to 120 frames per second. Connect another rate, or "
-                         "disconnect it and set it in the node.")
+        raise ValueError(
+            f"'fps' is {fps:g}, but must be 1 to 120 frames per second. Connect another rate, or "
+            "disconnect it and set it in the node."
+        )
 
 
 def speed_curve(text: str, *, level: float) -> Speed:
     """Parse '0: 5, 2.5: 30' (seconds: degrees per second; separated by commas or lines); empty: `level` throughout."""
     if not 0 <= level < math.inf:
-        raise ValueError(f"'speed' is {level:g}, but must be 0 or more degrees per second. Set or connect another "
-                         "number.")
+        raise ValueError(
+            f"'speed' is {level:g}, but must be 0 or more degrees per second. Set or connect another number."
+        )
     knots = [knot for knot in re.split(r"[,;\n]", text) if knot.strip()]
     if not knots:
         return Speed.constant(level)
@@ -214,8 +233,9 @@ def speed_curve(text: str, *, level: float) -> Speed:
         raise ValueError(f"The curve '{text.strip()}' cannot be parsed. {wanted}") from None
     times, speeds = zip(*pairs, strict=True)
     if min(speeds) < 0 or len(set(times)) < len(times) or not all(map(math.isfinite, times + speeds)):
-        raise ValueError(f"The curve '{text.strip()}' has a negative speed, a repeated time or an infinite number. "
-                         f"{wanted}")
+        raise ValueError(
+            f"The curve '{text.strip()}' has a negative speed, a repeated time or an infinite number. {wanted}"
+        )
     return Speed(times, speeds)
 
 
@@ -227,22 +247,27 @@ def latent_of(clips: list[Tensor], config: ModelConfig) -> dict:
     return {"samples": rearrange(to_raw(torch.cat(clips, dim=2), config), "1 c f h w -> f c h w").contiguous()}
 
 
-def frames_to_write(clips: CachedClips | None, latent: dict | None, vae, pictures: Tensor | None, *,
-                    block: int) -> tuple[int, Iterator[Tensor]]:
+def frames_to_write(
+    clips: CachedClips | None, latent: dict | None, vae, pictures: Tensor | None, *, block: int
+) -> tuple[int, Iterator[Tensor]]:
     """Exactly one of EMO_CLIPS, LATENT (both with a VAE) and IMAGE -> (number of frames, blocks of them).
 
     Blocks are samples (f, C, h, w) to decode, or IMAGE.
     """
     check_one_given({"clips": clips, "latent": latent, "images": pictures}, "Nothing to write")
     if pictures is None and vae is None:
-        raise ValueError(f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'vae' to the 'vae' "
-                         "output of 'EMO Reference Encoder'.")
+        raise ValueError(
+            f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'vae' to the 'vae' "
+            "output of 'EMO Reference Encoder'."
+        )
     if clips is not None:
         return clips.frames, (latent_of([clip], clips.config)["samples"] for clip in clips)
     frames = pictures if latent is None else latent["samples"]
     if frames.ndim != 4:
-        raise ValueError(f"'latent' has {frames.ndim} axes {tuple(frames.shape)}, but EMO's have four, one latent per "
-                         "frame. Decode it with 'VAE Decode' and connect the result to 'images'.")
+        raise ValueError(
+            f"'latent' has {frames.ndim} axes {tuple(frames.shape)}, but EMO's have four, one latent per "
+            "frame. Decode it with 'VAE Decode' and connect the result to 'images'."
+        )
     if not len(frames):
         raise ValueError("There are no frames to write: 'latent' or 'images' is empty. Connect another input.")
     return len(frames), iter(frames.split(block))
@@ -273,8 +298,10 @@ def check_option(value: str, options: Iterable[str], what: str) -> None:
 def check_link(name: str, value: object) -> None:
     """Raises ValueError if a link carries None."""
     if value is None:
-        raise ValueError(f"The link to '{name}' carries nothing, for example the audio of a video without sound. "
-                         f"Connect another output, or disconnect '{name}'.")
+        raise ValueError(
+            f"The link to '{name}' carries nothing, for example the audio of a video without sound. "
+            f"Connect another output, or disconnect '{name}'."
+        )
 
 
 def length_mismatch(sound: tuple[Tensor, int] | None, frames: int, fps: float) -> str | None:
@@ -292,8 +319,10 @@ def check_same_latents(clips: CachedClips, config: ModelConfig) -> None:
     """Raises ValueError if the model of `config` has other latents than the clips."""
     theirs, ours = ((one.latent_channels, one.latent_size, one.latent_scale) for one in (clips.config, config))
     if theirs != ours:
-        raise ValueError(f"The clips were made with EMO '{clips.config.name}', whose latents differ from those of EMO "
-                         f"'{config.name}'. Connect the video instead, with 'vae'.")
+        raise ValueError(
+            f"The clips were made with EMO '{clips.config.name}', whose latents differ from those of EMO "
+            f"'{config.name}'. Connect the video instead, with 'vae'."
+        )
 
 
 def picture_of(frames: np.ndarray) -> Tensor:
@@ -310,7 +339,7 @@ def fitted_frames(frames: Tensor, config: ModelConfig, count: int, fit: Fit | No
         raise ValueError(f"The video has {len(frames)} frames, and {count} are needed to continue it.")
     pixels = rearrange(_colour(frames).float().clamp(0, 1) * 2 - 1, "b h w c -> b c h w")
     if fit is not None:  # files are padded to even sizes
-        return images(apply_fit(pixels[..., :fit.height, :fit.width], fit))
+        return images(apply_fit(pixels[..., : fit.height, : fit.width], fit))
     return images(torch.cat([fit_picture(one[None], config.image_size)[0] for one in pixels]))
 
 
@@ -330,10 +359,17 @@ def whole_frames(frames: Tensor, count: int, picture: Tensor, fit: Fit) -> Tenso
     if high == wide and (width != height or wide == even(fit.side)):
         return torch.cat([picture_of(one) for one in PasteBack(picture, fit).paste(frame_bytes(frames))])
     if abs(wide * height - high * width) <= 2 * max(wide, high, width, height):  # beyond rounding to even sizes
-        return F.interpolate(frames.movedim(-1, 1), size=(height, width), mode="bicubic", align_corners=False,
-                             antialias=True).clamp(0, 1).movedim(1, -1)
-    raise ValueError(f"The video is {wide}x{high} pixels, the portrait's picture {width}x{height}: they do not match. "
-                     "Connect the 'vae' of the 'EMO Reference Encoder' with this video's portrait.")
+        return (
+            F.interpolate(
+                frames.movedim(-1, 1), size=(height, width), mode="bicubic", align_corners=False, antialias=True
+            )
+            .clamp(0, 1)
+            .movedim(1, -1)
+        )
+    raise ValueError(
+        f"The video is {wide}x{high} pixels, the portrait's picture {width}x{height}: they do not match. "
+        "Connect the 'vae' of the 'EMO Reference Encoder' with this video's portrait."
+    )
 
 
 def even(length: int) -> int:
@@ -366,16 +402,20 @@ def framed(pictures: np.ndarray, frame: str, framing: Framing) -> Iterator[np.nd
     elif frame == FRAMES[0] and framing.whole is not None:
         yield from framing.whole.paste(pictures)
     elif frame == FRAMES[1] and fit is None and height != width:
-        raise ValueError(f"Connect 'reference' of 'EMO Reference Encoder', or set 'frame' to '{FRAMES[0]}': the head "
-                         f"square in frames of {width}x{height} pixels is unknown.")
+        raise ValueError(
+            f"Connect 'reference' of 'EMO Reference Encoder', or set 'frame' to '{FRAMES[0]}': the head "
+            f"square in frames of {width}x{height} pixels is unknown."
+        )
     else:
         yield pictures
 
 
 def head_only(pictures: np.ndarray, fit: Fit) -> np.ndarray:
     """Crop frames (F, H, W, 3) of the whole picture to the head square, with even sides; edges are repeated outside."""
-    rows, columns = (np.arange(first, first + even(fit.side)).clip(0, length - 1)
-                     for first, length in ((fit.top, fit.height), (fit.left, fit.width)))
+    rows, columns = (
+        np.arange(first, first + even(fit.side)).clip(0, length - 1)
+        for first, length in ((fit.top, fit.height), (fit.left, fit.width))
+    )
     return pictures[:, rows][:, :, columns]
 
 
@@ -397,35 +437,54 @@ def masks_over_time(before: FaceMask | FaceMasks | None, mask: FaceMask, from_se
         return mask
     earlier = FaceMasks.of(before)
     if from_second <= earlier.seconds[-1]:
-        raise ValueError(f"'from_second' is {from_second:g}, but the mask at 'before' starts at "
-                         f"{earlier.seconds[-1]:g} s. Set 'from_second' to a later time, or disconnect 'before'.")
+        raise ValueError(
+            f"'from_second' is {from_second:g}, but the mask at 'before' starts at "
+            f"{earlier.seconds[-1]:g} s. Set 'from_second' to a later time, or disconnect 'before'."
+        )
     return earlier.then(from_second, mask)
 
 
-def check_match(config: ModelConfig, portrait: Portrait, audio: AudioFeatures,
-                face_mask: FaceMask | FaceMasks | None) -> None:
+def check_match(
+    config: ModelConfig, portrait: Portrait, audio: AudioFeatures, face_mask: FaceMask | FaceMasks | None
+) -> None:
     """Raises ValueError if portrait, audio features or mask were made for another model than that of `config`."""
     wanted = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(portrait.latents.shape[1:]) != wanted:
-        raise ValueError("The reference was made for another model: its latents are "
-                         f"{tuple(portrait.latents.shape[1:])}, EMO '{config.name}' needs {wanted}. Connect the same "
-                         "'Load EMO Model' to 'EMO Reference Encoder' and 'EMO Sampler'.")
+        raise ValueError(
+            "The reference was made for another model: its latents are "
+            f"{tuple(portrait.latents.shape[1:])}, EMO '{config.name}' needs {wanted}. Connect the same "
+            "'Load EMO Model' to 'EMO Reference Encoder' and 'EMO Sampler'."
+        )
     layers, width = audio.frames.shape[1:]
     if (layers, width) != (config.audio_layers, config.audio_width):
-        remedy = ("the 'audio_encoder' of the same 'Load EMO Model'" if config.audio_encoder else
-                  "core's audio encoder loader with the wav2vec2 model that it was trained with")
-        raise ValueError(f"The audio features have {layers} layers of width {width}, but EMO '{config.name}' needs "
-                         f"{config.audio_layers} of width {config.audio_width}. Connect {remedy} to 'EMO Audio "
-                         "Encoder'.")
+        remedy = (
+            "the 'audio_encoder' of the same 'Load EMO Model'"
+            if config.audio_encoder
+            else "core's audio encoder loader with the wav2vec2 model that it was trained with"
+        )
+        raise ValueError(
+            f"The audio features have {layers} layers of width {width}, but EMO '{config.name}' needs "
+            f"{config.audio_layers} of width {config.audio_width}. Connect {remedy} to 'EMO Audio "
+            "Encoder'."
+        )
     if audio.resampling != config.audio_resampling:
-        raise ValueError("The audio features were resampled for another kind of model. " + (
-            f"EMO '{config.name}' resamples inside the audio encoder: connect 'model' of 'Load EMO Model' to 'EMO "
-            "Audio Encoder'."
-            if config.audio_resampling == "convolutions" else
-            f"Connect the 'Load EMO Model' of '{config.name}' to 'model' of 'EMO Audio Encoder', or disconnect it."))
+        raise ValueError(
+            "The audio features were resampled for another kind of model. "
+            + (
+                f"EMO '{config.name}' resamples inside the audio encoder: connect 'model' of 'Load EMO Model' to 'EMO "
+                "Audio Encoder'."
+                if config.audio_resampling == "convolutions"
+                else f"Connect the 'Load EMO Model' of '{config.name}' to 'model' of 'EMO Audio Encoder', or "
+                "disconnect it."
+            )
+        )
     if config.hallo and (face_mask is None or face_mask.between(0, 0).regions is None):
-        raise ValueError(f"EMO '{config.name}' needs region masks for pose, face and lips. Connect 'EMO Face Mask "
-                         "Builder' to 'face_mask'.")
+        raise ValueError(
+            f"EMO '{config.name}' needs region masks for pose, face and lips. Connect 'EMO Face Mask "
+            "Builder' to 'face_mask'."
+        )
     if not len(audio.frames):
-        raise ValueError(f"The sound lasts {audio.seconds:.3f} s, less than one frame at {audio.fps:g} frames per "
-                         "second. Connect a longer recording.")
+        raise ValueError(
+            f"The sound lasts {audio.seconds:.3f} s, less than one frame at {audio.fps:g} frames per "
+            "second. Connect a longer recording."
+        )

@@ -16,30 +16,46 @@ class EmoLoadModel(io.ComfyNode):
             display_name="Load EMO Model",
             category="EMO",
             description="Loads the networks of an EMO talking-portrait model. The built-in model ships with this pack; "
-                        "nothing is downloaded.",
+            "nothing is downloaded.",
             inputs=[
-                io.Combo.Input("model_name", options=comfy_bridge.model_names(), default=comfy_bridge.BUILT_IN,
-                               tooltip="The built-in model, its fast variant (in EMO Sampler: 2 steps, audio_guidance "
-                                       "1), or a file in ComfyUI/models/emo: a model of this pack, or Hallo's "
-                                       "net.pth."),
-                io.Boolean.Input("compile", default=False, optional=True,
-                                 tooltip="Compile the networks with torch.compile: the first clip takes minutes "
-                                         "longer, later clips take less time. Without a compiler this has no effect "
-                                         "and the log reports it."),
-                io.Boolean.Input("cuda_graphs", default=False, optional=True,
-                                 tooltip="NVIDIA only: capture the denoising step as a CUDA graph and replay it, which "
-                                         "avoids kernel launch overhead; uses more GPU memory. Works with or without "
-                                         "'compile'. If weights are offloaded this has no effect and the log reports "
-                                         "it."),
+                io.Combo.Input(
+                    "model_name",
+                    options=comfy_bridge.model_names(),
+                    default=comfy_bridge.BUILT_IN,
+                    tooltip="The built-in model, its fast variant (in EMO Sampler: 2 steps, audio_guidance "
+                    "1), or a file in ComfyUI/models/emo: a model of this pack, or Hallo's "
+                    "net.pth.",
+                ),
+                io.Boolean.Input(
+                    "compile",
+                    default=False,
+                    optional=True,
+                    tooltip="Compile the networks with torch.compile: the first clip takes minutes "
+                    "longer, later clips take less time. Without a compiler this has no effect "
+                    "and the log reports it.",
+                ),
+                io.Boolean.Input(
+                    "cuda_graphs",
+                    default=False,
+                    optional=True,
+                    tooltip="NVIDIA only: capture the denoising step as a CUDA graph and replay it, which "
+                    "avoids kernel launch overhead; uses more GPU memory. Works with or without "
+                    "'compile'. If weights are offloaded this has no effect and the log reports "
+                    "it.",
+                ),
             ],
             outputs=[
-                EmoModelType.Output(display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO "
-                                                                  "Sampler."),
-                io.AudioEncoder.Output(display_name="audio_encoder", tooltip="Encodes the voice; for EMO Audio "
-                                                                             "Encoder."),
-                io.Vae.Output(display_name="vae", tooltip="For EMO Reference Encoder, which returns it bound to the "
-                                                          "portrait."),
-            ])
+                EmoModelType.Output(
+                    display_name="model", tooltip="The networks, for EMO Reference Encoder and EMO Sampler."
+                ),
+                io.AudioEncoder.Output(
+                    display_name="audio_encoder", tooltip="Encodes the voice; for EMO Audio Encoder."
+                ),
+                io.Vae.Output(
+                    display_name="vae", tooltip="For EMO Reference Encoder, which returns it bound to the portrait."
+                ),
+            ],
+        )
 
     @classmethod
     def validate_inputs(cls, model_name: str) -> bool | str:

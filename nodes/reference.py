@@ -24,45 +24,85 @@ class EmoReferenceEncoder(io.ComfyNode):
             display_name="EMO Reference Encoder",
             category="EMO",
             description="Detects the face in the portrait, crops the square around the head to the model's size, and "
-                        "encodes it.",
+            "encodes it.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model."),
-                io.Vae.Input("vae", tooltip="The model's VAE: from Load EMO Model, or from core's Load VAE for models "
-                                            "without one (Hallo)."),
-                io.Combo.Input("fit", options=list(FITS), default=FITS[0],
-                               tooltip="Only for models without face detection, such as Hallo: 'crop' takes the "
-                                       "largest square, 'pad' keeps the whole picture and repeats its edges."),
-                io.Image.Input("image", optional=True,
-                               tooltip="One picture with a face, at any size in pixels: photograph, painting, drawing. "
-                                       "Not connected: the portrait that ships with this pack."),
-                io.Mask.Input("face", optional=True,
-                              tooltip="Mask over the face in 'image'; overrides face detection. Not connected or "
-                                      "empty: the built-in model detects the face; other models crop by 'fit'."),
-                io.Combo.Input("which_face", options=list(WHICH), default=WHICH[0], optional=True,
-                               tooltip="Which face to animate if several are detected; numbers count from the left, 1 "
-                                       "is the leftmost. Ignored if 'face' is connected, and by Hallo."),
-                io.Int.Input("long_side", default=LONG_SIDE, min=64, max=8192, step=2, optional=True,
-                             tooltip="Downscale the picture until its longer side has at most this many pixels; the "
-                                     "video has the same size. Ignored by Hallo."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip="The model's VAE: from Load EMO Model, or from core's Load VAE for models "
+                    "without one (Hallo).",
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=list(FITS),
+                    default=FITS[0],
+                    tooltip="Only for models without face detection, such as Hallo: 'crop' takes the "
+                    "largest square, 'pad' keeps the whole picture and repeats its edges.",
+                ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="One picture with a face, at any size in pixels: photograph, painting, drawing. "
+                    "Not connected: the portrait that ships with this pack.",
+                ),
+                io.Mask.Input(
+                    "face",
+                    optional=True,
+                    tooltip="Mask over the face in 'image'; overrides face detection. Not connected or "
+                    "empty: the built-in model detects the face; other models crop by 'fit'.",
+                ),
+                io.Combo.Input(
+                    "which_face",
+                    options=list(WHICH),
+                    default=WHICH[0],
+                    optional=True,
+                    tooltip="Which face to animate if several are detected; numbers count from the left, 1 "
+                    "is the leftmost. Ignored if 'face' is connected, and by Hallo.",
+                ),
+                io.Int.Input(
+                    "long_side",
+                    default=LONG_SIDE,
+                    min=64,
+                    max=8192,
+                    step=2,
+                    optional=True,
+                    tooltip="Downscale the picture until its longer side has at most this many pixels; the "
+                    "video has the same size. Ignored by Hallo.",
+                ),
             ],
             outputs=[
                 ReferenceType.Output(display_name="reference", tooltip="The encoded portrait."),
                 io.Image.Output(display_name="picture", tooltip="The cropped square at the model's size."),
-                io.Vae.Output(display_name="vae", tooltip="Decodes the video: for EMO Video Combine and core's VAE "
-                                                          "nodes. The built-in model's is bound to this portrait and "
-                                                          "decodes to the whole picture; for other models it is the "
-                                                          "input 'vae'."),
+                io.Vae.Output(
+                    display_name="vae",
+                    tooltip="Decodes the video: for EMO Video Combine and core's VAE "
+                    "nodes. The built-in model's is bound to this portrait and "
+                    "decodes to the whole picture; for other models it is the "
+                    "input 'vae'.",
+                ),
             ],
-            hidden=[io.Hidden.unique_id])
+            hidden=[io.Hidden.unique_id],
+        )
 
     @classmethod
     def validate_inputs(cls, fit: str, which_face: str | None = None) -> bool | str:
-        return conversions.option_error(fit, FITS, "a way to fit a "
-                                                   "picture") or conversions.face_choice_error(which_face) or True
+        return (
+            conversions.option_error(fit, FITS, "a way to fit a picture")
+            or conversions.face_choice_error(which_face)
+            or True
+        )
 
     @classmethod
-    def execute(cls, model: comfy_bridge.EmoModel, vae, fit: str, image=shipped.UNCONNECTED, face=None,
-                which_face: str = WHICH[0], long_side: int = LONG_SIDE) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: comfy_bridge.EmoModel,
+        vae,
+        fit: str,
+        image=shipped.UNCONNECTED,
+        face=None,
+        which_face: str = WHICH[0],
+        long_side: int = LONG_SIDE,
+    ) -> io.NodeOutput:
         conversions.check_option(fit, FITS, "a way to fit a picture")
         conversions.check_face_choice(which_face)
         conversions.check_link("image", image)
@@ -74,8 +114,9 @@ class EmoReferenceEncoder(io.ComfyNode):
         return io.NodeOutput(reference, picture, reference.vae, ui=ui.PreviewImage(picture, cls=cls))
 
     @classmethod
-    def _with_motion(cls, model: comfy_bridge.EmoModel, vae, given, *, face, which_face: str, long_side: int,
-                     **_) -> tuple[Reference, str]:
+    def _with_motion(
+        cls, model: comfy_bridge.EmoModel, vae, given, *, face, which_face: str, long_side: int, **_
+    ) -> tuple[Reference, str]:
         """For models with motion latents: the head square follows from the face mesh."""
         around = conversions.box_of_face(face, given) if conversions.is_painted(face) else None
         found, faces = comfy_bridge.face_of(given, which_face, around)
@@ -86,7 +127,9 @@ class EmoReferenceEncoder(io.ComfyNode):
         said = portrait.fit.summary + conversions.faces_found(faces, which_face)
         if shrink > 1:
             said = f"Picture {given.shape[-1]}x{given.shape[-2]} downscaled: 'long_side' is {long_side}. {said}"
-        reference = Reference(portrait, model.read_portrait(portrait.latents), PasteBack(whole, portrait.fit), bound, shrink)
+        reference = Reference(
+            portrait, model.read_portrait(portrait.latents), PasteBack(whole, portrait.fit), bound, shrink
+        )
         return reference, said
 
     @classmethod
@@ -102,6 +145,7 @@ class EmoReferenceEncoder(io.ComfyNode):
                 said += f" {error} Without a face embedding the model preserves the person's identity less well."
         picture = comfy_bridge.to_intermediate(conversions.images(pixels))
         latents = to_scaled(comfy_bridge.encode_picture(vae, picture, model.config), model.config)
-        reference = Reference(Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity),
-                              PasteBack(given, how), vae)
+        reference = Reference(
+            Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity), PasteBack(given, how), vae
+        )
         return reference, said

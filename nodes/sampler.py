@@ -36,55 +36,105 @@ class EmoSampler(io.ComfyNode):
             display_name="EMO Sampler",
             category="EMO",
             description="Samples the video clip by clip. Finished clips are cached on the disk: after a cancel or a "
-                        "crash, queue again to resume.",
+            "crash, queue again to resume.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model."),
                 ReferenceType.Input("reference", tooltip="From EMO Reference Encoder, made with the same model."),
-                AudioFeaturesType.Input("audio_features", tooltip="From EMO Audio Encoder; determines the length of "
-                                                                  "the video."),
-                io.Int.Input("seed", default=DEFAULTS.seed, min=0, max=0xFFFF_FFFF_FFFF_FFFF, control_after_generate=True,
-                             tooltip="Seed of the noise: the same seed gives the same video."),
-                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=200,
-                             tooltip="Denoising steps per clip; time is proportional to it. "
-                                     f"Built-in model: {DEFAULTS.steps}, Hallo: {HALLO.steps}."),
-                io.Combo.Input("sampler", options=list(SAMPLERS), default=DEFAULTS.sampler,
-                               tooltip="How a step is taken: 'ddim' is the paper's; 'dpmpp_2m' gets as far in fewer steps, "
-                                       "from four on."),
-                io.Float.Input("audio_guidance", default=DEFAULTS.audio_guidance, min=0.0, max=20.0, step=0.05,
-                               tooltip="Classifier-free guidance scale of the audio: above 1 the mouth follows the "
-                                       "voice more strongly. Values other than 1 need another evaluation per step. "
-                                       f"Hallo: {HALLO.audio_guidance:g}."),
-                io.Float.Input("reference_guidance", default=DEFAULTS.reference_guidance, min=0.0, max=20.0, step=0.05,
-                               tooltip="Classifier-free guidance scale of the portrait: above 1 its identity is "
-                                       "preserved more strongly. Values other than 1 need another evaluation per step. "
-                                       f"Hallo: the same as 'audio_guidance', {HALLO.reference_guidance:g}."),
-                FaceMaskType.Input("face_mask", optional=True,
-                                   tooltip="From EMO Face Mask Builder. Not connected: around the detected face; for "
-                                           "models without face detection, the whole square."),
-                SpeedType.Input("speed", optional=True,
-                                tooltip=f"From EMO Head Speed. Not connected: {DEFAULTS.head_speed:g} degrees per "
-                                        "second."),
-                io.Vae.Input("vae", optional=True,
-                             tooltip="Decodes and re-encodes the motion frames between clips, as Hallo's reference "
-                                     "code does. Not connected: latents are passed on directly, which is faster."),
-                MotionType.Input("motion", optional=True,
-                                 tooltip="From EMO Continue From: the last frames of the video to continue."),
-                io.Combo.Input("render", options=list(RENDER), default=RENDER[0], optional=True,
-                               tooltip="'all clips' renders every clip that is not cached; 'finished clips only' "
-                                       "renders nothing and outputs the cached clips of an interrupted run, from the "
-                                       "first."),
-                OptionsType.Input("options", optional=True,
-                                  tooltip="From EMO Sampling Options. Not connected: its defaults."),
+                AudioFeaturesType.Input(
+                    "audio_features", tooltip="From EMO Audio Encoder; determines the length of the video."
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=DEFAULTS.seed,
+                    min=0,
+                    max=0xFFFF_FFFF_FFFF_FFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise: the same seed gives the same video.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=DEFAULTS.steps,
+                    min=1,
+                    max=200,
+                    tooltip="Denoising steps per clip; time is proportional to it. "
+                    f"Built-in model: {DEFAULTS.steps}, Hallo: {HALLO.steps}.",
+                ),
+                io.Combo.Input(
+                    "sampler",
+                    options=list(SAMPLERS),
+                    default=DEFAULTS.sampler,
+                    tooltip="How a step is taken: 'ddim' is the paper's; 'dpmpp_2m' gets as far in fewer "
+                    "steps, from four on.",
+                ),
+                io.Float.Input(
+                    "audio_guidance",
+                    default=DEFAULTS.audio_guidance,
+                    min=0.0,
+                    max=20.0,
+                    step=0.05,
+                    tooltip="Classifier-free guidance scale of the audio: above 1 the mouth follows the "
+                    "voice more strongly. Values other than 1 need another evaluation per step. "
+                    f"Hallo: {HALLO.audio_guidance:g}.",
+                ),
+                io.Float.Input(
+                    "reference_guidance",
+                    default=DEFAULTS.reference_guidance,
+                    min=0.0,
+                    max=20.0,
+                    step=0.05,
+                    tooltip="Classifier-free guidance scale of the portrait: above 1 its identity is "
+                    "preserved more strongly. Values other than 1 need another evaluation per step. "
+                    f"Hallo: the same as 'audio_guidance', {HALLO.reference_guidance:g}.",
+                ),
+                FaceMaskType.Input(
+                    "face_mask",
+                    optional=True,
+                    tooltip="From EMO Face Mask Builder. Not connected: around the detected face; for "
+                    "models without face detection, the whole square.",
+                ),
+                SpeedType.Input(
+                    "speed",
+                    optional=True,
+                    tooltip=f"From EMO Head Speed. Not connected: {DEFAULTS.head_speed:g} degrees per second.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Decodes and re-encodes the motion frames between clips, as Hallo's reference "
+                    "code does. Not connected: latents are passed on directly, which is faster.",
+                ),
+                MotionType.Input(
+                    "motion", optional=True, tooltip="From EMO Continue From: the last frames of the video to continue."
+                ),
+                io.Combo.Input(
+                    "render",
+                    options=list(RENDER),
+                    default=RENDER[0],
+                    optional=True,
+                    tooltip="'all clips' renders every clip that is not cached; 'finished clips only' "
+                    "renders nothing and outputs the cached clips of an interrupted run, from the "
+                    "first.",
+                ),
+                OptionsType.Input(
+                    "options", optional=True, tooltip="From EMO Sampling Options. Not connected: its defaults."
+                ),
             ],
-            outputs=[ClipsType.Output(display_name="clips",
-                                      tooltip="For EMO Video Combine; EMO Clips To Latent converts it to a LATENT.")],
-            hidden=[io.Hidden.unique_id])
+            outputs=[
+                ClipsType.Output(
+                    display_name="clips", tooltip="For EMO Video Combine; EMO Clips To Latent converts it to a LATENT."
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
 
     @classmethod
     def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
         sampler = OLD_SAMPLERS.get(sampler, sampler)
-        return conversions.option_error(sampler, SAMPLERS, "a sampler") or conversions.option_error(
-            render, RENDER, "a way to render") or True
+        return (
+            conversions.option_error(sampler, SAMPLERS, "a sampler")
+            or conversions.option_error(render, RENDER, "a way to render")
+            or True
+        )
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> str:
@@ -92,20 +142,48 @@ class EmoSampler(io.ComfyNode):
         return comfy_bridge.clips_revision()
 
     @classmethod
-    def execute(cls, model: comfy_bridge.EmoModel, reference: Reference, audio_features: AudioFeatures, seed: int, steps: int,
-                sampler: str, audio_guidance: float, reference_guidance: float, face_mask: FaceMask | FaceMasks | None = None,
-                speed: Speed | None = None, vae=None, motion: MotionFrames | None = None,
-                render: str = RENDER[0], options: SamplingConfig = DEFAULTS) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: comfy_bridge.EmoModel,
+        reference: Reference,
+        audio_features: AudioFeatures,
+        seed: int,
+        steps: int,
+        sampler: str,
+        audio_guidance: float,
+        reference_guidance: float,
+        face_mask: FaceMask | FaceMasks | None = None,
+        speed: Speed | None = None,
+        vae=None,
+        motion: MotionFrames | None = None,
+        render: str = RENDER[0],
+        options: SamplingConfig = DEFAULTS,
+    ) -> io.NodeOutput:
         sampler = OLD_SAMPLERS.get(sampler, sampler)
         conversions.check_option(sampler, SAMPLERS, "a sampler")
         conversions.check_option(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
-        config = replace(options, steps=steps, sampler=sampler, audio_guidance=audio_guidance,
-                         reference_guidance=reference_guidance, seed=seed)
+        config = replace(
+            options,
+            steps=steps,
+            sampler=sampler,
+            audio_guidance=audio_guidance,
+            reference_guidance=reference_guidance,
+            seed=seed,
+        )
         portrait = reference.portrait
         where = face_mask or (whole_mask(model.config.image_size) if portrait.mesh is None else face_mask_of(portrait))
         conditions = Conditions(portrait, where, audio_features, speed or Speed.constant(config.head_speed))
-        return io.NodeOutput(comfy_bridge.render(
-            model, conditions, config, reference=reference.features, motion=motion or MotionFrames(),
-            vae=None if vae is None else comfy_bridge.resolve_vae(vae, reference), shown_by=reference.vae,
-            finished_only=render == RENDER[1], hidden=cls.hidden))
+        return io.NodeOutput(
+            comfy_bridge.render(
+                model,
+                conditions,
+                config,
+                reference=reference.features,
+                motion=motion or MotionFrames(),
+                vae=None if vae is None else comfy_bridge.resolve_vae(vae, reference),
+                shown_by=reference.vae,
+                finished_only=render == RENDER[1],
+                hidden=cls.hidden,
+            )
+        )

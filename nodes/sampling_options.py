@@ -15,8 +15,15 @@ def part(name: str, tooltip: str) -> io.Float.Input:
 
 
 def weight(name: str, part: str) -> io.Float.Input:
-    return io.Float.Input(name, default=1.0, min=0.0, max=3.0, step=0.05, optional=True,
-                          tooltip=f"For Hallo: factor of how strongly the audio moves {part} (0 to 3); 1 as trained.")
+    return io.Float.Input(
+        name,
+        default=1.0,
+        min=0.0,
+        max=3.0,
+        step=0.05,
+        optional=True,
+        tooltip=f"For Hallo: factor of how strongly the audio moves {part} (0 to 3); 1 as trained.",
+    )
 
 
 class EmoSamplingOptions(io.ComfyNode):
@@ -27,50 +34,104 @@ class EmoSamplingOptions(io.ComfyNode):
             display_name="EMO Sampling Options",
             category="EMO",
             description="Optional trade-offs of speed, quality and motion for EMO Sampler. The defaults change "
-                        "nothing.",
+            "nothing.",
             inputs=[
-                part("audio_guidance_start", "Audio guidance starts at this fraction of the steps (0 to 1); 0 is the "
-                                             "first step."),
-                part("audio_guidance_end", "Audio guidance ends at this fraction of the steps (0 to 1); 1 is the last. "
-                                           "A step without guidance takes about half the time."),
+                part(
+                    "audio_guidance_start",
+                    "Audio guidance starts at this fraction of the steps (0 to 1); 0 is the first step.",
+                ),
+                part(
+                    "audio_guidance_end",
+                    "Audio guidance ends at this fraction of the steps (0 to 1); 1 is the last. "
+                    "A step without guidance takes about half the time.",
+                ),
                 part("reference_guidance_start", "Reference guidance starts at this fraction of the steps (0 to 1)."),
                 part("reference_guidance_end", "Reference guidance ends at this fraction of the steps (0 to 1)."),
                 # workflows save the values of widgets by their order, required before optional ones: this one keeps its place
-                io.Int.Input("deep_cache", display_name="deep_cache (no effect)", default=1, min=1, max=10,
-                             tooltip="No effect any more (1 to 10); kept so that saved workflows keep their other values."),
-                io.Float.Input("noise_scale", default=DEFAULTS.noise_scale, min=0.0, max=2.0, step=0.05,
-                               tooltip="Factor of the initial noise of each clip (0 to 2), relative to the model's "
-                                       "own. Below 1 the head moves less, above 1 more."),
-                io.Boolean.Input("mixed_identity", default=DEFAULTS.mixed_identity,
-                                 tooltip="Match Hallo's reference code, which mixes conditional and unconditional "
-                                         "identity tokens under classifier-free guidance. No effect on other models."),
-                io.Float.Input("blinks", default=DEFAULTS.blinks, min=0.0, max=4.0, step=0.1, optional=True,
-                               tooltip="Blink rate: 1 is one blink in about 3.6 seconds, 2 twice as many, 0 none but "
-                                       "those the model predicts. Built-in model only."),
+                io.Int.Input(
+                    "deep_cache",
+                    display_name="deep_cache (no effect)",
+                    default=1,
+                    min=1,
+                    max=10,
+                    tooltip="No effect any more (1 to 10); kept so that saved workflows keep their other values.",
+                ),
+                io.Float.Input(
+                    "noise_scale",
+                    default=DEFAULTS.noise_scale,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="Factor of the initial noise of each clip (0 to 2), relative to the model's "
+                    "own. Below 1 the head moves less, above 1 more.",
+                ),
+                io.Boolean.Input(
+                    "mixed_identity",
+                    default=DEFAULTS.mixed_identity,
+                    tooltip="Match Hallo's reference code, which mixes conditional and unconditional "
+                    "identity tokens under classifier-free guidance. No effect on other models.",
+                ),
+                io.Float.Input(
+                    "blinks",
+                    default=DEFAULTS.blinks,
+                    min=0.0,
+                    max=4.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Blink rate: 1 is one blink in about 3.6 seconds, 2 twice as many, 0 none but "
+                    "those the model predicts. Built-in model only.",
+                ),
                 weight("pose_weight", "head pose"),
                 weight("face_weight", "the face"),
                 weight("lip_weight", "the lips"),
             ],
-            outputs=[OptionsType.Output(display_name="options", tooltip="For EMO Sampler.")])
+            outputs=[OptionsType.Output(display_name="options", tooltip="For EMO Sampler.")],
+        )
 
     @classmethod
-    def validate_inputs(cls, audio_guidance_start: float | None, audio_guidance_end: float | None,
-                        reference_guidance_start: float | None, reference_guidance_end: float | None) -> bool | str:
-        for kind, start, end in (("audio", audio_guidance_start, audio_guidance_end),
-                                 ("reference", reference_guidance_start, reference_guidance_end)):
+    def validate_inputs(
+        cls,
+        audio_guidance_start: float | None,
+        audio_guidance_end: float | None,
+        reference_guidance_start: float | None,
+        reference_guidance_end: float | None,
+    ) -> bool | str:
+        for kind, start, end in (
+            ("audio", audio_guidance_start, audio_guidance_end),
+            ("reference", reference_guidance_start, reference_guidance_end),
+        ):
             given = [value for value in (start, end) if value is not None]  # a linked value is known only at execution
             if any(not 0 <= value <= 1 for value in given) or given != sorted(given):
-                return (f"{kind.capitalize()} guidance goes from {start} to {end}: set two fractions of the steps "
-                        "between 0 and 1, the start not above the end.")
+                return (
+                    f"{kind.capitalize()} guidance goes from {start} to {end}: set two fractions of the steps "
+                    "between 0 and 1, the start not above the end."
+                )
         return True
 
     @classmethod
-    def execute(cls, audio_guidance_start: float, audio_guidance_end: float, reference_guidance_start: float,
-                reference_guidance_end: float, deep_cache: int, noise_scale: float, mixed_identity: bool,
-                blinks: float = DEFAULTS.blinks, pose_weight: float = 1.0, face_weight: float = 1.0,
-                lip_weight: float = 1.0) -> io.NodeOutput:
-        return io.NodeOutput(SamplingConfig(
-            audio_guidance_start=audio_guidance_start, audio_guidance_end=audio_guidance_end,
-            reference_guidance_start=reference_guidance_start, reference_guidance_end=reference_guidance_end,
-            noise_scale=noise_scale, mixed_identity=mixed_identity, blinks=blinks,
-            region_weights=(pose_weight, face_weight, lip_weight)))
+    def execute(
+        cls,
+        audio_guidance_start: float,
+        audio_guidance_end: float,
+        reference_guidance_start: float,
+        reference_guidance_end: float,
+        deep_cache: int,
+        noise_scale: float,
+        mixed_identity: bool,
+        blinks: float = DEFAULTS.blinks,
+        pose_weight: float = 1.0,
+        face_weight: float = 1.0,
+        lip_weight: float = 1.0,
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            SamplingConfig(
+                audio_guidance_start=audio_guidance_start,
+                audio_guidance_end=audio_guidance_end,
+                reference_guidance_start=reference_guidance_start,
+                reference_guidance_end=reference_guidance_end,
+                noise_scale=noise_scale,
+                mixed_identity=mixed_identity,
+                blinks=blinks,
+                region_weights=(pose_weight, face_weight, lip_weight),
+            )
+        )

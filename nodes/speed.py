@@ -20,14 +20,25 @@ class EmoHeadSpeed(io.ComfyNode):
             category="EMO",
             description="Sets the head's rotation speed, constant or as a curve over time.",
             inputs=[
-                io.Float.Input("speed", default=SamplingConfig().head_speed, min=0.0, max=FASTEST, step=0.5,
-                               tooltip="Rotation speed of the head in degrees per second: 0 is still, 12 calm, 40 "
-                                       "lively."),
-                io.String.Input("curve", default="", multiline=True, optional=True,
-                                tooltip="Keyframes 'seconds: degrees per second', for example '0: 5, 2.5: 30', "
-                                        "interpolated linearly. Empty: 'speed' throughout."),
+                io.Float.Input(
+                    "speed",
+                    default=SamplingConfig().head_speed,
+                    min=0.0,
+                    max=FASTEST,
+                    step=0.5,
+                    tooltip="Rotation speed of the head in degrees per second: 0 is still, 12 calm, 40 lively.",
+                ),
+                io.String.Input(
+                    "curve",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Keyframes 'seconds: degrees per second', for example '0: 5, 2.5: 30', "
+                    "interpolated linearly. Empty: 'speed' throughout.",
+                ),
             ],
-            outputs=[SpeedType.Output(display_name="speed", tooltip="For EMO Sampler.")])
+            outputs=[SpeedType.Output(display_name="speed", tooltip="For EMO Sampler.")],
+        )
 
     @classmethod
     def validate_inputs(cls, curve: str | None = None) -> bool | str:

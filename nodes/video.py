@@ -23,53 +23,102 @@ class EmoVideoCombine(io.ComfyNode):
             display_name="EMO Video Combine",
             category="EMO",
             description="Writes an mp4 to ComfyUI's output folder and plays it. Drop the file on the page to load its "
-                        "workflow.",
+            "workflow.",
             inputs=[
-                io.Float.Input("fps", default=ModelConfig().fps, min=1.0, max=120.0, step=0.01,
-                               tooltip="Frames per second of 'latent' or 'images': connect 'fps' of EMO Audio Encoder. "
-                                       "Ignored for 'clips', which carry their own."),
-                io.Int.Input("quality", default=17, min=0, max=51,
-                             tooltip="H.264 constant rate factor (CRF, 0 to 51): lower is better and larger; 17 is "
-                                     "visually lossless, 23 usual, 30 small."),
-                io.String.Input("filename_prefix", default="video/EMO",
-                                tooltip="File name prefix inside ComfyUI's output folder; placeholders such as "
-                                        "%date:yyyy-MM-dd% are expanded."),
-                io.Latent.Input("latent", optional=True,
-                                tooltip="Latents, one per frame, with 'vae'; alternative to 'clips'."),
+                io.Float.Input(
+                    "fps",
+                    default=ModelConfig().fps,
+                    min=1.0,
+                    max=120.0,
+                    step=0.01,
+                    tooltip="Frames per second of 'latent' or 'images': connect 'fps' of EMO Audio Encoder. "
+                    "Ignored for 'clips', which carry their own.",
+                ),
+                io.Int.Input(
+                    "quality",
+                    default=17,
+                    min=0,
+                    max=51,
+                    tooltip="H.264 constant rate factor (CRF, 0 to 51): lower is better and larger; 17 is "
+                    "visually lossless, 23 usual, 30 small.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="video/EMO",
+                    tooltip="File name prefix inside ComfyUI's output folder; placeholders such as "
+                    "%date:yyyy-MM-dd% are expanded.",
+                ),
+                io.Latent.Input(
+                    "latent", optional=True, tooltip="Latents, one per frame, with 'vae'; alternative to 'clips'."
+                ),
                 io.Vae.Input("vae", optional=True, tooltip="Decodes 'clips' or 'latent'; from EMO Reference Encoder."),
                 io.Image.Input("images", optional=True, tooltip="Decoded frames; alternative to 'clips'."),
-                io.Audio.Input("audio", optional=True,
-                               tooltip="Soundtrack: from EMO Audio Encoder, or another mix of the same length. Sample "
-                                       "rate, channels and samples are kept. Not connected: a silent video."),
-                ClipsType.Input("clips", optional=True,
-                                tooltip="From EMO Sampler, with 'vae'. Connect exactly one of 'clips', 'latent' and "
-                                        "'images'. Memory does not grow with the length of the video."),
-                io.Combo.Input("sound", options=list(SOUND_CODECS), default=SOUND_CODECS[0], optional=True,
-                               tooltip="Audio codec: 'aac' plays everywhere, 'flac' is lossless and larger. Formats "
-                                       "that AAC does not support (7 or 8 channels, rates such as 192 kHz) are always "
-                                       "written as FLAC."),
-                ReferenceType.Input("reference", optional=True,
-                                    tooltip="From EMO Reference Encoder: pastes Hallo's square back into the whole "
-                                            "picture. Not needed for the built-in model, whose VAE decodes to the "
-                                            "whole picture."),
-                io.Combo.Input("frame", options=list(conversions.FRAMES), default=conversions.FRAMES[0], optional=True,
-                               tooltip="Output region: 'whole picture' at the portrait's size, or 'head only', the "
-                                       "square around the head."),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Soundtrack: from EMO Audio Encoder, or another mix of the same length. Sample "
+                    "rate, channels and samples are kept. Not connected: a silent video.",
+                ),
+                ClipsType.Input(
+                    "clips",
+                    optional=True,
+                    tooltip="From EMO Sampler, with 'vae'. Connect exactly one of 'clips', 'latent' and "
+                    "'images'. Memory does not grow with the length of the video.",
+                ),
+                io.Combo.Input(
+                    "sound",
+                    options=list(SOUND_CODECS),
+                    default=SOUND_CODECS[0],
+                    optional=True,
+                    tooltip="Audio codec: 'aac' plays everywhere, 'flac' is lossless and larger. Formats "
+                    "that AAC does not support (7 or 8 channels, rates such as 192 kHz) are always "
+                    "written as FLAC.",
+                ),
+                ReferenceType.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="From EMO Reference Encoder: pastes Hallo's square back into the whole "
+                    "picture. Not needed for the built-in model, whose VAE decodes to the "
+                    "whole picture.",
+                ),
+                io.Combo.Input(
+                    "frame",
+                    options=list(conversions.FRAMES),
+                    default=conversions.FRAMES[0],
+                    optional=True,
+                    tooltip="Output region: 'whole picture' at the portrait's size, or 'head only', the "
+                    "square around the head.",
+                ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
-            not_idempotent=True)
+            not_idempotent=True,
+        )
 
     @classmethod
     def validate_inputs(cls, sound: str = SOUND_CODECS[0], frame: str = conversions.FRAMES[0]) -> bool | str:
-        return conversions.option_error(sound, SOUND_CODECS, "a way to store sound") or conversions.option_error(
-            frame, conversions.FRAMES, "what a video can show") or True
+        return (
+            conversions.option_error(sound, SOUND_CODECS, "a way to store sound")
+            or conversions.option_error(frame, conversions.FRAMES, "what a video can show")
+            or True
+        )
 
     @classmethod
-    def execute(cls, fps: float, quality: int, filename_prefix: str, latent=None, vae=None, images=None, audio=None,
-                clips: CachedClips | None = None, sound: str = SOUND_CODECS[0],
-                reference: Reference | None = None, frame: str = conversions.FRAMES[0]) -> io.NodeOutput:
+    def execute(
+        cls,
+        fps: float,
+        quality: int,
+        filename_prefix: str,
+        latent=None,
+        vae=None,
+        images=None,
+        audio=None,
+        clips: CachedClips | None = None,
+        sound: str = SOUND_CODECS[0],
+        reference: Reference | None = None,
+        frame: str = conversions.FRAMES[0],
+    ) -> io.NodeOutput:
         conversions.check_option(sound, SOUND_CODECS, "a way to store sound")
         conversions.check_option(frame, conversions.FRAMES, "what a video can show")
         vae = comfy_bridge.resolve_vae(vae, reference)
@@ -92,7 +141,15 @@ class EmoVideoCombine(io.ComfyNode):
                 progress.update(done)
 
         last = None if clips is None else clips.last(min(clips.frames, clips.config.motion_frames))
-        path, subfolder = comfy_bridge.write_video(blocks(), prefix=conversions.playable_prefix(filename_prefix), fps=fps,
-                                                   audio=heard, quality=quality, codec=sound, hidden=cls.hidden, last=last)
+        path, subfolder = comfy_bridge.write_video(
+            blocks(),
+            prefix=conversions.playable_prefix(filename_prefix),
+            fps=fps,
+            audio=heard,
+            quality=quality,
+            codec=sound,
+            hidden=cls.hidden,
+            last=last,
+        )
         shown = ui.SavedResult(path.name, subfolder, io.FolderType.output)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=ui.PreviewVideo([shown]))

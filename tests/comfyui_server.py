@@ -1,4 +1,5 @@
-"""A real ComfyUI as a throwaway server, driven through its HTTP and websocket interface. Needs aiohttp, as ComfyUI does."""
+"""A real ComfyUI as a throwaway server, driven through its HTTP and websocket interface. Needs aiohttp, as ComfyUI
+does."""
 
 from __future__ import annotations
 
@@ -29,10 +30,14 @@ def comfyui_or_skip() -> Path:
     path = Path(named) if named else ROOT.parent.parent
     if not (path / "comfy_api").is_dir() or not (named or ROOT.parent.name == "custom_nodes"):
         pytest.skip("no ComfyUI here: set COMFYUI_PATH to a ComfyUI folder, or put this one into its custom_nodes")
-    missing = [name for name in ("aiohttp", "comfyui_frontend_package", "torchsde", "torchaudio") if find_spec(name) is None]
+    missing = [
+        name for name in ("aiohttp", "comfyui_frontend_package", "torchsde", "torchaudio") if find_spec(name) is None
+    ]
     if missing:
-        pytest.skip(f"this Python lacks {', '.join(missing)}: install the requirements.txt of COMFYUI_PATH ({path}), or run "
-                    "pytest with ComfyUI's own Python")
+        pytest.skip(
+            f"this Python lacks {', '.join(missing)}: install the requirements.txt of COMFYUI_PATH ({path}), "
+            "or run pytest with ComfyUI's own Python"
+        )
     return path.resolve()
 
 
@@ -49,16 +54,37 @@ class ComfyServer:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
 
     def __enter__(self) -> ComfyServer:
-        command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
-                   "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-auto-launch",
-                   "--disable-api-nodes", *self.flags]
+        command = [
+            sys.executable,
+            "main.py",
+            "--cpu",
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            self.url.rsplit(":", 1)[1],
+            "--base-directory",
+            str(self.base),
+            "--database-url",
+            "sqlite:///:memory:",
+            "--disable-auto-launch",
+            "--disable-api-nodes",
+            *self.flags,
+        ]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
         with open(self.base / "server.log", "wb") as log:
-            self.process = subprocess.Popen(command, cwd=self.comfyui, env=environment, stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.comfyui,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         deadline = time.monotonic() + 240
         while True:
-            assert self.process.poll() is None and time.monotonic() < deadline, f"ComfyUI did not start:\n{self.log[-4000:]}"
+            assert self.process.poll() is None and time.monotonic() < deadline, (
+                f"ComfyUI did not start:\n{self.log[-4000:]}"
+            )
             try:
                 self.get("/system_stats")
                 return self
@@ -83,7 +109,9 @@ class ComfyServer:
             return json.loads(data) if reply.headers.get_content_type() == "application/json" else data
 
     def post(self, path: str, value: dict) -> tuple[int, dict]:
-        request = urllib.request.Request(self.url + path, json.dumps(value).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url + path, json.dumps(value).encode(), {"Content-Type": "application/json"}
+        )
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as reply:
                 return reply.status, json.loads(reply.read() or "{}")
@@ -94,9 +122,11 @@ class ComfyServer:
         """A file that a node shows: {filename, subfolder, type}."""
         return self.get("/view?" + urllib.parse.urlencode(item))
 
-    def run(self, prompt: dict, *, timeout: float = 600, workflow: dict | None = None,
-            on_progress=lambda done, total: None) -> dict:
-        """Queue a prompt in API form and follow it -> {status, error, outputs, progress: [(value, max)...], previews, preview}.
+    def run(
+        self, prompt: dict, *, timeout: float = 600, workflow: dict | None = None, on_progress=lambda done, total: None
+    ) -> dict:
+        """Queue a prompt in API form and follow it -> {status, error, outputs, progress: [(value, max)...], previews,
+        preview}.
 
         previews: how many pictures came while it ran; preview: the bytes of the last one, None without any.
         """
@@ -108,15 +138,19 @@ class ComfyServer:
         client = uuid.uuid4().hex
         result = {"status": None, "error": None, "progress": [], "previews": 0, "preview": None, "outputs": {}}
         extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
-        async with aiohttp.ClientSession(trust_env=False) as session, session.ws_connect(
-                f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket:
+        async with (
+            aiohttp.ClientSession(trust_env=False) as session,
+            session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket,
+        ):
             code, answer = self.post("/prompt", {"prompt": prompt, "client_id": client, "extra_data": extra})
             if code != 200:
                 return {**result, "status": "invalid", "error": answer}
             deadline = time.monotonic() + timeout
             while result["status"] is None:
                 message = await socket.receive(timeout=max(deadline - time.monotonic(), 0.01))
-                assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), f"the server died:\n{self.log[-4000:]}"
+                assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), (
+                    f"the server died:\n{self.log[-4000:]}"
+                )
                 if message.type == aiohttp.WSMsgType.BINARY:
                     if int.from_bytes(message.data[:4], "big") == PREVIEW:
                         result["previews"] += 1

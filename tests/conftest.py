@@ -1,4 +1,5 @@
-"""The test preset, seeded tensors, and tiny models in which no weight is zero: what starts at zero hides what depends on what."""
+"""The test preset, seeded tensors, and tiny models in which no weight is zero: what starts at zero hides what depends
+on what."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ def config() -> ModelConfig:
 @pytest.fixture(scope="session")
 def seeded() -> Callable[..., Tensor]:
     """seeded(2, 3, seed=1): normal noise, the same at every call."""
+
     def draw(*shape: int, seed: int = 0) -> Tensor:
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -32,6 +34,7 @@ def seeded() -> Callable[..., Tensor]:
 @pytest.fixture(scope="session")
 def awake() -> Callable[..., nn.Module]:
     """awake(module): the module with seeded noise in every weight, also in those that start at zero or one."""
+
     def stir(module: nn.Module, seed: int = 0) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -75,14 +78,22 @@ def shipped() -> Path:
 @pytest.fixture(scope="session")
 def conditions(seeded) -> Callable[..., Conditions]:
     """conditions(config, frames=10): a seeded portrait and voice of so many frames."""
+
     def make(config: ModelConfig, *, frames: int, speed: Speed = Speed.constant(12.5)) -> Conditions:  # noqa: B008
         size, cells = config.image_size, config.latent_size
         mask = torch.zeros(1, 1, size, size)
-        mask[:, :, size // 4:-size // 4, size // 4:] = 1
+        mask[:, :, size // 4 : -size // 4, size // 4 :] = 1
         return Conditions(
-            Portrait(seeded(1, config.latent_channels, cells, cells, seed=11), torch.zeros(1, 3, size, size),
-                     Fit(size, size, 0, 0, size, size)),
-            FaceMask(mask), AudioFeatures(seeded(frames, config.audio_layers, config.audio_width, seed=12), config.fps,
-                                          frames / config.fps), speed)
+            Portrait(
+                seeded(1, config.latent_channels, cells, cells, seed=11),
+                torch.zeros(1, 3, size, size),
+                Fit(size, size, 0, 0, size, size),
+            ),
+            FaceMask(mask),
+            AudioFeatures(
+                seeded(frames, config.audio_layers, config.audio_width, seed=12), config.fps, frames / config.fps
+            ),
+            speed,
+        )
 
     return make

@@ -10,8 +10,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIBRARY, NODES = ROOT / "emo_model", ROOT / "nodes"
-ROOMS = {"types": 0, "config": 1, "models": 2, "checkpoints": 3, "inputs": 3, "sampling": 4, "outputs": 4, "synthetic": 5,
-         "training": 6, "evaluation": 6, "cache": 5, "acceleration": 5}
+ROOMS = {
+    "types": 0,
+    "config": 1,
+    "models": 2,
+    "checkpoints": 3,
+    "inputs": 3,
+    "sampling": 4,
+    "outputs": 4,
+    "synthetic": 5,
+    "training": 6,
+    "evaluation": 6,
+    "cache": 5,
+    "acceleration": 5,
+}
 NEIGHBOURS = {frozenset({"training", "evaluation"})}  # of one storey, and strangers to each other
 HOSTS = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "nodes", "server"}
 ENGINE = HOSTS - {"comfy_api"}  # nodes other than the bridge see ComfyUI's schemas only
@@ -34,7 +46,9 @@ def absolute(file: Path, level: int, name: str) -> str:
     """The dotted name from the repository's root, e.g. 'emo_model.models.emo'."""
     if level == 0:
         return name
-    return ".".join([*file.relative_to(ROOT).parent.parts[:len(file.relative_to(ROOT).parent.parts) - level + 1], name])
+    return ".".join(
+        [*file.relative_to(ROOT).parent.parts[: len(file.relative_to(ROOT).parent.parts) - level + 1], name]
+    )
 
 
 def room(dotted: str) -> str:
@@ -53,10 +67,14 @@ def test_library_knows_no_host_and_imports_only_from_rooms_before_its_own(file):
     for level, name, _ in imports(file):
         dotted = absolute(file, level, name)
         assert dotted.split(".")[0] not in HOSTS, f"{file} imports {dotted}"
-        assert level > 0 or not dotted.startswith("emo_model"), f"{file} imports {dotted} absolutely; ComfyUI cannot load that"
+        assert level > 0 or not dotted.startswith("emo_model"), (
+            f"{file} imports {dotted} absolutely; ComfyUI cannot load that"
+        )
         there = room(dotted)
         if dotted.startswith("emo_model") and here in ROOMS and there in ROOMS and here != there:
-            assert ROOMS[there] <= ROOMS[here] and frozenset({here, there}) not in NEIGHBOURS, f"{here} imports {there} ({file})"
+            assert ROOMS[there] <= ROOMS[here] and frozenset({here, there}) not in NEIGHBOURS, (
+                f"{here} imports {there} ({file})"
+            )
 
 
 @pytest.mark.parametrize("file", files(NODES), ids=lambda file: str(file.relative_to(ROOT)))
@@ -64,7 +82,9 @@ def test_only_the_bridge_knows_comfyuis_engine(file):
     for level, name, _ in imports(file):
         if level == 0 and file.parent.name != "comfy_bridge":
             assert name.split(".")[0] not in ENGINE, f"{file} imports {name}"
-        assert level > 0 or not name.startswith("emo_model"), f"{file} imports {name} absolutely; ComfyUI cannot load that"
+        assert level > 0 or not name.startswith("emo_model"), (
+            f"{file} imports {name} absolutely; ComfyUI cannot load that"
+        )
 
 
 @pytest.mark.parametrize("file", [*files(LIBRARY), *files(NODES)], ids=lambda file: str(file.relative_to(ROOT)))

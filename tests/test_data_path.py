@@ -32,11 +32,14 @@ ROW = re.compile(r"^\| `(.+?)` \| `\((.+?)\)` \| `\((.+?)\)` \|$", re.MULTILINE)
 @pytest.fixture(scope="module")
 def told() -> dict[str, tuple[tuple[int, ...], int]]:
     """Name -> (shape, number of letters), as the story says."""
+
     def parts(text: str) -> list[str]:
         return [part for part in text.split(",") if part.strip()]
 
-    return {name: (tuple(map(int, parts(shape))), len(parts(letters)))
-            for name, shape, letters in ROW.findall(STORY.read_text(encoding="utf-8"))}
+    return {
+        name: (tuple(map(int, parts(shape))), len(parts(letters)))
+        for name, shape, letters in ROW.findall(STORY.read_text(encoding="utf-8"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +74,22 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
     # once per video, once per clip
     reference = parts.emo.encode_reference(latents)
     values |= {f'reference["{name}"]': feature for name, feature in reference.features.items()}
-    clips = list(generate_clips(ClipRenderer(parts.emo, conditions, SamplingConfig(steps=1, audio_guidance=1.0), device="meta")))
+    clips = list(
+        generate_clips(ClipRenderer(parts.emo, conditions, SamplingConfig(steps=1, audio_guidance=1.0), device="meta"))
+    )
     before = MotionFrames.last_of(clips[0], config.motion_frames)
     values["MotionFrames.latents"] = before.latents
     motion = parts.emo.encode_motion(before, like=reference)
     values |= {f'motion["{name}"]': feature for name, feature in motion.features.items()}
     clip = conditions.clip(12, clip_frames=config.clip_frames, margin_frames=config.audio_margin_frames)
     context = parts.emo.prepare(reference, motion, clip)
-    values |= {"ClipConditions.audio": clip.audio, "ClipConditions.speed": clip.speed, "Context.audio": context.audio,
-               "Context.speed": context.speed, "Context.face": context.face}
+    values |= {
+        "ClipConditions.audio": clip.audio,
+        "ClipConditions.speed": clip.speed,
+        "Context.audio": context.audio,
+        "Context.speed": context.speed,
+        "Context.face": context.face,
+    }
 
     # at every step
     def listen(place: str, block) -> None:
@@ -97,7 +107,8 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
 
     backbone = parts.emo.backbone
     backbone.down_blocks[0].resnets[0].register_forward_hook(
-        lambda _, given, answer: values.__setitem__("down_blocks.0.resnets.0", answer))
+        lambda _, given, answer: values.__setitem__("down_blocks.0.resnets.0", answer)
+    )
     for place in ("down_blocks.1.attentions.0", "down_blocks.1.motion_modules.0", "mid_block.motion_modules.0"):
         listen(place, backbone.get_submodule(place).transformer_blocks[0])
     values["noisy"] = torch.zeros_like(clips[0])
@@ -113,15 +124,24 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
     values["decode(first clip)"] = decoder.decode(made)
 
     # training
-    store = ClipStore(latents=torch.zeros(2, 40, *latents.shape[1:]), stills=torch.zeros(2, 2, *latents.shape[1:]),
-                      audio=torch.zeros(2, 40, *audio.frames.shape[1:]), speed=torch.zeros(2, 40),
-                      landmarks=torch.zeros(2, 40, 3, 2), boxes=torch.zeros(2, 4))
+    store = ClipStore(
+        latents=torch.zeros(2, 40, *latents.shape[1:]),
+        stills=torch.zeros(2, 2, *latents.shape[1:]),
+        audio=torch.zeros(2, 40, *audio.frames.shape[1:]),
+        speed=torch.zeros(2, 40),
+        landmarks=torch.zeros(2, 40, 3, 2),
+        boxes=torch.zeros(2, 4),
+    )
     batch = store.batch(replace(VIDEO, batch=32), config, torch.Generator().manual_seed(0))
     return values | {f"TrainingBatch.{field.name}": getattr(batch, field.name) for field in fields(batch)}
 
 
 def test_every_shape_of_the_story_is_true(told, lived):
-    wrong = {name: (shape, tuple(lived[name].shape)) for name, (shape, _) in told.items() if tuple(lived[name].shape) != shape}
+    wrong = {
+        name: (shape, tuple(lived[name].shape))
+        for name, (shape, _) in told.items()
+        if tuple(lived[name].shape) != shape
+    }
     assert not wrong
 
 

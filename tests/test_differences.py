@@ -20,7 +20,9 @@ def test_each_file_has_as_many_rows_as_marks(mark):
     """The words are free, in the code and in the table."""
     rows = ROW.findall(TABLES.split(f"\n## {mark}\n")[1].split("\n## ")[0])
     marks = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8").count(f"{mark}:") for file in SOURCES}
-    assert len(rows) > 5 and Counter(file for file, *_ in rows) == {file: count for file, count in marks.items() if count}
+    assert len(rows) > 5 and Counter(file for file, *_ in rows) == {
+        file: count for file, count in marks.items() if count
+    }
     assert all(link == file and what != why for file, link, what, why in rows)
     assert len(rows) == len(set(rows))
 

@@ -19,7 +19,9 @@ def read_video(path: str | Path) -> tuple[np.ndarray, float]:
 
 def moving(frames: int, *, width: int = 32, height: int = 32) -> np.ndarray:
     """(F, H, W, 3): a soft slope that turns brighter frame by frame."""
-    slope = np.linspace(0, 80, width)[None, None, :, None] + np.arange(frames)[:, None, None, None] * (160 / max(frames, 1))
+    slope = np.linspace(0, 80, width)[None, None, :, None] + np.arange(frames)[:, None, None, None] * (
+        160 / max(frames, 1)
+    )
     return np.broadcast_to(slope, (frames, height, width, 3)).astype(np.uint8)
 
 

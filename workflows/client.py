@@ -1,6 +1,6 @@
 """Queue a talking portrait in a running ComfyUI over its HTTP API, and save the video. Standard library only.
 
-    python workflows/client.py portrait.jpg voice.wav talk.mp4 [http://127.0.0.1:8188]
+python workflows/client.py portrait.jpg voice.wav talk.mp4 [http://127.0.0.1:8188]
 """
 
 import json
@@ -26,8 +26,11 @@ def upload(server: str, path: Path) -> str:
     """Put a picture or a sound into ComfyUI's input folder; returns its name there."""
     mark = uuid.uuid4().hex
     head = f'--{mark}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
-    answer = call(f"{server}/upload/image", head.encode() + path.read_bytes() + f"\r\n--{mark}--\r\n".encode(),
-                  f"multipart/form-data; boundary={mark}")
+    answer = call(
+        f"{server}/upload/image",
+        head.encode() + path.read_bytes() + f"\r\n--{mark}--\r\n".encode(),
+        f"multipart/form-data; boundary={mark}",
+    )
     return json.loads(answer)["name"]
 
 
@@ -44,7 +47,9 @@ def main(portrait: str, voice: str, out: str, server: str = "http://127.0.0.1:81
         time.sleep(0.5)
     result = done[queued]
     if result["status"]["status_str"] != "success":
-        reasons = [detail["exception_message"] for name, detail in result["status"]["messages"] if name == "execution_error"]
+        reasons = [
+            detail["exception_message"] for name, detail in result["status"]["messages"] if name == "execution_error"
+        ]
         raise SystemExit("\n" + (reasons or ["the run was cancelled"])[0])
     shown = [item for outputs in result["outputs"].values() for item in outputs.get("images", [])]
     video = next(item for item in shown if item["filename"].endswith(".mp4"))

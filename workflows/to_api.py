@@ -1,4 +1,5 @@
-"""The workflows in API form, as ComfyUI's page would queue them: `python workflows/to_api.py` writes workflows/api/*.json."""
+"""The workflows in API form, as ComfyUI's page would queue them: `python workflows/to_api.py` writes
+workflows/api/*.json."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}  # a value of 
 
 def to_api(workflow: dict) -> dict:
     """A workflow as the page saves it -> {node id: {class_type, inputs}}; muted and bypassed nodes are left out."""
-    nodes = {node["id"]: node for node in workflow["nodes"]
-             if node["type"] not in NOTES and node.get("mode", 0) not in (MUTED, BYPASSED)}
+    nodes = {
+        node["id"]: node
+        for node in workflow["nodes"]
+        if node["type"] not in NOTES and node.get("mode", 0) not in (MUTED, BYPASSED)
+    }
     origins = {link[0]: [str(link[1]), link[2]] for link in workflow["links"] if link[1] in nodes}
     prompt = {}
     for number, node in sorted(nodes.items()):

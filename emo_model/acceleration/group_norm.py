@@ -1,7 +1,7 @@
 """Group norm that keeps the memory layout of pictures.
 
-torch's own copies channels-last pictures to another layout on a GPU, and the next convolution copies them back. On a CPU it
-leaves them, but takes several times as long where groups are narrow, and loses digits where the mean is large.
+torch's own copies channels-last pictures to another layout on a GPU, and the next convolution copies them back. On a
+CPU it leaves them, but takes several times as long where groups are narrow, and loses digits where the mean is large.
 """
 
 from __future__ import annotations

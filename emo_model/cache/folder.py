@@ -24,9 +24,13 @@ from .locks import Lease, is_held, locked
 log = logging.getLogger("emo")
 FORMAT = "comfyui-emo clip 1"
 CLIP = re.compile(r"[0-9a-f]{64}\.safetensors")  # nothing else in the folder is ours to delete
-PART = re.compile(r"[0-9a-f]{64}\.([0-9a-f]{16})\.part")  # half written; named after the lease of the run that writes it
+PART = re.compile(
+    r"[0-9a-f]{64}\.([0-9a-f]{16})\.part"
+)  # half written; named after the lease of the run that writes it
 LEASE = re.compile(r"([0-9a-f]{16})\.lease")
-LOCK = "spool.lock"  # held while the folder is read or cleaned; a new file, or a new time of it, tells that clips are gone
+LOCK = (
+    "spool.lock"  # held while the folder is read or cleaned; a new file, or a new time of it, tells that clips are gone
+)
 GB = 1e9
 
 
@@ -48,8 +52,10 @@ class CacheLimits:
                 except ValueError:
                     given[name] = -1.0
                 if not given[name] >= 0:
-                    raise ValueError(f"the environment variable {variable} is '{text}', but must be a number >= 0; correct or "
-                                     "unset it")
+                    raise ValueError(
+                        f"the environment variable {variable} is '{text}', but must be a number >= 0; "
+                        "correct or unset it"
+                    )
         return cls(**given)
 
 
@@ -60,7 +66,8 @@ class ClipCache:
         self.folder, self.limits = Path(folder), limits
 
     def run(self) -> CacheRun:
-        """Clean up, and hold all clips that are found or saved from now on. Raises OSError where no file can be written."""
+        """Clean up, and hold all clips that are found or saved from now on. Raises OSError where no file can be
+        written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / LOCK):
             self._clean()
@@ -82,8 +89,10 @@ class ClipCache:
 
     @property
     def summary(self) -> str:
-        return (f"Clips are kept in {self.folder}: {self.bytes / GB:.2f} GB now, at most {self.limits.max_gb:g} GB between runs, "
-                f"each for {self.limits.max_days:g} days after its last use.")
+        return (
+            f"Clips are kept in {self.folder}: {self.bytes / GB:.2f} GB now, at most {self.limits.max_gb:g} GB "
+            f"between runs, each for {self.limits.max_days:g} days after its last use."
+        )
 
     def _clips(self) -> list[tuple[float, int, Path]]:
         """(last used, bytes, path), the least recently used first."""
@@ -167,16 +176,25 @@ class CacheRun:
                 return
             free = shutil.disk_usage(self.cache.folder).free if self.cache.folder.is_dir() else 0
             raise type(error)(
-                error.errno, f"clip {len(self.keys) + 1} could not be kept in {self.cache.folder}: {error.strerror}; "
-                f"{free / GB:.2f} GB are free there. The {len(self.keys)} clips before it are kept: make room and start "
-                "again, and it goes on from there") from error
+                error.errno,
+                f"clip {len(self.keys) + 1} could not be kept in {self.cache.folder}: {error.strerror}; "
+                f"{free / GB:.2f} GB are free there. The {len(self.keys)} clips before it are kept: make "
+                "room and start again, and it goes on from there",
+            ) from error
         self.keys.append(key)
         self.rendered += 1
 
     def clips(self, *, wanted: int, fps: float, config: ModelConfig) -> CachedClips:
         """The video so far; wanted: frames of the whole."""
-        return CachedClips(self.cache.folder, tuple(self.keys), min(wanted, len(self.keys) * config.clip_frames), wanted, fps,
-                           config, self.lease)
+        return CachedClips(
+            self.cache.folder,
+            tuple(self.keys),
+            min(wanted, len(self.keys) * config.clip_frames),
+            wanted,
+            fps,
+            config,
+            self.lease,
+        )
 
     def __enter__(self) -> CacheRun:
         return self
@@ -189,7 +207,8 @@ class CacheRun:
 class CachedClips:
     """A video as clips on the disk: a small value, whatever the length.
 
-    keys: the names of its clips in `folder`; frames: how many it has, wanted: how many the audio has; fps: frames per second;
+    keys: the names of its clips in `folder`; frames: how many it has, wanted: how many the audio has; fps: frames per
+    second;
     config: of the model that made it; lease: as long as it is held, no other run removes the clips.
     """
 
@@ -207,7 +226,7 @@ class CachedClips:
         Raises FileNotFoundError where a clip is gone or damaged.
         """
         for number in range(len(self.keys)):
-            yield self.clip(number)[:, :, :self.frames - number * self.config.clip_frames]
+            yield self.clip(number)[:, :, : self.frames - number * self.config.clip_frames]
 
     def clip(self, number: int) -> Tensor:
         """One whole clip, frames beyond the end of the video too."""
@@ -215,8 +234,10 @@ class CachedClips:
         if latents is None:
             with contextlib.suppress(OSError):
                 os.utime(self.folder / LOCK)  # changes `ClipCache.revision`
-            raise FileNotFoundError(f"clip {number + 1} of {len(self.keys)} is gone from {self.folder}, or damaged: render the "
-                                    "video again, the other clips are still there")
+            raise FileNotFoundError(
+                f"clip {number + 1} of {len(self.keys)} is gone from {self.folder}, or damaged: "
+                "render the video again, the other clips are still there"
+            )
         return latents
 
     def last(self, count: int) -> Tensor:
@@ -226,7 +247,7 @@ class CachedClips:
         size, parts, end = self.config.clip_frames, [], self.frames
         while end > self.frames - count:
             number = (end - 1) // size
-            parts.insert(0, self.clip(number)[:, :, max(0, self.frames - count - number * size):end - number * size])
+            parts.insert(0, self.clip(number)[:, :, max(0, self.frames - count - number * size) : end - number * size])
             end = number * size
         return torch.cat(parts, dim=2)
 

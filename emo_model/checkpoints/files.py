@@ -13,9 +13,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-          "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-          "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 RENEW_BYTES = 2**28
 
@@ -42,8 +53,9 @@ def open_tensors(path: str | Path) -> TensorFile:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; pass a file "
-                                                                                     "in it")
+        raise FileNotFoundError(
+            f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; pass a file in it"
+        )
     said = not_tensors(path)
     if said is not None:
         raise ValueError(f"{path.name} contains no weights: {said}")
@@ -53,8 +65,13 @@ def open_tensors(path: str | Path) -> TensorFile:
         raise ValueError(f"{path.name} is not a complete safetensors file (it is empty); download or copy it again")
     if start[8:] == b"{":  # the length of a safetensors header comes first and may begin like a pickle or a zip
         return _open_safetensors(path)
-    return _open_pickle(path, is_zip=True) if start[:2] == b"PK" else \
-        _open_pickle(path, is_zip=False) if start[:1] == b"\x80" else _open_safetensors(path)
+    return (
+        _open_pickle(path, is_zip=True)
+        if start[:2] == b"PK"
+        else _open_pickle(path, is_zip=False)
+        if start[:1] == b"\x80"
+        else _open_safetensors(path)
+    )
 
 
 def not_tensors(path: Path) -> str | None:
@@ -84,8 +101,9 @@ def _open_safetensors(path: Path) -> TensorFile:
             size = struct.unpack("<Q", raw.read(8))[0]
             header = json.loads(raw.read(size))
     except (SafetensorError, struct.error, ValueError) as error:
-        raise ValueError(f"{path.name} is not a complete safetensors file ({error}); download or copy it "
-                         "again") from None
+        raise ValueError(
+            f"{path.name} is not a complete safetensors file ({error}); download or copy it again"
+        ) from None
     metadata = header.pop("__metadata__", {})
     shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
     strange = {entry["dtype"] for entry in header.values()} - DTYPES.keys()
@@ -114,8 +132,12 @@ def _open_pickle(path: Path, *, is_zip: bool) -> TensorFile:
         looked_at += tensors[key].nbytes
         return tensors[key].clone()
 
-    return TensorFile(path, {key: tuple(value.shape) for key, value in tensors.items()},
-                      {key: value.dtype for key, value in tensors.items()}, read)
+    return TensorFile(
+        path,
+        {key: tuple(value.shape) for key, value in tensors.items()},
+        {key: value.dtype for key, value in tensors.items()},
+        read,
+    )
 
 
 def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
@@ -123,14 +145,21 @@ def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True if is_zip else None)
     except pickle.UnpicklingError:
-        raise ValueError(f"{path.name} contains more than weights: unpickling it could run code, so it is refused. Use "
-                         "a safetensors file of the same model") from None
+        raise ValueError(
+            f"{path.name} contains more than weights: unpickling it could run code, so it is refused. Use "
+            "a safetensors file of the same model"
+        ) from None
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path.name} is not a complete torch file ({str(error).splitlines()[0]}); download it "
-                         "again") from None
+        raise ValueError(
+            f"{path.name} is not a complete torch file ({str(error).splitlines()[0]}); download it again"
+        ) from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
+    tensors = (
+        {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
     if not tensors:
         raise ValueError(f"{path.name} is a torch file without a dict of weights")
     return tensors
@@ -153,7 +182,11 @@ def write_entries(path: str | Path, entries: Iterable[Entry], metadata: dict[str
     place = 0
     for entry in entries:
         size = torch.Size(entry.shape).numel() * entry.dtype.itemsize
-        header[entry.name] = {"dtype": NAMES[entry.dtype], "shape": list(entry.shape), "data_offsets": [place, place + size]}
+        header[entry.name] = {
+            "dtype": NAMES[entry.dtype],
+            "shape": list(entry.shape),
+            "data_offsets": [place, place + size],
+        }
         place += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

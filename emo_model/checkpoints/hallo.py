@@ -20,14 +20,16 @@ from .kinds import recognise, wrong_file
 from .rename import Renaming, check_fit
 from .sources import Sources, Taken, bare, entries, fill, write_native
 
-TABLE = Renaming((
-    ("reference_unet.{rest}", "reference_net.{rest}"),
-    *((f"denoising_unet.{theirs}", f"backbone.{ours}") for theirs, ours in MOTION),
-    ("denoising_unet.{rest}", "backbone.{rest}"),
-    ("face_locator.{rest}", "face_locator.{rest}"),
-    ("imageproj.{rest}", "identity_projection.{rest}"),
-    ("audioproj.{rest}", "audio_projection.{rest}"),
-))
+TABLE = Renaming(
+    (
+        ("reference_unet.{rest}", "reference_net.{rest}"),
+        *((f"denoising_unet.{theirs}", f"backbone.{ours}") for theirs, ours in MOTION),
+        ("denoising_unet.{rest}", "backbone.{rest}"),
+        ("face_locator.{rest}", "face_locator.{rest}"),
+        ("imageproj.{rest}", "identity_projection.{rest}"),
+        ("audioproj.{rest}", "audio_projection.{rest}"),
+    )
+)
 IDLE = "idle."
 """Prefix in our files of weights that no network uses: ignored when loading, needed to convert back."""
 
@@ -63,15 +65,23 @@ def layout(emo: Emo) -> Layout:
         for level, has_attention in enumerate(config.attention_levels):
             if not has_attention:
                 module = _shapes(TemporalModule(config, config.channels[level]))
-                for block, count in ((f"down_blocks.{level}", config.layers_per_block),
-                                     (f"up_blocks.{levels - 1 - level}", config.layers_per_block + 1)):
-                    idle |= {f"backbone.{block}.motion_modules.{index}.{name}": shape
-                             for index in range(count) for name, shape in module.items()}
+                for block, count in (
+                    (f"down_blocks.{level}", config.layers_per_block),
+                    (f"up_blocks.{levels - 1 - level}", config.layers_per_block + 1),
+                ):
+                    idle |= {
+                        f"backbone.{block}.motion_modules.{index}.{name}": shape
+                        for index in range(count)
+                        for name, shape in module.items()
+                    }
         last = f"reference_net.up_blocks.{levels - 1}.attentions.{config.layers_per_block}."
         whole = _shapes(SpatialTransformer(config, config.channels[0], is_backbone=False))
     idle |= {last + name: shape for name, shape in whole.items() if last + name not in runs}
-    codes = {name.removesuffix(".to_q.weight") + CODES: (1, config.temporal_position_limit, shape[0])
-             for name, shape in (runs | idle).items() if ".motion_modules." in name and name.endswith(".to_q.weight")}
+    codes = {
+        name.removesuffix(".to_q.weight") + CODES: (1, config.temporal_position_limit, shape[0])
+        for name, shape in (runs | idle).items()
+        if ".motion_modules." in name and name.endswith(".to_q.weight")
+    }
     return Layout(*({TABLE.to_theirs(name): shape for name, shape in part.items()} for part in (runs, idle, codes)))
 
 
@@ -85,6 +95,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], *, image_size: int = HALLO.
     What shows in no shape (picture, heads, groups, clip length) is HALLO's. Raises ValueError if a tensor is missing
     that tells something.
     """
+
     def dim(key: str, axis: int) -> int:
         if key not in shapes:
             raise ValueError(f"the net has no tensor '{key}'")
@@ -103,21 +114,36 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], *, image_size: int = HALLO.
     audio_context = dim("audioproj.norm.weight", 0)
     halvings = count("face_locator.blocks.{}.weight") // 2
     return replace(
-        HALLO, image_size=image_size, vae_factor=2**halvings,
+        HALLO,
+        image_size=image_size,
+        vae_factor=2**halvings,
         latent_channels=dim(unet + "conv_in.weight", 1),
         channels=tuple(dim(f"{unet}down_blocks.{level}.resnets.0.conv1.weight", 0) for level in range(levels)),
-        attention_levels=tuple(f"{unet}down_blocks.{level}.attentions.0.norm.weight" in shapes for level in range(levels)),
+        attention_levels=tuple(
+            f"{unet}down_blocks.{level}.attentions.0.norm.weight" in shapes for level in range(levels)
+        ),
         layers_per_block=count(unet + "down_blocks.0.resnets.{}.conv1.weight"),
         hallo=HalloConfig(
-            identity_tokens=dim("imageproj.proj.weight", 0) // width, identity_width=dim("imageproj.proj.weight", 1),
-            identity_context_width=width, audio_tokens=dim("audioproj.proj3.weight", 0) // audio_context,
+            identity_tokens=dim("imageproj.proj.weight", 0) // width,
+            identity_width=dim("imageproj.proj.weight", 1),
+            identity_context_width=width,
+            audio_tokens=dim("audioproj.proj3.weight", 0) // audio_context,
             audio_projection_width=dim("audioproj.proj1.weight", 0),
-            face_mask_channels=dim("face_locator.conv_in.weight", 1)),
-        audio_layers=audio_layers, audio_width=inner // (HALLO.audio_window * audio_layers), audio_context_width=audio_context,
-        temporal_position_limit=dim(unet + "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0."
-                                    "attention_blocks.0" + CODES, 1),
-        face_locator_channels=(dim("face_locator.conv_in.weight", 0),
-                               *(dim(f"face_locator.blocks.{2 * index + 1}.weight", 0) for index in range(halvings))))
+            face_mask_channels=dim("face_locator.conv_in.weight", 1),
+        ),
+        audio_layers=audio_layers,
+        audio_width=inner // (HALLO.audio_window * audio_layers),
+        audio_context_width=audio_context,
+        temporal_position_limit=dim(
+            unet + "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0."
+            "attention_blocks.0" + CODES,
+            1,
+        ),
+        face_locator_channels=(
+            dim("face_locator.conv_in.weight", 0),
+            *(dim(f"face_locator.blocks.{2 * index + 1}.weight", 0) for index in range(halvings)),
+        ),
+    )
 
 
 def open_net(path: str | Path, *, image_size: int | None = None) -> tuple[Emo, TensorFile]:
@@ -130,7 +156,9 @@ def open_net(path: str | Path, *, image_size: int | None = None) -> tuple[Emo, T
     if recognise(file).name != "hallo":
         raise wrong_file(file, "Hallo's net")
     try:
-        emo = bare(config_of(file.shapes, image_size=image_size or int(file.metadata.get(IMAGE_SIZE, HALLO.image_size))))
+        emo = bare(
+            config_of(file.shapes, image_size=image_size or int(file.metadata.get(IMAGE_SIZE, HALLO.image_size)))
+        )
     except ValueError as error:
         raise ValueError(f"{file.path.name} is a part of Hallo's net only: {error}; download it again") from None
     parts = layout(emo)
@@ -151,13 +179,18 @@ def _sources(emo: Emo, file: TensorFile) -> Sources:
     return {name: Taken(file, TABLE.to_theirs(name)) for name in emo.state_dict()}
 
 
-def to_native(path: str | Path, out: str | Path, *, dtype: torch.dtype | None = None,
-              image_size: int | None = None) -> ModelConfig:
+def to_native(
+    path: str | Path, out: str | Path, *, dtype: torch.dtype | None = None, image_size: int | None = None
+) -> ModelConfig:
     """Hallo's file -> a file of this pack, one tensor at a time; returns its config. dtype None keeps the file's."""
     emo, file = open_net(path, image_size=image_size)
-    kept = [Entry(IDLE + TABLE.to_ours(key), shape, dtype or file.dtypes[key], Taken(file, key).tensor)
-            for key, shape in layout(emo).idle.items()]
-    write_native(out, emo.config, entries(emo, _sources(emo, file), dtype=dtype) + kept, {"converted_from": file.path.name})
+    kept = [
+        Entry(IDLE + TABLE.to_ours(key), shape, dtype or file.dtypes[key], Taken(file, key).tensor)
+        for key, shape in layout(emo).idle.items()
+    ]
+    write_native(
+        out, emo.config, entries(emo, _sources(emo, file), dtype=dtype) + kept, {"converted_from": file.path.name}
+    )
     return emo.config
 
 
@@ -172,8 +205,10 @@ def from_native(path: str | Path, out: str | Path, *, dtype: torch.dtype | None 
         raise wrong_file(file, "a model of this pack")
     config = ModelConfig.from_json(file.metadata["config"])
     if config.hallo is None:
-        raise ValueError(f"{file.path.name} is an EMO '{config.name}', whose parts Hallo's net does not have; only "
-                         "models of Hallo's design can be written in its layout")
+        raise ValueError(
+            f"{file.path.name} is an EMO '{config.name}', whose parts Hallo's net does not have; only "
+            "models of Hallo's design can be written in its layout"
+        )
     parts = layout(bare(config))
     stored = next(iter(file.dtypes.values()))
 
@@ -185,9 +220,12 @@ def from_native(path: str | Path, out: str | Path, *, dtype: torch.dtype | None 
             return Entry(key, shape, dtype or file.dtypes[name], lambda: file.read(name))
         return Entry(key, shape, dtype or stored, lambda: _zeros(shape))
 
-    check_fit({key: shape for key, shape in file.shapes.items() if key.startswith("emo.")},
-              {f"emo.{TABLE.to_ours(key)}": shape for key, shape in parts.runs.items()}, file=file.path.name, what="a "
-                                                                                                                   "model")
+    check_fit(
+        {key: shape for key, shape in file.shapes.items() if key.startswith("emo.")},
+        {f"emo.{TABLE.to_ours(key)}": shape for key, shape in parts.runs.items()},
+        file=file.path.name,
+        what="a model",
+    )
     write_entries(out, [entry(key, shape) for key, shape in parts.shapes.items()])
 
 

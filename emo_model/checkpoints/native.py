@@ -60,18 +60,26 @@ def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict
     return Bundle(config, emo, motion_decoder, audio_encoder, card or {})
 
 
-def save(path: str | Path, bundle: Bundle, *, dtype: torch.dtype = torch.float16, base: str | Path | None = None) -> None:
+def save(
+    path: str | Path, bundle: Bundle, *, dtype: torch.dtype = torch.float16, base: str | Path | None = None
+) -> None:
     """Write the model atomically (temporary file, then rename).
 
     base: a file of which `bundle` is a variant: only tensors that differ from it are written.
     """
-    tensors = {f"{name}.{key}": value.detach().to("cpu", dtype).contiguous()
-               for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
+    tensors = {
+        f"{name}.{key}": value.detach().to("cpu", dtype).contiguous()
+        for name, part in bundle.parts.items()
+        for key, value in part.state_dict().items()
+    }
     card = {key: value for key, value in bundle.card.items() if key not in (BASE, BASE_HASH)}
     if base is not None:
         file = open_tensors(base)
-        tensors = {key: value for key, value in tensors.items()
-                   if file.shapes.get(key) != tuple(value.shape) or not torch.equal(file.read(key).to(dtype), value)}
+        tensors = {
+            key: value
+            for key, value in tensors.items()
+            if file.shapes.get(key) != tuple(value.shape) or not torch.equal(file.read(key).to(dtype), value)
+        }
         card |= {BASE: file.path.name, BASE_HASH: weights_hash(file.path)}
     write_tensors(path, tensors, {"format": NATIVE, "config": bundle.config.to_json(), "card": json.dumps(card)})
 
@@ -124,12 +132,16 @@ def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
     said = card.get("sampling", {})
     unknown = sorted(said.keys() - {field.name for field in fields(SamplingConfig)})
     if unknown:
-        raise ValueError("the model's card has sampling settings that this version does not know: "
-                         f"{', '.join(unknown)}; update ComfyUI-EMO")
+        raise ValueError(
+            "the model's card has sampling settings that this version does not know: "
+            f"{', '.join(unknown)}; update ComfyUI-EMO"
+        )
     return replace(SAMPLING.get(config.name, SamplingConfig()), **said)
 
 
-def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Bundle:
+def load(
+    path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Bundle:
     """Read a model; dtype None keeps the file's. Built on the meta device, so weights are in memory once.
 
     Tensors that a variant lacks are read from its base, in the same folder or among the built-in weights.
@@ -137,9 +149,14 @@ def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None
     """
     path = Path(path)
     metadata = _metadata(path)
-    bundle = build(ModelConfig.from_json(metadata["config"]), device="meta", card=json.loads(metadata.get("card", "{}")))
-    wanted = {f"{name}.{key}": list(value.shape)
-              for name, part in bundle.parts.items() for key, value in part.state_dict().items()}
+    bundle = build(
+        ModelConfig.from_json(metadata["config"]), device="meta", card=json.loads(metadata.get("card", "{}"))
+    )
+    wanted = {
+        f"{name}.{key}": list(value.shape)
+        for name, part in bundle.parts.items()
+        for key, value in part.state_dict().items()
+    }
     states: dict[str, dict[str, Tensor]] = {name: {} for name in bundle.parts}
     sources = (path,) if BASE not in bundle.card else (_base(path, bundle.card), path)
     with contextlib.ExitStack() as opened:
@@ -151,9 +168,11 @@ def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None
         if found != wanted:
             missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
             odd = sorted(full for full in found.keys() & wanted.keys() if found[full] != wanted[full])
-            raise ValueError(f"{path.name} does not match its own config: {len(missing)} tensors missing "
-                             f"{missing[:5]}, {len(unknown)} unknown {unknown[:5]}, {len(odd)} of another shape "
-                             f"{odd[:5]}; download or copy it again")
+            raise ValueError(
+                f"{path.name} does not match its own config: {len(missing)} tensors missing "
+                f"{missing[:5]}, {len(unknown)} unknown {unknown[:5]}, {len(odd)} of another shape "
+                f"{odd[:5]}; download or copy it again"
+            )
         for full, file in where.items():
             name, key = full.split(".", 1)
             value = file.get_tensor(full)
@@ -165,11 +184,16 @@ def load(path: str | Path = DEFAULT_WEIGHTS, *, dtype: torch.dtype | None = None
 
 def _base(path: Path, card: dict) -> Path:
     """The base of a variant, identified by its hash."""
-    candidates = [file for file in (path.with_name(card[BASE]), path.with_name(DEFAULT_WEIGHTS.name), DEFAULT_WEIGHTS)
-                  if file.is_file()]
+    candidates = [
+        file
+        for file in (path.with_name(card[BASE]), path.with_name(DEFAULT_WEIGHTS.name), DEFAULT_WEIGHTS)
+        if file.is_file()
+    ]
     for file in candidates:
         if weights_hash(file) == card[BASE_HASH]:
             return file
     others = f" (the {card[BASE]} there has other weights)" if path.with_name(card[BASE]) in candidates else ""
-    raise FileNotFoundError(f"{path.name} contains only the tensors that differ from {card[BASE]}, which must be in "
-                            f"{path.parent}{others}; put the file that it was made from there")
+    raise FileNotFoundError(
+        f"{path.name} contains only the tensors that differ from {card[BASE]}, which must be in "
+        f"{path.parent}{others}; put the file that it was made from there"
+    )

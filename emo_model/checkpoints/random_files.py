@@ -18,8 +18,14 @@ from .animatediff import CODES
 from .files import Entry, write_entries
 from .sources import bare
 
-SMALL_HALLO = replace(HALLO, image_size=64, channels=(32, 64, 64, 64), audio_context_width=24, face_locator_channels=(4, 4, 8, 8),
-                      hallo=HalloConfig(identity_context_width=24, audio_tokens=4, audio_projection_width=8))
+SMALL_HALLO = replace(
+    HALLO,
+    image_size=64,
+    channels=(32, 64, 64, 64),
+    audio_context_width=24,
+    face_locator_channels=(4, 4, 8, 8),
+    hallo=HalloConfig(identity_context_width=24, audio_tokens=4, audio_projection_width=8),
+)
 """Hallo's structure with small widths: seconds on a CPU. Inputs (latents, audio, embedding) keep their widths."""
 
 Shapes = dict[str, tuple[int, ...]]
@@ -87,8 +93,11 @@ def wav2vec2_shapes() -> Shapes:
         shapes[f"feature_extractor.conv_layers.{index}.conv.weight"] = (512, 512, kernel)
     layer("feature_projection.layer_norm", 512)
     layer("feature_projection.projection", 768, 512)
-    shapes |= {"encoder.pos_conv_embed.conv.bias": (768,), "encoder.pos_conv_embed.conv.weight_g": (1, 1, 128),
-               "encoder.pos_conv_embed.conv.weight_v": (768, 48, 128)}
+    shapes |= {
+        "encoder.pos_conv_embed.conv.bias": (768,),
+        "encoder.pos_conv_embed.conv.weight_g": (1, 1, 128),
+        "encoder.pos_conv_embed.conv.weight_v": (768, 48, 128),
+    }
     layer("encoder.layer_norm", 768)
     for index in range(12):
         for part in ("k_proj", "v_proj", "q_proj", "out_proj"):
@@ -110,8 +119,14 @@ def random_weight(key: str, shape: tuple[int, ...], *, seed: int = 0) -> Tensor:
     return 0.1 * noise + (0.0 if key.endswith(".bias") else 1.0)
 
 
-def write_random(path: str | Path, shapes: Shapes, *, seed: int = 0, dtype: torch.dtype = torch.float16,
-                 image_size: int | None = None) -> int:
+def write_random(
+    path: str | Path,
+    shapes: Shapes,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float16,
+    image_size: int | None = None,
+) -> int:
     """One tensor in memory at a time for safetensors, all for torch's format (.pth, .ckpt); returns the number of
     weights.
 
@@ -124,15 +139,23 @@ def write_random(path: str | Path, shapes: Shapes, *, seed: int = 0, dtype: torc
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({key: random_weight(key, shape, seed=seed).to(dtype) for key, shape in shapes.items()}, path)
     else:
-        entries = [Entry(key, shape, dtype, partial(random_weight, key, shape, seed=seed)) for key, shape in shapes.items()]
+        entries = [
+            Entry(key, shape, dtype, partial(random_weight, key, shape, seed=seed)) for key, shape in shapes.items()
+        ]
         write_entries(path, entries, None if image_size is None else {hallo.IMAGE_SIZE: str(image_size)})
     return sum(map(prod, shapes.values()))
 
 
-def write_random_model(path: str | Path, config: ModelConfig, *, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
+def write_random_model(
+    path: str | Path, config: ModelConfig, *, seed: int = 0, dtype: torch.dtype = torch.float16
+) -> None:
     """A model of this pack with all parts of its config."""
     bundle = native.build(config, card={"made_by": "python -m emo_model.checkpoints random"})
     for name, part in bundle.parts.items():
-        part.load_state_dict({key: random_weight(f"{name}.{key}", tuple(value.shape), seed=seed)
-                              for key, value in part.state_dict().items()})
+        part.load_state_dict(
+            {
+                key: random_weight(f"{name}.{key}", tuple(value.shape), seed=seed)
+                for key, value in part.state_dict().items()
+            }
+        )
     native.save(path, bundle, dtype=dtype)

@@ -34,8 +34,12 @@ class Renaming:
 
 def _compile(pattern: str) -> re.Pattern:
     parts = re.split(r"\{(\w+)\}", pattern)  # text, placeholder, text, ...
-    return re.compile("".join(re.escape(part) if index % 2 == 0 else rf"(?P<{part}>{'[0-9]+' if len(part) == 1 else '.+?'})"
-                              for index, part in enumerate(parts)))
+    return re.compile(
+        "".join(
+            re.escape(part) if index % 2 == 0 else rf"(?P<{part}>{'[0-9]+' if len(part) == 1 else '.+?'})"
+            for index, part in enumerate(parts)
+        )
+    )
 
 
 def _first(rules: list[tuple[re.Pattern, str]], key: str) -> str | None:
@@ -48,10 +52,16 @@ def _first(rules: list[tuple[re.Pattern, str]], key: str) -> str | None:
 def check_fit(found: Mapping[str, Iterable[int]], wanted: Mapping[str, Iterable[int]], *, file: str, what: str) -> None:
     """Raises ValueError with the first five differences unless `found` (key -> shape) equals `wanted`."""
     missing, left = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    other = [f"{key} {'x'.join(map(str, found[key]))} for {'x'.join(map(str, wanted[key]))}"
-             for key in sorted(wanted.keys() & found.keys()) if tuple(found[key]) != tuple(wanted[key])]
+    other = [
+        f"{key} {'x'.join(map(str, found[key]))} for {'x'.join(map(str, wanted[key]))}"
+        for key in sorted(wanted.keys() & found.keys())
+        if tuple(found[key]) != tuple(wanted[key])
+    ]
     if not (missing or left or other):
         return
-    said = [f"{len(keys)} {words} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
-            for keys, words in ((missing, "missing"), (left, "left over"), (other, "of another shape")) if keys]
+    said = [
+        f"{len(keys)} {words} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
+        for keys, words in ((missing, "missing"), (left, "left over"), (other, "of another shape"))
+        if keys
+    ]
     raise ValueError(f"{file} is not {what} that fits: of {len(wanted)} tensors, {'; '.join(said)}")

@@ -48,8 +48,14 @@ class New:
 
 Sources = dict[str, Taken | New]  # by our name
 
-ZERO_AT_FIRST = ("*.attn_audio.to_out.0.*", "*.attn_speed.to_out.0.*", "*.motion_modules.*.proj_out.*",
-                 "*.attentions.*.proj_out.*", "face_locator.conv_out.*", "*.zero_conv_*")
+ZERO_AT_FIRST = (
+    "*.attn_audio.to_out.0.*",
+    "*.attn_speed.to_out.0.*",
+    "*.motion_modules.*.proj_out.*",
+    "*.attentions.*.proj_out.*",
+    "face_locator.conv_out.*",
+    "*.zero_conv_*",
+)
 """Zero-initialised layers, which change nothing until they are trained."""
 
 
@@ -73,7 +79,9 @@ def new(emo: Emo, name: str) -> New:
     return New(make)
 
 
-def fill(emo: nn.Module, sources: Sources, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> None:
+def fill(
+    emo: nn.Module, sources: Sources, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> None:
     """Load weights into a network on the meta device, one tensor at a time. dtype None keeps the files'."""
     state = {}
     for name in emo.state_dict():
@@ -83,11 +91,14 @@ def fill(emo: nn.Module, sources: Sources, *, dtype: torch.dtype | None = None, 
 
 def entries(emo: Emo, sources: Sources, *, dtype: torch.dtype | None = None) -> list[Entry]:
     """The entries of a network in a file of this pack."""
+
     def kept(source: Taken | New) -> torch.dtype:
         return dtype or (source.file.dtypes[source.key] if isinstance(source, Taken) else torch.float32)
 
-    return [Entry(f"emo.{name}", tuple(value.shape), kept(sources[name]), sources[name].tensor)
-            for name, value in emo.state_dict().items()]
+    return [
+        Entry(f"emo.{name}", tuple(value.shape), kept(sources[name]), sources[name].tensor)
+        for name, value in emo.state_dict().items()
+    ]
 
 
 def write_native(path: str | Path, config: ModelConfig, written: list[Entry], card: dict) -> None:
@@ -102,5 +113,7 @@ def report(emo: Emo, sources: Sources) -> str:
         origin = "new" if isinstance(sources[name], New) else sources[name].file.path.name
         tensors[part, origin] += 1
         numbers[part, origin] += value.numel()
-    return "\n".join(f"{part:40} {tensors[part, origin]:>6} tensors {numbers[part, origin]:>15,} parameters  {origin}"
-                     for part, origin in tensors)
+    return "\n".join(
+        f"{part:40} {tensors[part, origin]:>6} tensors {numbers[part, origin]:>15,} parameters  {origin}"
+        for part, origin in tensors
+    )

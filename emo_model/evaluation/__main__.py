@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     measured.add_argument("--puppets", type=Path, required=True, help="puppets.safetensors, as training prepares it")
     measured.add_argument("--speech", type=Path, required=True, help="a folder of held-out speech (prepare-speech)")
     measured.add_argument("--sung", type=Path, help="a folder of held-out singing (prepare-speech --sung)")
-    measured.add_argument("--recordings", type=Path, nargs="+", default=[], help="sound files of real speech, or folders of them")
+    measured.add_argument(
+        "--recordings", type=Path, nargs="+", default=[], help="sound files of real speech, or folders of them"
+    )
     measured.add_argument("--portraits", type=Path, nargs="+", default=[], help="real pictures, or folders of them")
     measured.add_argument("--fast", type=Path, default=native.FAST_WEIGHTS, help="the fast variant (the built-in one)")
     measured.add_argument(
@@ -111,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         task.add_argument("out", type=Path, help=out)
         task.add_argument("--portrait", type=Path, default=EXAMPLES / "emo_portrait.jpg")
         task.add_argument("--audio", type=Path, default=EXAMPLES / "emo_voice.wav")
-        task.add_argument("--start", type=float, default=0.0, help="where in the sound to begin, in seconds (%(default)s)")
+        task.add_argument(
+            "--start", type=float, default=0.0, help="where in the sound to begin, in seconds (%(default)s)"
+        )
         task.add_argument("--seconds", type=float, default=4.0, help="how much of it is spoken (%(default)s)")
         task.add_argument("--seed", type=int, default=0)
         if name == "strip":
@@ -122,11 +126,15 @@ def _parser() -> argparse.ArgumentParser:
             task.add_argument("--megabytes", type=float, default=3.0, help="at most (%(default)s)")
 
     heard = tasks.add_parser("audio", help="how well audio encoders hear the mouth")
-    heard.add_argument("--models", type=Path, nargs="+", default=[native.DEFAULT_WEIGHTS], help="model files, or encoders alone")
+    heard.add_argument(
+        "--models", type=Path, nargs="+", default=[native.DEFAULT_WEIGHTS], help="model files, or encoders alone"
+    )
     heard.add_argument(
         "--data", type=Path, required=True, help="a folder for held-out speech; spoken and sung first where it is empty"
     )
-    heard.add_argument("--recordings", type=Path, nargs="+", default=[], help="sound files of real speech, or folders of them")
+    heard.add_argument(
+        "--recordings", type=Path, nargs="+", default=[], help="sound files of real speech, or folders of them"
+    )
 
     speech = tasks.add_parser("prepare-speech", help="held-out voices into a folder")
     speech.add_argument("--out", type=Path, required=True)
@@ -137,7 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     recorded.add_argument("io", type=Path, help="safetensors file with in.* and out.* tensors")
     recorded.add_argument("config", type=Path, help="JSON file with the sizes of the networks")
     recorded.add_argument("--weight-salt", default="", help="text in front of each key when its weight is seeded")
-    recorded.add_argument("--tolerance", type=float, default=oracle.TOLERANCE, help="largest absolute difference (%(default)s)")
+    recorded.add_argument(
+        "--tolerance", type=float, default=oracle.TOLERANCE, help="largest absolute difference (%(default)s)"
+    )
     return parser
 
 
@@ -254,7 +264,9 @@ def _oracle(chosen: argparse.Namespace) -> int:
     """One line per recorded tensor; returns 1 if any differs by more than the tolerance."""
     description = json.loads(chosen.config.read_text(encoding="utf-8"))
     wrong = 0
-    for difference in oracle.compare(load_file(chosen.io), description, salt=chosen.weight_salt, tolerance=chosen.tolerance):
+    for difference in oracle.compare(
+        load_file(chosen.io), description, salt=chosen.weight_salt, tolerance=chosen.tolerance
+    ):
         wrong += not difference.is_right
         sys.stdout.write(f"{difference}\n")
         sys.stdout.flush()
@@ -263,8 +275,15 @@ def _oracle(chosen: argparse.Namespace) -> int:
     return int(wrong > 0)
 
 
-_TASKS = {"builtin": _builtin, "look": _look, "strip": _strip, "hero": _hero, "audio": _audio, "prepare-speech": _speech,
-          "oracle": _oracle}
+_TASKS = {
+    "builtin": _builtin,
+    "look": _look,
+    "strip": _strip,
+    "hero": _hero,
+    "audio": _audio,
+    "prepare-speech": _speech,
+    "oracle": _oracle,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

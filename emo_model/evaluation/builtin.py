@@ -1,7 +1,8 @@
 """The built-in model measured: held-out people say what held-out voices say, and the face mesh reads what came out.
 
-A clip is made once and read at once; what is kept are tracks and numbers (the records), from which `report` makes the table.
-The ceiling of a clip are the puppet's own frames, read in the same way; they do not depend on the model and are kept beside.
+A clip is made once and read at once; what is kept are tracks and numbers (the records), from which `report` makes the
+table. The ceiling of a clip are the puppet's own frames, read in the same way; they do not depend on the model and are
+kept beside.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ OPEN = 0.05  # distances of the eye corners from where on the inside of a mouth 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is measured: clips of `seconds`; a quarter of them at each head speed, half of them in the smaller groups."""
+    """How much is measured: clips of `seconds`; a quarter of them at each head speed, half of them in the smaller
+    groups."""
 
     clips: int = 32
     seconds: float = 4.0
@@ -86,8 +88,8 @@ class Amount:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where people and voices come from: a file of puppets, folders of prepared held-out speech, spoken and sung; recordings and
-    pictures as files; fast: the file of the fast variant."""
+    """Where people and voices come from: a file of puppets, folders of prepared held-out speech, spoken and sung;
+    recordings and pictures as files; fast: the file of the fast variant."""
 
     puppets: Path
     speech: Path
@@ -98,7 +100,8 @@ class Sources:
 
 
 class Records:
-    """Numbers by group and clip, kept in files: `path` those of one model, `ceilings` those of the puppets, of no model.
+    """Numbers by group and clip, kept in files: `path` those of one model, `ceilings` those of the puppets, of no
+    model.
 
     Several runs of the same model may fill the same files at the same time, each with other groups.
     """
@@ -222,7 +225,8 @@ class Bench:
             return None
 
     def scenes(self, name: str, said: Sequence[Said], *, first: int = 0, people: Sequence[int] = ()) -> list[Scene]:
-        """Each piece by another person, from number `first` on, as long as there are people (photographs, if none are given)."""
+        """Each piece by another person, from number `first` on, as long as there are people (photographs, if none are
+        given)."""
         people = people or self.people
         chosen = [self.puppets[people[(first + number) % len(people)]] for number in range(len(said))]
         return [
@@ -244,7 +248,10 @@ class Bench:
 
     def _decoder(self) -> None:
         self._watch(
-            "decoder", self.main_scenes[: self.amount.few], lambda scene, number: self.stage.act(scene), against_truth=True
+            "decoder",
+            self.main_scenes[: self.amount.few],
+            lambda scene, number: self.stage.act(scene),
+            against_truth=True,
         )
 
     def _main(self) -> None:
@@ -263,7 +270,9 @@ class Bench:
         )
 
     def _language(self) -> None:
-        said = self._pieces(self.speech, self.amount.few, 2, suits=lambda speech: speech.language == scenes.NEW_LANGUAGE)
+        said = self._pieces(
+            self.speech, self.amount.few, 2, suits=lambda speech: speech.language == scenes.NEW_LANGUAGE
+        )
         self._watch("language", self.scenes("language", said, first=40), self._spoken)
 
     def _sung(self) -> None:
@@ -288,9 +297,7 @@ class Bench:
             raise _Skipped("this model has no speed layers")
         for speed in speeds:
             self._watch(
-                f"speed {speed:g}",
-                self.main_scenes[: self.amount.fewest],
-                partial(self._spoken, head_speed=speed),
+                f"speed {speed:g}", self.main_scenes[: self.amount.fewest], partial(self._spoken, head_speed=speed)
             )
 
     def _looks(self) -> None:
@@ -314,7 +321,9 @@ class Bench:
             waveform = resample(*read_audio(path))[: round(self.amount.recording_seconds * RATE)]
             frames = int(len(waveform) / RATE * self.fps)
             said.append(
-                scenes.encoder_said(path.name, waveform[: round(frames / self.fps * RATE)], self._heard(waveform, frames))
+                scenes.encoder_said(
+                    path.name, waveform[: round(frames / self.fps * RATE)], self._heard(waveform, frames)
+                )
             )
         self._watch("recordings", self.scenes("recordings", said, first=120), self._spoken)
 
@@ -330,14 +339,22 @@ class Bench:
         if not self.sources.portraits:
             raise _Skipped("give real pictures, or a folder of them, as --portraits")
         said = scenes.pieces(
-            self.speech, len(self.sources.portraits), seconds=self.amount.portrait_seconds, fps=self.fps, seed=8, suits=_is_known
+            self.speech,
+            len(self.sources.portraits),
+            seconds=self.amount.portrait_seconds,
+            fps=self.fps,
+            seed=8,
+            suits=_is_known,
         )
         for number, (path, piece) in enumerate(zip(self.sources.portraits, said, strict=True)):
             signature = f"{_hash(path.read_bytes())} {_hash(piece.waveform.numpy().tobytes())}"
             if self.records.get("portraits", path.name, signature) is None:
                 try:
                     take = self.stage.speak(read_picture(path), piece.waveform, seed=number)
-                    record = self._numbers(take) | {"outside": take.changed_outside, "frame_pixels": take.frames[0, :, :, 0].size}
+                    record = self._numbers(take) | {
+                        "outside": take.changed_outside,
+                        "frame_pixels": take.frames[0, :, :, 0].size,
+                    }
                 except (NoFaceError, OSError, ValueError) as error:
                     record = {"refused": str(error)}
                 self.records.put("portraits", path.name, signature, record)
@@ -351,7 +368,9 @@ class Bench:
         bundle = talk.load(self.sources.fast, self.stage.device)
         stage, self.stage = self.stage, Stage(bundle, self.finder, bundle.sampling)
         try:
-            self._watch("fast", self.main_scenes[: self.amount.few], self._spoken, salt=native.weights_hash(self.sources.fast))
+            self._watch(
+                "fast", self.main_scenes[: self.amount.few], self._spoken, salt=native.weights_hash(self.sources.fast)
+            )
         finally:
             self.stage = stage
 
@@ -445,7 +464,9 @@ class Bench:
     def _numbers(self, take: Take) -> dict:
         """What is kept of a clip."""
         count = len(take.frames)
-        chosen = sorted({round((index + 0.5) * count / FACE_SAMPLES - 0.5) for index in range(min(count, FACE_SAMPLES))})
+        chosen = sorted(
+            {round((index + 0.5) * count / FACE_SAMPLES - 0.5) for index in range(min(count, FACE_SAMPLES))}
+        )
         own = sharpness.of_face(take.still, take.mesh)
         record = {
             "reading": take.reading.as_lists(),
@@ -458,7 +479,9 @@ class Bench:
             "sharp_mouth": mouth_sharpness(take.frames, take.meshes, take.reading),
         }
         if self.likeness is not None:
-            record["identity"] = self.likeness.distances(take.frames[chosen], take.meshes[chosen], take.still, take.mesh)
+            record["identity"] = self.likeness.distances(
+                take.frames[chosen], take.meshes[chosen], take.still, take.mesh
+            )
         return record
 
     def _ceiling(self, scene: Scene) -> dict:
@@ -515,7 +538,10 @@ def read_rest(take: Take) -> float:
 
 def mouth_sharpness(frames: np.ndarray, meshes: Tensor, reading: Reading) -> list[float]:
     """[mean over the frames with an open mouth, how many these are]."""
-    found = [sharpness.of_mouth(frames[index], meshes[index]) for index in (reading.opening > OPEN).nonzero().flatten().tolist()]
+    found = [
+        sharpness.of_mouth(frames[index], meshes[index])
+        for index in (reading.opening > OPEN).nonzero().flatten().tolist()
+    ]
     found = [value for value in found if not math.isnan(value)]
     return [sum(found) / len(found) if found else math.nan, len(found)]
 
@@ -578,7 +604,8 @@ def _write_wav(path: Path, waveform: Tensor) -> None:
 
 
 def untrained(config: ModelConfig, *, decoder: Path | None = None) -> native.Bundle:
-    """A model with fresh weights and, if a file is given, the motion decoder of a training run in it: for rows of the decoder.
+    """A model with fresh weights and, if a file is given, the motion decoder of a training run in it: for rows of the
+    decoder.
 
     decoder: weights as training leaves them at the end, or its state in between (then the averaged ones are taken).
     """

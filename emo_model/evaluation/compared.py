@@ -28,7 +28,9 @@ class Clip:
     @cached_property
     def r(self) -> tuple[float, float]:
         """Opening against the truth, of the model's frames and of the puppet's own."""
-        return correlation(self.said.opening, self.truth["opening"]), correlation(self.read.opening, self.truth["opening"])
+        return correlation(self.said.opening, self.truth["opening"]), correlation(
+            self.read.opening, self.truth["opening"]
+        )
 
     @cached_property
     def width_r(self) -> tuple[float, float]:
@@ -40,8 +42,8 @@ class Clip:
 
     @cached_property
     def closed(self) -> tuple[float, float, int]:
-        """How many closures are reached, by the model and by the puppet, and how many there are; nan in a clip whose mouth the
-        mesh hardly reads."""
+        """How many closures are reached, by the model and by the puppet, and how many there are; nan in a clip whose
+        mouth the mesh hardly reads."""
         shut = limit(self.read.opening, self.truth["closure"] > CLOSED)
         if math.isnan(shut) or self.r[1] < READABLE:
             return math.nan, math.nan, 0

@@ -1,4 +1,5 @@
-"""How well audio encoders hear the mouth in voices that training never heard: spoken, sung, over music, in noise, in pauses."""
+"""How well audio encoders hear the mouth in voices that training never heard: spoken, sung, over music, in noise, in
+pauses."""
 
 from __future__ import annotations
 
@@ -23,17 +24,26 @@ from ..synthetic.visemes import TRACKS, mouth_tracks
 _RATE = 50  # features per second
 _SHUT = 0.12  # an opening below this counts as shut
 _PAUSE_EDGE_SECONDS = 0.15  # of a pause, what is left out at either end
-CONDITIONS = ("spoken", "Finnish", "sung", "spoken, music 5 dB", "sung, music 5 dB", "spoken, music 0 dB", "spoken, noise 10 dB",
-              "music alone")
+CONDITIONS = (
+    "spoken",
+    "Finnish",
+    "sung",
+    "spoken, music 5 dB",
+    "sung, music 5 dB",
+    "spoken, music 0 dB",
+    "spoken, noise 10 dB",
+    "music alone",
+)
 
 
 @dataclass(frozen=True)
 class Hearing:
     """How well one encoder reads the clips of one condition; nan where there is nothing to read.
 
-    r: correlation of each track with the truth over all steps; gain: spread of the opening over the truth's; closures: share of
-    the sounds p, b, m, among those where the truth is above one half, at which the closure is read above one half; shut: share of
-    the steps inside pauses of 1 s and more (where nobody speaks: of all steps) that are read as shut.
+    r: correlation of each track with the truth over all steps; gain: spread of the opening over the truth's; closures:
+    share of the sounds p, b, m, among those where the truth is above one half, at which the closure is read above one
+    half; shut: share of the steps inside pauses of 1 s and more (where nobody speaks: of all steps) that are read as
+    shut.
     """
 
     r: dict[str, float]
@@ -73,8 +83,10 @@ def report(encoders: dict[str, AudioEncoder], data: Path, recordings: Iterable[s
     for path in recordings:
         readings = read_recording(list(encoders.values()), path)
         for name, (loudness, first, shut) in zip(encoders, readings, strict=True):
-            text += (f"\n{Path(path).name}, {name}: opening against the loudness r {loudness:.3f}, against the first encoder's "
-                     f"r {first:.3f}; shut in {shut:.0%} of the steps\n")
+            text += (
+                f"\n{Path(path).name}, {name}: opening against the loudness r {loudness:.3f}, against the first "
+                f"encoder's r {first:.3f}; shut in {shut:.0%} of the steps\n"
+            )
     return text
 
 
@@ -97,42 +109,56 @@ def measure_hearing(encoder: AudioEncoder, clips: Iterable[Speech]) -> Hearing:
     pairs, closed, wanted, shut = [], 0, 0, []
     for speech in clips:
         heard = encoder.mouth(encoder(speech.waveform[None]))[0]
-        truth = mouth_tracks(speech, fps=_RATE)[:len(heard)]
-        heard = heard[:len(truth)]
+        truth = mouth_tracks(speech, fps=_RATE)[: len(heard)]
+        heard = heard[: len(truth)]
         pairs.append((heard, truth))
         for ipa, start, end in speech.phonemes:
-            here = slice(round((start - 0.02) * _RATE), max(round((start - 0.02) * _RATE) + 1, round((end + 0.02) * _RATE)))
+            here = slice(
+                round((start - 0.02) * _RATE), max(round((start - 0.02) * _RATE) + 1, round((end + 0.02) * _RATE))
+            )
             if ipa[0] in "pbm" and len(truth[here]) and float(truth[here, 2].max()) > 0.5:
                 wanted += 1
                 closed += float(heard[here, 2].max()) > 0.5
-        shut += [(heard[round(start * _RATE):round(end * _RATE), 0] < _SHUT).float() for start, end in _pauses(speech)]
+        shut += [
+            (heard[round(start * _RATE) : round(end * _RATE), 0] < _SHUT).float() for start, end in _pauses(speech)
+        ]
     heard, truth = (torch.cat(side).double() for side in zip(*pairs, strict=True))
     r = {track: _correlation(heard[:, column], truth[:, column]) for column, track in enumerate(TRACKS)}
-    return Hearing(r, float(heard[:, 0].std() / truth[:, 0].std().clamp(min=1e-9)) if truth.any() else float("nan"),
-                   closed / wanted if wanted else float("nan"), float(torch.cat(shut).mean()) if shut else float("nan"))
+    return Hearing(
+        r,
+        float(heard[:, 0].std() / truth[:, 0].std().clamp(min=1e-9)) if truth.any() else float("nan"),
+        closed / wanted if wanted else float("nan"),
+        float(torch.cat(shut).mean()) if shut else float("nan"),
+    )
 
 
 @torch.no_grad()
 def read_recording(encoders: list[AudioEncoder], path: str | Path) -> list[tuple[float, float, float]]:
-    """Real speech, whose mouth nobody knows. For each encoder: correlation of its opening with the loudness of the sound and with
-    the opening of the first encoder, and the share of steps that it reads as shut."""
+    """Real speech, whose mouth nobody knows. For each encoder: correlation of its opening with the loudness of the
+    sound and with the opening of the first encoder, and the share of steps that it reads as shut."""
     sound = resample(*read_audio(path))
     readings = [encoder.mouth(encoder(sound[None]))[0, :, 0].double() for encoder in encoders]
     loud = torch.nn.functional.adaptive_avg_pool1d(sound[None].square(), len(readings[0]))[0].double()
     loud = torch.nn.functional.avg_pool1d(loud[None], 5, stride=1, padding=2)[0].sqrt()
-    return [(_correlation(reading, loud), _correlation(reading, readings[0]), float((reading < _SHUT).double().mean()))
-            for reading in readings]
+    return [
+        (_correlation(reading, loud), _correlation(reading, readings[0]), float((reading < _SHUT).double().mean()))
+        for reading in readings
+    ]
 
 
 def table(results: dict[str, dict[str, Hearing]]) -> str:
     """{condition: {encoder: Hearing}} as Markdown."""
-    lines = ["| condition | encoder | " + " | ".join(f"r {track}" for track in TRACKS) + " | gain | closures | shut |",
-             "| --- | --- |" + " ---: |" * (len(TRACKS) + 3)]
+    lines = [
+        "| condition | encoder | " + " | ".join(f"r {track}" for track in TRACKS) + " | gain | closures | shut |",
+        "| --- | --- |" + " ---: |" * (len(TRACKS) + 3),
+    ]
     for condition, encoders in results.items():
         for name, hearing in encoders.items():
             numbers = [*(hearing.r[track] for track in TRACKS), hearing.gain, hearing.closures, hearing.shut]
-            lines.append(f"| {condition} | {name} | " + " | ".join("-" if value != value else f"{value:.3f}" for value in numbers)
-                         + " |")
+            lines.append(
+                f"| {condition} | {name} "
+                "| " + " | ".join("-" if value != value else f"{value:.3f}" for value in numbers) + " |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Our networks, guidance and sampler against tensors recorded from Hallo's own code.
 
-An oracle is a pair of files: IO.safetensors with inputs `in.*` and results `out.*`, CONFIG.json with the sizes of the nets.
-Weights are in neither: each is a pure function of its key (`seeded_weight`), so a small file proves a whole net.
+An oracle is a pair of files: IO.safetensors with inputs `in.*` and results `out.*`, CONFIG.json with the sizes of the
+nets. Weights are in neither: each is a pure function of its key (`seeded_weight`), so a small file proves a whole net.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ REGIONS = ("full", "face", "lip")
 
 @dataclass(frozen=True)
 class Difference:
-    """One recorded tensor against ours; must_differ: a negative control, which has to be further off than the tolerance."""
+    """One recorded tensor against ours; must_differ: a negative control, which has to be further off than the
+    tolerance."""
 
     name: str
     max_abs: float
@@ -67,21 +68,40 @@ def config_of(description: dict) -> ModelConfig:
     locator = description["face_locator"]
     latent, pixels = description["latent"], description["face_mask_image"]
     return replace(
-        HALLO, name="oracle", image_size=pixels, vae_factor=pixels // latent, latent_channels=unet["in_channels"],
-        channels=tuple(unet["block_out_channels"]), layers_per_block=unet["layers_per_block"],
+        HALLO,
+        name="oracle",
+        image_size=pixels,
+        vae_factor=pixels // latent,
+        latent_channels=unet["in_channels"],
+        channels=tuple(unet["block_out_channels"]),
+        layers_per_block=unet["layers_per_block"],
         attention_levels=tuple("CrossAttn" in block for block in unet["down_block_types"]),
-        attention_heads=unet["attention_head_dim"], norm_groups=unet["norm_num_groups"],
+        attention_heads=unet["attention_head_dim"],
+        norm_groups=unet["norm_num_groups"],
         hallo=HalloConfig(
-            identity_tokens=face["clip_extra_context_tokens"], identity_width=face["clip_embeddings_dim"],
-            identity_context_width=face["cross_attention_dim"], audio_tokens=audio["context_tokens"],
-            audio_projection_width=audio["intermediate_dim"], face_mask_channels=locator["conditioning_channels"]),
-        audio_margin_frames=audio["seq_len"] // 2, audio_layers=audio["blocks"], audio_width=audio["channels"],
-        audio_context_width=audio["output_dim"], face_locator_channels=tuple(locator["block_out_channels"]),
+            identity_tokens=face["clip_extra_context_tokens"],
+            identity_width=face["clip_embeddings_dim"],
+            identity_context_width=face["cross_attention_dim"],
+            audio_tokens=audio["context_tokens"],
+            audio_projection_width=audio["intermediate_dim"],
+            face_mask_channels=locator["conditioning_channels"],
+        ),
+        audio_margin_frames=audio["seq_len"] // 2,
+        audio_layers=audio["blocks"],
+        audio_width=audio["channels"],
+        audio_context_width=audio["output_dim"],
+        face_locator_channels=tuple(locator["block_out_channels"]),
         clip_frames=description["frames"],
-        motion_frames=description["n_motion_frames"], beta_start=noise["beta_start"], beta_end=noise["beta_end"],
-        beta_schedule=noise["beta_schedule"], prediction=noise["prediction_type"],
+        motion_frames=description["n_motion_frames"],
+        beta_start=noise["beta_start"],
+        beta_end=noise["beta_end"],
+        beta_schedule=noise["beta_schedule"],
+        prediction=noise["prediction_type"],
         zero_terminal_snr=noise["rescale_betas_zero_snr"],
-        temporal_position_limit=description["unet_additional_kwargs"]["motion_module_kwargs"]["temporal_position_encoding_max_len"])
+        temporal_position_limit=description["unet_additional_kwargs"]["motion_module_kwargs"][
+            "temporal_position_encoding_max_len"
+        ],
+    )
 
 
 def seeded_emo(config: ModelConfig, *, salt: str = "") -> Emo:
@@ -96,9 +116,11 @@ def seeded_emo(config: ModelConfig, *, salt: str = "") -> Emo:
 
 
 @torch.no_grad()
-def compare(tensors: dict[str, Tensor], description: dict, *, salt: str = "",
-            tolerance: float = TOLERANCE) -> Iterator[Difference]:
-    """Each recorded `out.*` against ours, in the given order; one of which we know no counterpart is infinitely far off."""
+def compare(
+    tensors: dict[str, Tensor], description: dict, *, salt: str = "", tolerance: float = TOLERANCE
+) -> Iterator[Difference]:
+    """Each recorded `out.*` against ours, in the given order; one of which we know no counterpart is infinitely far
+    off."""
     emo = seeded_emo(config_of(description), salt=salt)
     ours = _Ours(emo, tensors, description)
     for name, recorded in tensors.items():
@@ -106,12 +128,18 @@ def compare(tensors: dict[str, Tensor], description: dict, *, salt: str = "",
             continue
         made = ours.made(name)
         if made is not None and ".motion" in name and made.shape[2] < recorded.shape[2]:
-            recorded = recorded[:, :, -made.shape[2]:]  # Hallo's temporal modules also answer for motion frames
+            recorded = recorded[:, :, -made.shape[2] :]  # Hallo's temporal modules also answer for motion frames
         if made is None or made.shape != recorded.shape:
             off = float("inf")
         else:
             off = (made.double() - recorded.double()).abs().max().item()
-        allowed = 0.0 if name.endswith("timesteps") else min(tolerance, 1e-6) if name.endswith("alphas_cumprod") else tolerance
+        allowed = (
+            0.0
+            if name.endswith("timesteps")
+            else min(tolerance, 1e-6)
+            if name.endswith("alphas_cumprod")
+            else tolerance
+        )
         yield Difference(name, off, allowed, must_differ=name.endswith("_evalmode"))
 
 
@@ -147,9 +175,16 @@ class _Ours:
         features = emo.encode_motion(MotionFrames(motion), like=reference)
         audio = given["in.audio_features"]
         levels = range(len(emo.config.channels))
-        regions = tuple(torch.stack([given[f"in.mask_{region}_{level}"] for region in REGIONS], dim=1) for level in levels)
-        clip = ClipConditions(audio, torch.zeros(audio.shape[:3]), given["in.face_mask_image"], audio.shape[1],
-                              regions=torch.zeros(1, 3, 1, 1))
+        regions = tuple(
+            torch.stack([given[f"in.mask_{region}_{level}"] for region in REGIONS], dim=1) for level in levels
+        )
+        clip = ClipConditions(
+            audio,
+            torch.zeros(audio.shape[:3]),
+            given["in.face_mask_image"],
+            audio.shape[1],
+            regions=torch.zeros(1, 3, 1, 1),
+        )
         return replace(emo.prepare(reference, features, clip), regions=regions, region_weights=given["in.motion_scale"])
 
     def _predict(self) -> None:
@@ -160,9 +195,13 @@ class _Ours:
         for hook in hooks:
             hook.remove()
         self.cache |= {
-            "out.noise_pred": said, "out.noise_pred_evalmode": said,
-            "out.face_tokens_uncond": context.identity[:, 0], "out.face_tokens": context.identity[:, 1],
-            "out.audio_tokens": context.audio, "out.face_locator_out": context.face.expand(-1, -1, self.noisy.shape[2], -1, -1)}
+            "out.noise_pred": said,
+            "out.noise_pred_evalmode": said,
+            "out.face_tokens_uncond": context.identity[:, 0],
+            "out.face_tokens": context.identity[:, 1],
+            "out.audio_tokens": context.audio,
+            "out.face_locator_out": context.face.expand(-1, -1, self.noisy.shape[2], -1, -1),
+        }
         for block, feature in context.reference.features.items():
             self.cache[f"out.ref_bank.{block}"] = torch.cat([feature, context.motion.features[block][0]])
 

@@ -1,8 +1,9 @@
-"""What MediaPipe's face mesh reads in finished frames: mouth, eyes and head of every frame. It never saw the model's training.
+"""What MediaPipe's face mesh reads in finished frames: mouth, eyes and head of every frame. It never saw the model's
+training.
 
-Known weaknesses, measured on the puppets' own frames: the width of the mouth is read roughly (r about 0.6 with the truth), and
-mouths under beards or in drawings sometimes not at all. The mesh hardly sees lids move, so eyes are read from pixels: how much
-the picture of an eye, held by its corners, differs from what it is most of the time.
+Known weaknesses, measured on the puppets' own frames: the width of the mouth is read roughly (r about 0.6 with the
+truth), and mouths under beards or in drawings sometimes not at all. The mesh hardly sees lids move, so eyes are read
+from pixels: how much the picture of an eye, held by its corners, differs from what it is most of the time.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ from ..types import Fit
 SIZE = 256  # pixels of the head square that places and trembling are given in
 AT_ONCE = 32
 SWAY_FRAMES = 3.0  # standard deviation of the Gaussian that smooths the pose before its speed is taken
-EYE_WIDTH, EYE_HEIGHT, EYE_ROOM = 28, 16, 1.05  # points that an eye is compared at, and their width in widths of the eye
+EYE_WIDTH, EYE_HEIGHT, EYE_ROOM = (
+    28,
+    16,
+    1.05,
+)  # points that an eye is compared at, and their width in widths of the eye
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
     """Tracks of F frames.
 
-    opening, width: (F,) of the mouth, in distances of the outer eye corners; eyes: (F, 2) how much the eyes at the left and at
-    the right differ from their usual look, 0 (not at all) to 2; turn: (F, 3) yaw, pitch, roll in radians and place: (F, 2)
-    pixels, from where the portrait has the head; shake: (F - 2,) mean length of the second difference of all points of the mesh.
-    Pixels are those of the head square at 256.
+    opening, width: (F,) of the mouth, in distances of the outer eye corners; eyes: (F, 2) how much the eyes at the left
+    and at the right differ from their usual look, 0 (not at all) to 2; turn: (F, 3) yaw, pitch, roll in radians and
+    place: (F, 2) pixels, from where the portrait has the head; shake: (F - 2,) mean length of the second difference of
+    all points of the mesh. Pixels are those of the head square at 256.
     """
 
     opening: Tensor
@@ -51,7 +56,10 @@ class Reading:
         """The frames of a slice without a step."""
         first, last, _ = part.indices(len(self))
         return Reading(
-            **{field.name: getattr(self, field.name)[first : last - 2 * (field.name == "shake")] for field in fields(self)}
+            **{
+                field.name: getattr(self, field.name)[first : last - 2 * (field.name == "shake")]
+                for field in fields(self)
+            }
         )
 
     def speed(self, fps: float) -> Tensor:
@@ -97,7 +105,9 @@ def as_face(mesh: Tensor) -> Face:
 def read(finder: FaceFinder, frames: np.ndarray, mesh: Tensor, fit: Fit) -> tuple[Reading, Tensor]:
     """frames (F, H, W, 3) uint8; mesh (468, 3): of the portrait, in their pixels; fit: the head square
     -> what is read, and the meshes (F, 468, 3) in pixels of the frames."""
-    meshes = torch.cat([_meshes(finder, frames[first : first + AT_ONCE], mesh) for first in range(0, len(frames), AT_ONCE)])
+    meshes = torch.cat(
+        [_meshes(finder, frames[first : first + AT_ONCE], mesh) for first in range(0, len(frames), AT_ONCE)]
+    )
     square = replace(fit, size=SIZE)
     return Reading.of(mesh_in_square(meshes, square), mesh_in_square(mesh, square), eye_changes(frames, meshes)), meshes
 
@@ -111,8 +121,8 @@ def _pixels(frames: np.ndarray) -> Tensor:
 
 
 def eye_changes(frames: np.ndarray, meshes: Tensor) -> Tensor:
-    """frames (F, H, W, 3) uint8, meshes (F, 468, 3) in their pixels -> (F, 2): 1 minus the correlation of each eye's picture,
-    held by its corners, with the median over all frames. It rises when lids shut; glances move it little."""
+    """frames (F, H, W, 3) uint8, meshes (F, 468, 3) in their pixels -> (F, 2): 1 minus the correlation of each eye's
+    picture, held by its corners, with the median over all frames. It rises when lids shut; glances move it little."""
     found = []
     for eye in (LEFT_EYE, RIGHT_EYE):
         first, last = meshes[:, eye[0], :2], meshes[:, eye[1], :2]

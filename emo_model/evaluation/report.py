@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 class Row:
     """One line of the table; nan: does not exist.
 
-    value: with its 95 % interval over `count` clips; ceiling: the same of the puppets' own frames; bar, aim: what the built-in
-    model should reach; note: what weakens the reading, or why there is no value.
+    value: with its 95 % interval over `count` clips; ceiling: the same of the puppets' own frames; bar, aim: what the
+    built-in model should reach; note: what weakens the reading, or why there is no value.
     """
 
     key: str
@@ -67,8 +67,8 @@ def table(made: Sequence[Row]) -> str:
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         value = f"{_number(row.value)} {row.unit}".strip() if not math.isnan(row.value) else ""
         lines.append(
-            f"| {row.what} | {value} | {between} | {row.count or ''} | {_number(row.ceiling)} | {row.bar.replace('size', '±')} | "
-            f"{row.aim} | {met} | {row.note.replace('|', '/')} |"
+            f"| {row.what} | {value} | {between} | {row.count or ''} | {_number(row.ceiling)} | "
+            f"{row.bar.replace('size', '±')} | {row.aim} | {met} | {row.note.replace('|', '/')} |"
         )
     return "\n".join(lines) + "\n"
 

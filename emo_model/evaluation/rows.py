@@ -73,7 +73,9 @@ class _Maker:
                 bootstrap_mean([clip.r[0] for clip in clips]),
                 ceiling=mean([clip.r[1] for clip in clips]),
             ),
-            _row("opening_share", "the same as a share of the ceiling's", _ratio(clips, "r"), bar=">= 0.93", aim="0.97"),
+            _row(
+                "opening_share", "the same as a share of the ceiling's", _ratio(clips, "r"), bar=">= 0.93", aim="0.97"
+            ),
             Row(
                 "opening_worst",
                 f"the same, worst clip whose ceiling is above {READABLE:g}",
@@ -103,7 +105,11 @@ class _Maker:
                 note=self._chance(),
             ),
             _row(
-                "amplitude", "opening, how far it moves against the puppets'", _ratio(clips, "moves"), bar="0.9 to 1.15", unit="x"
+                "amplitude",
+                "opening, how far it moves against the puppets'",
+                _ratio(clips, "moves"),
+                bar="0.9 to 1.15",
+                unit="x",
             ),
             _row(
                 "lag",
@@ -126,7 +132,9 @@ class _Maker:
                 found.append(correlation(said, torch.tensor(self.ceilings[scene]["truth"]["opening"])))
         apart = mean(other) - mean([clip.r[0] for clip in clips])
         return [
-            _row("control_r", "control: another clip's voice, r with the truth", bootstrap_mean(own), bar="size <= 0.1"),
+            _row(
+                "control_r", "control: another clip's voice, r with the truth", bootstrap_mean(own), bar="size <= 0.1"
+            ),
             _row("control_other_r", "the same frames against that voice, r", bootstrap_mean(other)),
             Row("control_apart", "that, minus the first row", apart, count=len(records), bar="size <= 0.02"),
         ]
@@ -140,7 +148,9 @@ class _Maker:
                 if clip.closed[2]:
                     reached, counted = reached + clip.closed[0], counted + clip.closed[2]
         return (
-            f"ceiling: share of all; another clip's voice reaches {reached / counted:.2f}" if counted else "ceiling: share of all"
+            f"ceiling: share of all; another clip's voice reaches {reached / counted:.2f}"
+            if counted
+            else "ceiling: share of all"
         )
 
     def others(self) -> list[Row]:
@@ -263,7 +273,9 @@ class _Maker:
                 note=", ".join(f"{speed:g}: {value:.1f}" for speed, value in zip(sorted(found), means, strict=True))
                 + " degrees a second",
             ),
-            Row("head_speed_monotone", "head speed rises with the setting", float(steady), count=len(pairs), bar=">= 1"),
+            Row(
+                "head_speed_monotone", "head speed rises with the setting", float(steady), count=len(pairs), bar=">= 1"
+            ),
         ]
 
     def identity(self) -> list[Row]:
@@ -282,7 +294,9 @@ class _Maker:
                 else []
             )
         worst = max((max(record["identity"]), name) for name, record in pictures.items() if record.get("identity"))
-        middle = bootstrap(found, lambda some: torch.tensor([value for values in some for value in values]).median().item())
+        middle = bootstrap(
+            found, lambda some: torch.tensor([value for values in some for value in values]).median().item()
+        )
         return [
             _row(*names[0][:2], middle, bar=names[0][2], aim=names[0][3]),
             Row(*names[1][:2], every[-1], count=len(found), bar=names[1][2], aim=names[1][3], note=worst[1]),
@@ -314,7 +328,9 @@ class _Maker:
         ]
         if moving:
             share = bootstrap(
-                moving, lambda some: mean([float(value >= 0) for record in some for value in record["folds"]]), draws=300
+                moving,
+                lambda some: mean([float(value >= 0) for record in some for value in record["folds"]]),
+                draws=300,
             )
             made.append(_row("unfolded", "frames without a fold", share, bar=">= 0.999"))
         for key, what, some in (
@@ -370,7 +386,11 @@ class _Maker:
             jumps = [clip.jumps(self.about["clip_frames"]) for clip in clips]
             made.append(
                 _row(
-                    "joins", "joins of clips: head speed across against inside", bootstrap(jumps, _sums), unit="x", bar="<= 1.12"
+                    "joins",
+                    "joins of clips: head speed across against inside",
+                    bootstrap(jumps, _sums),
+                    unit="x",
+                    bar="<= 1.12",
                 )
             )
         for key, what, value in (
@@ -485,7 +505,15 @@ class _Maker:
             if fast[key].get("identity") and main[key].get("identity")
         ]
         return made + (
-            [_row("fast_identity", "fast against default: dlib distance", bootstrap(apart, _sums), bar="<= 1.05", unit="x")]
+            [
+                _row(
+                    "fast_identity",
+                    "fast against default: dlib distance",
+                    bootstrap(apart, _sums),
+                    bar="<= 1.05",
+                    unit="x",
+                )
+            ]
             if apart
             else []
         )
@@ -546,7 +574,10 @@ class _Maker:
                 ceiling=mean([record[base] for record in records]),
                 note="ceiling column: a picture that rests",
             )
-            for key, base, what in (("psnr", "psnr_still", "whole picture"), ("psnr_mouth", "psnr_still_mouth", "mouth and lips"))
+            for key, base, what in (
+                ("psnr", "psnr_still", "whole picture"),
+                ("psnr_mouth", "psnr_still_mouth", "mouth and lips"),
+            )
         ]
         apart = [mean(record["identity"]) for record in records if record.get("identity")]
         return made + ([_row("decoder_identity", of + "dlib distance", bootstrap_mean(apart))] if apart else [])

@@ -24,7 +24,10 @@ from ..synthetic.visemes import mouth_tracks, voiced_energy
 
 NEW_LANGUAGE = "fi"  # of which no voice is trained on
 DRAWN = "drawn"  # how the names of drawn heads begin
-PAUSE_SECONDS, PAUSE_EDGE_SECONDS = 1.6, 0.24  # of the pause that is put into speech, and what is left out at either end
+PAUSE_SECONDS, PAUSE_EDGE_SECONDS = (
+    1.6,
+    0.24,
+)  # of the pause that is put into speech, and what is left out at either end
 LEAST_SPOKEN = 0.6  # share of a piece in which somebody speaks
 OVERSAMPLING = 4  # pixels of flow along each side of a cell
 
@@ -72,7 +75,8 @@ class Scene:
 
     @property
     def rest(self) -> Tensor:
-        """The puppet's own mesh (468, 3) at rest, in pixels of its picture; its lids are fitted better than the store's."""
+        """The puppet's own mesh (468, 3) at rest, in pixels of its picture; its lids are fitted better than the
+        store's."""
         return torch.from_numpy(self.puppet.rest[:POINTS]).float()
 
     def latents(self, config: ModelConfig) -> Tensor:
@@ -134,14 +138,17 @@ def pieces(
     suits: Callable[[Speech], bool] = lambda speech: True,
     change: Callable[[Speech, int], Speech] = lambda speech, number: speech,
 ) -> list[Said]:
-    """`count` pieces of the clips that suit, each clip once before any comes again; in most of each piece somebody speaks.
+    """`count` pieces of the clips that suit, each clip once before any comes again; in most of each piece somebody
+    speaks.
 
     change: what becomes of a whole clip first; its number makes the change the same every time.
     Raises ValueError if no clip suits.
     """
     suited = [index for index, clip in enumerate(library.clips) if suits(library[index]) and clip["phonemes"]]
     if not suited:
-        raise ValueError("no clip of the prepared speech suits this group of rows; prepare more minutes, or give another folder")
+        raise ValueError(
+            "no clip of the prepared speech suits this group of rows; prepare more minutes, or give another folder"
+        )
     choose = random.Random(f"pieces/{seed}")
     choose.shuffle(suited)
     found = []

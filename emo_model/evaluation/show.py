@@ -43,7 +43,8 @@ class Shown:
 def speak(
     bundle: Bundle, portrait: Path, voice: Path, *, sampling: SamplingConfig, start: float = 0.0, seconds: float = 4.0
 ) -> Shown:
-    """A picture says `seconds` of a sound file from `start` on. Raises NoFaceError, OSError and ValueError as `talk.speak`."""
+    """A picture says `seconds` of a sound file from `start` on. Raises NoFaceError, OSError and ValueError as
+    `talk.speak`."""
     began = time.monotonic()
     sound = resample(*read_audio(voice))[round(start * RATE) : round((start + seconds) * RATE)]
     scene = talk.prepare(bundle, portrait, (sound[None], RATE), sampling=sampling)
@@ -78,18 +79,23 @@ def look(
     ) as video:
         video.write(shown.frames)
     heads = [shown.head(frame) for frame in shown.frames]
-    write_strip(shown.head(shown.still), heads, folder / f"{portrait.stem}.jpg", count=frames, height=height or shown.fit.side)
+    write_strip(
+        shown.head(shown.still), heads, folder / f"{portrait.stem}.jpg", count=frames, height=height or shown.fit.side
+    )
     return f"{len(shown.frames)} frames of {wide}x{high} in {shown.seconds:.1f} s"
 
 
 def write_strip(portrait: np.ndarray, frames: Sequence[np.ndarray], path: Path, *, count: int, height: int) -> None:
     """The portrait (H, W, 3) uint8, a gap, and `count` of the frames, evenly apart, in a row of that height."""
     if len(frames) < count:
-        raise ValueError(f"{count} pictures asked of a video of {len(frames)} frames; ask for fewer, or for more seconds")
+        raise ValueError(
+            f"{count} pictures asked of a video of {len(frames)} frames; ask for fewer, or for more seconds"
+        )
     chosen = [frames[round((index + 0.5) * len(frames) / count - 0.5)] for index in range(count)]
     pictures = [Image.fromarray(picture) for picture in [portrait, *chosen]]
     pictures = [
-        picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS) for picture in pictures
+        picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS)
+        for picture in pictures
     ]
     whole = Image.new("RGB", (sum(picture.width for picture in pictures) + (len(pictures) + 1) * GAP, height), "white")
     left = 0
@@ -111,10 +117,17 @@ def write_webp(frames: np.ndarray, path: Path, *, fps: float, side: int, megabyt
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     for quality in QUALITIES:
         pictures[0].save(
-            path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, quality=quality, method=4
+            path,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=round(1000 / fps),
+            loop=0,
+            quality=quality,
+            method=4,
         )
         if path.stat().st_size <= megabytes * 1e6:
             return quality
     raise ValueError(
-        f"{len(frames)} frames of {size[0]}x{size[1]} do not fit {megabytes:g} MB; choose fewer seconds or a smaller side"
+        f"{len(frames)} frames of {size[0]}x{size[1]} do not fit {megabytes:g} MB; choose fewer seconds or a smaller "
+        "side"
     )

@@ -45,7 +45,8 @@ class WatchedDecoder(PortraitDecoder):
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """frames: (F, H, W, 3) uint8; meshes: (F, 468, 3) read in them and mesh: (468, 3) of the portrait `still`, in their pixels;
+    """frames: (F, H, W, 3) uint8; meshes: (F, 468, 3) read in them and mesh: (468, 3) of the portrait `still`, in their
+    pixels;
     fit: the head square; folds, torn: see `WatchedDecoder`; seconds: of sampling and decoding."""
 
     frames: np.ndarray
@@ -89,7 +90,9 @@ class Stage:
     ) -> Take:
         """picture (1, 3, H, W) in [-1, 1], waveform (T,) at 16 kHz; changes: of the sampling. Raises NoFaceError."""
         sampling = replace(self.sampling, seed=seed, **changes)
-        prepared = talk.prepare(self.bundle, picture, (waveform[None], RATE), sampling=sampling, face=face, long_side=long_side)
+        prepared = talk.prepare(
+            self.bundle, picture, (waveform[None], RATE), sampling=sampling, face=face, long_side=long_side
+        )
         blocks = (latents[0].transpose(0, 1) for latents in prepared.generate())
         return self._watch(prepared.picture, prepared.conditions.portrait, blocks)
 

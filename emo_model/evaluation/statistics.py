@@ -27,20 +27,21 @@ def gain(said: Tensor, true: Tensor) -> float:
 
 
 def lag_frames(said: Tensor, true: Tensor, *, reach: int = 6) -> float:
-    """How many frames the reading comes after the truth: where their correlation peaks, a parabola between whole frames.
+    """How many frames the reading comes after the truth: where their correlation peaks, a parabola between whole
+    frames.
 
     Only the stretch that exists at every shift is compared. nan where the truth never changes.
     """
     if len(true) < 2 * reach + 8:
         raise ValueError(f"a lag of up to {reach} frames needs at least {2 * reach + 8} frames, got {len(true)}")
-    middle = true[reach:len(true) - reach]
-    at = [correlation(said[reach + shift:len(said) - reach + shift], middle) for shift in range(-reach, reach + 1)]
+    middle = true[reach : len(true) - reach]
+    at = [correlation(said[reach + shift : len(said) - reach + shift], middle) for shift in range(-reach, reach + 1)]
     if any(math.isnan(value) for value in at):
         return math.nan
     best = max(range(len(at)), key=at.__getitem__)
     if best in (0, len(at) - 1):
         return float(best - reach)
-    before, peak, after = at[best - 1:best + 2]
+    before, peak, after = at[best - 1 : best + 2]
     bend = before - 2 * peak + after
     return best - reach + (0.5 * (before - after) / bend if bend < 0 else 0.0)
 
@@ -56,7 +57,8 @@ class Estimate:
 
 
 def bootstrap(clips: Sequence, statistic: Callable[[Sequence], float], *, draws: int = 1000, seed: int = 0) -> Estimate:
-    """`statistic` of the clips, and its 2.5th and 97.5th percentile over clips drawn with replacement, the same every time."""
+    """`statistic` of the clips, and its 2.5th and 97.5th percentile over clips drawn with replacement, the same every
+    time."""
     clips = list(clips)
     if not clips:
         return Estimate(math.nan, math.nan, math.nan, 0)
@@ -76,11 +78,14 @@ def mean(values: Sequence[float]) -> float:
     return sum(numbers) / len(numbers) if numbers else math.nan
 
 
-def slope(runs: Sequence[Sequence[tuple[float, float]]], *, block: int = 3, draws: int = 1000, seed: int = 0) -> Estimate:
+def slope(
+    runs: Sequence[Sequence[tuple[float, float]]], *, block: int = 3, draws: int = 1000, seed: int = 0
+) -> Estimate:
     """How fast a value rises: the one slope of straight lines through all runs, each with a height of its own.
 
-    runs: (time, value) by run, in order of time. The interval is over blocks of neighbouring points drawn with replacement
-    within their runs, since neighbours resemble one another; count is that of the points. nan where times do not differ.
+    runs: (time, value) by run, in order of time. The interval is over blocks of neighbouring points drawn with
+    replacement within their runs, since neighbours resemble one another; count is that of the points. nan where times
+    do not differ.
     """
     generator = torch.Generator().manual_seed(seed)
     along, across = torch.zeros(2, 1 + draws, dtype=torch.float64)  # the first is of all points as they are

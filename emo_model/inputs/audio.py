@@ -40,20 +40,25 @@ class SoundFile:
                     raise ValueError(f"{self.path.name} has no sound in it")
                 stream = container.streams.audio[0]
                 if stream.codec_context is None or not stream.rate or not stream.channels:
-                    raise ValueError(f"PyAV cannot decode the sound of {self.path.name}; use a WAV, FLAC, MP3 or Ogg "
-                                     "file")
+                    raise ValueError(
+                        f"PyAV cannot decode the sound of {self.path.name}; use a WAV, FLAC, MP3 or Ogg file"
+                    )
                 self.rate, self.channels = stream.rate, stream.channels
             self.samples = 0
             for block in self.blocks():
                 if not block.isfinite().all():
-                    raise ValueError(f"{self.path.name} has NaN or infinite samples after "
-                                     f"{self.samples / self.rate:.2f} s; export the file again")
+                    raise ValueError(
+                        f"{self.path.name} has NaN or infinite samples after "
+                        f"{self.samples / self.rate:.2f} s; export the file again"
+                    )
                 self.samples += block.shape[1]
         except av.error.FFmpegError as error:
             if isinstance(error, OSError):  # from the file system, not the decoder
                 raise
-            raise ValueError(f"{self.path.name} is not a sound file that PyAV can read, or is damaged "
-                             f"({error.strerror}); use a WAV, FLAC, MP3 or Ogg file") from None
+            raise ValueError(
+                f"{self.path.name} is not a sound file that PyAV can read, or is damaged "
+                f"({error.strerror}); use a WAV, FLAC, MP3 or Ogg file"
+            ) from None
 
     def blocks(self) -> Iterator[Tensor]:
         """Blocks (C, T) float32 in [-1, 1] as stored in the file, usually some milliseconds."""
@@ -63,7 +68,9 @@ class SoundFile:
             stream = container.streams.audio[0]
             flat = AudioResampler("flt", stream.layout, self.rate)  # interleaved: PyAV has no format with eight planes
             for frame in container.decode(stream):
-                yield from (torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(frame))
+                yield from (
+                    torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(frame)
+                )
             yield from (torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(None))
 
 
@@ -81,8 +88,8 @@ def resample(waveform: Tensor | SoundFile, rate: int | None = None) -> Tensor:
     blocks, samples = resampled(waveform, rate)
     result, filled = torch.zeros(samples), 0
     for piece in blocks:
-        piece = piece[:samples - filled]
-        result[filled:filled + len(piece)] = piece
+        piece = piece[: samples - filled]
+        result[filled : filled + len(piece)] = piece
         filled += len(piece)
     return result
 
@@ -98,7 +105,7 @@ def resampled(waveform: Tensor | SoundFile, rate: int | None = None) -> tuple[It
         raise ValueError(f"a waveform must be (channels, samples), got {tuple(waveform.shape)}")
     else:
         samples = waveform.shape[1]
-        blocks = (waveform[:, start:start + rate] for start in range(0, samples, rate))
+        blocks = (waveform[:, start : start + rate] for start in range(0, samples, rate))
     return _at_16_khz((block.float().mean(0).cpu() for block in blocks), rate), round(samples * SAMPLE_RATE / rate)
 
 
@@ -120,8 +127,9 @@ def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
         yield from (torch.from_numpy(piece.to_ndarray()[0]) for piece in resampler.resample(None))
 
 
-def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0,
-                context_seconds: float = 13.5) -> Tensor:
+def encode_long(
+    encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0, context_seconds: float = 13.5
+) -> Tensor:
     """Encode sound (T,) at 16 kHz in chunks -> (T50, L, D) on the CPU; memory is that of the result.
 
     encode: (B, T) -> (B, T // 320, L, D), like `AudioEncoder`. Each chunk is encoded with `context_seconds` on both
@@ -129,8 +137,9 @@ def encode_long(encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seco
     is exact. wav2vec 2.0 and Whisper have unlimited receptive fields: for them it is approximate. Sound shorter than
     one feature is padded with silence.
     """
-    layers = LayersInTime(encode, iter(sound.split(SAMPLE_RATE)), len(sound), chunk_seconds=chunk_seconds,
-                          context_seconds=context_seconds)
+    layers = LayersInTime(
+        encode, iter(sound.split(SAMPLE_RATE)), len(sound), chunk_seconds=chunk_seconds, context_seconds=context_seconds
+    )
     return layers.until(len(layers))
 
 
@@ -141,8 +150,15 @@ class LayersInTime:
     chunk needs, and released after it.
     """
 
-    def __init__(self, encode: Callable[[Tensor], Tensor], blocks: Iterator[Tensor], samples: int, *, chunk_seconds: float = 20.0,
-                 context_seconds: float = 13.5):
+    def __init__(
+        self,
+        encode: Callable[[Tensor], Tensor],
+        blocks: Iterator[Tensor],
+        samples: int,
+        *,
+        chunk_seconds: float = 20.0,
+        context_seconds: float = 13.5,
+    ):
         self.encode, self.blocks, self.samples = encode, blocks, max(samples, STRIDE)
         self.chunk, self.context = round(chunk_seconds * 50), math.ceil(context_seconds * 50)
         self.steps = self.samples // STRIDE
@@ -161,23 +177,23 @@ class LayersInTime:
             start, stop = self.encoded, min(self.encoded + self.chunk, self.steps)
             begin, end = max(0, start - self.context), min(stop + self.context, self.steps)
             sound = self._between(begin * STRIDE, self.samples if end == self.steps else end * STRIDE)
-            piece = self.encode(sound[None])[0, start - begin:stop - begin]
+            piece = self.encode(sound[None])[0, start - begin : stop - begin]
             if not start:
                 self.layers = torch.empty(self.steps, *piece.shape[1:])
             self.layers[start:stop] = piece.float().cpu()
             self.encoded = stop
-        return self.layers[:self.encoded]
+        return self.layers[: self.encoded]
 
     def _between(self, begin: int, end: int) -> Tensor:
         """Samples `begin` to `end`; those before `begin` are released."""
-        parts = [self.sound[begin - self.begin:]]
+        parts = [self.sound[begin - self.begin :]]
         missing = end - begin - len(parts[0])
         while missing > 0:
             block = next(self.blocks, None)
             parts.append(torch.zeros(missing) if block is None else block)
             missing -= len(parts[-1])
         self.sound, self.begin = torch.cat(parts), begin
-        return self.sound[:end - begin]
+        return self.sound[: end - begin]
 
 
 def features_per_frame(layers: Tensor, *, layer_rate: float = 50.0, fps: float, seconds: float) -> AudioFeatures:
@@ -189,8 +205,9 @@ def features_per_frame(layers: Tensor, *, layer_rate: float = 50.0, fps: float, 
     if not len(layers):
         raise ValueError("the audio encoder returned no features: use a sound of at least 0.02 s")
     frames = range(max(1, round(seconds * fps)))
-    return AudioFeatures(at_frames(layers.float().cpu(), frames, layer_rate=layer_rate, fps=fps), fps=float(fps),
-                         seconds=float(seconds))
+    return AudioFeatures(
+        at_frames(layers.float().cpu(), frames, layer_rate=layer_rate, fps=fps), fps=float(fps), seconds=float(seconds)
+    )
 
 
 def at_frames(layers: Tensor, frames: range, *, layer_rate: float = 50.0, fps: float) -> Tensor:
@@ -229,7 +246,9 @@ class FramesInTime:
         return at_frames(layers, range(first, last + 1), layer_rate=self.layer_rate, fps=self.fps)[numbers - first]
 
 
-def encode_lazily(encode: Callable[[Tensor], Tensor], sound: SoundFile | tuple[Tensor, int], *, fps: float) -> AudioFeatures:
+def encode_lazily(
+    encode: Callable[[Tensor], Tensor], sound: SoundFile | tuple[Tensor, int], *, fps: float
+) -> AudioFeatures:
     """Features of a sound file, or a waveform (C, T) and its sample rate: `features_per_frame` of `encode_long`,
     computed clip by clip while the video is sampled."""
     if isinstance(sound, SoundFile):

@@ -12,8 +12,9 @@ FITS = ("crop", "pad")
 FACE_IN_SQUARE = (0.5, 0.5, 0.58)  # side of a face over that of the square, and its centre in it
 
 
-def square_fit(width: int, height: int, size: int, mode: str = "crop",
-               face: tuple[float, float, float, float] | None = None) -> Fit:
+def square_fit(
+    width: int, height: int, size: int, mode: str = "crop", face: tuple[float, float, float, float] | None = None
+) -> Fit:
     """The square of a picture that the model processes.
 
     crop: the largest square inside: centred in a wide picture, a third from the top in a tall one, where faces are.
@@ -34,11 +35,15 @@ def square_fit(width: int, height: int, size: int, mode: str = "crop",
     return Fit(width, height, -((side - width) // 2), -((side - height) // 2), side, size)
 
 
-def _around_face(width: int, height: int, size: int, face: tuple[float, float, float, float], *, stays_inside: bool) -> Fit:
+def _around_face(
+    width: int, height: int, size: int, face: tuple[float, float, float, float], *, stays_inside: bool
+) -> Fit:
     x0, y0, x1, y1 = face
     if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
-        raise ValueError(f"the face box ({', '.join(f'{edge:.0f}' for edge in face)}) is empty or outside the picture of "
-                         f"{width}x{height} pixels; use left, top, right, bottom")
+        raise ValueError(
+            f"the face box ({', '.join(f'{edge:.0f}' for edge in face)}) is empty or outside the picture of "
+            f"{width}x{height} pixels; use left, top, right, bottom"
+        )
     share, middle_x, middle_y = FACE_IN_SQUARE
     side = max(1, round(max(x1 - x0, y1 - y0) / share))
     if stays_inside:
@@ -65,8 +70,10 @@ def apply_fit(picture: Tensor, fit: Fit, *, padding: str = "border") -> Tensor:
     Raises ValueError if the picture does not have the size that `fit` was made for.
     """
     if tuple(picture.shape[-2:]) != (fit.height, fit.width):
-        raise ValueError(f"the picture is {picture.shape[-1]}x{picture.shape[-2]} pixels, but the portrait is "
-                         f"{fit.width}x{fit.height}; use both at the same size")
+        raise ValueError(
+            f"the picture is {picture.shape[-1]}x{picture.shape[-2]} pixels, but the portrait is "
+            f"{fit.width}x{fit.height}; use both at the same size"
+        )
     right, bottom = fit.left + fit.side, fit.top + fit.side
     margins = (max(-fit.left, 0), max(right - fit.width, 0), max(-fit.top, 0), max(bottom - fit.height, 0))
     inside = fit.inside(picture)
@@ -77,8 +84,9 @@ def apply_fit(picture: Tensor, fit: Fit, *, padding: str = "border") -> Tensor:
     return F.interpolate(inside, size=(fit.size, fit.size), mode="bicubic", align_corners=False, antialias=True)
 
 
-def fit_picture(pixels: Tensor, size: int, mode: str = "crop",
-                face: tuple[float, float, float, float] | None = None) -> tuple[Tensor, Fit]:
+def fit_picture(
+    pixels: Tensor, size: int, mode: str = "crop", face: tuple[float, float, float, float] | None = None
+) -> tuple[Tensor, Fit]:
     """pixels (B, 3, H, W) in [-1, 1] of any size -> (B, 3, size, size) in [-1, 1], and the crop (see `square_fit`)."""
     fit = square_fit(pixels.shape[-1], pixels.shape[-2], size, mode, face)
     return apply_fit(pixels, fit).clamp(-1, 1), fit
@@ -91,8 +99,10 @@ def fit_mask(mask: Tensor, fit: Fit) -> FaceMask:
     """
     fitted = apply_fit(mask, fit, padding="zeros").clamp(0, 1)
     if fitted.max() < 0.5:
-        raise ValueError(f"the face mask is empty inside the cropped square ({fit.side}x{fit.side} pixels at "
-                         f"{fit.left}, {fit.top}); paint it over the face, or set fit to 'pad'")
+        raise ValueError(
+            f"the face mask is empty inside the cropped square ({fit.side}x{fit.side} pixels at "
+            f"{fit.left}, {fit.top}); paint it over the face, or set fit to 'pad'"
+        )
     return FaceMask(fitted)
 
 
@@ -100,8 +110,10 @@ def box_mask(size: int, box: tuple[float, float, float, float]) -> FaceMask:
     """box x0, y0, x1, y1 as fractions of the square -> its mask. Raises ValueError for an empty or reversed box."""
     x0, y0, x1, y1 = (round(min(max(edge, 0.0), 1.0) * size) for edge in box)
     if x1 <= x0 or y1 <= y0:
-        raise ValueError(f"the face box {tuple(round(edge, 3) for edge in box)} is empty; left must be smaller than "
-                         "right and top smaller than bottom, as fractions of the picture")
+        raise ValueError(
+            f"the face box {tuple(round(edge, 3) for edge in box)} is empty; left must be smaller than "
+            "right and top smaller than bottom, as fractions of the picture"
+        )
     mask = torch.zeros(1, 1, size, size)
     mask[:, :, y0:y1, x0:x1] = 1
     return FaceMask(mask)
@@ -112,7 +124,12 @@ def whole_mask(size: int) -> FaceMask:
     return FaceMask(torch.ones(1, 1, size, size))
 
 
-LIPS_IN_FACE = (0.15, 0.62, 0.85, 0.95)  # left, top, right, bottom of a lip box (twice the mouth) as fractions of the face's box
+LIPS_IN_FACE = (
+    0.15,
+    0.62,
+    0.85,
+    0.95,
+)  # left, top, right, bottom of a lip box (twice the mouth) as fractions of the face's box
 REGION_CELLS = 64  # along each side
 FACE_BLUR, LIP_BLUR = 51, 31  # kernel sizes in cells
 
@@ -127,8 +144,9 @@ def voice_regions(face: FaceMask, lips: Tensor | None = None) -> FaceMask:
     if lips is None:
         lips = _box_inside(face.mask, LIPS_IN_FACE)
     if lips.shape != face.mask.shape:
-        raise ValueError(f"the lip mask is {tuple(lips.shape)}, the face mask {tuple(face.mask.shape)}: crop both with "
-                         "the same fit")
+        raise ValueError(
+            f"the lip mask is {tuple(lips.shape)}, the face mask {tuple(face.mask.shape)}: crop both with the same fit"
+        )
     soft_face, soft_lips = _blur(face.mask, FACE_BLUR), _blur(lips, LIP_BLUR)
     return FaceMask(face.mask, torch.cat([1 - soft_face, (soft_face - soft_lips).clamp(min=0), soft_lips], dim=1))
 
@@ -140,9 +158,11 @@ def _box_inside(mask: Tensor, share: tuple[float, float, float, float]) -> Tenso
         if not (one > 0.5).any():
             continue
         left, top, right, bottom = box_of(one[None])
-        x0, y0, x1, y1 = (round(start + (end - start) * part) for start, end, part in
-                          zip((left, top, left, top), (right, bottom, right, bottom), share, strict=True))
-        out[y0:max(y1, y0 + 1), x0:max(x1, x0 + 1)] = 1
+        x0, y0, x1, y1 = (
+            round(start + (end - start) * part)
+            for start, end, part in zip((left, top, left, top), (right, bottom, right, bottom), share, strict=True)
+        )
+        out[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = 1
     return result
 
 
@@ -151,7 +171,7 @@ def _blur(mask: Tensor, kernel: int) -> Tensor:
     small = F.interpolate(mask.float(), size=(REGION_CELLS, REGION_CELLS), mode="bilinear", align_corners=False)
     sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8  # OpenCV's default for this kernel size
     places = torch.arange(kernel, device=mask.device) - kernel // 2
-    weights = torch.exp(-places.float() ** 2 / (2 * sigma**2))
+    weights = torch.exp(-(places.float() ** 2) / (2 * sigma**2))
     weights = weights / weights.sum()
     half = kernel // 2
     soft = F.conv2d(F.pad(small, (half, half, half, half), mode="reflect"), weights.view(1, 1, 1, -1))

@@ -27,11 +27,50 @@ LEFT_EYE_UPPER = (33, 246, 161, 160, 159, 158, 157, 173, 133)  # the eye at the 
 LEFT_EYE_LOWER = (33, 7, 163, 144, 145, 153, 154, 155, 133)
 RIGHT_EYE_UPPER = (362, 398, 384, 385, 386, 387, 388, 466, 263)
 RIGHT_EYE_LOWER = (362, 382, 381, 380, 374, 373, 390, 249, 263)
-LID_CREASES = ((247, 30, 29, 27, 28, 56, 190), (414, 286, 258, 257, 259, 260, 467))  # above the upper lids, left to right
+LID_CREASES = (
+    (247, 30, 29, 27, 28, 56, 190),
+    (414, 286, 258, 257, 259, 260, 467),
+)  # above the upper lids, left to right
 LEFT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
 RIGHT_BROW = (336, 296, 334, 293, 300, 285, 295, 282, 283, 276)
-OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-        152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+OVAL = (
+    10,
+    338,
+    297,
+    332,
+    284,
+    251,
+    389,
+    356,
+    454,
+    323,
+    361,
+    288,
+    397,
+    365,
+    379,
+    378,
+    400,
+    377,
+    152,
+    148,
+    176,
+    149,
+    150,
+    136,
+    172,
+    58,
+    132,
+    93,
+    234,
+    127,
+    162,
+    21,
+    54,
+    103,
+    67,
+    109,
+)
 STEADY = (10, 338, 109, 151, 9, 8, 168, 6, 197, 195, 5, 4, 33, 133, 362, 263, 127, 356, 234, 454, 21, 251, 98, 327)
 
 RINGS = (1.22, 1.5, 1.9)  # times the oval, before they are held inside the square
@@ -140,8 +179,7 @@ def extend(mesh: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def follow(points: Tensor, rigidity: Tensor, mesh: Tensor) -> Tensor:
-    """Where the portrait's points (664, 3) are when its face has become `mesh` (468, 3): hair and neck follow the head.
-    """
+    """Where the portrait's points (664, 3) are when its face has become `mesh` (468, 3): hair and neck follow the head."""
     steady = list(STEADY)
     turn, scale, shift = similarity(points[steady], mesh[steady])
     rigid = scale * points @ turn.T + shift
@@ -159,7 +197,7 @@ def hold_inside(points: Tensor, moved: Tensor) -> Tensor:
 
     Points that were outside in the portrait may stay there.
     """
-    border = points[-len(OVAL):, :2]
+    border = points[-len(OVAL) :, :2]
     low, high = border.amin(0), border.amax(0)
     margin = (high - low) * BORDER
     inside = len(points) - len(OVAL)
@@ -183,11 +221,12 @@ def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @cache
 def triangles() -> tuple[Tensor, Tensor]:
-    """(T, 3) numbers of points, and (T,) the part each shows: skin 0, or what lies behind MOUTH, LEFT_EYE, RIGHT_EYE.
-    """
+    """(T, 3) numbers of points, and (T,) the part each shows: skin 0, or what lies behind MOUTH, LEFT_EYE, RIGHT_EYE."""
     skin = load_file(TABLE)["triangles"].long()
     rings, count = [], len(OVAL)
-    number = [list(OVAL)] + [list(range(FACE + ring * count, FACE + (ring + 1) * count)) for ring in range(len(RINGS) + 1)]
+    number = [list(OVAL)] + [
+        list(range(FACE + ring * count, FACE + (ring + 1) * count)) for ring in range(len(RINGS) + 1)
+    ]
     for inner, outer in zip(number, number[1:], strict=False):
         for place in range(count):
             after = (place + 1) % count
@@ -263,7 +302,6 @@ def flow_between(source: Tensor, target: Tensor, size: int) -> Tensor:
     it: where in the portrait the frame's content comes from, minus where it is. Openings are filled from their
     edges."""
     return rasterise(target, (source - target)[:, :2], size)[0]
-
 
 
 def _to_border(centre: Tensor, spoke: Tensor, size: int) -> Tensor:

@@ -74,8 +74,7 @@ class Regions:
 
     @classmethod
     def around(cls, low: Tensor, high: Tensor, eyes: Tensor) -> Regions:
-        """Squares around boxes from low to high (N, 2), rotated upright by eyes (N, 2, 2), left in the picture first.
-        """
+        """Squares around boxes from low to high (N, 2), rotated upright by eyes (N, 2, 2), left in the picture first."""
         across = eyes[:, 1] - eyes[:, 0]
         return cls((low + high) / 2, MESH_SIDE * (high - low).amax(1), torch.atan2(across[:, 1], across[:, 0]))
 
@@ -114,8 +113,9 @@ def _sample(pixels: Tensor, regions: Regions, size: int, factor: int, outside: s
     height, width = pixels.shape[-2:]
     steps = (torch.arange(size, device=pixels.device) + 0.5) / size - 0.5
     v, u = torch.meshgrid(steps, steps, indexing="ij")
-    side, cosine, sine = (value.to(pixels)[:, None, None] for value in
-                          (regions.side, regions.angle.cos(), regions.angle.sin()))
+    side, cosine, sine = (
+        value.to(pixels)[:, None, None] for value in (regions.side, regions.angle.cos(), regions.angle.sin())
+    )
     centre = regions.centre.to(pixels)[:, :, None, None]
     x = (centre[:, 0] + side * (cosine * u - sine * v)) / factor
     y = (centre[:, 1] + side * (sine * u + cosine * v)) / factor
@@ -169,15 +169,20 @@ class FaceFinder:
         height, width = pixels.shape[-2:]
         x0, y0, x1, y1 = (float(edge) for edge in box)
         if not (x0 < x1 and y0 < y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
-            raise ValueError(f"the face box ({', '.join(f'{edge:.0f}' for edge in (x0, y0, x1, y1))}) is empty or outside the "
-                             f"picture of {width}x{height} pixels; use left, top, right, bottom")
+            raise ValueError(
+                f"the face box ({', '.join(f'{edge:.0f}' for edge in (x0, y0, x1, y1))}) is empty or outside the "
+                f"picture of {width}x{height} pixels; use left, top, right, bottom"
+            )
         factor = math.ceil(max(height, width) / LARGEST_PICTURE)
         small = _shrink(self._moved(pixels), factor)
         low, high = (torch.tensor([corner]) / factor for corner in ((x0, y0), (x1, y1)))
         middle, side = (low + high) / 2, (high - low).amax(1)
         views = Regions(middle.expand(2, -1), side * torch.tensor([1.3, 2.2]), torch.zeros(2))
-        seen = [Regions.around(corners[:1], corners[1:], eyes[None]) for _, corners, eyes in self._detections(small, views)
-                if _is_within(corners.mean(0), low, high)]  # place and rotation of a face inside a generous box
+        seen = [
+            Regions.around(corners[:1], corners[1:], eyes[None])
+            for _, corners, eyes in self._detections(small, views)
+            if _is_within(corners.mean(0), low, high)
+        ]  # place and rotation of a face inside a generous box
         level = torch.stack([low, low + torch.tensor([[1.0, 0.0]])], 1)
         meshes, presence = self._read_twice(small, _joined([*seen, Regions.around(low, high, level)]))
         again = self._read(small, Regions.of_meshes(meshes))
@@ -187,7 +192,7 @@ class FaceFinder:
         if not is_inside.any():  # the mesh drifted out of a box without a face: use the initial one
             meshes, presence = self._read(small, Regions.around(low, high, level))
             best = 0
-        return _scaled(self._judged(small, meshes[best:best + 1], presence[best:best + 1])[0], factor)
+        return _scaled(self._judged(small, meshes[best : best + 1], presence[best : best + 1])[0], factor)
 
     @torch.inference_mode()
     def follow(self, frames: Tensor, start: Face) -> list[Face]:
@@ -201,8 +206,10 @@ class FaceFinder:
         for part in frames.split(FRAMES_AT_ONCE):
             regions = Regions.of_meshes(start.mesh[None].expand(len(part), -1, -1))
             meshes, presence = self._read_twice(self._moved(part), regions)
-            faces += [_face(mesh, start.score, value, is_upright=True)
-                      for mesh, value in zip(meshes, presence.tolist(), strict=True)]
+            faces += [
+                _face(mesh, start.score, value, is_upright=True)
+                for mesh, value in zip(meshes, presence.tolist(), strict=True)
+            ]
         return faces
 
     def _moved(self, pixels: Tensor) -> Tensor:
@@ -210,8 +217,11 @@ class FaceFinder:
 
     def _whole_views(self, pixels: Tensor) -> Regions:
         height, width = pixels.shape[-2:]
-        return Regions(torch.tensor([[width / 2, height / 2]]).expand(len(VIEWS), -1), max(width, height) * torch.tensor(VIEWS),
-                       torch.zeros(len(VIEWS)))
+        return Regions(
+            torch.tensor([[width / 2, height / 2]]).expand(len(VIEWS), -1),
+            max(width, height) * torch.tensor(VIEWS),
+            torch.zeros(len(VIEWS)),
+        )
 
     def _faces(self, pixels: Tensor, views: Regions) -> list[Face]:
         """Distinct faces detected in these views, with their meshes."""
@@ -226,13 +236,17 @@ class FaceFinder:
     def _judged(self, pixels: Tensor, meshes: Tensor, presence: Tensor) -> list[Face]:
         """Meshes (N, 468, 3) and presence (N,), scored by the detector in close views, upright and upside down."""
         around = Regions.of_meshes(meshes)
-        upright = _joined([Regions(around.centre, around.side / MESH_SIDE * view, around.angle) for view in CLOSE_VIEWS])
+        upright = _joined(
+            [Regions(around.centre, around.side / MESH_SIDE * view, around.angle) for view in CLOSE_VIEWS]
+        )
         views = _joined([upright, replace(upright, angle=upright.angle + math.pi)])
         scores, points = self._detect(pixels, views)
         is_central = ((points[:, :, :2].mean(2) - 0.5).abs() < 0.25).all(2)
         best = (scores * is_central).amax(1).view(2, len(CLOSE_VIEWS), -1).mean(1)  # (upright or not, N)
-        return [_face(mesh, score, value, is_upright=score > flipped) for mesh, value, score, flipped in
-                zip(meshes, presence.tolist(), *best.tolist(), strict=True)]
+        return [
+            _face(mesh, score, value, is_upright=score > flipped)
+            for mesh, value, score, flipped in zip(meshes, presence.tolist(), *best.tolist(), strict=True)
+        ]
 
     def _detections(self, pixels: Tensor, views: Regions) -> list[tuple[float, Tensor, Tensor]]:
         """(score, corners (2, 2), eyes (2, 2)) in pixels of all detections in the views, highest score first."""
@@ -266,8 +280,16 @@ class FaceFinder:
             scale = part.side[:, None] / face_mesh.INPUT_SIZE
             u, v = points[..., 0] * scale - part.side[:, None] / 2, points[..., 1] * scale - part.side[:, None] / 2
             cosine, sine = part.angle.cos()[:, None], part.angle.sin()[:, None]
-            meshes.append(torch.stack([part.centre[:, :1] + cosine * u - sine * v, part.centre[:, 1:] + sine * u + cosine * v,
-                                       points[..., 2] * scale], -1))
+            meshes.append(
+                torch.stack(
+                    [
+                        part.centre[:, :1] + cosine * u - sine * v,
+                        part.centre[:, 1:] + sine * u + cosine * v,
+                        points[..., 2] * scale,
+                    ],
+                    -1,
+                )
+            )
             presence.append(values)
         return torch.cat(meshes), torch.cat(presence)
 
@@ -279,8 +301,12 @@ class FaceFinder:
 def _tiles(pixels: Tensor, side: float) -> Regions:
     """Overlapping squares of `side` pixels that cover the picture."""
     height, width = pixels.shape[-2:]
-    rows, columns = (torch.linspace(side / 2, length - side / 2, 1 + math.ceil((length - side) / (TILE_STEP * side)))
-                     if length > side else torch.tensor([length / 2]) for length in (height, width))
+    rows, columns = (
+        torch.linspace(side / 2, length - side / 2, 1 + math.ceil((length - side) / (TILE_STEP * side)))
+        if length > side
+        else torch.tensor([length / 2])
+        for length in (height, width)
+    )
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     centres = torch.stack([x.flatten(), y.flatten()], -1)
     return Regions(centres, torch.full((len(centres),), side), torch.zeros(len(centres)))
@@ -302,22 +328,29 @@ def choose_face(faces: list[Face], choice: str | int = "largest") -> Face:
     try:
         number = int(choice)
     except ValueError:
-        raise ValueError(f"the face must be one of {', '.join(CHOICES)} or a number from the left, got "
-                         f"'{choice}'") from None
+        raise ValueError(
+            f"the face must be one of {', '.join(CHOICES)} or a number from the left, got '{choice}'"
+        ) from None
     if not 1 <= number <= len(from_left):
-        raise ValueError(f"there {'is 1 face' if len(sure) == 1 else f'are {len(sure)} faces'} in the picture, but face {number} "
-                         f"was selected; use a number from 1 to {len(sure)}")
+        raise ValueError(
+            f"there {'is 1 face' if len(sure) == 1 else f'are {len(sure)} faces'} in the picture, but face {number} "
+            f"was selected; use a number from 1 to {len(sure)}"
+        )
     return from_left[number - 1]
 
 
 def _none_found(width: int, height: int, small: list[Face]) -> str:
     if small:
         tallest = max(face.height for face in small)
-        return (f"The face in the picture ({width}x{height}) is only {tallest:.0f} pixels high; at least "
-                f"{LEAST_HEIGHT:.0f} are needed. Use a larger picture, or set a face box or paint a face mask to use "
-                "it anyway.")
-    return (f"No face found in the picture ({width}x{height}). Use a picture with a clearly visible, upright face of "
-            f"at least {LEAST_HEIGHT:.0f} pixels, or set a face box or paint a face mask over it.")
+        return (
+            f"The face in the picture ({width}x{height}) is only {tallest:.0f} pixels high; at least "
+            f"{LEAST_HEIGHT:.0f} are needed. Use a larger picture, or set a face box or paint a face mask to use "
+            "it anyway."
+        )
+    return (
+        f"No face found in the picture ({width}x{height}). Use a picture with a clearly visible, upright face of "
+        f"at least {LEAST_HEIGHT:.0f} pixels, or set a face box or paint a face mask over it."
+    )
 
 
 def _none_sure(faces: list[Face]) -> str:
@@ -325,9 +358,11 @@ def _none_sure(faces: list[Face]) -> str:
         return "No face found. Use a picture with a clearly visible face, or set a face box or paint a face mask."
     face = max(faces, key=lambda face: (face.presence, face.score))
     where = ", ".join(f"{edge:.0f}" for edge in face.box)
-    return (f"The detection at {where} (left, top, right, bottom in pixels) may not be a face, or is upside down "
-            f"(detector score {face.score:.2f}, mesh {face.presence:.2f}; real faces have at least {SURE_SCORE:.2f} "
-            f"and {SURE_PRESENCE:.2f}). To animate it anyway, set this box as face box or paint a face mask over it.")
+    return (
+        f"The detection at {where} (left, top, right, bottom in pixels) may not be a face, or is upside down "
+        f"(detector score {face.score:.2f}, mesh {face.presence:.2f}; real faces have at least {SURE_SCORE:.2f} "
+        f"and {SURE_PRESENCE:.2f}). To animate it anyway, set this box as face box or paint a face mask over it."
+    )
 
 
 def _face(mesh: Tensor, score: float, presence: float, *, is_upright: bool) -> Face:
@@ -381,5 +416,8 @@ def _is_within(points: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _joined(regions: list[Regions]) -> Regions:
-    return Regions(torch.cat([one.centre for one in regions]), torch.cat([one.side for one in regions]),
-                   torch.cat([one.angle for one in regions]))
+    return Regions(
+        torch.cat([one.centre for one in regions]),
+        torch.cat([one.side for one in regions]),
+        torch.cat([one.angle for one in regions]),
+    )

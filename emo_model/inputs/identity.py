@@ -16,8 +16,7 @@ MOUTH_WIDTHS = (2.0, 0.9)  # width and height of Hallo's lip box (twice the mout
 
 @dataclass(frozen=True, eq=False)
 class FoundFace:
-    """The largest face: embedding (1, 512), not normalised; boxes: left, top, right, bottom in pixels of the picture.
-    """
+    """The largest face: embedding (1, 512), not normalised; boxes: left, top, right, bottom in pixels of the picture."""
 
     embedding: Tensor
     box: tuple[float, float, float, float]
@@ -37,10 +36,13 @@ def find_face(pixels: Tensor, *, folder: Path) -> FoundFace:
         raise NoFaceError("insightface is not installed ('pip install insightface onnxruntime').") from None
     models = folder / "models" / PACK
     if not any(models.glob("*.onnx")):
-        raise NoFaceError(f"There are no insightface models in {models}. Put the files of '{PACK}' there "
-                          "(glintr100.onnx, scrfd_10g_bnkps.onnx).")
-    analysis = FaceAnalysis(name=PACK, root=str(folder), allowed_modules=["detection", "recognition"],
-                            providers=["CPUExecutionProvider"])
+        raise NoFaceError(
+            f"There are no insightface models in {models}. Put the files of '{PACK}' there "
+            "(glintr100.onnx, scrfd_10g_bnkps.onnx)."
+        )
+    analysis = FaceAnalysis(
+        name=PACK, root=str(folder), allowed_modules=["detection", "recognition"], providers=["CPUExecutionProvider"]
+    )
     analysis.prepare(ctx_id=-1, det_size=(640, 640))
     picture = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
     faces = analysis.get(np.ascontiguousarray(picture[:, :, ::-1]))  # insightface expects BGR

@@ -27,8 +27,10 @@ def read_picture(path: str | Path) -> Tensor:
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not a picture that Pillow can read; use a PNG, JPEG or WebP file") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, Pillow's limit "
-                         "against decompression bombs; scale it down, to about 2048 pixels a side") from None
+        raise ValueError(
+            f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, Pillow's limit "
+            "against decompression bombs; scale it down, to about 2048 pixels a side"
+        ) from None
     except OSError as error:
         if error.errno is not None:  # from the file system, not the decoder
             raise
@@ -46,7 +48,9 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
     return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def last_frames(source: str | Path | BinaryIO, count: int, *, since: float = 0.0, until: float | None = None) -> np.ndarray:
+def last_frames(
+    source: str | Path | BinaryIO, count: int, *, since: float = 0.0, until: float | None = None
+) -> np.ndarray:
     """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded.
 
     since, until: trim window in seconds (start times of frames); until None: to the end.

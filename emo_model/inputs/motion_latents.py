@@ -20,7 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the Gaussians, in distances of the outer eye corners
-SQUINT, SHUT = 0.9, 0.15  # shares of the portrait's lid opening: lids close below the first and are shut below the second
+SQUINT, SHUT = (
+    0.9,
+    0.15,
+)  # shares of the portrait's lid opening: lids close below the first and are shut below the second
 UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
 LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then midpoints of upper and lower lid
 
@@ -47,12 +50,25 @@ def mouth_width(mesh: Tensor) -> Tensor:
 
 def lid_openings(mesh: Tensor) -> Tensor:
     """mesh (..., 468, 3) -> (..., 2): lid gap over eye width, of the left and the right eye in the picture."""
-    return torch.stack([_between(mesh, upper, lower) / _between(mesh, first, last)
-                        for first, last, upper, lower in (LEFT_EYE, RIGHT_EYE)], -1)
+    return torch.stack(
+        [
+            _between(mesh, upper, lower) / _between(mesh, first, last)
+            for first, last, upper, lower in (LEFT_EYE, RIGHT_EYE)
+        ],
+        -1,
+    )
 
 
-def motion_latents(flow: Tensor, mesh: Tensor, portrait_mesh: Tensor, *, cells: int, size: int, press: Tensor | None = None,
-                   gaze: Tensor | None = None) -> Tensor:
+def motion_latents(
+    flow: Tensor,
+    mesh: Tensor,
+    portrait_mesh: Tensor,
+    *,
+    cells: int,
+    size: int,
+    press: Tensor | None = None,
+    gaze: Tensor | None = None,
+) -> Tensor:
     """The motion between the portrait and F frames -> raw latents (F, 8, cells, cells).
 
     flow: (F, 2, n, n) backward flow in pixels of an n x n square, n a multiple of `cells`; mesh: (F, 468, 3) and
@@ -67,7 +83,9 @@ def motion_latents(flow: Tensor, mesh: Tensor, portrait_mesh: Tensor, *, cells: 
     press, (gaze_x, gaze_y) = zeros if press is None else press, (zeros, zeros) if gaze is None else gaze.unbind(-1)
     scale = eye_distance(mesh)
     mouth = _bell(mouth_centre(mesh), MOUTH_SPREAD * scale, cells)
-    eyes = torch.stack([_bell(mesh[:, list(eye[:2]), :2].mean(1), EYE_SPREAD * scale, cells) for eye in (LEFT_EYE, RIGHT_EYE)], 1)
+    eyes = torch.stack(
+        [_bell(mesh[:, list(eye[:2]), :2].mean(1), EYE_SPREAD * scale, cells) for eye in (LEFT_EYE, RIGHT_EYE)], 1
+    )
     width = 8 * (mouth_width(mesh) - mouth_width(portrait_mesh.float()))
     lids = 3 * torch.einsum("fe,fehw->fhw", lid_openings(mesh), eyes)
     around_mouth = torch.stack([4 * mouth_opening(mesh), width, press.to(mesh)], 1)[..., None, None] * mouth[:, None]
@@ -76,8 +94,7 @@ def motion_latents(flow: Tensor, mesh: Tensor, portrait_mesh: Tensor, *, cells: 
 
 
 def portrait_latents(mesh: Tensor, *, cells: int, size: int) -> Tensor:
-    """mesh (468, 3) of the portrait in pixels of the square at `size` -> its raw latents at rest (1, 8, cells, cells).
-    """
+    """mesh (468, 3) of the portrait in pixels of the square at `size` -> its raw latents at rest (1, 8, cells, cells)."""
     return motion_latents(mesh.new_zeros(1, 2, cells, cells), mesh[None], mesh, cells=cells, size=size)
 
 
@@ -106,8 +123,8 @@ def consistent_latents(latents: Tensor, portrait_mesh: Tensor, maps: Tensor, *, 
 
 
 def lid_closure(latents: Tensor, portrait_mesh: Tensor, *, size: int) -> Tensor:
-    """latents (F, 8, h, w) raw, portrait_mesh (468, 3) in pixels of the square at `size` -> (F,): 0 for eyes as open as the
-    portrait's, or squinting, to 1, shut."""
+    """latents (F, 8, h, w) raw, portrait_mesh (468, 3) in pixels of the square at `size` -> (F,): 0 for eyes as open as
+    the portrait's, or squinting, to 1, shut."""
     mesh = portrait_mesh.to(latents.device, torch.float32) * (latents.shape[-1] / size)
     left, right = _eye_bells(mesh, latents[:, :2].float())
     share = _lid_share(latents[:, 5:6].float(), left, right, 3 * lid_openings(mesh))[:, 0]
@@ -115,10 +132,13 @@ def lid_closure(latents: Tensor, portrait_mesh: Tensor, *, size: int) -> Tensor:
 
 
 def _eye_bells(mesh: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """mesh (468, 3) of the portrait and flow (F, 2, h, w) in cells -> (F, h, w) around each eye, where the flow takes it."""
+    """mesh (468, 3) of the portrait and flow (F, 2, h, w) in cells -> (F, h, w) around each eye, where the flow takes
+    it."""
     spread, cells = (EYE_SPREAD * eye_distance(mesh)).expand(len(flow)), flow.shape[-1]
-    return tuple(_bell(_moved(mesh[list(eye[:2]), :2].mean(0).expand(len(flow), 2), flow), spread, cells)
-                 for eye in (LEFT_EYE, RIGHT_EYE))
+    return tuple(
+        _bell(_moved(mesh[list(eye[:2]), :2].mean(0).expand(len(flow), 2), flow), spread, cells)
+        for eye in (LEFT_EYE, RIGHT_EYE)
+    )
 
 
 def _lid_share(lids: Tensor, left: Tensor, right: Tensor, at_rest: Tensor) -> Tensor:
@@ -139,7 +159,9 @@ def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
     _, across, down, depth, rigid = maps.float()
     steady = ((rigid > 0.9) & (down < 0.45) & (down > -0.9)).float()
     own = 0.7 * torch.exp(-(((down + 0.22) / 0.12) ** 2)) * ((across.abs() < 0.6) & (rigid > 0.5))
-    fields = torch.stack([torch.ones_like(down), across, down, depth.clamp(-2, 2), rigid, steady, own]).expand(frames, -1, -1, -1)
+    fields = torch.stack([torch.ones_like(down), across, down, depth.clamp(-2, 2), rigid, steady, own]).expand(
+        frames, -1, -1, -1
+    )
 
     def at(source: Tensor) -> Tensor:
         grid = torch.stack([source[:, 0] * (2 / width) - 1, source[:, 1] * (2 / height) - 1], -1)

@@ -33,14 +33,20 @@ def motion_of_frames(finder: FaceFinder, frames: Tensor, portrait: Portrait, con
     found = finder.follow(frames, Face(corners, mesh, 1.0, 1.0, True))
     lost = [number for number, face in enumerate(found) if face.presence < LEAST_PRESENCE]
     if lost:
-        raise NoFaceError(f"no face was detected in frame {lost[0] + 1} of {len(frames)} where the portrait has it; "
-                          "use frames of a video made from this portrait")
+        raise NoFaceError(
+            f"no face was detected in frame {lost[0] + 1} of {len(frames)} where the portrait has it; "
+            "use frames of a video made from this portrait"
+        )
     meshes = torch.stack([mesh_in_square(face.mesh, fit) for face in found])
     points, rigidity = face_geometry.extend(portrait.mesh, fit.size)
     pixels = OVERSAMPLING * config.latent_size
     share = pixels / fit.size
-    flow = torch.stack([face_geometry.flow_between(share * points, share * face_geometry.follow(points, rigidity, mesh), pixels)
-                        for mesh in meshes])
+    flow = torch.stack(
+        [
+            face_geometry.flow_between(share * points, share * face_geometry.follow(points, rigidity, mesh), pixels)
+            for mesh in meshes
+        ]
+    )
     return to_scaled(motion_latents(flow, meshes, portrait.mesh, cells=config.latent_size, size=fit.size), config)
 
 
@@ -49,6 +55,10 @@ def _fit_of_frames(fit: Fit, height: int, width: int) -> Fit:
     for whole in (fit, replace(fit, width=fit.side, height=fit.side, left=0, top=0)):
         scale = width / whole.width
         if abs(height - scale * whole.height) <= 2:
-            return Fit(width, height, round(scale * whole.left), round(scale * whole.top), round(scale * whole.side), fit.size)
-    raise ValueError(f"the frames are {width}x{height} pixels, but the portrait's picture is {fit.width}x{fit.height} "
-                     f"and its head square {fit.side}x{fit.side}; use frames of a video made from this portrait")
+            return Fit(
+                width, height, round(scale * whole.left), round(scale * whole.top), round(scale * whole.side), fit.size
+            )
+    raise ValueError(
+        f"the frames are {width}x{height} pixels, but the portrait's picture is {fit.width}x{fit.height} "
+        f"and its head square {fit.side}x{fit.side}; use frames of a video made from this portrait"
+    )

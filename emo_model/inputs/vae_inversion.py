@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 
-def invert_decoder(encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor], frames: Tensor, *,
-                 rounds: int = 6) -> Tensor:
+def invert_decoder(
+    encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor], frames: Tensor, *, rounds: int = 6
+) -> Tensor:
     """Latents that decode to `frames`, which a VAE decoded earlier; closer than its encoder alone.
 
     An encoder is only approximately the inverse of the decoder, and the error would be a visible seam. Each round
@@ -27,8 +28,9 @@ def invert_decoder(encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor]
         improves &= error < 0.95 * lowest
         if not improves.any():
             break
-        best, decoded, lowest = (_where(improves, *pair) for pair in
-                                 ((candidate, best), (redecoded, decoded), (error, lowest)))
+        best, decoded, lowest = (
+            _where(improves, *pair) for pair in ((candidate, best), (redecoded, decoded), (error, lowest))
+        )
     return best
 
 

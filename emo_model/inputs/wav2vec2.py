@@ -29,10 +29,19 @@ IN_MEMORY = 2**28  # bytes; larger tables lie in a file
 OnProgress = Callable[[int, int], None]  # (pieces done, of all)
 
 
-def features_at_frame_rate(model: nn.Module, sound: Tensor, *, fps: float, clip_frames: int, seconds: float | None = None,
-                           piece_rows: int = PIECE_ROWS, device: torch.device | str | None = None,
-                           folder: str | Path | None = None, in_memory: int = IN_MEMORY,
-                           on_progress: OnProgress = lambda done, of: None) -> AudioFeatures:
+def features_at_frame_rate(
+    model: nn.Module,
+    sound: Tensor,
+    *,
+    fps: float,
+    clip_frames: int,
+    seconds: float | None = None,
+    piece_rows: int = PIECE_ROWS,
+    device: torch.device | str | None = None,
+    folder: str | Path | None = None,
+    in_memory: int = IN_MEMORY,
+    on_progress: OnProgress = lambda done, of: None,
+) -> AudioFeatures:
     """sound (T,) mono 16 kHz -> the layers of wav2vec 2.0 for each video frame, as Hallo hears it.
 
     The sound is normalised over its whole length and filled up with silence to whole clips of `clip_frames`; the
@@ -42,33 +51,64 @@ def features_at_frame_rate(model: nn.Module, sound: Tensor, *, fps: float, clip_
     seconds = len(sound) / SAMPLE_RATE if seconds is None else seconds
     rows = max(1, math.ceil(len(sound) / SAMPLE_RATE * fps))
     missing = -rows % clip_frames
-    layers = wav2vec2_layers(model, sound, rows=rows + missing, silence=missing * int(SAMPLE_RATE / fps), piece_rows=piece_rows,
-                             device=device, folder=folder, in_memory=in_memory, on_progress=on_progress)
+    layers = wav2vec2_layers(
+        model,
+        sound,
+        rows=rows + missing,
+        silence=missing * int(SAMPLE_RATE / fps),
+        piece_rows=piece_rows,
+        device=device,
+        folder=folder,
+        in_memory=in_memory,
+        on_progress=on_progress,
+    )
     frames = min(max(1, round(seconds * fps)), len(layers))
-    return AudioFeatures(layers, fps=float(fps), seconds=float(seconds), padding=len(layers) - frames, resampling="convolutions")
+    return AudioFeatures(
+        layers, fps=float(fps), seconds=float(seconds), padding=len(layers) - frames, resampling="convolutions"
+    )
 
 
-def features_per_frame_in_pieces(model: nn.Module, sound: Tensor, *, fps: float, seconds: float, piece_rows: int = PIECE_ROWS,
-                                 device: torch.device | str | None = None, folder: str | Path | None = None,
-                                 in_memory: int = IN_MEMORY, on_progress: OnProgress = lambda done, of: None) -> AudioFeatures:
-    """`inputs.audio.features_per_frame` of `wav2vec2_layers`, with the memory of a piece: what is long lies in files.
-    """
-    layers = wav2vec2_layers(model, sound, piece_rows=piece_rows, device=device, folder=folder, in_memory=in_memory,
-                             on_progress=on_progress)
+def features_per_frame_in_pieces(
+    model: nn.Module,
+    sound: Tensor,
+    *,
+    fps: float,
+    seconds: float,
+    piece_rows: int = PIECE_ROWS,
+    device: torch.device | str | None = None,
+    folder: str | Path | None = None,
+    in_memory: int = IN_MEMORY,
+    on_progress: OnProgress = lambda done, of: None,
+) -> AudioFeatures:
+    """`inputs.audio.features_per_frame` of `wav2vec2_layers`, with the memory of a piece: what is long lies in files."""
+    layers = wav2vec2_layers(
+        model, sound, piece_rows=piece_rows, device=device, folder=folder, in_memory=in_memory, on_progress=on_progress
+    )
     frames = max(1, round(seconds * fps))
     made = _Tables(layers.shape[1], frames, layers.shape[2], folder=folder, in_memory=in_memory)
     tables = made.split()
     for start in range(0, frames, piece_rows):
         piece = slice(start, min(start + piece_rows, frames))
-        for table, rows in zip(tables, at_frames(layers, range(piece.start, piece.stop), fps=fps).unbind(1), strict=True):
+        for table, rows in zip(
+            tables, at_frames(layers, range(piece.start, piece.stop), fps=fps).unbind(1), strict=True
+        ):
             table.write(piece, rows)
     return AudioFeatures(made.tensor().transpose(0, 1), fps=float(fps), seconds=float(seconds))
 
 
 @torch.no_grad()
-def wav2vec2_layers(model: nn.Module, sound: Tensor, *, rows: int | None = None, silence: int = 0, piece_rows: int = PIECE_ROWS,
-                    device: torch.device | str | None = None, folder: str | Path | None = None, in_memory: int = IN_MEMORY,
-                    on_progress: OnProgress = lambda done, of: None) -> Tensor:
+def wav2vec2_layers(
+    model: nn.Module,
+    sound: Tensor,
+    *,
+    rows: int | None = None,
+    silence: int = 0,
+    piece_rows: int = PIECE_ROWS,
+    device: torch.device | str | None = None,
+    folder: str | Path | None = None,
+    in_memory: int = IN_MEMORY,
+    on_progress: OnProgress = lambda done, of: None,
+) -> Tensor:
     """sound (T,) mono 16 kHz -> (R, L, D) float32 on the CPU, what each of the L transformer layers says.
 
     model: transformers' Wav2Vec2Model or the module inside ComfyUI's AUDIO_ENCODER, its weights on `device`; rows: R,
@@ -79,8 +119,10 @@ def wav2vec2_layers(model: nn.Module, sound: Tensor, *, rows: int | None = None,
     ones do.
     """
     if _norms_first(model):
-        raise ValueError("this wav2vec 2.0 is a large one, which norms before its attentions; load a base one, such as "
-                         "wav2vec2-base-960h")
+        raise ValueError(
+            "this wav2vec 2.0 is a large one, which norms before its attentions; load a base one, such as "
+            "wav2vec2-base-960h"
+        )
     device = next(model.parameters()).device if device is None else torch.device(device)
     layers, encoder, count = model.encoder.layers, model.encoder, len(model.encoder.layers)
     convolutions = _Convolutions(model, sound, silence, device)
@@ -96,7 +138,9 @@ def wav2vec2_layers(model: nn.Module, sound: Tensor, *, rows: int | None = None,
     keys, values = _Tables(2, rows, width, folder=folder, in_memory=in_memory).split()
     for piece in pieces:
         features = model.feature_projection(convolutions.interpolated(piece, rows)[None])
-        keys.write(piece, (features[0] if isinstance(features, tuple) else features)[0])  # the place is free until layer 0
+        keys.write(
+            piece, (features[0] if isinstance(features, tuple) else features)[0]
+        )  # the place is free until layer 0
         tick()
     margin = encoder.pos_conv_embed.conv.kernel_size[0] // 2
     *_, last = heard.split()
@@ -104,7 +148,7 @@ def wav2vec2_layers(model: nn.Module, sound: Tensor, *, rows: int | None = None,
         wide = slice(max(0, piece.start - margin), min(rows, piece.stop + margin))
         x = keys.read(wide).to(device)[None]
         x = encoder.layer_norm(x + encoder.pos_conv_embed(x))[0]
-        last.write(piece, x[piece.start - wide.start:piece.stop - wide.start])  # free until the last layer
+        last.write(piece, x[piece.start - wide.start : piece.stop - wide.start])  # free until the last layer
         tick()
     before = last
     for layer, said in zip(layers, heard.split(), strict=True):
@@ -130,6 +174,7 @@ def _norms_first(model: nn.Module) -> bool:
 
 def _look_at_all(attention: nn.Module, x: Tensor, keys: _Table, values: _Table, pieces: list[slice]) -> Tensor:
     """x (R', D), one piece, looks at all of them -> (R', D)."""
+
     def heads(table: Tensor) -> Tensor:
         return rearrange(table, "r (h d) -> h r d", h=attention.num_heads)
 
@@ -197,8 +242,10 @@ class _Convolutions:
         """(mean, scale, shift), each (C, 1), with which the first norm is norm(x) = (x - mean) * scale + shift over the
         whole."""
         if norm.num_groups != norm.num_channels:
-            raise ValueError(f"this wav2vec 2.0 norms its {norm.num_channels} channels in {norm.num_groups} groups; a "
-                             "base one norms each by itself")
+            raise ValueError(
+                f"this wav2vec 2.0 norms its {norm.num_channels} channels in {norm.num_groups} groups; a "
+                "base one norms each by itself"
+            )
         kernel, stride = conv.kernel_size[0], conv.stride[0]
         count = (self.length - kernel) // stride + 1
         sums = torch.zeros(2, norm.num_channels, dtype=torch.float64)
@@ -208,7 +255,9 @@ class _Convolutions:
             middle = x.mean(-1, keepdim=True)  # float32 keeps its digits around the middle
             off = x - middle
             middle, first, second = (part.double().cpu() for part in (middle[:, 0], off.sum(-1), off.square().sum(-1)))
-            sums += torch.stack([middle * (stop - start) + first, second + 2 * middle * first + middle**2 * (stop - start)])
+            sums += torch.stack(
+                [middle * (stop - start) + first, second + 2 * middle * first + middle**2 * (stop - start)]
+            )
         mean, square = sums / count
         scale = norm.weight.double().cpu() * ((square - mean**2).clamp(min=0) + norm.eps).rsqrt()
         return tuple(part.float().to(self.device)[:, None] for part in (mean, scale, norm.bias.cpu()))

@@ -22,7 +22,9 @@ def dot_product(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         parts = zip(*(x.split(MOST_SEQUENCES) for x in (q, k, v)), strict=True)
         return torch.cat([dot_product(*part, heads) for part in parts])
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # backwards, torch's CPU kernel is four times slower in bfloat16
+    if (
+        q.device.type == "cpu" and q.dtype == torch.bfloat16
+    ):  # backwards, torch's CPU kernel is four times slower in bfloat16
         with torch.autocast("cpu", enabled=False):
             answers = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
     else:
@@ -31,7 +33,8 @@ def dot_product(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 class KeysValues(NamedTuple):
-    """Context tokens as an attention reads them, (B, M, C) each. What does not depend on the noise is projected once per clip."""
+    """Context tokens as an attention reads them, (B, M, C) each. What does not depend on the noise is projected once
+    per clip."""
 
     keys: Tensor
     values: Tensor
@@ -47,8 +50,8 @@ class KeysValues(NamedTuple):
 class Attention(nn.Module):
     """Multi-head attention; self-, reference-, audio-, temporal and speed attention differ only in `context`.
 
-    attend: the kernel, which may be replaced in each attention; is_small: few tokens in very many sequences, for which another
-    kernel may be faster.
+    attend: the kernel, which may be replaced in each attention; is_small: few tokens in very many sequences, for which
+    another kernel may be faster.
     """
 
     def __init__(self, channels: int, context_channels: int | None = None, *, heads: int, is_small: bool = False):
@@ -65,9 +68,11 @@ class Attention(nn.Module):
         return KeysValues(self.to_k(context if codes is None else context + codes), self.to_v(context))
 
     def forward(self, x: Tensor, context: Tensor | KeysValues | None = None, *, codes: Tensor | None = None) -> Tensor:
-        """x (B, N, C) attends to context (B / F, M, D), which F consecutive rows share, or its keys and values -> (B, N, C).
+        """x (B, N, C) attends to context (B / F, M, D), which F consecutive rows share, or its keys and values -> (B,
+        N, C).
 
-        context None: x itself. codes (N, C): positions, added to x for the queries (and for the keys of self-attention).
+        context None: x itself. codes (N, C): positions, added to x for the queries (and for the keys of
+        self-attention).
         """
         q = self.to_q(x if codes is None else x + codes)
         if not isinstance(context, KeysValues):
@@ -91,8 +96,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int, *, multiplier: int):
         super().__init__()
-        self.net = nn.ModuleList([GEGLU(channels, channels * multiplier), nn.Identity(),
-                                  nn.Linear(channels * multiplier, channels)])
+        self.net = nn.ModuleList(
+            [GEGLU(channels, channels * multiplier), nn.Identity(), nn.Linear(channels * multiplier, channels)]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](self.net[0](x))
@@ -101,7 +107,9 @@ class FeedForward(nn.Module):
 def sinusoidal(positions: Tensor, channels: int, *, max_period: float = 10_000.0) -> Tensor:
     """positions (...) -> codes (..., channels), cosines before sines, float32 (SD 1.5's timestep embedding)."""
     half = channels // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=positions.device, dtype=torch.float32) / half)
+    frequencies = torch.exp(
+        -math.log(max_period) * torch.arange(half, device=positions.device, dtype=torch.float32) / half
+    )
     angles = positions.float()[..., None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -115,7 +123,8 @@ def frame_codes(frames: int, channels: int, *, like: Tensor) -> Tensor:
 
 def grid_codes(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
     """(N, C): the position of each cell in the picture; half of the channels for its row, half for its column."""
-    rows, columns = torch.meshgrid(torch.arange(height, device=like.device), torch.arange(width, device=like.device),
-                                   indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device=like.device), torch.arange(width, device=like.device), indexing="ij"
+    )
     positions = torch.stack([rows / height, columns / width], dim=-1).reshape(-1, 2) * 8 * math.pi  # several periods
     return sinusoidal(positions, channels // 2, max_period=64.0).flatten(1).to(like.dtype)

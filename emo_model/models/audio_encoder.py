@@ -1,7 +1,7 @@
 """The built-in audio encoder: a small convolutional net on log-mel, trained to hear how the mouth moves.
 
-Differs from EMO: the paper uses a wav2vec 2.0, pretrained on thousands of hours; this one is small enough to be trained with the
-model, on speech whose mouth is known, and hands its reading of the mouth on in plain sight.
+Differs from EMO: the paper uses a wav2vec 2.0, pretrained on thousands of hours; this one is small enough to be trained
+with the model, on speech whose mouth is known, and hands its reading of the mouth on in plain sight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ SAMPLE_RATE = 16000
 STRIDE = 320  # samples per feature: 50 a second
 _HOP, _WINDOW, _FFT = 160, 400, 512  # samples: mel frames 10 ms apart, 25 ms long
 _LEVEL_FRAMES = 250  # mel frames to each side over which the level is averaged
-_LOUDEST_FRAMES, _LOUDEST_SHARE = 1000, 0.02  # to each side the loudest level is sought; no level is less than this of it
+_LOUDEST_FRAMES, _LOUDEST_SHARE = (
+    1000,
+    0.02,
+)  # to each side the loudest level is sought; no level is less than this of it
 _LEVEL_FLOOR = 1e-6  # mean power per mel band below which sound counts as silence, about -67 dB of full scale
 _DETAIL_FLOOR = 3e-4  # of the level; what lies below is not looked at
 
@@ -40,7 +43,9 @@ class AudioEncoder(nn.Module):
         self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
         self.register_buffer("filters", mel_filters(config.mel_bands), persistent=False)
         self.stem = nn.Conv1d(config.mel_bands, config.width, 4, stride=2, padding=1)
-        self.blocks = nn.ModuleList(ConvBlock(config.width, dilation=2 ** (index % 3)) for index in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            ConvBlock(config.width, dilation=2 ** (index % 3)) for index in range(config.blocks)
+        )
         self.norm = nn.LayerNorm(config.width)
         self.narrow = nn.Linear(config.width, config.features - config.mouth_tracks)
         self.feature_norm = nn.LayerNorm(config.features - config.mouth_tracks)
@@ -60,17 +65,23 @@ class AudioEncoder(nn.Module):
         return self.hear(self.mel(waveform)).unsqueeze(2)
 
     def mouth(self, features: Tensor) -> Tensor:
-        """The mouth in the features (B, T50, L, D) -> (B, T50, mouth_tracks): opening, width, closure, tuck; not clamped."""
-        scaled = features[:, :, 0, -self.config.mouth_tracks:]
-        return scaled * scaled.new_tensor(TRACK_STD[:scaled.shape[-1]]) + scaled.new_tensor(TRACK_MEAN[:scaled.shape[-1]])
+        """The mouth in the features (B, T50, L, D) -> (B, T50, mouth_tracks): opening, width, closure, tuck; not
+        clamped."""
+        scaled = features[:, :, 0, -self.config.mouth_tracks :]
+        return scaled * scaled.new_tensor(TRACK_STD[: scaled.shape[-1]]) + scaled.new_tensor(
+            TRACK_MEAN[: scaled.shape[-1]]
+        )
 
     def mel(self, waveform: Tensor) -> Tensor:
-        """(B, T) -> power in mel bands (B, 2 * (T // 320), bands), float32; frame j is centred at (j + 0.5) / 100 seconds."""
+        """(B, T) -> power in mel bands (B, 2 * (T // 320), bands), float32; frame j is centred at (j + 0.5) / 100
+        seconds."""
         steps = waveform.shape[-1] // STRIDE
         if steps < 1:
-            raise ValueError(f"the sound is {waveform.shape[-1]} samples long; at 16 kHz at least {STRIDE} (0.02 s) are needed")
+            raise ValueError(
+                f"the sound is {waveform.shape[-1]} samples long; at 16 kHz at least {STRIDE} (0.02 s) are needed"
+            )
         edge = (_FFT - _HOP) // 2
-        padded = F.pad(waveform[:, :steps * STRIDE].float(), (edge, edge))
+        padded = F.pad(waveform[:, : steps * STRIDE].float(), (edge, edge))
         spectrum = torch.stft(padded, _FFT, _HOP, _WINDOW, self.window.to(padded), center=False, return_complex=True)
         return rearrange(self.filters.to(padded) @ spectrum.abs().square(), "b m t -> b t m")
 
@@ -85,7 +96,8 @@ class AudioEncoder(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Residual dilated convolution over time, normalised over channels only, so that a piece of sound reads as the whole does."""
+    """Residual dilated convolution over time, normalised over channels only, so that a piece of sound reads as the
+    whole does."""
 
     def __init__(self, width: int, *, dilation: int, kernel: int = 5):
         super().__init__()
@@ -103,18 +115,25 @@ class ConvBlock(nn.Module):
 def level_out(mel: Tensor) -> Tensor:
     """Power in mel bands (B, T, bands) -> its logarithm relative to the level of the 5 seconds around, about unit size.
 
-    A level that lies lower counts as 17 dB below the loudest of the 10 s to either side: in a long pause there is no speech left
-    in the 5 s around, and the noise of the room would be heard as a voice.
+    A level that lies lower counts as 17 dB below the loudest of the 10 s to either side: in a long pause there is no
+    speech left in the 5 s around, and the noise of the room would be heard as a voice.
     """
-    level = F.avg_pool1d(mel.mean(-1, keepdim=True).transpose(1, 2), 2 * _LEVEL_FRAMES + 1, stride=1, padding=_LEVEL_FRAMES,
-                         count_include_pad=False)
+    level = F.avg_pool1d(
+        mel.mean(-1, keepdim=True).transpose(1, 2),
+        2 * _LEVEL_FRAMES + 1,
+        stride=1,
+        padding=_LEVEL_FRAMES,
+        count_include_pad=False,
+    )
     loudest = F.max_pool1d(F.pad(level, (_LOUDEST_FRAMES, _LOUDEST_FRAMES)), 2 * _LOUDEST_FRAMES + 1, stride=1)
     level = torch.maximum(level, _LOUDEST_SHARE * loudest).transpose(1, 2)
     return ((mel / level.clamp(min=_LEVEL_FLOOR) + _DETAIL_FLOOR).log() + 3) / 3
 
 
 def mel_filters(bands: int) -> Tensor:
-    """(bands, 257) triangles over the bins of a 512-point transform at 16 kHz, on Slaney's mel scale, unit area (as librosa)."""
+    """(bands, 257) triangles over the bins of a 512-point transform at 16 kHz, on Slaney's mel scale, unit area (as
+    librosa)."""
+
     def hertz(mel: Tensor) -> Tensor:
         return torch.where(mel < 15, mel * (200 / 3), 1000 * ((mel - 15) * (math.log(6.4) / 27)).exp())
 

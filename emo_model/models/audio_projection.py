@@ -29,8 +29,9 @@ class AudioProjection(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """windows (B, F, K, L, D) -> (B, F, K, width)."""
         if windows.shape[2] != self.places.num_embeddings:
-            raise ValueError(f"audio windows have {windows.shape[2]} steps, "
-                             f"this model was built for {self.places.num_embeddings}")
+            raise ValueError(
+                f"audio windows have {windows.shape[2]} steps, this model was built for {self.places.num_embeddings}"
+            )
         hidden = self.linear_2(nn.functional.silu(self.linear_1(windows.flatten(3))))
         return self.norm(hidden + self.places(torch.arange(windows.shape[2], device=windows.device)).to(hidden.dtype))
 
@@ -50,7 +51,10 @@ class WindowProjection(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """windows (B, F, K, L, D) -> (B, F, M, width)."""
         if tuple(windows.shape[2:]) != self.window:
-            raise ValueError(f"audio windows are {tuple(windows.shape[2:])} (steps, layers, width), this model was built for "
-                             f"{self.window}; hear the voice with the audio encoder that the model was trained with")
+            raise ValueError(
+                f"audio windows are {tuple(windows.shape[2:])} (steps, layers, width), this model was "
+                f"built for {self.window}; hear the voice with the audio encoder that the model was "
+                "trained with"
+            )
         hidden = F.relu(self.proj2(F.relu(self.proj1(windows.flatten(2)))))
         return self.norm(rearrange(self.proj3(hidden), "b f (m d) -> b f m d", m=self.tokens))

@@ -75,11 +75,18 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
-    def forward(self, x: Tensor, *, codes: Tensor | None = None, reference: Tensor | KeysValues | None = None,
-                audio: Tensor | KeysValues | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        codes: Tensor | None = None,
+        reference: Tensor | KeysValues | None = None,
+        audio: Tensor | KeysValues | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """x (B F, N, C) -> (x, feature): what self-attention reads, (B F, N, C), is the reference net's feature.
 
-        reference (B, N, C) is shared by the frames of a video; audio (B F, M, D) is each frame's own. codes: (N, C), positions.
+        reference (B, N, C) is shared by the frames of a video; audio (B F, M, D) is each frame's own. codes: (N, C),
+        positions.
         """
         feature = self.norm1(x)
         x = x + self.attn1(feature, codes=codes)
@@ -91,7 +98,8 @@ class TransformerBlock(nn.Module):
 
 
 class JoinedTransformerBlock(nn.Module):
-    """Hallo's: self-attention reads the portrait's tokens as well, cross-attention reads identity tokens; then the feed-forward.
+    """Hallo's: self-attention reads the portrait's tokens as well, cross-attention reads identity tokens; then the
+    feed-forward.
 
     The same in reference net and backbone; the parameters are those of SD 1.5, text attention included.
     """
@@ -114,7 +122,8 @@ class JoinedTransformerBlock(nn.Module):
         return x + self.ff(self.norm3(x)), feature
 
     def _attend_to_both(self, feature: Tensor, reference: KeysValues | None, *, frames: int) -> Tensor:
-        """Self-attention; frame f also reads the tokens of portrait f % T of its video. Videos beyond R have no portrait."""
+        """Self-attention; frame f also reads the tokens of portrait f % T of its video. Videos beyond R have no
+        portrait."""
         own = self.attn1.project(feature)
         if reference is None:
             return self.attn1(feature, own)
@@ -136,7 +145,8 @@ class FeatureEnd(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """diffusers' Transformer2DModel with one block: the cells of a frame attend to each other, to the portrait and the audio."""
+    """diffusers' Transformer2DModel with one block: the cells of a frame attend to each other, to the portrait and the
+    audio."""
 
     def __init__(self, config: ModelConfig, channels: int, *, is_backbone: bool, is_last_feature: bool = False):
         super().__init__()
@@ -147,8 +157,13 @@ class SpatialTransformer(nn.Module):
         if is_last_feature:
             self.transformer_blocks = nn.ModuleList([FeatureEnd(channels)])
             return
-        self.transformer_blocks = nn.ModuleList([JoinedTransformerBlock(config, channels) if self.is_joined else
-                                                 TransformerBlock(config, channels, is_backbone=is_backbone)])
+        self.transformer_blocks = nn.ModuleList(
+            [
+                JoinedTransformerBlock(config, channels)
+                if self.is_joined
+                else TransformerBlock(config, channels, is_backbone=is_backbone)
+            ]
+        )
         self.proj_out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
@@ -174,11 +189,19 @@ class SpatialTransformer(nn.Module):
         height = height or math.isqrt(cells)
         return grid_codes(height, cells // height, channels, like=tokens) if self.has_positions else None
 
-    def forward(self, x: Tensor, *, reference: KeysValues | None = None, audio: KeysValues | None = None,
-                identity: KeysValues | None = None, codes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        reference: KeysValues | None = None,
+        audio: KeysValues | None = None,
+        identity: KeysValues | None = None,
+        codes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """x (B F, C, H, W) -> (x, feature (B F, N, C)).
 
-        identity is for Hallo's blocks, audio for EMO's; codes: what `codes` returns for (H, W), where it is known already.
+        identity is for Hallo's blocks, audio for EMO's; codes: what `codes` returns for (H, W), where it is known
+        already.
         """
         height = x.shape[-2]
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")

@@ -1,4 +1,5 @@
-"""What the denoising steps of a clip read: its conditions, and the keys and values of each layer, computed once for all steps."""
+"""What the denoising steps of a clip read: its conditions, and the keys and values of each layer, computed once for all
+steps."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ from .temporal import MotionContext
 class Context:
     """The conditions of a clip; what is None is skipped: EMO's first stage trains without motion, audio and speed.
 
-    reference and motion: features by layer; audio: (B, F, M, D) tokens; speed: (B, F, D); face: (B, C, 1, h, w), the face
-    locator's features. For Hallo: identity (B, 2, M, D), the tokens of no face and of the portrait's; regions (B, 3, N) by level;
-    region_weights (3,).
+    reference and motion: features by layer; audio: (B, F, M, D) tokens; speed: (B, F, D); face: (B, C, 1, h, w), the
+    face locator's features. For Hallo: identity (B, 2, M, D), the tokens of no face and of the portrait's; regions (B,
+    3, N) by level; region_weights (3,).
     """
 
     reference: ReferenceFeatures | None
@@ -44,11 +45,14 @@ class Context:
         if self.identity is None:
             return replace(self, reference=self.reference.map(torch.zeros_like))
         motion = None if self.motion is None else ReferenceFeatures(self.motion.unconditional)
-        return replace(self, reference=None, motion=motion, face=torch.zeros_like(self.face), identity=self.identity.flip(1))
+        return replace(
+            self, reference=None, motion=motion, face=torch.zeros_like(self.face), identity=self.identity.flip(1)
+        )
 
     @classmethod
     def batch(cls, contexts: Sequence[Context]) -> Context:
         """G contexts of the same B videos as one of G B; those that have a reference must come first."""
+
         def joined(tensors: list[Tensor | None]) -> Tensor | None:
             present = [x for x in tensors if x is not None]
             return torch.cat(present) if present else None
@@ -56,21 +60,32 @@ class Context:
         def features(name: str) -> ReferenceFeatures | None:
             present = [getattr(context, name).features for context in contexts if getattr(context, name) is not None]
             layers = present[0] if present else ()
-            return ReferenceFeatures({layer: torch.cat([one[layer] for one in present]) for layer in layers}) if present else None
+            return (
+                ReferenceFeatures({layer: torch.cat([one[layer] for one in present]) for layer in layers})
+                if present
+                else None
+            )
 
-        tensors = {name: joined([getattr(context, name) for context in contexts])
-                   for name in ("audio", "speed", "face", "identity")}
+        tensors = {
+            name: joined([getattr(context, name) for context in contexts])
+            for name in ("audio", "speed", "face", "identity")
+        }
         regions = tuple(torch.cat(level) for level in zip(*(context.regions for context in contexts), strict=True))
-        return cls(features("reference"), features("motion"), **tensors, regions=regions,
-                   region_weights=contexts[0].region_weights)
+        return cls(
+            features("reference"),
+            features("motion"),
+            **tensors,
+            regions=regions,
+            region_weights=contexts[0].region_weights,
+        )
 
 
 class LayerContext(NamedTuple):
     """The conditions of one layer of the backbone as its modules read them; what is None is skipped.
 
-    reference: keys and values (B, N, C) of the portrait; for Hallo (R, T, N, C), of T portraits that frames take in turn, for the
-    first R <= B videos. addition: (B, C, h, w), what is added at levels without attention. audio: (B F, M, C), for Hallo three of
-    them, one per region. codes: (N, C), positions of the cells.
+    reference: keys and values (B, N, C) of the portrait; for Hallo (R, T, N, C), of T portraits that frames take in
+    turn, for the first R <= B videos. addition: (B, C, h, w), what is added at levels without attention. audio: (B F,
+    M, C), for Hallo three of them, one per region. codes: (N, C), positions of the cells.
     """
 
     reference: KeysValues | None = None

@@ -29,7 +29,8 @@ class LocatedFace(NamedTuple):
 
 
 class Emo(nn.Module):
-    """Reference net, backbone, face locator, audio projection and speed layers of one model (Hallo: no speed, identity tokens).
+    """Reference net, backbone, face locator, audio projection and speed layers of one model (Hallo: no speed, identity
+    tokens).
 
     Runs on the device and in the dtype of what it is given; moves nothing.
     """
@@ -45,7 +46,9 @@ class Emo(nn.Module):
         self.identity_projection = IdentityProjection(config) if config.hallo else None
         cells = (config.latent_size, config.latent_size)
         shapes = torch.zeros(config.latent_channels, config.noise_shapes, *cells) if config.noise_shapes else None
-        self.register_buffer("noise_shapes", shapes)  # of the noise that it was trained on, see sampling/noise.py; None: white
+        self.register_buffer(
+            "noise_shapes", shapes
+        )  # of the noise that it was trained on, see sampling/noise.py; None: white
 
     def encode_reference(self, portrait: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
         """portrait (B, C, h, w) scaled latents -> features (B, N, C) by layer.
@@ -55,15 +58,20 @@ class Emo(nn.Module):
         """
         size = (self.config.latent_channels, self.config.latent_size, self.config.latent_size)
         if tuple(portrait.shape[1:]) != size:
-            raise ValueError(f"the portrait's latents are {tuple(portrait.shape[1:])}, model '{self.config.name}' needs {size}: "
-                             "encode the portrait with the VAE that belongs to this model, at its size")
+            raise ValueError(
+                f"the portrait's latents are {tuple(portrait.shape[1:])}, model '{self.config.name}' "
+                f"needs {size}: encode the portrait with the VAE that belongs to this model, at its size"
+            )
         if self.identity_projection is None:
             return ReferenceFeatures(self.reference_net(portrait))
         no_face = portrait.new_zeros(len(portrait), self.config.hallo.identity_width)
         face = no_face if identity is None else identity.to(portrait)
         if face.shape != no_face.shape:
-            raise ValueError(f"the face embedding is {tuple(face.shape)}, model '{self.config.name}' needs "
-                             f"{tuple(no_face.shape)}: use the face recogniser that the model was trained with, or none")
+            raise ValueError(
+                f"the face embedding is {tuple(face.shape)}, model '{self.config.name}' needs "
+                f"{tuple(no_face.shape)}: use the face recogniser that the model was trained with, or "
+                "none"
+            )
         tokens = self.identity_projection(torch.cat([no_face, face]))  # (2 B, M, D)
         return self._read_with_identity(portrait, rearrange(tokens, "(two b) m d -> b two m d", two=2))
 
@@ -83,11 +91,14 @@ class Emo(nn.Module):
         if self.identity_projection is None:
             features = ReferenceFeatures(self.reference_net(pictures))
         else:
-            features = replace(self._read_with_identity(pictures, like.identity.repeat_interleave(count, dim=0)), identity=None)
+            features = replace(
+                self._read_with_identity(pictures, like.identity.repeat_interleave(count, dim=0)), identity=None
+            )
         return features.map(lambda x: rearrange(x, "(b m) n c -> b m n c", m=count))
 
     def _read_with_identity(self, pictures: Tensor, identity: Tensor) -> ReferenceFeatures:
-        """pictures (B, C, h, w) read with both of their identity tokens (B, 2, M, D): those of no face, and the portrait's."""
+        """pictures (B, C, h, w) read with both of their identity tokens (B, 2, M, D): those of no face, and the
+        portrait's."""
         no_face, face = identity.unbind(1)
         return ReferenceFeatures(self.reference_net(pictures, face), self.reference_net(pictures, no_face), identity)
 
@@ -103,23 +114,43 @@ class Emo(nn.Module):
         regions, sizes = regions.to(like), [self.config.latent_size]
         while len(sizes) < len(self.config.channels):
             sizes.append((sizes[-1] + 1) // 2)
-        return LocatedFace(features, tuple(
-            F.interpolate(regions.float(), size=(size, size), mode="bilinear", antialias=True).flatten(2).to(like)
-            for size in sizes))
+        return LocatedFace(
+            features,
+            tuple(
+                F.interpolate(regions.float(), size=(size, size), mode="bilinear", antialias=True).flatten(2).to(like)
+                for size in sizes
+            ),
+        )
 
-    def prepare(self, reference: ReferenceFeatures, motion: ReferenceFeatures | None, clip: ClipConditions, *,
-                face: LocatedFace | None = None, region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Context:
+    def prepare(
+        self,
+        reference: ReferenceFeatures,
+        motion: ReferenceFeatures | None,
+        clip: ClipConditions,
+        *,
+        face: LocatedFace | None = None,
+        region_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> Context:
         """The conditions of a clip; face: of `locate_face`, if known; region_weights: see `SamplingConfig`."""
         face = self.locate_face(clip.face_mask, clip.regions, like=reference) if face is None else face
         device, dtype = face.features.device, face.features.dtype
         speed = None if self.speed_layers is None else self.speed_layers(clip.speed.to(device), dtype=dtype)
-        context = Context(reference, motion, self.audio_projection(clip.audio.to(device, dtype)), speed, face.features,
-                          reference.identity)
+        context = Context(
+            reference,
+            motion,
+            self.audio_projection(clip.audio.to(device, dtype)),
+            speed,
+            face.features,
+            reference.identity,
+        )
         if self.config.hallo is None:
             return context
         if not face.regions:
-            raise ValueError(f"model '{self.config.name}' moves pose, face and lips apart and needs to know where they are: give "
-                             "the face mask with its regions (in ComfyUI: connect 'EMO Face Mask Builder' to 'face_mask')")
+            raise ValueError(
+                f"model '{self.config.name}' moves pose, face and lips apart and needs to know where they "
+                "are: give the face mask with its regions (in ComfyUI: connect 'EMO Face Mask Builder' to "
+                "'face_mask')"
+            )
         weights = torch.tensor(region_weights, device=device, dtype=dtype)
         return replace(context, regions=face.regions, region_weights=weights)
 
@@ -133,7 +164,8 @@ class Emo(nn.Module):
         return self.backbone.embed_timesteps(torch.tensor(timesteps, device=like.device), like)
 
     def predict(self, noisy: Tensor, timestep: Tensor, context: Context | CachedContext) -> Tensor:
-        """noisy (B, C, F, h, w), timestep (B,) -> the model's prediction (noise or velocity, as config.prediction says).
+        """noisy (B, C, F, h, w), timestep (B,) -> the model's prediction (noise or velocity, as config.prediction
+        says).
 
         timestep: or (1, T), its row of `embed_timesteps`.
         """
@@ -141,5 +173,6 @@ class Emo(nn.Module):
         face = cached.face
         if face is not None and self.config.hallo is None:
             noisy, face = noisy + face[:, :, None], None
-        return self.backbone(noisy, timestep, cached.layers, face=face, regions=cached.regions,
-                             region_weights=cached.region_weights)
+        return self.backbone(
+            noisy, timestep, cached.layers, face=face, regions=cached.regions, region_weights=cached.region_weights
+        )

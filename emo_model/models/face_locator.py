@@ -12,14 +12,17 @@ from ..config import ModelConfig
 
 
 class FaceLocator(nn.Module):
-    """EMO leaves open: the layers. Ours halve the picture until a cell of the mask is one of the latent; zero output at first."""
+    """EMO leaves open: the layers. Ours halve the picture until a cell of the mask is one of the latent; zero output at
+    first."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         widths = config.face_locator_channels
         if 2 ** (len(widths) - 1) != config.vae_factor:
-            raise ValueError(f"{len(widths)} face_locator_channels halve the mask {len(widths) - 1} times, "
-                             f"but a latent cell is {config.vae_factor} pixels wide")
+            raise ValueError(
+                f"{len(widths)} face_locator_channels halve the mask {len(widths) - 1} times, "
+                f"but a latent cell is {config.vae_factor} pixels wide"
+            )
         outside = config.channels[0] if config.hallo else config.latent_channels
         self.mask_channels = config.hallo.face_mask_channels if config.hallo else 1
         self.conv_in = nn.Conv2d(self.mask_channels, widths[0], 3, padding=1)

@@ -9,8 +9,22 @@ from .face_detector import BlazeBlock
 
 INPUT_SIZE = 192  # pixels
 POINTS = 468
-WIDTHS = ((16, 1), (16, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (128, 2),
-          (128, 1), (128, 1))  # channels, stride
+WIDTHS = (
+    (16, 1),
+    (16, 1),
+    (32, 2),
+    (32, 1),
+    (32, 1),
+    (64, 2),
+    (64, 1),
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (128, 1),
+    (128, 2),
+    (128, 1),
+    (128, 1),
+)  # channels, stride
 HEAD_WIDTH = 32
 
 
@@ -42,8 +56,12 @@ class _Head(nn.Module):
 
     def __init__(self, channels: int, *, blocks: int, values: int):
         super().__init__()
-        self.blocks = nn.Sequential(*(BlazeBlock(channels, channels, stride=1 if number else 2, activation=nn.PReLU)
-                                      for number in range(blocks)))
+        self.blocks = nn.Sequential(
+            *(
+                BlazeBlock(channels, channels, stride=1 if number else 2, activation=nn.PReLU)
+                for number in range(blocks)
+            )
+        )
         self.narrow = nn.Conv2d(channels, HEAD_WIDTH, 1)
         self.activation = nn.PReLU(HEAD_WIDTH)
         self.last_block = BlazeBlock(HEAD_WIDTH, HEAD_WIDTH, activation=nn.PReLU)

@@ -1,7 +1,8 @@
 """The decoder of motion latents: from what moves, and from the portrait, to a fine flow and a painted mouth.
 
-Differs from EMO: the paper decodes with the VAE of Stable Diffusion. This one moves the portrait's own pixels, so the likeness is
-the picture's at any resolution, and paints only the window around the mouth, whose inside no pixel of the portrait shows.
+Differs from EMO: the paper decodes with the VAE of Stable Diffusion. This one moves the portrait's own pixels, so the
+likeness is the picture's at any resolution, and paints only the window around the mouth, whose inside no pixel of the
+portrait shows.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from ..config import ModelConfig
 from .teeth import Teeth, average_teeth, draw_teeth
 
 LOOK = ("tooth_width", "gap", "upper_line", "lower_line", "arch", "tongue_height")
-"""What may differ between mouths, in standard deviations from the average mouth: widths of the teeth, the gap in their middle,
-how far the upper ones show, where the lower ones begin, half the width of the row, height of the tongue."""
+"""What may differ between mouths, in standard deviations from the average mouth: widths of the teeth, the gap in their
+middle, how far the upper ones show, where the lower ones begin, half the width of the row, height of the tongue."""
 AVERAGE_LOOK = (0.0736, 0.004, 0.031, -0.0275, 0.2, 0.105)  # in distances of the outer eye corners
 LOOK_SPREAD = (0.006, 0.006, 0.011, 0.016, 0.03, 0.02)
 WAVES_ACROSS, WAVES_DOWN = (0.6, 0.3, 0.15, 0.075), (0.4, 0.2, 0.1)  # periods, in distances of the eyes
 MOUTH_MAPS = 2 + 2 * len(WAVES_ACROSS) + 2 * len(WAVES_DOWN)
-PATCH = 4  # pixels of the working size folded into channels: the finest features, and the flow, have a quarter of its side
+PATCH = (
+    4  # pixels of the working size folded into channels: the finest features, and the flow, have a quarter of its side
+)
 MAPS = 5  # channels of a portrait's maps
 OPENING, OPENING_SCALE = 2, 4.0  # the latents' channel of the mouth's opening, and what they hold it times
 LIP_SHARE = 0.88  # what the latents say of the gap of the lips, over the drop of the jaw
@@ -56,7 +59,9 @@ class CellAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.to_qkv(self.norm(x) + self.positions.to(x)), "b (t n d) h w -> t b n (h w) d", t=3, n=self.heads)
+        q, k, v = rearrange(
+            self.to_qkv(self.norm(x) + self.positions.to(x)), "b (t n d) h w -> t b n (h w) d", t=3, n=self.heads
+        )
         x_new = F.scaled_dot_product_attention(q, k, v)
         return x + self.to_out(rearrange(x_new, "b n (h w) d -> b (n d) h w", h=x.shape[2]))
 
@@ -65,11 +70,12 @@ class CellAttention(nn.Module):
 class PortraitFeatures:
     """What stays the same over a video.
 
-    fine, middle, coarse: (1, C, ., .) features at a quarter, an eighth and a sixteenth of the working size; latents: (1, C, h, w)
-    the portrait's own raw motion latents; head: (1, 1, H / 4, W / 4) the soft mask of what may move; mouth: (1, 2) its centre in
-    cells of the fine features; pixels: (1, 3, H, W) of the square at twice the working size, of which the mouth is painted;
-    steady: (1, 1, H / 4, W / 4) 1 where the face moves with the skull; skull: (1, 2, 3) from cells of the fine features to the
-    plane of the teeth, in distances of the eyes, its origin between the shut lips.
+    fine, middle, coarse: (1, C, ., .) features at a quarter, an eighth and a sixteenth of the working size; latents:
+    (1, C, h, w) the portrait's own raw motion latents; head: (1, 1, H / 4, W / 4) the soft mask of what may move;
+    mouth: (1, 2) its centre in cells of the fine features; pixels: (1, 3, H, W) of the square at twice the working
+    size, of which the mouth is painted;
+    steady: (1, 1, H / 4, W / 4) 1 where the face moves with the skull; skull: (1, 2, 3) from cells of the fine features
+    to the plane of the teeth, in distances of the eyes, its origin between the shut lips.
     """
 
     fine: Tensor
@@ -84,7 +90,9 @@ class PortraitFeatures:
 
     def expand(self, frames: int) -> PortraitFeatures:
         """The same for each of so many frames; no copy."""
-        return PortraitFeatures(*(x.expand(frames, *[-1] * (x.ndim - 1)) if len(x) == 1 else x for x in vars(self).values()))
+        return PortraitFeatures(
+            *(x.expand(frames, *[-1] * (x.ndim - 1)) if len(x) == 1 else x for x in vars(self).values())
+        )
 
     def repeat(self, times: int) -> PortraitFeatures:
         """Each portrait so many times in a row, for batches of several portraits."""
@@ -93,9 +101,10 @@ class PortraitFeatures:
 
 @dataclass(frozen=True, eq=False)
 class DecodedMotion:
-    """flow: (F, 2, H / 4, W / 4) backward, in cells of this map, zero outside the head; coarse_flows: before refinement, for the
-    loss; mouth_rgb (F, 3, P, P) in [-1, 1] and mouth_mask (F, 1, P, P) in 0..1: the painted window at twice the working size;
-    mouth_warped (F, 3, P, P): the portrait's own pixels there; mouth: (F, 2) the window's centre in cells of the flow."""
+    """flow: (F, 2, H / 4, W / 4) backward, in cells of this map, zero outside the head; coarse_flows: before
+    refinement, for the loss; mouth_rgb (F, 3, P, P) in [-1, 1] and mouth_mask (F, 1, P, P) in 0..1: the painted window
+    at twice the working size; mouth_warped (F, 3, P, P): the portrait's own pixels there; mouth: (F, 2) the window's
+    centre in cells of the flow."""
 
     flow: Tensor
     coarse_flows: tuple[Tensor, Tensor]
@@ -114,18 +123,24 @@ class MotionDecoder(nn.Module):
         fine, middle, coarse = parts.channels
         width = parts.mouth_channels
         if config.vae_factor != 4 * PATCH:
-            raise ValueError(f"the motion decoder needs cells of {4 * PATCH} pixels, got vae_factor {config.vae_factor}")
+            raise ValueError(
+                f"the motion decoder needs cells of {4 * PATCH} pixels, got vae_factor {config.vae_factor}"
+            )
         self.mouth_cells = parts.mouth_cells
         self.portrait_fine = nn.Sequential(nn.Conv2d(3 * PATCH**2 + MAPS, fine, 3, padding=1), ResidualBlock(fine))
         self.portrait_middle = nn.Sequential(nn.Conv2d(fine, middle, 3, stride=2, padding=1), ResidualBlock(middle))
         self.portrait_coarse = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
         self.conv_in = nn.Conv2d(2 * config.latent_channels, coarse, 5, padding=2)
-        self.coarse = nn.Sequential(ResidualBlock(coarse), CellAttention(coarse, config.latent_size), ResidualBlock(coarse))
+        self.coarse = nn.Sequential(
+            ResidualBlock(coarse), CellAttention(coarse, config.latent_size), ResidualBlock(coarse)
+        )
         self.to_middle = nn.Conv2d(coarse, middle, 1)
         self.middle = nn.Sequential(ResidualBlock(middle), ResidualBlock(middle))
         self.to_fine = nn.Conv2d(middle, fine, 1)
         self.fine = ResidualBlock(fine)
-        self.flow_coarse, self.flow_middle, self.flow_fine = (nn.Conv2d(c, 2, 3, padding=1) for c in (coarse, middle, fine))
+        self.flow_coarse, self.flow_middle, self.flow_fine = (
+            nn.Conv2d(c, 2, 3, padding=1) for c in (coarse, middle, fine)
+        )
         for layer in (self.flow_coarse, self.flow_middle, self.flow_fine):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -140,24 +155,35 @@ class MotionDecoder(nn.Module):
         with torch.no_grad():
             self.mouth_out.weight.mul_(0.1)
             self.mouth_out.bias.zero_()
-            self.mouth_out.bias[3 * PATCH**2:] = -2.0  # the mask begins nearly empty
+            self.mouth_out.bias[3 * PATCH**2 :] = -2.0  # the mask begins nearly empty
             self.mouth_teeth.bias.copy_(torch.tensor([1.2, 1.0, 0.7, 2.0, 2.0]))  # ivory
 
-    def read_portrait(self, pixels: Tensor, maps: Tensor, latents: Tensor, mouth: Tensor, skull: Tensor) -> PortraitFeatures:
-        """pixels (B, 3, 2 S, 2 S) in [-1, 1]; maps (B, 5, S / 4, S / 4) of `inputs.portrait_maps`; latents (B, C, h, w) raw, of
-        the portrait itself; mouth (B, 2) its centre in cells of the maps; skull (B, 2, 3), see `PortraitFeatures`."""
+    def read_portrait(
+        self, pixels: Tensor, maps: Tensor, latents: Tensor, mouth: Tensor, skull: Tensor
+    ) -> PortraitFeatures:
+        """pixels (B, 3, 2 S, 2 S) in [-1, 1]; maps (B, 5, S / 4, S / 4) of `inputs.portrait_maps`; latents (B, C, h, w)
+        raw, of the portrait itself; mouth (B, 2) its centre in cells of the maps; skull (B, 2, 3), see
+        `PortraitFeatures`."""
         working = F.avg_pool2d(pixels, 2)
         fine = self.portrait_fine(torch.cat([F.pixel_unshuffle(working, PATCH), maps], 1))
         middle = self.portrait_middle(fine)
         _, across, down, _, rigid = maps.split(1, dim=1)
         steady = ((rigid > 0.99) & (down < 0.4) & (across.abs() < 0.75)).to(maps)  # above the mouth
-        return PortraitFeatures(fine, middle, self.portrait_coarse(middle), latents, maps[:, :1], mouth, pixels, steady, skull)
+        return PortraitFeatures(
+            fine, middle, self.portrait_coarse(middle), latents, maps[:, :1], mouth, pixels, steady, skull
+        )
 
-    def forward(self, latents: Tensor, portrait: PortraitFeatures, look: Tensor | None = None, teeth: Teeth | None = None,
-                jaw: Tensor | None = None) -> DecodedMotion:
-        """latents (F, C, h, w) raw, of F frames of one portrait (or portrait of as many pictures); look (F, 6) as `LOOK`, None:
-        the average mouth; teeth: of one or F mouths, None: even ones; jaw: (F,) how far it has dropped in distances of the eye
-        corners, where that is known better than by the latents."""
+    def forward(
+        self,
+        latents: Tensor,
+        portrait: PortraitFeatures,
+        look: Tensor | None = None,
+        teeth: Teeth | None = None,
+        jaw: Tensor | None = None,
+    ) -> DecodedMotion:
+        """latents (F, C, h, w) raw, of F frames of one portrait (or portrait of as many pictures); look (F, 6) as
+        `LOOK`, None: the average mouth; teeth: of one or F mouths, None: even ones; jaw: (F,) how far it has dropped in
+        distances of the eye corners, where that is known better than by the latents."""
         portrait = portrait.expand(len(latents))
         x = self.conv_in(torch.cat([latents - portrait.latents, portrait.latents], 1)) + portrait.coarse
         x = self.coarse(x)
@@ -173,15 +199,29 @@ class MotionDecoder(nn.Module):
         return DecodedMotion(flow, (coarse_flow, middle_flow), *painted, mouth)
 
     def _jaw(self, latents: Tensor, mouth: Tensor, portrait: PortraitFeatures) -> Tensor:
-        """(F,): the drop of the jaw in distances of the eye corners, from how far the lips have parted since the portrait."""
+        """(F,): the drop of the jaw in distances of the eye corners, from how far the lips have parted since the
+        portrait."""
+
         def opening(latents: Tensor, place: Tensor) -> Tensor:
             scale = 2 / portrait.head.shape[-1]
-            return sample(latents[:, OPENING:OPENING + 1].float(), (place.float() * scale - 1)[:, None, None])[:, 0, 0, 0]
+            return sample(latents[:, OPENING : OPENING + 1].float(), (place.float() * scale - 1)[:, None, None])[
+                :, 0, 0, 0
+            ]
 
-        return ((opening(latents, mouth) - opening(portrait.latents, portrait.mouth)) / OPENING_SCALE / LIP_SHARE).clamp(min=0)
+        return (
+            (opening(latents, mouth) - opening(portrait.latents, portrait.mouth)) / OPENING_SCALE / LIP_SHARE
+        ).clamp(min=0)
 
-    def _paint_mouth(self, x: Tensor, flow: Tensor, mouth: Tensor, portrait: PortraitFeatures, look: Tensor | None,
-                     teeth: Teeth, jaw: Tensor) -> tuple[Tensor, ...]:
+    def _paint_mouth(
+        self,
+        x: Tensor,
+        flow: Tensor,
+        mouth: Tensor,
+        portrait: PortraitFeatures,
+        look: Tensor | None,
+        teeth: Teeth,
+        jaw: Tensor,
+    ) -> tuple[Tensor, ...]:
         cells, size = self.mouth_cells, flow.shape[-1]
         around = window(mouth, cells=cells, points=2 * cells, size=size)  # two points a cell: each becomes PATCH pixels
         there = sample(flow, around)
@@ -195,21 +235,30 @@ class MotionDecoder(nn.Module):
         finely = F.interpolate(skull, scale_factor=PATCH, mode="bilinear", align_corners=False)
         drawn = draw_teeth(teeth.table(), finely, jaw).to(x)
         shown, tone = drawn[:, 0::2], drawn[:, 1::2]  # (F, 2, P, P) of the upper and the lower row
-        y = torch.cat([sample(x, around), sample(portrait.fine, source), F.pixel_unshuffle(warped, PATCH), waves.to(x),
-                       F.pixel_unshuffle(shown * tone, PATCH)], 1)
+        y = torch.cat(
+            [
+                sample(x, around),
+                sample(portrait.fine, source),
+                F.pixel_unshuffle(warped, PATCH),
+                waves.to(x),
+                F.pixel_unshuffle(shown * tone, PATCH),
+            ],
+            1,
+        )
         y = self.mouth_in(y) + self.mouth_look(look)[:, :, None, None]
         y = F.silu(self.mouth(y))
         light = F.interpolate(self.mouth_teeth(y), scale_factor=PATCH, mode="bilinear", align_corners=False).sigmoid()
         y = F.pixel_shuffle(self.mouth_out(y), PATCH)
         colours = y[:, :3].tanh()
         for row in (1, 0):  # the upper teeth stand in front
-            enamel = 2 * light[:, :3] * tone[:, row:row + 1] - 1
-            colours = torch.lerp(colours, enamel, shown[:, row:row + 1] * light[:, 3 + row:4 + row])
+            enamel = 2 * light[:, :3] * tone[:, row : row + 1] - 1
+            colours = torch.lerp(colours, enamel, shown[:, row : row + 1] * light[:, 3 + row : 4 + row])
         return colours, y[:, 3:].sigmoid() * _soft_border(y.shape[-1], like=y), warped
 
 
 def window(centre: Tensor, *, cells: int, points: int, size: int) -> Tensor:
-    """The grid (B, points, points, 2) for `sample` over a window of `cells` around centre (B, 2), in cells of a `size` map."""
+    """The grid (B, points, points, 2) for `sample` over a window of `cells` around centre (B, 2), in cells of a `size`
+    map."""
     places = (torch.arange(points, device=centre.device, dtype=centre.dtype) + 0.5) * (cells / points) - cells / 2
     x, y = (centre[:, axis, None] + places for axis in (0, 1))  # (B, points)
     grid = torch.stack([x[:, None, :].expand(-1, points, -1), y[:, :, None].expand(-1, -1, points)], -1)
@@ -224,13 +273,16 @@ def sample(picture: Tensor, grid: Tensor) -> Tensor:
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
     """picture (B, C, H, W) moved by a backward flow (B, 2, H, W) in its pixels."""
     height, width = flow.shape[-2:]
-    y, x = torch.meshgrid(*(torch.arange(n, device=flow.device, dtype=flow.dtype) + 0.5 for n in (height, width)), indexing="ij")
+    y, x = torch.meshgrid(
+        *(torch.arange(n, device=flow.device, dtype=flow.dtype) + 0.5 for n in (height, width)), indexing="ij"
+    )
     grid = torch.stack([(x + flow[:, 0]) * (2 / width) - 1, (y + flow[:, 1]) * (2 / height) - 1], -1)
     return sample(picture, grid)
 
 
 def moved_point(point: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
-    """Where in the frame lies what lies at point (B, 2) of the portrait; both in cells of the backward flow (B, 2, n, n)."""
+    """Where in the frame lies what lies at point (B, 2) of the portrait; both in cells of the backward flow (B, 2, n,
+    n)."""
     size, place = flow.shape[-1], point
     for _ in range(rounds):
         there = sample(flow, (place * (2 / size) - 1)[:, None, None])[:, :, 0, 0]
@@ -240,8 +292,9 @@ def moved_point(point: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
 
 @torch.no_grad()
 def skull_coordinates(around: Tensor, flow: Tensor, portrait: PortraitFeatures) -> Tensor:
-    """around (B, p, p, 2) a grid for `sample` over the backward flow (B, 2, n, n) -> (B, 2, p, p): where each point lies in the
-    plane of the teeth, right and down. The skull's motion is the affine map nearest to the flow where the face moves with it."""
+    """around (B, p, p, 2) a grid for `sample` over the backward flow (B, 2, n, n) -> (B, 2, p, p): where each point
+    lies in the plane of the teeth, right and down. The skull's motion is the affine map nearest to the flow where the
+    face moves with it."""
     size = flow.shape[-1]
     flow, grid = flow.float(), around.float()
     own = (torch.arange(size, device=flow.device) + 0.5) * (2 / size) - 1
@@ -258,12 +311,14 @@ def skull_coordinates(around: Tensor, flow: Tensor, portrait: PortraitFeatures) 
 
 
 def teeth_maps(skull: Tensor, look: Tensor) -> Tensor:
-    """skull (B, 2, p, p), look (B, 6) -> (B, 16, p, p): coordinates in which the average teeth stand always at the same places,
-    and their waves, so that the edges of teeth can be painted sharply."""
+    """skull (B, 2, p, p), look (B, 6) -> (B, 16, p, p): coordinates in which the average teeth stand always at the same
+    places, and their waves, so that the edges of teeth can be painted sharply."""
     average, spread = look.new_tensor(AVERAGE_LOOK), look.new_tensor(LOOK_SPREAD)
     own = (average + spread * look.float())[..., None, None]  # (B, 6, 1, 1)
     across, down = skull[:, 0] * (AVERAGE_LOOK[0] / own[:, 0]), skull[:, 1] - own[:, 2]
-    waves = [2 * torch.pi / period * x for x, periods in ((across, WAVES_ACROSS), (down, WAVES_DOWN)) for period in periods]
+    waves = [
+        2 * torch.pi / period * x for x, periods in ((across, WAVES_ACROSS), (down, WAVES_DOWN)) for period in periods
+    ]
     waves = torch.stack(waves, 1)
     return torch.cat([torch.stack([across, down], 1).clamp(-1, 1) * 3, waves.sin(), waves.cos()], 1)
 

@@ -1,8 +1,7 @@
 """Teeth drawn from numbers: where on the plane of the teeth enamel shows, and how bright it is.
 
-A network that learns from many mouths paints the mean of all teeth, a blur. So their edges are drawn, and the network says only
-their colour and light, and where they show.
-Differs from EMO: its pixels are painted by a network alone.
+A network that learns from many mouths paints the mean of all teeth, a blur. So their edges are drawn, and the network
+says only their colour and light, and where they show. Differs from EMO: its pixels are painted by a network alone.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ CHANNELS = 9  # of a table
 class Teeth:
     """Rows of teeth of B mouths; lengths in distances of the outer eye corners, on the plane of the teeth.
 
-    upper, lower: (B, T, 5) of each tooth: left, right, length beyond the row's line, tilt, brightness; lines: (B, 4) how far the
-    upper teeth reach below the shut lips, where the lower ones begin on the jaw, half the width of the arch, how dark gaps are.
+    upper, lower: (B, T, 5) of each tooth: left, right, length beyond the row's line, tilt, brightness; lines: (B, 4)
+    how far the upper teeth reach below the shut lips, where the lower ones begin on the jaw, half the width of the
+    arch, how dark gaps are.
     """
 
     upper: Tensor
@@ -32,8 +32,8 @@ class Teeth:
     lines: Tensor
 
     def table(self) -> Tensor:
-        """(B, 9, 1, STEPS) over the place across: for each row its line, root, brightness, and 1 where a tooth is; brightness
-        counts from the light, 0..1. The last channel is the highlight of the upper row."""
+        """(B, 9, 1, STEPS) over the place across: for each row its line, root, brightness, and 1 where a tooth is;
+        brightness counts from the light, 0..1. The last channel is the highlight of the upper row."""
         across = torch.linspace(-REACH, REACH, STEPS, device=self.upper.device)
         upper_line, lower_line, arch, gap = (self.lines[:, n, None] for n in range(4))
         bend = (across.abs() / arch).clamp(max=1) ** 2
@@ -52,8 +52,10 @@ class Teeth:
 
 def average_teeth(*, device: torch.device | str = "cpu") -> Teeth:
     """One mouth with even teeth."""
-    rows = (((0.098, 0.075, 0.078, 0.062, 0.055), (0.0, -0.013, -0.004, -0.014, -0.02)),
-            ((0.058, 0.062, 0.066, 0.06, 0.055), (0.0, 0.0, 0.004, -0.004, -0.01)))
+    rows = (
+        ((0.098, 0.075, 0.078, 0.062, 0.055), (0.0, -0.013, -0.004, -0.014, -0.02)),
+        ((0.058, 0.062, 0.066, 0.06, 0.055), (0.0, 0.0, 0.004, -0.004, -0.01)),
+    )
     upper, lower = (torch.tensor([_even_row(*row)], device=device) for row in rows)
     return Teeth(upper, lower, torch.tensor([[0.031, -0.0275, 0.2, 0.28]], device=device))
 
@@ -62,8 +64,12 @@ def draw_teeth(table: Tensor, skull: Tensor, jaw: Tensor) -> Tensor:
     """table (B, 9, 1, STEPS), skull (B, 2, h, w) right and down on the plane of the teeth, jaw (B,) how far it has dropped
     -> (B, 4, h, w): how much enamel of the upper row shows, its brightness, and both of the lower row."""
     across, down = skull[:, 0], skull[:, 1]
-    read = F.grid_sample(table.expand(len(skull), -1, -1, -1), torch.stack([across / REACH, torch.zeros_like(across)], -1),
-                         padding_mode="border", align_corners=True)
+    read = F.grid_sample(
+        table.expand(len(skull), -1, -1, -1),
+        torch.stack([across / REACH, torch.zeros_like(across)], -1),
+        padding_mode="border",
+        align_corners=True,
+    )
     line, root, tone, is_upper, low_line, low_root, low_tone, is_lower, shine = read.unbind(1)
     upper = _soft(line - down) * _soft(down - root, 2 * EDGE) * is_upper
     tone = tone * (0.90 + 0.10 * ((line - down) / 0.04).clamp(0, 1)) + shine
@@ -74,8 +80,8 @@ def draw_teeth(table: Tensor, skull: Tensor, jaw: Tensor) -> Tensor:
 
 
 def _row(teeth: Tensor, across: Tensor) -> tuple[Tensor, ...]:
-    """teeth (B, T, 5), across (S,) -> (B, S) each: place across the tooth in -1..1, its length, tilt and brightness, and 1 where
-    there is one."""
+    """teeth (B, T, 5), across (S,) -> (B, S) each: place across the tooth in -1..1, its length, tilt and brightness,
+    and 1 where there is one."""
     left, right, length, tilt, tone = (value[..., None] for value in teeth.unbind(-1))  # (B, T, 1)
     inside = ((across >= left) & (across < right)).to(teeth)
     place = ((across - (left + right) / 2) / ((right - left) / 2).clamp(min=1e-4)).clamp(-1, 1)

@@ -1,4 +1,5 @@
-"""Temporal module with motion frames and speed attention (EMO, arXiv 2402.17485, 'Temporal Modules' and 'Speed Layers')."""
+"""Temporal module with motion frames and speed attention (EMO, arXiv 2402.17485, 'Temporal Modules' and 'Speed
+Layers')."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from .attention import Attention, FeedForward, KeysValues, frame_codes
 class MotionContext(NamedTuple):
     """The motion frames as a temporal module reads them, computed once per clip: (B N, n, C) each.
 
-    keys_values: for the first self-attention. tokens, and normed, what that attention reads of them: only for a second one.
+    keys_values: for the first self-attention. tokens, and normed, what that attention reads of them: only for a second
+    one.
     """
 
     keys_values: KeysValues
@@ -46,11 +48,14 @@ class TemporalBlock(nn.Module):
 
     def project(self, tokens: Tensor) -> MotionContext:
         """tokens (B N, n, C) of the motion frames."""
-        normed = self.norm1(tokens) + frame_codes(*tokens.shape[1:], like=tokens)  # AnimateDiff: codes for the values, too
+        normed = self.norm1(tokens) + frame_codes(
+            *tokens.shape[1:], like=tokens
+        )  # AnimateDiff: codes for the values, too
         return MotionContext(self.attn1.project(normed), *((tokens, normed) if self.has_second else (None, None)))
 
     def forward(self, x: Tensor, motion: MotionContext, speed: Tensor | KeysValues | None) -> Tensor:
-        """x (B N, F, C), speed (B, F, D) or its keys and values -> (B N, F, C); the motion frames are read and then dropped."""
+        """x (B N, F, C), speed (B, F, D) or its keys and values -> (B N, F, C); the motion frames are read and then
+        dropped."""
         n = motion.keys_values.keys.shape[1]
         codes = frame_codes(n + x.shape[1], x.shape[2], like=x)
         normed = self.norm1(x) + codes[n:]
@@ -82,7 +87,9 @@ class TemporalModule(nn.Module):
     def project(self, motion: Tensor) -> MotionContext:
         """motion (B, n, N, C): features of the motion frames, zeros for the first clip -> what `forward` reads of them."""
         if is_grad_enabled() and not motion.requires_grad:
-            motion = motion.detach().requires_grad_()  # torch's CPU group norm crashes where only its weight wants a gradient
+            motion = (
+                motion.detach().requires_grad_()
+            )  # torch's CPU group norm crashes where only its weight wants a gradient
         normed = self.norm(rearrange(motion, "b m n c -> (b m) c 1 n"))  # the norm of a frame, whatever its shape
         tokens = rearrange(normed, "(b m) c 1 n -> (b n) m c", b=len(motion)).contiguous()
         return self.transformer_blocks[0].project(self.proj_in(tokens))

@@ -46,9 +46,18 @@ class Block(nn.Module):
     audio_widths: one per layer, inside Hallo's audio modules.
     """
 
-    def __init__(self, name: str, resnets: list[nn.Module], channels: int, *, level: int,
-                 attention: Callable[[int], nn.Module] | None, temporal: Callable[[int], nn.Module] | None,
-                 audio: Callable[[int, int], nn.Module] | None, audio_widths: list[int]):
+    def __init__(
+        self,
+        name: str,
+        resnets: list[nn.Module],
+        channels: int,
+        *,
+        level: int,
+        attention: Callable[[int], nn.Module] | None,
+        temporal: Callable[[int], nn.Module] | None,
+        audio: Callable[[int, int], nn.Module] | None,
+        audio_widths: list[int],
+    ):
         super().__init__()
         self.name, self.level, self.size = name, level, len(audio_widths)
         self.resnets = nn.ModuleList(resnets)
@@ -61,8 +70,10 @@ class Block(nn.Module):
 
     def layer(self, index: int) -> tuple[str, Layer]:
         """(name, layer) after resnet `index`."""
-        attention, temporal, audio = (getattr(self, part)[index] if hasattr(self, part) else None
-                                      for part in ("attentions", "motion_modules", "audio_modules"))
+        attention, temporal, audio = (
+            getattr(self, part)[index] if hasattr(self, part) else None
+            for part in ("attentions", "motion_modules", "audio_modules")
+        )
         part = "resnets" if attention is None else "attentions"
         return f"{self.name}.{part}.{index}", Layer(self.level, attention, temporal, audio)
 
@@ -70,8 +81,14 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """conv_in, time_embedding, down_blocks, mid_block, up_blocks: names and shapes of diffusers' SD 1.5 UNet."""
 
-    def __init__(self, config: ModelConfig, *, attention: Callable[[int], nn.Module],
-                 temporal: Callable[[int], nn.Module] | None = None, audio: Callable[[int, int], nn.Module] | None = None):
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        attention: Callable[[int], nn.Module],
+        temporal: Callable[[int], nn.Module] | None = None,
+        audio: Callable[[int, int], nn.Module] | None = None,
+    ):
         super().__init__()
         widths, layers = config.channels, config.layers_per_block
         time_channels = widths[0] * 4
@@ -82,11 +99,20 @@ class UNet(nn.Module):
         def resnet(inside: int, outside: int) -> ResnetBlock:
             return ResnetBlock(inside, outside, time_channels, groups=config.norm_groups)
 
-        def block(name: str, resnets: list[nn.Module], channels: int, level: int, audio_widths: list[int],
-                  attends: bool) -> Block:
+        def block(
+            name: str, resnets: list[nn.Module], channels: int, level: int, audio_widths: list[int], attends: bool
+        ) -> Block:
             has_temporal = attends or config.hallo is None
-            return Block(name, resnets, channels, level=level, attention=attention if attends else None,
-                         temporal=temporal if has_temporal else None, audio=audio, audio_widths=audio_widths)
+            return Block(
+                name,
+                resnets,
+                channels,
+                level=level,
+                attention=attention if attends else None,
+                temporal=temporal if has_temporal else None,
+                audio=audio,
+                audio_widths=audio_widths,
+            )
 
         self.down_blocks = nn.ModuleList()
         skips = [widths[0]]
@@ -94,7 +120,9 @@ class UNet(nn.Module):
         for level, width in enumerate(widths):
             inside = [channels, *[width] * (layers - 1)]  # of resnets, and (Hallo's quirk) of audio modules
             resnets = [resnet(before, width) for before in inside]
-            self.down_blocks.append(block(f"down_blocks.{level}", resnets, width, level, inside, config.attention_levels[level]))
+            self.down_blocks.append(
+                block(f"down_blocks.{level}", resnets, width, level, inside, config.attention_levels[level])
+            )
             skips += [width] * layers
             channels = width
             if level < len(widths) - 1:
@@ -108,7 +136,9 @@ class UNet(nn.Module):
             for _ in range(layers + 1):
                 resnets.append(resnet(channels + skips.pop(), width))
                 channels = width
-            inside = [widths[max(level - 1, 0)]] * (layers + 1)  # Hallo's quirk: audio modules have the width of the next level
+            inside = [widths[max(level - 1, 0)]] * (
+                layers + 1
+            )  # Hallo's quirk: audio modules have the width of the next level
             name = f"up_blocks.{len(self.up_blocks)}"
             self.up_blocks.append(block(name, resnets, width, level, inside, config.attention_levels[level]))
             if level:
@@ -123,17 +153,21 @@ class UNet(nn.Module):
             yield from (block.layer(index) for index in range(block.size))
 
     def embed_timesteps(self, timesteps: Tensor, like: Tensor) -> Tensor:
-        """timesteps (S,) -> (S, T) in the dtype of `like`: what is added in each resnet, side by side in the order of `run`."""
+        """timesteps (S,) -> (S, T) in the dtype of `like`: what is added in each resnet, side by side in the order of
+        `run`."""
         embedded = F.silu(self.time_embedding(sinusoidal(timesteps, self.time_channels).to(like.dtype)))
         return torch.cat([resnet.time_emb_proj(embedded) for block in self.blocks() for resnet in block.resnets], dim=1)
 
     def run(self, x: Tensor, time: Tensor, after_resnet: AfterResnet, *, face: Tensor | None = None) -> Tensor:
         """x (B F, C, H, W) latents, time (1 or B, T) of `embed_timesteps` -> (B F, C0, H, W).
 
-        after_resnet: called after each resnet but the mid block's second. face: (B, C0, H, W), added after the first convolution.
+        after_resnet: called after each resnet but the mid block's second. face: (B, C0, H, W), added after the first
+        convolution.
         """
         resnets = [resnet for block in self.blocks() for resnet in block.resnets]
-        times = dict(zip(resnets, time.split([resnet.time_emb_proj.out_features for resnet in resnets], dim=1), strict=True))
+        times = dict(
+            zip(resnets, time.split([resnet.time_emb_proj.out_features for resnet in resnets], dim=1), strict=True)
+        )
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
         if face is not None:
             x = x + per_frame(face, len(x))
@@ -160,8 +194,8 @@ class UNet(nn.Module):
 class ReferenceNet(UNet):
     """The UNet without time, audio or noise; its features carry the identity of the portrait (EMO, 'ReferenceNet').
 
-    Features are what each self-attention reads; where a level has no attention, the resnet's output. EMO leaves open: what is
-    taken at levels without attention, and whether text cross-attention stays. Ours has none.
+    Features are what each self-attention reads; where a level has no attention, the resnet's output. EMO leaves open:
+    what is taken at levels without attention, and whether text cross-attention stays. Ours has none.
     """
 
     def __init__(self, config: ModelConfig):
@@ -169,10 +203,13 @@ class ReferenceNet(UNet):
         self.reads_resnets = config.hallo is None
         last = self.up_blocks[-1]  # nothing after its last feature is read, so nothing is built
         if config.attention_levels[0]:
-            last.attentions[-1] = SpatialTransformer(config, config.channels[0], is_backbone=False, is_last_feature=True)
+            last.attentions[-1] = SpatialTransformer(
+                config, config.channels[0], is_backbone=False, is_last_feature=True
+            )
 
     def forward(self, latents: Tensor, identity: Tensor | None = None) -> dict[str, Tensor]:
-        """latents (B, C, H, W) scaled and clean, identity tokens (B, M, D) if the model has any -> {layer name: (B, N, C)}."""
+        """latents (B, C, H, W) scaled and clean, identity tokens (B, M, D) if the model has any -> {layer name: (B, N,
+        C)}."""
         features = {}
 
         def collect(name: str, layer: Layer, x: Tensor) -> Tensor:
@@ -204,24 +241,37 @@ class ReferenceAddition(nn.Module):
 
 
 class Backbone(UNet):
-    """The denoising UNet: reference attention, audio attention and temporal module after the resnets (EMO, 'Backbone Network').
+    """The denoising UNet: reference attention, audio attention and temporal module after the resnets (EMO, 'Backbone
+    Network').
 
-    EMO leaves open: how levels without attention read the portrait. Ours do not, or, with config.reference_addition, add the
-    reference net's features of the same cell: heads move little, so most of a picture lies where it lies in the portrait.
+    EMO leaves open: how levels without attention read the portrait. Ours do not, or, with config.reference_addition,
+    add the reference net's features of the same cell: heads move little, so most of a picture lies where it lies in the
+    portrait.
     """
 
     def __init__(self, config: ModelConfig):
         audio = (lambda channels, width: AudioTransformer(config, channels, width)) if config.hallo else None
-        super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=True),
-                         temporal=lambda channels: TemporalModule(config, channels), audio=audio)
+        super().__init__(
+            config,
+            attention=lambda channels: SpatialTransformer(config, channels, is_backbone=True),
+            temporal=lambda channels: TemporalModule(config, channels),
+            audio=audio,
+        )
         self.reference_additions = nn.ModuleDict()
         if config.reference_addition:
             levels = list(zip(config.channels, config.attention_levels, strict=True))
-            for kind, order, layers in (("down", levels, config.layers_per_block),
-                                        ("up", levels[::-1], config.layers_per_block + 1)):
-                self.reference_additions.update({
-                    f"{kind}_blocks_{level}_resnets_{index}": ReferenceAddition(width)
-                    for level, (width, has_attention) in enumerate(order) if not has_attention for index in range(layers)})
+            for kind, order, layers in (
+                ("down", levels, config.layers_per_block),
+                ("up", levels[::-1], config.layers_per_block + 1),
+            ):
+                self.reference_additions.update(
+                    {
+                        f"{kind}_blocks_{level}_resnets_{index}": ReferenceAddition(width)
+                        for level, (width, has_attention) in enumerate(order)
+                        if not has_attention
+                        for index in range(layers)
+                    }
+                )
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(config.channels[0], config.latent_channels, 3, padding=1)
 
@@ -246,12 +296,20 @@ class Backbone(UNet):
             identity = attention.project_identity(context.identity[:, 1])
         return LayerContext(reference, addition, audio, motion, speed, identity, codes)
 
-    def forward(self, noisy: Tensor, timestep: Tensor, layers: dict[str, LayerContext], *, face: Tensor | None = None,
-                regions: tuple[Tensor, ...] = (), region_weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        layers: dict[str, LayerContext],
+        *,
+        face: Tensor | None = None,
+        regions: tuple[Tensor, ...] = (),
+        region_weights: Tensor | None = None,
+    ) -> Tensor:
         """noisy (B, C, F, H, W), timestep (B,) -> prediction (B, C, F, H, W).
 
-        timestep: or its row (1, T) of `embed_timesteps`. layers: of `cache`. For Hallo: face (B, C0, H, W) is added after the
-        first convolution; regions (B, 3, N) by level and region_weights (3,) are for the audio modules.
+        timestep: or its row (1, T) of `embed_timesteps`. layers: of `cache`. For Hallo: face (B, C0, H, W) is added
+        after the first convolution; regions (B, 3, N) by level and region_weights (3,) are for the audio modules.
         """
         frames = noisy.shape[2]
         time = self.embed_timesteps(timestep, noisy) if timestep.ndim == 1 else timestep
@@ -260,7 +318,9 @@ class Backbone(UNet):
             given = layers[name]
             if layer.attention is not None:
                 audio = None if layer.audio is not None else given.audio
-                x, _ = layer.attention(x, reference=given.reference, audio=audio, identity=given.identity, codes=given.codes)
+                x, _ = layer.attention(
+                    x, reference=given.reference, audio=audio, identity=given.identity, codes=given.codes
+                )
             elif given.addition is not None:
                 x = x + per_frame(given.addition, len(x))
             if layer.audio is not None and given.audio is not None:

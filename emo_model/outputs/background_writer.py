@@ -45,12 +45,17 @@ class BackgroundWriter(SerialExecutor):
     """`with BackgroundWriter(...) as writer: writer.put(clip)`: decodes clips and writes their frames on a thread.
 
     frames_of: latents (F, C, h, w) -> blocks of frames (F, H, W, 3) uint8, written one by one, so memory does not grow
-    with the clip. On a CPU the thread computes on one core (`one_core_for_writing` takes it from the caller); on a GPU on a
-    stream of its own beside the sampler's.
+    with the clip. On a CPU the thread computes on one core (`one_core_for_writing` takes it from the caller); on a GPU
+    on a stream of its own beside the sampler's.
     """
 
-    def __init__(self, frames_of: Callable[[Tensor], Iterable[np.ndarray]], write: Callable[[np.ndarray], None], *,
-                 device: torch.device | str):
+    def __init__(
+        self,
+        frames_of: Callable[[Tensor], Iterable[np.ndarray]],
+        write: Callable[[np.ndarray], None],
+        *,
+        device: torch.device | str,
+    ):
         super().__init__()
         self.frames_of, self.write = frames_of, write
         self.stream = torch.cuda.Stream(device) if torch.device(device).type == "cuda" else None
@@ -79,9 +84,11 @@ class BackgroundWriter(SerialExecutor):
 
 @contextmanager
 def one_core_for_writing(device: torch.device | str) -> Iterator[None]:
-    """On a CPU, the caller computes on one core fewer meanwhile: more threads than cores wait for each other in every operation.
+    """On a CPU, the caller computes on one core fewer meanwhile: more threads than cores wait for each other in every
+    operation.
 
-    The number of threads decides on the last bits of a clip, so it belongs to the names of cached clips: look them up in here.
+    The number of threads decides on the last bits of a clip, so it belongs to the names of cached clips: look them up
+    in here.
     """
     cores = torch.get_num_threads()
     if torch.device(device).type == "cpu":

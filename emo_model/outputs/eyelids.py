@@ -1,7 +1,7 @@
 """Lids that close: the skin above an eye is drawn down over it, at the resolution of the picture.
 
-Differs from EMO: its pixels are painted by a network. Here the eyes' outlines are known from the face mesh, so a blink needs no
-network, and it has a sharp edge where the decoder's flow, a number every few pixels, has none.
+Differs from EMO: its pixels are painted by a network. Here the eyes' outlines are known from the face mesh, so a blink
+needs no network, and it has a sharp edge where the decoder's flow, a number every few pixels, has none.
 """
 
 from __future__ import annotations
@@ -18,21 +18,28 @@ from torch import Tensor
 from ..inputs import face_geometry as geometry
 
 UPPER_SHARE, LOWER_SHARE = 0.84, 0.10  # of the gap: how much of it each lid closes; the lashes cover the rest
-LASHES, SHADE = 0.07, 0.4  # half widths of the eye below the upper lid's line that move with it, and how dark shut lids meet
+LASHES, SHADE = (
+    0.07,
+    0.4,
+)  # half widths of the eye below the upper lid's line that move with it, and how dark shut lids meet
 EDGE = 0.2  # half widths of the eye at the lid's edge, lashes and their line, that move down without being stretched
 SKIN = 0.7  # of the way from the upper lid to the brow, the skin that takes part
 CHEEK = 0.5  # half widths of the eye below it that follow the lower lid
 LEAST_SKIN = 0.45  # half widths of the eye
 ROOM = 1.3  # of the window that is drawn, against the eye and its skin
-ROWS = ((geometry.LEFT_EYE_UPPER, geometry.LEFT_EYE_LOWER, geometry.LEFT_BROW),
-        (geometry.RIGHT_EYE_UPPER, geometry.RIGHT_EYE_LOWER, geometry.RIGHT_BROW))
+ROWS = (
+    (geometry.LEFT_EYE_UPPER, geometry.LEFT_EYE_LOWER, geometry.LEFT_BROW),
+    (geometry.RIGHT_EYE_UPPER, geometry.RIGHT_EYE_LOWER, geometry.RIGHT_BROW),
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Eyelid:
-    """An eye of the portrait. middle: (x, y) between its corners and `half` their half distance in pixels of the picture;
-    along: the unit vector to the right corner; upper, lower: bows (a, b, c), the lid is (1 - u^2) (a + b u + c u^2) half widths
-    below the line of the corners where u runs from -1 to 1 between them; skin: half widths above the lid that follow it."""
+    """An eye of the portrait. middle: (x, y) between its corners and `half` their half distance in pixels of the
+    picture;
+    along: the unit vector to the right corner; upper, lower: bows (a, b, c), the lid is (1 - u^2) (a + b u + c u^2)
+    half widths below the line of the corners where u runs from -1 to 1 between them; skin: half widths above the lid
+    that follow it."""
 
     middle: tuple[float, float]
     half: float
@@ -50,13 +57,18 @@ class Eyelid:
         down, middle = np.array([-along[1], along[0]]), (left + right) / 2
 
         def bow(row: tuple[int, ...]) -> tuple[float, float, float]:
-            u, v = (mesh[list(row[1:-1]), :2] - middle) @ along / half, (mesh[list(row[1:-1]), :2] - middle) @ down / half
+            u, v = (
+                (mesh[list(row[1:-1]), :2] - middle) @ along / half,
+                (mesh[list(row[1:-1]), :2] - middle) @ down / half,
+            )
             basis = (1 - u**2)[:, None] * np.stack([np.ones_like(u), u, u**2], 1)
             return tuple(np.linalg.solve(basis.T @ basis + np.diag([1e-3, 0.05, 0.3]), basis.T @ v).tolist())
 
         above = bow(upper)
         to_brow = above[0] - float(np.max((mesh[list(brow), :2] - middle) @ down / half))
-        return cls(tuple(middle.tolist()), half, tuple(along.tolist()), above, bow(lower), max(LEAST_SKIN, SKIN * to_brow))
+        return cls(
+            tuple(middle.tolist()), half, tuple(along.tolist()), above, bow(lower), max(LEAST_SKIN, SKIN * to_brow)
+        )
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -65,14 +77,15 @@ class Eyelid:
         return self.half * ROOM, self.half * ROOM * tall
 
     def close(self, place: Tensor, closure: float, read: Callable[[Tensor], Tensor]) -> Tensor:
-        """place: (h, w, 2) where in the portrait each pixel of the window comes from while the eye is open, in its pixels;
+        """place: (h, w, 2) where in the portrait each pixel of the window comes from while the eye is open, in its
+        pixels;
         closure: 0..1; read: places (h, w, 2) -> colours (C, h, w). Returns the colours with the lids so far closed."""
         along = place.new_tensor(self.along)
         down = torch.stack([-along[1], along[0]])
         away = (place - place.new_tensor(self.middle)) / self.half
         u, v = away @ along, away @ down
         inside = u.abs() < 1
-        ramp = (1 - u.clamp(-1, 1) ** 2)
+        ramp = 1 - u.clamp(-1, 1) ** 2
         upper, lower = (ramp * (a + b * u + c * u**2) for a, b, c in (self.upper, self.lower))
         gap = (lower - upper).clamp(min=0)
         margin = torch.minimum(gap, LASHES * ramp)
@@ -98,23 +111,29 @@ def eyelids(mesh: Tensor) -> tuple[Eyelid, Eyelid]:
 
 
 def _stretched(distance: Tensor, length: float, more: Tensor) -> Tensor:
-    """Where on a strip of `length` lies what lies `distance` from its fixed end once it is stretched by `more`; near the fixed
-    end nothing moves, and the strip never folds."""
+    """Where on a strip of `length` lies what lies `distance` from its fixed end once it is stretched by `more`; near
+    the fixed end nothing moves, and the strip never folds."""
     long = length + more
     share = (distance / long).clamp(0, 1)
     power = (1 + 0.4 * length / more.clamp(min=1e-4)).clamp(max=1.4)
     return torch.where((distance > 0) & (distance < long), share * long - more * share**power, distance)
 
 
-def window(eyelid: Eyelid, flow: Tensor, *, cell: float, corner: tuple[float, float]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels ((first, last) row, (first, last) column) of a frame in which an eye lies; flow: (2, n, n) backward, in cells of
-    `cell` pixels from the square's corner (left, top) on."""
+def window(
+    eyelid: Eyelid, flow: Tensor, *, cell: float, corner: tuple[float, float]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels ((first, last) row, (first, last) column) of a frame in which an eye lies; flow: (2, n, n) backward, in
+    cells of `cell` pixels from the square's corner (left, top) on."""
     size = flow.shape[-1]
     point = (torch.tensor(eyelid.middle) - torch.tensor(corner)).to(flow) / cell
     place = point
     for _ in range(3):
-        place = point - F.grid_sample(flow[None], (place * (2 / size) - 1)[None, None, None], padding_mode="border",
-                                      align_corners=False)[0, :, 0, 0]
+        place = (
+            point
+            - F.grid_sample(
+                flow[None], (place * (2 / size) - 1)[None, None, None], padding_mode="border", align_corners=False
+            )[0, :, 0, 0]
+        )
     x, y = (corner[0] + cell * float(place[0]), corner[1] + cell * float(place[1]))
     across, tall = eyelid.reach
     return (math.floor(y - tall), math.ceil(y + tall)), (math.floor(x - across), math.ceil(x + across))

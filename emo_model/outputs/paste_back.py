@@ -24,11 +24,13 @@ class PasteBack:
 
     def __init__(self, picture: Tensor, fit: Fit):
         if tuple(picture.shape) != (1, 3, fit.height, fit.width):
-            raise ValueError(f"the picture is {tuple(picture.shape)}, the square was cropped from one of "
-                             f"{fit.width}x{fit.height}")
+            raise ValueError(
+                f"the picture is {tuple(picture.shape)}, the square was cropped from one of {fit.width}x{fit.height}"
+            )
         self.fit, self.still = fit, to_uint8(picture)[0]
         (across, place_x, soft_x), (down, place_y, soft_y) = (
-            _along(first, fit.side, length) for first, length in ((fit.left, fit.width), (fit.top, fit.height)))
+            _along(first, fit.side, length) for first, length in ((fit.left, fit.width), (fit.top, fit.height))
+        )
         self.cut, self.place = (..., down, across), (place_y, place_x)
         self.share = (soft_y[:, None] * soft_x)[..., None]
 
@@ -39,14 +41,18 @@ class PasteBack:
         Raises ValueError for frames that are not square.
         """
         if frames.shape[1] != frames.shape[2]:
-            raise ValueError(f"the frames are {frames.shape[2]}x{frames.shape[1]} pixels, but only a square can be "
-                             "pasted back into the portrait's picture; use the model's own frames, or disconnect "
-                             "'reference'")
+            raise ValueError(
+                f"the frames are {frames.shape[2]}x{frames.shape[1]} pixels, but only a square can be "
+                "pasted back into the portrait's picture; use the model's own frames, or disconnect "
+                "'reference'"
+            )
         still = torch.from_numpy(self.still[self.place]).float()
         for frame in frames:
             square = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
             if square.shape[-1] != self.fit.side:
-                square = F.interpolate(square, size=(self.fit.side,) * 2, mode="bicubic", align_corners=False, antialias=True)
+                square = F.interpolate(
+                    square, size=(self.fit.side,) * 2, mode="bicubic", align_corners=False, antialias=True
+                )
             moving = square[self.cut][0].permute(1, 2, 0).clamp(0, 255)
             whole = self.still.copy()
             whole[self.place] = torch.lerp(still, moving, self.share).round().to(torch.uint8).numpy()

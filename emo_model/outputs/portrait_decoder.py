@@ -25,23 +25,37 @@ from .eyelids import Eyelid, eyelids, window
 AT_ONCE = 8  # frames that the network decodes together
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
-LANCZOS = (0.032, -0.160, 0.628)  # half way between pixels, from the farthest of three; a little sharper than the plain kernel
+LANCZOS = (
+    0.032,
+    -0.160,
+    0.628,
+)  # half way between pixels, from the farthest of three; a little sharper than the plain kernel
 
 
 class PortraitDecoder:
     """The motion decoder and one portrait: `decode` makes frames of the whole picture.
 
-    picture: (1, 3, H, W) in [-1, 1], the one that `portrait.fit` was cut from. Only pixels of the square around the head change,
-    where the flow is not zero or the mouth is painted; all others stay the picture's, bit for bit. Its buffers are for one
-    thread at a time. device, dtype: where and in which type the network computes. Raises ValueError for a picture of another
-    size, or a portrait whose face was not found.
+    picture: (1, 3, H, W) in [-1, 1], the one that `portrait.fit` was cut from. Only pixels of the square around the
+    head change, where the flow is not zero or the mouth is painted; all others stay the picture's, bit for bit. Its
+    buffers are for one thread at a time. device, dtype: where and in which type the network computes. Raises ValueError
+    for a picture of another size, or a portrait whose face was not found.
     """
 
-    def __init__(self, decoder: MotionDecoder, config: ModelConfig, picture: Tensor, portrait: Portrait, *,
-                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        decoder: MotionDecoder,
+        config: ModelConfig,
+        picture: Tensor,
+        portrait: Portrait,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
         fit = portrait.fit
         if tuple(picture.shape) != (1, 3, fit.height, fit.width):
-            raise ValueError(f"the picture is {tuple(picture.shape)}, the square was cut from one of {fit.width}x{fit.height}")
+            raise ValueError(
+                f"the picture is {tuple(picture.shape)}, the square was cut from one of {fit.width}x{fit.height}"
+            )
         if portrait.mesh is None:
             raise ValueError("the portrait has no face mesh; make it with `inputs.portrait.read_portrait`")
         self.decoder, self.config, self.fit, self.device, self.dtype = decoder, config, fit, device, dtype
@@ -72,8 +86,9 @@ class PortraitDecoder:
         """latents (F, C, h, w) scaled -> flow and painted mouth, before they meet the picture."""
         if self._portrait is None:
             self._portrait = self._read_portrait()
-        raw = consistent_latents(to_raw(latents.to(self.device), self.config), self.mesh, self._maps,
-                                 size=self.config.image_size)
+        raw = consistent_latents(
+            to_raw(latents.to(self.device), self.config), self.mesh, self._maps, size=self.config.image_size
+        )
         return self.decoder(raw.to(self.dtype), self._portrait)
 
     def _square(self) -> Tensor:
@@ -93,26 +108,36 @@ class PortraitDecoder:
         maps = portrait_maps(self.mesh, size=size, cells=size // PATCH)[None]
         latents = to_raw(self.latents, self.config)
         given = square, maps, latents, mouth_centre(self.mesh)[None] / PATCH
-        skull = skull_plane(self.mesh)[None] * torch.tensor([PATCH, PATCH, 1.0])  # not in half precision: it counts cells
+        skull = skull_plane(self.mesh)[None] * torch.tensor(
+            [PATCH, PATCH, 1.0]
+        )  # not in half precision: it counts cells
         return self.decoder.read_portrait(*(x.to(self.device, self.dtype) for x in given), skull.to(self.device))
 
     @torch.no_grad()
     def _fill(self, frames: np.ndarray, latents: Tensor) -> None:
         if self._canvas is None:
-            self._canvas = _Canvas.of(self.still, self.fit, cells=self.config.image_size // PATCH,
-                                      mouth_cells=self.decoder.mouth_cells, lids=self._eyelids(), device=self.device)
+            self._canvas = _Canvas.of(
+                self.still,
+                self.fit,
+                cells=self.config.image_size // PATCH,
+                mouth_cells=self.decoder.mouth_cells,
+                lids=self._eyelids(),
+                device=self.device,
+            )
         frames[:] = self.still
         shut = lid_closure(to_raw(latents, self.config), self.mesh, size=self.config.image_size).tolist()
         for first in range(0, len(latents), AT_ONCE):
-            decoded = self.flow(latents[first:first + AT_ONCE])
+            decoded = self.flow(latents[first : first + AT_ONCE])
             layers = _painted(decoded)
-            for index, (flow, layer, mouth) in enumerate(zip(decoded.flow.float(), layers, decoded.mouth.tolist(), strict=True),
-                                                         start=first):
+            for index, (flow, layer, mouth) in enumerate(
+                zip(decoded.flow.float(), layers, decoded.mouth.tolist(), strict=True), start=first
+            ):
                 self._canvas.draw(torch.from_numpy(frames[index]), flow, layer, mouth, shut[index])
 
 
 def _painted(decoded: DecodedMotion) -> Tensor:
-    """Colours in 0..255 and share of the painted mouth, (F, 4, P + 2, P + 2): with a border of a pixel where its share is 0."""
+    """Colours in 0..255 and share of the painted mouth, (F, 4, P + 2, P + 2): with a border of a pixel where its share
+    is 0."""
     colours = F.pad(decoded.mouth_rgb.float(), (1, 1, 1, 1), mode="replicate")
     return torch.cat([colours.add_(1).mul_(127.5), F.pad(decoded.mouth_mask.float(), (1, 1, 1, 1))], 1)
 
@@ -121,9 +146,10 @@ def _painted(decoded: DecodedMotion) -> Tensor:
 class _Canvas:
     """What is the same for all frames, and buffers.
 
-    rows, columns: the part of the picture that may move. source: (1, 3, h, w) in 0..255, the picture around it, each second
-    pixel a pixel of it and those between interpolated, so that reading between pixels blurs little. up_y (h, n) and up_x (n, w):
-    flow of n cells times these is the flow of every pixel, in units of the grid. place: (1, h, w, 2) of the pixels themselves.
+    rows, columns: the part of the picture that may move. source: (1, 3, h, w) in 0..255, the picture around it, each
+    second pixel a pixel of it and those between interpolated, so that reading between pixels blurs little. up_y (h, n)
+    and up_x (n, w): flow of n cells times these is the flow of every pixel, in units of the grid. place: (1, h, w, 2)
+    of the pixels themselves.
     lids: of both eyes; corner: (left, top) of the source's first pixel in the picture.
     """
 
@@ -142,25 +168,45 @@ class _Canvas:
     corner: tuple[int, int]
 
     @classmethod
-    def of(cls, still: np.ndarray, fit: Fit, *, cells: int, mouth_cells: int, lids: tuple[Eyelid, ...],
-           device: torch.device | str) -> _Canvas:
+    def of(
+        cls,
+        still: np.ndarray,
+        fit: Fit,
+        *,
+        cells: int,
+        mouth_cells: int,
+        lids: tuple[Eyelid, ...],
+        device: torch.device | str,
+    ) -> _Canvas:
         rows, up_y = _upsampling(fit.top, fit.side, fit.height, cells)
         columns, up_x = _upsampling(fit.left, fit.side, fit.width, cells)
         reach = math.ceil(MARGIN * fit.side)
         top, left = max(0, rows.start - reach), max(0, columns.start - reach)
-        around = torch.from_numpy(still[top:rows.stop + reach, left:columns.stop + reach])
+        around = torch.from_numpy(still[top : rows.stop + reach, left : columns.stop + reach])
         source = _between(_between(around.permute(2, 0, 1)[None].float(), 2), 3).clamp_(0, 255)
         height, width = source.shape[2:]
         y, x = (2 * (torch.arange(part.start, part.stop) - first) for part, first in ((rows, top), (columns, left)))
         place = _grid(*((2 * at + 1) / length - 1 for at, length in ((y, height), (x, width))))
         cell = fit.side / cells
-        return cls(fit, cells, mouth_cells, rows, columns, source.to(device), up_y.to(device), up_x.T.contiguous().to(device),
-                   (4 * cell / width, 4 * cell / height), place.to(device), torch.empty_like(place, device=device), lids,
-                   (left, top))
+        return cls(
+            fit,
+            cells,
+            mouth_cells,
+            rows,
+            columns,
+            source.to(device),
+            up_y.to(device),
+            up_x.T.contiguous().to(device),
+            (4 * cell / width, 4 * cell / height),
+            place.to(device),
+            torch.empty_like(place, device=device),
+            lids,
+            (left, top),
+        )
 
     def draw(self, frame: Tensor, flow: Tensor, layer: Tensor, mouth: list[float], closure: float = 0.0) -> None:
-        """Into frame (H, W, 3) uint8: flow (2, n, n) in cells, layer (4, P + 2, P + 2) around mouth (x, y) in cells, lids closed
-        from 0 to 1."""
+        """Into frame (H, W, 3) uint8: flow (2, n, n) in cells, layer (4, P + 2, P + 2) around mouth (x, y) in cells,
+        lids closed from 0 to 1."""
         for axis, unit in enumerate(self.unit):
             moved = self.up_y @ flow[axis] @ self.up_x
             torch.addcmul(self.place[0, ..., axis], moved, torch.tensor(unit), out=self.grid[0, ..., axis])
@@ -174,8 +220,10 @@ class _Canvas:
     def _close(self, pixels: Tensor, lid: Eyelid, flow: Tensor, closure: float) -> None:
         fit = self.fit
         spans = window(lid, flow, cell=fit.side / self.cells, corner=(fit.left, fit.top))
-        rows, columns = (slice(max(0, first - part.start), min(part.stop, last) - part.start)
-                         for (first, last), part in zip(spans, (self.rows, self.columns), strict=True))
+        rows, columns = (
+            slice(max(0, first - part.start), min(part.stop, last) - part.start)
+            for (first, last), part in zip(spans, (self.rows, self.columns), strict=True)
+        )
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return
         lengths, corner = self.grid.new_tensor(self.source.shape[:1:-1]), self.grid.new_tensor(self.corner)
@@ -209,7 +257,8 @@ def _grid(y: Tensor, x: Tensor) -> Tensor:
 
 
 def _upsampling(first: int, side: int, length: int, cells: int) -> tuple[slice, Tensor]:
-    """One axis: the pixels of the picture inside the middles of the square's outermost cells, and weights (pixels, cells).
+    """One axis: the pixels of the picture inside the middles of the square's outermost cells, and weights (pixels,
+    cells).
 
     Bicubic between cells. The outermost cells rest, so that the flow is exactly zero where the pixels end.
     """
@@ -229,9 +278,13 @@ def _between(picture: Tensor, axis: int) -> Tensor:
     count = picture.shape[axis]
     margin = (0, 0, 2, 2) if axis == 2 else (2, 2, 0, 0)
     padded = F.pad(picture, margin, mode="replicate")
-    half = sum(weight * (padded.narrow(axis, at, count - 1) + padded.narrow(axis, 5 - at, count - 1))
-               for at, weight in enumerate(LANCZOS))
-    result = picture.new_empty(*(2 * length - 1 if number == axis else length for number, length in enumerate(picture.shape)))
+    half = sum(
+        weight * (padded.narrow(axis, at, count - 1) + padded.narrow(axis, 5 - at, count - 1))
+        for at, weight in enumerate(LANCZOS)
+    )
+    result = picture.new_empty(
+        *(2 * length - 1 if number == axis else length for number, length in enumerate(picture.shape))
+    )
     even, odd = [slice(None)] * 4, [slice(None)] * 4
     even[axis], odd[axis] = slice(0, None, 2), slice(1, None, 2)
     result[tuple(even)], result[tuple(odd)] = picture, half

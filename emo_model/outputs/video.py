@@ -36,9 +36,19 @@ class VideoWriter:
     has a temporary name until it is complete; after an error a playable part remains there if a frame was written.
     """
 
-    def __init__(self, path: str | Path, *, fps: float, width: int, height: int,
-                 audio: tuple[Tensor, int] | SoundFile | None = None, crf: int = 17, preset: str = "medium", codec: str = "aac",
-                 metadata: dict[str, str] | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        fps: float,
+        width: int,
+        height: int,
+        audio: tuple[Tensor, int] | SoundFile | None = None,
+        crf: int = 17,
+        preset: str = "medium",
+        codec: str = "aac",
+        metadata: dict[str, str] | None = None,
+    ):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.partial = self.path.with_name(self.path.stem + ".part" + self.path.suffix)
@@ -54,7 +64,9 @@ class VideoWriter:
         for key, value in {"comment": GENERATED, **(metadata or {})}.items():
             self.container.metadata[key] = value
         options = {"crf": str(crf), "preset": preset}
-        if min(width, height) < 64:  # x264's macroblock tree reads out of bounds at this size: output is not deterministic
+        if (
+            min(width, height) < 64
+        ):  # x264's macroblock tree reads out of bounds at this size: output is not deterministic
             options["x264-params"] = "mbtree=0"
         self.video = self.container.add_stream("libx264", rate=self.rate, options=options)
         self.video.width, self.video.height = width + width % 2, height + height % 2
@@ -72,7 +84,9 @@ class VideoWriter:
     def __exit__(self, kind, error, trace) -> None:
         with contextlib.ExitStack() as closing:
             if kind is not None:
-                closing.enter_context(contextlib.suppress(av.error.FFmpegError))  # e.g. a full disk, already reported by `error`
+                closing.enter_context(
+                    contextlib.suppress(av.error.FFmpegError)
+                )  # e.g. a full disk, already reported by `error`
             closing.callback(self.container.close)
             if self.frames:
                 if self.sound is not None:
@@ -88,8 +102,10 @@ class VideoWriter:
     def write(self, frames: np.ndarray) -> None:
         """frames (F, H, W, 3) uint8."""
         if frames.shape[1:] != (self.height, self.width, 3):
-            raise ValueError(f"frames of {frames.shape[2]}x{frames.shape[1]} cannot be written to a video of "
-                             f"{self.width}x{self.height}")
+            raise ValueError(
+                f"frames of {frames.shape[2]}x{frames.shape[1]} cannot be written to a video of "
+                f"{self.width}x{self.height}"
+            )
         if self.width % 2 or self.height % 2:
             frames = np.pad(frames, ((0, 0), (0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         for picture in frames:
@@ -110,7 +126,7 @@ class _Sound:
         else:
             waveform, self.rate = audio
             self.channels = len(waveform)
-            self.blocks = (waveform[:, start:start + self.rate] for start in range(0, waveform.shape[1], self.rate))
+            self.blocks = (waveform[:, start : start + self.rate] for start in range(0, waveform.shape[1], self.rate))
         self.is_mixed = self.channels > max(_LAYOUTS)
         if self.is_mixed:
             self.channels = 1
@@ -131,7 +147,7 @@ class _Sound:
         """Write all samples before `seconds`."""
         until = round(seconds * self.rate)
         self._read(until)
-        self._encode(self.waiting[:, :until - self.written])
+        self._encode(self.waiting[:, : until - self.written])
 
     def end(self, seconds: Fraction, at_most: Fraction) -> None:
         """Write the samples before `seconds`, or all of them if they end before `at_most`; close the stream."""
@@ -150,7 +166,7 @@ class _Sound:
             self.waiting = torch.cat([self.waiting, block.mean(0, keepdim=True) if self.is_mixed else block], dim=1)
 
     def _encode(self, samples: Tensor) -> None:
-        self.waiting = self.waiting[:, samples.shape[1]:]
+        self.waiting = self.waiting[:, samples.shape[1] :]
         for block in samples.split(self.rate, dim=1):
             if not block.shape[1]:
                 continue

@@ -40,7 +40,8 @@ class Video:
 
 
 class RenderClip(Protocol):
-    """(clip number, motion frames before it) -> scaled latents (1, C, F, h, w), or None, which ends the video before it."""
+    """(clip number, motion frames before it) -> scaled latents (1, C, F, h, w), or None, which ends the video before
+    it."""
 
     video: Video
 
@@ -58,22 +59,38 @@ def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames())
         if latents is None:
             return
         motion = MotionFrames.last_of(latents, video.model.motion_frames)
-        yield latents[:, :, :video.clip(number).frames]
+        yield latents[:, :, : video.clip(number).frames]
 
 
 class ClipRenderer:
     """Renders one clip from its number and the motion frames before it; keeps what stays the same over a video.
 
-    emo: on `device`, in `dtype`; noise is drawn on the CPU, so a seed means the same on every device. reference: the portrait's
-    features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are read; Hallo sends them through the VAE
-    (`inputs.vae.through_pixels`). batch_branches, predict: see `guided`. on_step: called after each step; may raise to stop.
+    emo: on `device`, in `dtype`; noise is drawn on the CPU, so a seed means the same on every device. reference: the
+    portrait's features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are read; Hallo sends
+    them through the VAE (`inputs.vae.through_pixels`). batch_branches, predict: see `guided`. on_step: called after
+    each step; may raise to stop.
     """
 
-    def __init__(self, emo: Emo, conditions: Conditions, sampling: SamplingConfig, *, reference: ReferenceFeatures | None = None,
-                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                 reencode: Callable[[Tensor], Tensor] = lambda latents: latents, batch_branches: bool = True,
-                 predict: PredictCached | None = None, on_step: Callable[[StepReport], None] = ignore):
-        self.emo, self.video, self.sampling, self.given_reference = emo, Video(emo.config, conditions), sampling, reference
+    def __init__(
+        self,
+        emo: Emo,
+        conditions: Conditions,
+        sampling: SamplingConfig,
+        *,
+        reference: ReferenceFeatures | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        reencode: Callable[[Tensor], Tensor] = lambda latents: latents,
+        batch_branches: bool = True,
+        predict: PredictCached | None = None,
+        on_step: Callable[[StepReport], None] = ignore,
+    ):
+        self.emo, self.video, self.sampling, self.given_reference = (
+            emo,
+            Video(emo.config, conditions),
+            sampling,
+            reference,
+        )
         self.device, self.dtype, self.reencode, self.on_step = torch.device(device), dtype, reencode, on_step
         self.batch_branches, self.predict, self.schedule = batch_branches, predict, NoiseSchedule(emo.config)
         self.noises = self._draw_noises(torch.Generator().manual_seed(sampling.seed))
@@ -82,19 +99,42 @@ class ClipRenderer:
     def __call__(self, number: int, motion: MotionFrames) -> Tensor:
         """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too."""
         sampling, clip, timesteps = self.sampling, self.video.clip(number), self.schedule.timesteps(self.sampling.steps)
-        noise = next(noise for index, noise in self.noises if index == number)  # clip k has the seed's k-th, rendered or cached
+        noise = next(
+            noise for index, noise in self.noises if index == number
+        )  # clip k has the seed's k-th, rendered or cached
         before = None if motion.latents is None else motion.latents.to(self.device)
         with torch.no_grad():
             self._prepare_video(clip, timesteps)
             read = MotionFrames(None if before is None else self.reencode(before).to(self.dtype))
             features = self.emo.encode_motion(read, like=self.reference)
-            context = self.emo.prepare(self.reference, features, clip, face=self.face, region_weights=sampling.region_weights)
-            predict = guided(self.emo, context, sampling, timesteps, times=self.times, batch_branches=self.batch_branches,
-                             predict=self.predict)
-            latents = sample(predict, noise.to(self.device), self.schedule, sampler=sampling.sampler, steps=sampling.steps,
-                             on_step=lambda step, clean: self.report(number, step, clean))
-        return finish_clip(latents, before, self.emo.config, sampling, first_frame=number * self.emo.config.clip_frames,
-                           fps=self.video.conditions.audio.fps)
+            context = self.emo.prepare(
+                self.reference, features, clip, face=self.face, region_weights=sampling.region_weights
+            )
+            predict = guided(
+                self.emo,
+                context,
+                sampling,
+                timesteps,
+                times=self.times,
+                batch_branches=self.batch_branches,
+                predict=self.predict,
+            )
+            latents = sample(
+                predict,
+                noise.to(self.device),
+                self.schedule,
+                sampler=sampling.sampler,
+                steps=sampling.steps,
+                on_step=lambda step, clean: self.report(number, step, clean),
+            )
+        return finish_clip(
+            latents,
+            before,
+            self.emo.config,
+            sampling,
+            first_frame=number * self.emo.config.clip_frames,
+            fps=self.video.conditions.audio.fps,
+        )
 
     def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:
         self.on_step(StepReport(number + 1, self.video.clips, step, self.sampling.steps, denoised, is_cached))
@@ -103,11 +143,15 @@ class ClipRenderer:
         """The portrait's features and the embedded timesteps, once; the face, as often as its mask changes."""
         if self.reference is None:
             portrait = self.video.conditions.portrait
-            self.reference = self.given_reference or self.emo.encode_reference(portrait.latents.to(self.device, self.dtype),
-                                                                               portrait.identity)
+            self.reference = self.given_reference or self.emo.encode_reference(
+                portrait.latents.to(self.device, self.dtype), portrait.identity
+            )
             self.reference = self.reference.map(lambda x: x.to(self.device, self.dtype))
         if clip.face_mask is not self.mask:
-            self.mask, self.face = clip.face_mask, self.emo.locate_face(clip.face_mask, clip.regions, like=self.reference)
+            self.mask, self.face = (
+                clip.face_mask,
+                self.emo.locate_face(clip.face_mask, clip.regions, like=self.reference),
+            )
         if self.times is None:
             self.times = self.emo.embed_timesteps(timesteps, self.face.features)
 

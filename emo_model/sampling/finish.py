@@ -20,9 +20,11 @@ BLINK_DEPTH = 1.25  # beyond shut: the decoder closes lids less far than it is t
 CLOSING, HELD, OPENING = 0.10, 0.05, 0.20  # seconds
 
 
-def finish_clip(latents: Tensor, motion: Tensor | None, model: ModelConfig, config: SamplingConfig, *, first_frame: int,
-                fps: float) -> Tensor:
-    """latents (1, C, F, h, w) scaled, as sampled after motion frames (1, C, n, h, w) -> the clip, smooth and with its blinks.
+def finish_clip(
+    latents: Tensor, motion: Tensor | None, model: ModelConfig, config: SamplingConfig, *, first_frame: int, fps: float
+) -> Tensor:
+    """latents (1, C, F, h, w) scaled, as sampled after motion frames (1, C, n, h, w) -> the clip, smooth and with its
+    blinks.
 
     first_frame: the number of its first frame in the video. Models without `motion_smoothness` keep what was sampled.
     """
@@ -35,8 +37,8 @@ def finish_clip(latents: Tensor, motion: Tensor | None, model: ModelConfig, conf
 
 
 def blinks(first_frame: int, frames: int, fps: float, *, seed: int, rate: float = 1.0) -> Tensor:
-    """(F,) 0 open .. 1 shut: one blink in each `BLINK_SECONDS` / rate, at a moment that seed and number of the blink decide, so a
-    clip needs no other clip to know its own. rate 0: none."""
+    """(F,) 0 open .. 1 shut: one blink in each `BLINK_SECONDS` / rate, at a moment that seed and number of the blink
+    decide, so a clip needs no other clip to know its own. rate 0: none."""
     lids = torch.zeros(frames)
     if rate <= 0:
         return lids
@@ -57,7 +59,9 @@ def _smoothed(latents: Tensor, motion: Tensor | None, smoothness: tuple[float, .
         latents = _joined(latents, motion.to(latents), smoothness)
     before = 0 if motion is None else motion.shape[2]
     frames = latents.float() if motion is None else torch.cat([motion.to(latents).float(), latents.float()], 2)
-    smoothers = torch.stack([_smoother(before, latents.shape[2], weight) for weight in smoothness]).to(frames)  # (C, F, n + F)
+    smoothers = torch.stack([_smoother(before, latents.shape[2], weight) for weight in smoothness]).to(
+        frames
+    )  # (C, F, n + F)
     return torch.einsum("bcthw,cft->bcfhw", frames, smoothers).to(latents)
 
 
@@ -73,13 +77,13 @@ def _joined(latents: Tensor, motion: Tensor, smoothness: tuple[float, ...]) -> T
 
 @lru_cache(maxsize=64)
 def _smoother(before: int, frames: int, smoothness: float) -> Tensor:
-    """(F, n + F): from n motion frames and F sampled ones to the F smooth ones that minimise the weighted squared change plus
-    `smoothness` times the squared second differences (Whittaker 1923)."""
+    """(F, n + F): from n motion frames and F sampled ones to the F smooth ones that minimise the weighted squared
+    change plus `smoothness` times the squared second differences (Whittaker 1923)."""
     count = before + frames
     weights = torch.ones(count, dtype=torch.float64)
     weights[:before] = MOTION_WEIGHT
     second = torch.zeros(max(0, count - 2), count, dtype=torch.float64)
     for row in range(count - 2):
-        second[row, row:row + 3] = torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64)
+        second[row, row : row + 3] = torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64)
     solved = torch.linalg.solve(torch.diag(weights) + smoothness * second.T @ second, torch.diag(weights))
     return solved[before:].float()

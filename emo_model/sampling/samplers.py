@@ -22,15 +22,24 @@ PredictCached = Callable[[Tensor, Tensor, CachedContext], Tensor]  # `Emo.predic
 OnStep = Callable[[int, Tensor], None]  # (steps done, clean estimate)
 
 
-def guided(emo: Emo, context: Context, sampling: SamplingConfig, timesteps: Sequence[int] = (), *, times: Tensor | None = None,
-           batch_branches: bool = True, predict: PredictCached | None = None) -> Predict:
+def guided(
+    emo: Emo,
+    context: Context,
+    sampling: SamplingConfig,
+    timesteps: Sequence[int] = (),
+    *,
+    times: Tensor | None = None,
+    batch_branches: bool = True,
+    predict: PredictCached | None = None,
+) -> Predict:
     """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and takes no further branch.
 
-    With e(portrait, audio):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, a) - e(p, 0)). Two equal scales guide
-    portrait and audio as one, as Hallo does: e(p, 0) cancels. sampling.mixed_identity: see there; only Hallo has identity tokens.
-    timesteps: of all steps, from which intervals of guidance are counted; empty: the scales hold at any timestep. times: their
-    embeddings (S, T), of `Emo.embed_timesteps`, if known. batch_branches: evaluate the branches as one batch, which takes more
-    memory and fills a GPU better. predict: in place of `emo.predict`.
+    With e(portrait, audio):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, a) - e(p, 0)). Two equal scales
+    guide portrait and audio as one, as Hallo does: e(p, 0) cancels. sampling.mixed_identity: see there; only Hallo has
+    identity tokens.
+    timesteps: of all steps, from which intervals of guidance are counted; empty: the scales hold at any timestep.
+    times: their embeddings (S, T), of `Emo.embed_timesteps`, if known. batch_branches: evaluate the branches as one
+    batch, which takes more memory and fills a GPU better. predict: in place of `emo.predict`.
     """
     if sampling.reference_guidance != 1 and sampling.mixed_identity:
         context = mix_identity(context)
@@ -50,9 +59,12 @@ def guided(emo: Emo, context: Context, sampling: SamplingConfig, timesteps: Sequ
         names = branches_of(audio, reference)
         if names not in cached:
             cached[names] = cache(names)
-        predictions, x = [], noisy.to(context.face.dtype)  # the model may calculate in half precision, the sampler never does
+        predictions, x = (
+            [],
+            noisy.to(context.face.dtype),
+        )  # the model may calculate in half precision, the sampler never does
         for count, batch in cached[names]:
-            at = (torch.full((count * len(x),), timestep, device=x.device) if times is None else times[step:step + 1])
+            at = torch.full((count * len(x),), timestep, device=x.device) if times is None else times[step : step + 1]
             predictions += predict(x.repeat(count, 1, 1, 1, 1), at, batch).float().split(len(x))
         if len(predictions) == 1:
             return predictions[0]
@@ -78,8 +90,11 @@ def evaluations(sampling: SamplingConfig) -> int:
     return max(len(branches_of(*sampling.guidance_at(step))) for step in range(sampling.steps))
 
 
-def sample_ddim(predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep) -> Tensor:
-    """Deterministic DDIM (arXiv 2010.02502, eta 0), the paper's sampler; Euler's method on the probability flow is the same."""
+def sample_ddim(
+    predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep
+) -> Tensor:
+    """Deterministic DDIM (arXiv 2010.02502, eta 0), the paper's sampler; Euler's method on the probability flow is the
+    same."""
     x = noise
     for done, (now, after) in enumerate(_steps(timesteps), start=1):
         clean, eps = schedule.clean_and_noise(x, predict(x, now), now)
@@ -89,8 +104,11 @@ def sample_ddim(predict: Predict, noise: Tensor, schedule: NoiseSchedule, timest
     return x
 
 
-def sample_dpmpp_2m(predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep) -> Tensor:
-    """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2); first order where the log-SNR is infinite: at pure noise and at the end.
+def sample_dpmpp_2m(
+    predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep
+) -> Tensor:
+    """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2); first order where the log-SNR is infinite: at pure noise and at
+    the end.
 
     Three steps or fewer from pure noise are all of first order, and that is DDIM.
     """
@@ -126,12 +144,19 @@ OLD_SAMPLERS = {"euler": "ddim", "unipc": "dpmpp_2m", "lcm": "ddim"}
 """What saved workflows may still name -> what is used now: 'euler' was 'ddim'; the others were of no measured use."""
 
 
-def sample(predict: Predict, noise: Tensor, schedule: NoiseSchedule, *, sampler: str = "ddim", steps: int,
-           on_step: OnStep = lambda done, clean: None) -> Tensor:
+def sample(
+    predict: Predict,
+    noise: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    sampler: str = "ddim",
+    steps: int,
+    on_step: OnStep = lambda done, clean: None,
+) -> Tensor:
     """noise (B, C, F, h, w), unit variance -> clean latents, in `steps` evaluations of `predict`.
 
-    Nothing waits for the device between the steps. Raises ValueError for a sampler that is none of SAMPLERS, and whatever
-    `on_step` raises: that is how a run is cancelled.
+    Nothing waits for the device between the steps. Raises ValueError for a sampler that is none of SAMPLERS, and
+    whatever `on_step` raises: that is how a run is cancelled.
     """
     if sampler not in _SAMPLERS:
         raise ValueError(f"there is no sampler '{sampler}'; choose one of: {', '.join(SAMPLERS)}")

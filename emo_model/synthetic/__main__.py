@@ -22,11 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
     clip.add_argument("out", help="a video file, such as clip.mp4")
     clip.add_argument("--seed", type=int, default=0, help="who (default 0)")
     clip.add_argument(
-        "--text", default="How good of you to come. What a beautiful morning for a walk by the river!", help="what is said"
+        "--text",
+        default="How good of you to come. What a beautiful morning for a walk by the river!",
+        help="what is said",
     )
     clip.add_argument("--voice", default="espeak:en-us", help="engine and voice (default espeak:en-us)")
     clip.add_argument("--fps", type=float, default=25.0, help="frames per second (default 25)")
-    clip.add_argument("--head-speed", type=float, default=None, help="mean head rotation in degrees per second (default: drawn)")
+    clip.add_argument(
+        "--head-speed", type=float, default=None, help="mean head rotation in degrees per second (default: drawn)"
+    )
     for task in (sheet, clip):
         task.add_argument("--size", type=int, default=128, help="pixels along each side of a picture (default 128)")
     chosen = parser.parse_args(arguments)

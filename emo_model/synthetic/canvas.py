@@ -9,7 +9,8 @@ from .identities import Identities
 from .motion import FaceMotion
 
 HEIGHT = 1.16
-"""Vertical radius of the ellipsoid that carries the features, in head units; the horizontal one is a sixth over the face's."""
+"""Vertical radius of the ellipsoid that carries the features, in head units; the horizontal one is a sixth over the
+face's."""
 
 
 def wide(value: Tensor) -> Tensor:
@@ -116,11 +117,15 @@ class Sheet:
     def blank(cls, count: int, size: int, scale: Tensor) -> Sheet:
         axis = (torch.arange(size, device=scale.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
         return cls(
-            torch.empty(count, 3, size, size, device=scale.device), axis[None, None, :], axis[None, :, None], (2 / size) / scale
+            torch.empty(count, 3, size, size, device=scale.device),
+            axis[None, None, :],
+            axis[None, :, None],
+            (2 / size) / scale,
         )
 
     def window(self, u: Tensor, v: Tensor, width: float, height: float) -> Window:
-        """A part of the picture around u, v (B, 1, 1), sizes as shares of the picture; its pixels are copies until `put_back`."""
+        """A part of the picture around u, v (B, 1, 1), sizes as shares of the picture; its pixels are copies until
+        `put_back`."""
         size = self.rgb.shape[-1]
         w, h = min(size, round(width * size)), min(size, round(height * size))
         left = ((u.reshape(-1) + 1) * (size / 2) - w / 2).round().long().clamp(0, size - w)
@@ -129,7 +134,9 @@ class Sheet:
         rows = top[:, None] + torch.arange(h, device=u.device)
         index = (rows[:, :, None] * size + columns[:, None, :]).flatten(1)[:, None].expand(-1, 3, -1)
         rgb = self.rgb.flatten(2).gather(2, index).unflatten(2, (h, w))
-        return Window(self, index, rgb, self.u[0, 0][columns][:, None, :], self.v[0, :, 0][rows][:, :, None], self.pixel)
+        return Window(
+            self, index, rgb, self.u[0, 0][columns][:, None, :], self.v[0, :, 0][rows][:, :, None], self.pixel
+        )
 
 
 class Window(Sheet):

@@ -18,7 +18,9 @@ from .speech import RATE, Speech
 from .visemes import mouth_tracks, voiced_energy
 
 
-def write_clip(path: str | Path, frames: Tensor, fps: float, waveform: Tensor | None = None, sample_rate: int = RATE) -> None:
+def write_clip(
+    path: str | Path, frames: Tensor, fps: float, waveform: Tensor | None = None, sample_rate: int = RATE
+) -> None:
     """frames: (F, 3, H, W) in [-1, 1]; waveform: (T,) or (C, T) in [-1, 1] -> an mp4."""
     sound = None if waveform is None else (torch.atleast_2d(waveform), sample_rate)
     with VideoWriter(path, fps=fps, width=frames.shape[-1], height=frames.shape[-2], audio=sound) as video:
@@ -28,7 +30,9 @@ def write_clip(path: str | Path, frames: Tensor, fps: float, waveform: Tensor | 
 def draw_clip(seed: int, speech: Speech, *, size: int, fps: float = 25.0, head_speed: float | None = None) -> Tensor:
     """Person `seed` says `speech`: (F, 3, size, size) in [-1, 1]."""
     mouth = mouth_tracks(speech, fps=fps)
-    motion = sample_motion(seed, len(mouth), fps, mouth=mouth, voiced=voiced_energy(speech, fps=fps), head_speed=head_speed)
+    motion = sample_motion(
+        seed, len(mouth), fps, mouth=mouth, voiced=voiced_energy(speech, fps=fps), head_speed=head_speed
+    )
     return render(sample_identities([seed]).repeat(len(mouth)), motion, size=size)
 
 

@@ -20,7 +20,9 @@ def paint_eyes(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) ->
         sheet.put_back()
 
 
-def _paint_eye(sheet: Sheet, who: Identities, motion: FaceMotion, side: float, blink: Tensor, x: Tensor, y: Tensor) -> None:
+def _paint_eye(
+    sheet: Sheet, who: Identities, motion: FaceMotion, side: float, blink: Tensor, x: Tensor, y: Tensor
+) -> None:
     out = side * x - wide(who.eye_x)  # towards the temple
     down = y - wide(who.eye_y) + wide(who.eye_tilt) * out
     w, h = wide(who.eye_width), wide(who.eye_height)
@@ -49,9 +51,12 @@ def _paint_eye(sheet: Sheet, who: Identities, motion: FaceMotion, side: float, b
     sheet.paint(who.skin.lerp(who.skin_shadow, 0.30), sheet.cover(lid_zone) * 0.75 * ramp(lid, 0.0, 0.15))
     crease = upper_open * 1.18 - 0.030 - 0.01 * soft
     sheet.paint(
-        who.skin_shadow * 0.78, sheet.line(down - crease, 0.022) * ramp(1.0 - t, 0, 0.4) * (0.50 - 0.2 * anime) * (1 - 0.5 * lid)
+        who.skin_shadow * 0.78,
+        sheet.line(down - crease, 0.022) * ramp(1.0 - t, 0, 0.4) * (0.50 - 0.2 * anime) * (1 - 0.5 * lid),
     )
-    sheet.paint(who.skin_shadow * 0.85, bell((t - 0.0) * 0.8) * bell(((down - lower - 0.03) / 0.06).square()) * 0.30 * soft)
+    sheet.paint(
+        who.skin_shadow * 0.85, bell((t - 0.0) * 0.8) * bell(((down - lower - 0.03) / 0.06).square()) * 0.30 * soft
+    )
 
     # white, iris, pupil, light
     white = who.tooth.new_tensor([0.985, 0.98, 0.97]) * torch.ones_like(who.skin)
@@ -75,12 +80,16 @@ def _paint_eye(sheet: Sheet, who: Identities, motion: FaceMotion, side: float, b
     )  # the lid's shadow
     glint = torch.ones_like(who.skin)
     gl = torch.where(wide(who.light[:, 0]) > 0, 1.0, -1.0)
-    spot = ((ix - gl * size * 0.33).square() + (iy + size * 0.36).square()).clamp(min=1e-9).sqrt() - size * (0.24 + 0.05 * anime)
+    spot = ((ix - gl * size * 0.33).square() + (iy + size * 0.36).square()).clamp(min=1e-9).sqrt() - size * (
+        0.24 + 0.05 * anime
+    )
     sheet.paint(glint, sheet.cover(spot) * inside * 0.96)
     spot = ((ix + gl * size * 0.36).square() + (iy - size * 0.42).square()).clamp(min=1e-9).sqrt() - size * 0.14
     sheet.paint(glint, sheet.cover(spot) * inside * (0.35 + 0.35 * anime))
     # inner corner
-    sheet.paint(who.blush, bell(((out + w * 0.93) / (0.16 * w)).square() + ((down) / (0.3 * h)).square()) * inside * 0.8)
+    sheet.paint(
+        who.blush, bell(((out + w * 0.93) / (0.16 * w)).square() + ((down) / (0.3 * h)).square()) * inside * 0.8
+    )
 
     # lash line and lashes
     lash = wide(who.lashes)
@@ -93,10 +102,13 @@ def _paint_eye(sheet: Sheet, who: Identities, motion: FaceMotion, side: float, b
     dark = torch.lerp(who.brow * 0.40, who.ink * 0.5, 0.6)
     sheet.paint(dark, sheet.cover(stroke) * ends * (0.62 + 0.38 * lash.clamp(max=1)))
     flick_y = upper + (along - 0.95) * 0.0 - (along - 0.80).clamp(min=0) * 0.30 * w * 1.4
-    wing = torch.maximum((down - flick_y + 0.004).abs() - 0.012 * ramp(1.42 - along, 0, 0.5), (along - 0.9).abs() - 0.44)
+    wing = torch.maximum(
+        (down - flick_y + 0.004).abs() - 0.012 * ramp(1.42 - along, 0, 0.5), (along - 0.9).abs() - 0.44
+    )
     sheet.paint(dark, sheet.cover(wing) * ramp(lash, 0.55, 0.8) * (1 - 0.5 * lid) * 0.85)
     sheet.paint(
-        dark, sheet.line(down - lower, 0.014) * ramp(1.0 - t, 0, 0.3) * (0.34 + 0.20 * (1 - soft)) * ramp(along, -1.0, 0.2)
+        dark,
+        sheet.line(down - lower, 0.014) * ramp(1.0 - t, 0, 0.3) * (0.34 + 0.20 * (1 - soft)) * ramp(along, -1.0, 0.2),
     )
 
 
@@ -127,11 +139,17 @@ def paint_glasses(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose)
     ax, ay = (x.abs() - wide(who.eye_x) - 0.005).abs(), (y - wide(who.eye_y) - 0.015).abs()
     qx, qy = ax - w + corner, ay - h + corner
     lens = (
-        (qx.clamp(min=0).square() + qy.clamp(min=0).square()).clamp(min=1e-9).sqrt() + torch.maximum(qx, qy).clamp(max=0) - corner
+        (qx.clamp(min=0).square() + qy.clamp(min=0).square()).clamp(min=1e-9).sqrt()
+        + torch.maximum(qx, qy).clamp(max=0)
+        - corner
     )
     glass = sheet.cover(lens)
-    sheet.paint(torch.ones_like(who.skin), glass * worn * (0.05 + 0.10 * ramp(torch.sin((x + 0.8 * y) * 7 + 1), 0.75, 0.9)))
-    bridge = torch.maximum((y - wide(who.eye_y) + 0.03 + 0.25 * x.square()).abs() - rim, x.abs() - (wide(who.eye_x) - w + 0.01))
+    sheet.paint(
+        torch.ones_like(who.skin), glass * worn * (0.05 + 0.10 * ramp(torch.sin((x + 0.8 * y) * 7 + 1), 0.75, 0.9))
+    )
+    bridge = torch.maximum(
+        (y - wide(who.eye_y) + 0.03 + 0.25 * x.square()).abs() - rim, x.abs() - (wide(who.eye_x) - w + 0.01)
+    )
     temple = torch.maximum((y - wide(who.eye_y) + 0.04).abs() - rim * 0.8, (wide(who.eye_x) + w - 0.01 - x.abs()))
     temple = torch.maximum(temple, x.abs() - wide(who.face_width) * 1.02)
     rims = sheet.line(lens, rim * 1.7).maximum(sheet.cover(bridge)).maximum(sheet.cover(temple))

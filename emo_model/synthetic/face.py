@@ -62,15 +62,23 @@ def paint_ears(sheet: Sheet, who: Identities, pose: Pose, px: Tensor, py: Tensor
         sheet.paint(who.ink, sheet.line(distance, lw) * (lw > 0) * wide(scarf))
 
 
-def paint_skin(sheet: Sheet, who: Identities, pose: Pose, px: Tensor, py: Tensor, chart, distance: Tensor, hair: Tensor) -> None:
+def paint_skin(
+    sheet: Sheet, who: Identities, pose: Pose, px: Tensor, py: Tensor, chart, distance: Tensor, hair: Tensor
+) -> None:
     """hair: distance to the front hair, which throws a shadow."""
     x, y, _ = chart
     shade, gloss = skin_tone(who, pose, px - 0.10 * pose.sin_yaw, py)
     depth = wide(who.shade_depth)
     soft = ramp(wide(who.shade_soft), 0.2, 0.6)  # 1: modelled, 0: cel or flat
     shade = 1 - (1 - shade) * depth
-    under_hair = (1 - (hair.clamp(min=0) / (0.04 + 0.10 * soft)).clamp(max=1)).square() * (0.25 + 0.45 * depth) * (y < 0.3)
-    socket = bell(((x.abs() - wide(who.eye_x)) / 0.30).square() + ((y - wide(who.eye_y) + 0.03) / 0.22).square()) * 0.22 * soft
+    under_hair = (
+        (1 - (hair.clamp(min=0) / (0.04 + 0.10 * soft)).clamp(max=1)).square() * (0.25 + 0.45 * depth) * (y < 0.3)
+    )
+    socket = (
+        bell(((x.abs() - wide(who.eye_x)) / 0.30).square() + ((y - wide(who.eye_y) + 0.03) / 0.22).square())
+        * 0.22
+        * soft
+    )
     lower = bell((x / 0.30).square() + ((y - wide(who.mouth_y) - 0.20) / 0.07).square()) * 0.26 * soft
     cheek_line = bell(((x.abs() - 0.50) / 0.16).square() + ((y - 0.52) / 0.34).square()) * 0.12 * soft
     shade = shade * (1 - under_hair.clamp(0, 0.8)) * (1 - (socket + lower + cheek_line) * depth)
@@ -119,7 +127,10 @@ def paint_nose(whole: Sheet, who: Identities, pose: Pose) -> None:
     sheet.paint(who.skin_shadow * 0.52, nostrils * 0.85 * depth)
     sheet.paint(
         who.skin_light.lerp(torch.ones_like(who.skin), 0.35),
-        bell(((x + away * 0.02) / (width * 0.36)).square() + ((y - tip + 0.035) / 0.045).square()) * 0.65 * soft * depth,
+        bell(((x + away * 0.02) / (width * 0.36)).square() + ((y - tip + 0.035) / 0.045).square())
+        * 0.65
+        * soft
+        * depth,
     )
     # drawn noses: a hook along one side, and for anime a dash
     flat = 1 - soft
@@ -141,7 +152,8 @@ def paint_marks(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     mess = mess - mess.floor()
     other = (mess * 57.31).remainder(1.0)
     spot = bell(
-        ((cells_x - column - 0.25 - 0.5 * mess) / 0.25).square() + ((cells_y - line - 0.25 - 0.5 * other) / 0.25).square()
+        ((cells_x - column - 0.25 - 0.5 * mess) / 0.25).square()
+        + ((cells_y - line - 0.25 - 0.5 * other) / 0.25).square()
     )
     where = bell((x / 0.60).square() + ((y - 0.26) / 0.24).square()) * ((mess * 7.7 + other).remainder(1.0) > 0.42)
     sheet.paint(who.skin_shadow * 0.80, spot * where * wide(who.freckles) * 0.75 * cover)
@@ -152,7 +164,9 @@ def paint_marks(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
         * ramp(y, wide(who.nose_y), wide(who.nose_y) + 0.05)
         * (1 - ramp(y, 0.58, 0.68))
     )
-    brow = sheet.line((y + 0.42 + 0.05 * torch.cos(x * 5)), 0.02) + sheet.line((y + 0.53 + 0.05 * torch.cos(x * 5)), 0.02)
+    brow = sheet.line((y + 0.42 + 0.05 * torch.cos(x * 5)), 0.02) + sheet.line(
+        (y + 0.53 + 0.05 * torch.cos(x * 5)), 0.02
+    )
     brow = brow * ramp(0.42 - side, 0, 0.2)
     bag = sheet.line(
         (side - wide(who.eye_x)).square() * 1.4 + wide(who.eye_y + who.eye_height * 0.75) + 0.055 - y - 0.02, 0.02
@@ -181,6 +195,8 @@ def paint_beard(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     edge = 0.03 + 0.10 * (dense < 0.5)
     alpha = ramp(-shape, -0.004, edge) * (py > 0.0)
     strands = 0.5 + 0.25 * torch.sin(px * 60 + py * 17) + 0.25 * torch.sin(px * 97 - py * 23 + 2)
-    tone = 0.66 + 0.24 * strands * ramp(wide(who.shade_soft), 0.1, 0.5) - 0.18 * ramp(py, 0.6, 1.1) * wide(who.shade_depth)
+    tone = (
+        0.66 + 0.24 * strands * ramp(wide(who.shade_soft), 0.1, 0.5) - 0.18 * ramp(py, 0.6, 1.1) * wide(who.shade_depth)
+    )
     sheet.paint(who.whiskers[:, :, None, None] * tone[:, None], alpha * dense)
     sheet.put_back()

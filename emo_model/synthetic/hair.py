@@ -1,4 +1,5 @@
-"""Hair and hats of a drawn head: one shape with parameters for every style, painted once behind the face and once before it."""
+"""Hair and hats of a drawn head: one shape with parameters for every style, painted once behind the face and once
+before it."""
 
 from __future__ import annotations
 
@@ -78,7 +79,9 @@ class Hair:
         self.front = torch.where(
             ring * (1 - self.scarf) > 0, soft_max(self.front, -0.24 - py - 0.5 * (px.abs() - 0.7), 0.10), self.front
         )
-        self.front = torch.where(wide((who.hair_style == 0).float()) * (1 - self.scarf) > 0, torch.full_like(px, 9.0), self.front)
+        self.front = torch.where(
+            wide((who.hair_style == 0).float()) * (1 - self.scarf) > 0, torch.full_like(px, 9.0), self.front
+        )
 
     def color(self, tone: Tensor, gloss: Tensor) -> Tensor:
         who = self.who
@@ -118,7 +121,10 @@ class Hair:
 
     def bun(self) -> Tensor:
         size = wide(self.who.hair_bun)
-        x, y = self.px + 0.18 * self.pose.sin_yaw - 0.25 * wide(self.who.hair_part), self.py + 1.14 + 0.20 * self.pose.sin_pitch
+        x, y = (
+            self.px + 0.18 * self.pose.sin_yaw - 0.25 * wide(self.who.hair_part),
+            self.py + 1.14 + 0.20 * self.pose.sin_pitch,
+        )
         return ((x.square() + y.square()).clamp(min=1e-8).sqrt() - size) - 0.012 * torch.sin(self.angle * 20)
 
     def paint_front(self, sheet: Sheet) -> None:
@@ -191,12 +197,16 @@ def paint_hat(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -> 
     sheet.paint(who.hat_trim[:, :, None, None] * (tone * rib)[:, None], sheet.cover(fold) * beanie)
     sheet.paint(who.ink, sheet.line(fold, lw) * (lw > 0) * beanie)
     bx, by = px - 0.34 * pose.sin_yaw, py + 0.47 - 0.34 * pose.sin_pitch - 0.16 * (px - 0.34 * pose.sin_yaw).square()
-    brim = ((bx / (wide(who.face_width) * 0.98)).square() + ((by + 0.02) / 0.13).square()).clamp(min=1e-6).sqrt().sub(1) * 0.13
+    brim = ((bx / (wide(who.face_width) * 0.98)).square() + ((by + 0.02) / 0.13).square()).clamp(min=1e-6).sqrt().sub(
+        1
+    ) * 0.13
     shade = 1 - 0.35 * ramp(by, -0.10, 0.12)
     sheet.paint(who.hat_trim[:, :, None, None] * shade[:, None], sheet.cover(brim) * cap)
     sheet.paint(who.ink, sheet.line(brim, lw.clamp(min=0.012)) * cap * 0.55)
     # a hair band lies on the hair
     strap = torch.maximum((hair.cap + 0.02), (y + 0.70 - 0.22 * x.square() * 1.2).abs() - 0.065)
     strap = torch.maximum(strap, -hair.open - 0.1)
-    sheet.paint(who.hat_color[:, :, None, None] * (1 - 0.3 * ramp(px.abs(), 0.3, 0.9))[:, None], sheet.cover(strap) * band)
+    sheet.paint(
+        who.hat_color[:, :, None, None] * (1 - 0.3 * ramp(px.abs(), 0.3, 0.9))[:, None], sheet.cover(strap) * band
+    )
     sheet.paint(who.ink, sheet.line(strap, lw) * (lw > 0) * band)

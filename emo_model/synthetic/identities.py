@@ -14,7 +14,8 @@ from .dice import Dice
 from .palettes import BACKDROPS, CLOTHES, DYES, HAIR_SHAPES, HAIRS, IRISES, SKINS, mixed, pick
 
 STYLES = ("painted", "flat", "ink", "anime", "painterly")
-"""`Identities.style` counts in this order: shaded 3-D look, flat cartoon, ink outlines, large-eyed cel shading, brush strokes."""
+"""`Identities.style` counts in this order: shaded 3-D look, flat cartoon, ink outlines, large-eyed cel shading, brush
+strokes."""
 
 HAIR = ("bald", "buzz", "short", "quiff", "fringe", "spiky", "bob", "long", "wavy", "curly", "bun", "crown")
 """`Identities.hair_style`; "crown" is a ring of hair around a bald top."""
@@ -156,12 +157,16 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
     painted, flat, ink, anime, painterly = ((style == index).double() for index in range(5))
     femininity = torch.where(unit("sex") < 0.5, between("soft", 0.6, 1), between("hard", 0, 0.4))
     male = 1 - femininity
-    age = torch.where(chance("child", 0.12) > 0, between("young", 0, 0.15), between("years", 0.2, 1)) * (1 - 0.45 * anime)
+    age = torch.where(chance("child", 0.12) > 0, between("young", 0, 0.15), between("years", 0.2, 1)) * (
+        1 - 0.45 * anime
+    )
     child = (1 - age / 0.2).clamp(0, 1)
 
     # colours
     palette = mixed(dice, "skin", SKINS, spread=0.5)
-    skin = (palette * between("tan", 0.95, 1.03)[:, None] + 0.02 * normal("warm")[:, None] * row([1, 0, -1.0])).clamp(0.1, 1)
+    skin = (palette * between("tan", 0.95, 1.03)[:, None] + 0.02 * normal("warm")[:, None] * row([1, 0, -1.0])).clamp(
+        0.1, 1
+    )
     fair = ((skin.mean(-1) - 0.3) / 0.55).clamp(0, 1)
     natural = pick(HAIRS, choose("hair color", row([0.16, 0.15, 0.15, 0.13, 0.10, 0.09, 0.06, 0.06, 0.04, 0.03, 0.03])))
     dark = pick(HAIRS, choose("dark hair", row([0.55, 0.30, 0.15])))
@@ -174,7 +179,9 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
     lips = skin * row([0.86, 0.60, 0.58]) + row([0.03, 0.0, 0.01])
     made_up = chance("lipstick", 0.4 * femininity)[:, None]
     lips = torch.lerp(
-        lips, row([0.74, 0.17, 0.22]) * between("lip value", 0.75, 1.15)[:, None] * (0.6 + 0.4 * fair[:, None]), made_up * 0.75
+        lips,
+        row([0.74, 0.17, 0.22]) * between("lip value", 0.75, 1.15)[:, None] * (0.6 + 0.4 * fair[:, None]),
+        made_up * 0.75,
     )
     lips = torch.lerp(lips, skin * row([0.90, 0.70, 0.66]), 0.45 * male[:, None])
     iris = mixed(dice, "iris", IRISES, spread=0.4)
@@ -193,11 +200,7 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
         pick(CLOTHES, choose("rim", torch.ones(len(CLOTHES)))) * 0.8,
         row([0.10, 0.09, 0.10]),
     )
-    shadow_tint = torch.lerp(
-        row([0.80, 0.60, 0.56]),
-        row([0.74, 0.60, 0.70]),
-        between("cool shadow", 0, 1)[:, None],
-    )
+    shadow_tint = torch.lerp(row([0.80, 0.60, 0.56]), row([0.74, 0.60, 0.70]), between("cool shadow", 0, 1)[:, None])
 
     # ink drawings fade to paper, some to black and white
     paper = ink * chance("on paper", 0.5) * between("paper", 0.3, 0.8)
@@ -227,7 +230,9 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
     top = torch.where(hatted, top.clamp(max=0.10), top)
     bun = torch.where(hatted, 0.0, bun)
 
-    beard_kind = choose("beard kind", row([0.52, 0.16, 0.14, 0.10, 0.08]))  # none, stubble, full, moustache, goatee-like
+    beard_kind = choose(
+        "beard kind", row([0.52, 0.16, 0.14, 0.10, 0.08])
+    )  # none, stubble, full, moustache, goatee-like
     grown = (femininity < 0.5) & (age > 0.3) & (anime + (child > 0) < 1)
     beard = torch.where(grown, row([0, 0.32, 0.95, 0, 0.0])[beard_kind], 0.0)
     moustache = torch.where(grown, row([0, 0.30, 0.95, 0.95, 0.9])[beard_kind], 0.0)
@@ -235,7 +240,9 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
     eye_height = normal("eye height", 0.112, 0.010) * (1 + 0.25 * child) + anime * 0.080 + flat * 0.022 + ink * 0.012
     eye_width = normal("eye width", 0.180, 0.010) * (1 + 0.06 * child) + anime * 0.020
     light_turn, light_height = between("light side", -1.0, 1.0), between("light height", -0.9, -0.25)
-    light = torch.nn.functional.normalize(torch.stack((light_turn, light_height, between("light front", 0.55, 0.95)), -1), dim=-1)
+    light = torch.nn.functional.normalize(
+        torch.stack((light_turn, light_height, between("light front", 0.55, 0.95)), -1), dim=-1
+    )
     fields = dict(
         seed=dice.seeds,
         style=style,
@@ -336,7 +343,12 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
         background_spots=torch.stack(
             [
                 torch.stack(
-                    (between(f"spot x {i}", -1, 1), between(f"spot y {i}", -1, 0.6), between(f"spot r {i}", 0.07, 0.30)), -1
+                    (
+                        between(f"spot x {i}", -1, 1),
+                        between(f"spot y {i}", -1, 0.6),
+                        between(f"spot r {i}", 0.07, 0.30),
+                    ),
+                    -1,
                 )
                 for i in range(6)
             ],
@@ -364,8 +376,12 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
     ):
         sheet = row([0.96, 0.94, 0.89])
         tinted = torch.lerp(
-            fields[name].double(), sheet.expand(count, 3), (paper * (1.0 if name.startswith(("back", "skin")) else 0.55))[:, None]
+            fields[name].double(),
+            sheet.expand(count, 3),
+            (paper * (1.0 if name.startswith(("back", "skin")) else 0.55))[:, None],
         )
         fields[name] = tinted.clamp(0, 1)
     whole = {"seed", "style", "hair_style", "hat", "collar", "background_kind"}
-    return Identities(**{name: (value if name in whole else value.float()).to(device) for name, value in fields.items()})
+    return Identities(
+        **{name: (value if name in whole else value.float()).to(device) for name, value in fields.items()}
+    )

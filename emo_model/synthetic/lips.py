@@ -35,11 +35,15 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     arc = (1 - square).clamp(min=0)
     arch = arc.sqrt() * 0.45 + arc * 0.55  # inner edges: between a parabola and an ellipse
     corner = -(wide(who.smile) + 0.018 * width.clamp(min=0)) * (square - 0.35) * (1 - 0.5 * rounded)  # corners up
-    line = corner + 0.012 * bell((t / 0.35).square()) * (1 - wide(motion.opening))  # the upper lip's middle dips a little
+    line = corner + 0.012 * bell((t / 0.35).square()) * (
+        1 - wide(motion.opening)
+    )  # the upper lip's middle dips a little
     top, bottom = line - up * arch, line + fall * arch - 0.035 * tuck * arc
     thin = (1 - 0.62 * closure) * (1 + 0.30 * rounded)
     bow = 1 - 0.20 * bell((t / 0.20).square()) + 0.12 * bell(((t.abs() - 0.28) / 0.3).square())
-    upper = top - wide(who.lip_upper) * thin * (arc.sqrt() * 0.35 + arc * 0.65) * bow * (1 - 0.12 * wide(motion.opening))
+    upper = top - wide(who.lip_upper) * thin * (arc.sqrt() * 0.35 + arc * 0.65) * bow * (
+        1 - 0.12 * wide(motion.opening)
+    )
     lower = bottom + wide(who.lip_lower) * thin * (1 - 0.60 * tuck) * (arc.sqrt() * 0.55 + arc * 0.45) * (
         1 - 0.15 * wide(motion.opening)
     )
@@ -58,7 +62,9 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     strands = 0.5 + 0.5 * torch.sin(x * 70 + x.sign() * down * 40)
     full = wide(who.moustache)
     edge = 0.02 + 0.05 * (full < 0.5)
-    sheet.paint(who.whiskers[:, :, None, None] * (0.62 + 0.30 * strands * soft)[:, None], ramp(-stache, -0.006, edge) * full)
+    sheet.paint(
+        who.whiskers[:, :, None, None] * (0.62 + 0.30 * strands * soft)[:, None], ramp(-stache, -0.006, edge) * full
+    )
     goatee = wide(((who.moustache > 0.85) & (who.moustache < 0.93)).float())
     patch = (x / 0.15).square() + ((down - 0.62 * fall - 0.21) / 0.10).square() - 1
     sheet.paint(who.whiskers * 0.95, ramp(-patch, 0, 0.5) * goatee)
@@ -74,7 +80,8 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
         * wide(who.shade_depth),
     )
     sheet.paint(
-        who.skin_shadow * 0.8, bell(((x.abs() - half) / 0.055).square() + ((down - corner) / 0.045).square()) * 0.50 * soft
+        who.skin_shadow * 0.8,
+        bell(((x.abs() - half) / 0.055).square() + ((down - corner) / 0.045).square()) * 0.50 * soft,
     )
 
     # lips
@@ -89,7 +96,9 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
         ((x + 0.10 * half * wide(who.light[:, 0]).sign() * -1) / (half * 0.42)).square()
         + ((down - bottom - wide(who.lip_lower) * thin * 0.42) / (wide(who.lip_lower) * 0.36 * thin + 0.004)).square()
     )
-    sheet.paint(who.lips.lerp(torch.ones_like(who.lips), 0.62), shine * painted * (0.62 * soft + 0.12) * (1 - 0.8 * closure))
+    sheet.paint(
+        who.lips.lerp(torch.ones_like(who.lips), 0.62), shine * painted * (0.62 * soft + 0.12) * (1 - 0.8 * closure)
+    )
     sheet.paint(who.lips * 0.55, sheet.line(lips, wide(who.ink_width) * 0.75) * drawn * ramp(within, -0.1, 0.3) * 0.6)
 
     # inside: throat, tongue, teeth

@@ -1,4 +1,5 @@
-"""Other looks of a picture, by seed: paintings, drawings, cartoons, old film, hard light, glasses and hats, other crops.
+"""Other looks of a picture, by seed: paintings, drawings, cartoons, old film, hard light, glasses and hats, other
+crops.
 
 A look changes pixels, and where it says so the mesh with them, so that puppets of all kinds of pictures exist.
 """
@@ -94,7 +95,9 @@ def oil(sight: Sight, dice: np.random.Generator) -> Sight:
 def pencil(sight: Sight, dice: np.random.Generator) -> Sight:
     """A drawing: grey divided by its blur, some shading, on paper."""
     grey = sight.picture @ GREY
-    line = np.clip(grey / np.maximum(_blur(grey[..., None], dice.uniform(2.5, 5))[..., 0], 0.03), 0, 1) ** dice.uniform(1.5, 3.5)
+    line = np.clip(grey / np.maximum(_blur(grey[..., None], dice.uniform(2.5, 5))[..., 0], 0.03), 0, 1) ** dice.uniform(
+        1.5, 3.5
+    )
     shade = 1 - dice.uniform(0.2, 0.75) * (1 - grey) ** 1.2
     paper = np.array([1, 0.98, 0.93]) * dice.uniform(0.88, 1.0)
     ink = np.array([0.12, 0.11, 0.12]) + dice.uniform(0, 0.18) * np.array([1.0, 0.6, 0.35])
@@ -168,7 +171,8 @@ def blurred(sight: Sight, dice: np.random.Generator) -> Sight:
 
 
 def hard_light(sight: Sight, dice: np.random.Generator) -> Sight:
-    """Light from one side, in a colour, falling off over the face as over a cylinder; sometimes a second one from behind."""
+    """Light from one side, in a colour, falling off over the face as over a cylinder; sometimes a second one from
+    behind."""
     size, frame = len(sight.picture), head_frame(torch.from_numpy(sight.mesh))
     y, x = np.mgrid[0:size, 0:size] + 0.5
     angle = dice.uniform(-0.6, 0.6) + (math.pi if dice.random() < 0.5 else 0)
@@ -205,16 +209,24 @@ def glasses(sight: Sight, dice: np.random.Generator) -> Sight:
         x, y = (np.sign(f(turn)) * np.abs(f(turn)) ** (2 / square) for f in (np.cos, np.sin))
         outline = middle + (x[:, None] * wide * right + y[:, None] * tall * down) * eyes
         on_lens.polygon([tuple(point) for point in outline], fill=255)
-        on_rim.line([tuple(point) for point in (*outline, *outline[:2])], fill=255, width=max(2, int(thick)), joint="curve")
+        on_rim.line(
+            [tuple(point) for point in (*outline, *outline[:2])], fill=255, width=max(2, int(thick)), joint="curve"
+        )
         ear = sight.mesh[127 if side < 0 else 356, :2] * scale
-        on_rim.line([tuple(middle + (side * wide * right - 0.04 * down) * eyes), tuple(ear)], fill=255, width=max(2, int(thick)))
-    bridge = [middle + (-side * (wide - away) * right - 0.02 * down) * eyes
-              for side, middle in zip((-1, 1), middles, strict=True)]
+        on_rim.line(
+            [tuple(middle + (side * wide * right - 0.04 * down) * eyes), tuple(ear)], fill=255, width=max(2, int(thick))
+        )
+    bridge = [
+        middle + (-side * (wide - away) * right - 0.02 * down) * eyes
+        for side, middle in zip((-1, 1), middles, strict=True)
+    ]
     on_rim.line([tuple(point) for point in bridge], fill=255, width=max(2, int(thick)))
     lens, rim = (np.asarray(layer.resize((size, size), Image.Resampling.BOX))[..., None] / 255 for layer in (lens, rim))
     y = np.mgrid[0:size, 0:size][0][..., None] / size
     dark = dice.uniform(0.75, 0.97) if dice.random() < 0.5 else dice.uniform(0.0, 0.15)
-    tint = dice.uniform(0.02, 0.20, 3) + 0.25 * dice.random() * np.abs(np.sin(4 * y + dice.uniform(0, 6))) + 0.12 * (1 - y)
+    tint = (
+        dice.uniform(0.02, 0.20, 3) + 0.25 * dice.random() * np.abs(np.sin(4 * y + dice.uniform(0, 6))) + 0.12 * (1 - y)
+    )
     picture = sight.picture * (1 - dark * lens) + tint * dark * lens
     metal = dice.choice([0.05, 0.12, 0.55]) * (1 + dice.uniform(-0.3, 0.3, 3))
     return _with(sight, picture * (1 - rim) + metal * rim)
@@ -237,7 +249,9 @@ def hat(sight: Sight, dice: np.random.Generator) -> Sight:
     draw.polygon([tuple(point) for point in (*lower, *upper)], fill=255)
     if dice.random() < 0.5:
         reach, drop = half * dice.uniform(1.05, 1.45), dice.uniform(0.03, 0.12)
-        brim = [low + (reach * np.cos(t) * right + drop * np.sin(t) * down) * eyes for t in np.linspace(0, 2 * math.pi, 50)]
+        brim = [
+            low + (reach * np.cos(t) * right + drop * np.sin(t) * down) * eyes for t in np.linspace(0, 2 * math.pi, 50)
+        ]
         draw.polygon([tuple(point) for point in brim], fill=255)
     mask = np.asarray(mask.resize((size, size), Image.Resampling.BOX))[..., None] / 255
     y, x = np.mgrid[0:size, 0:size] + 0.5
@@ -257,9 +271,21 @@ def plain(sight: Sight, dice: np.random.Generator) -> Sight:
 
 
 LOOKS: dict[str, Callable[[Sight, np.random.Generator], Sight]] = {
-    "oil": oil, "pencil": pencil, "line": line, "cartoon": cartoon, "grey": grey, "old film": old_film, "noisy": noisy,
-    "compressed": compressed, "blurred": blurred, "hard light": hard_light, "vignette": vignette, "glasses": glasses, "hat": hat,
-    "moved": plain}
+    "oil": oil,
+    "pencil": pencil,
+    "line": line,
+    "cartoon": cartoon,
+    "grey": grey,
+    "old film": old_film,
+    "noisy": noisy,
+    "compressed": compressed,
+    "blurred": blurred,
+    "hard light": hard_light,
+    "vignette": vignette,
+    "glasses": glasses,
+    "hat": hat,
+    "moved": plain,
+}
 _WEIGHTS = {"oil": 2.0, "cartoon": 1.5, "grey": 1.5, "hard light": 1.5, "glasses": 1.3, "moved": 2.0}
 
 
@@ -292,11 +318,11 @@ def _kuwahara(picture: np.ndarray, reach: int) -> np.ndarray:
     planes = torch.from_numpy(np.ascontiguousarray(picture)).float().permute(2, 0, 1)[None]
     padded = functional.pad(planes, (reach,) * 4, mode="replicate")
     mean = functional.avg_pool2d(padded, reach + 1, 1)
-    spread = (functional.avg_pool2d(padded ** 2, reach + 1, 1) - mean ** 2).sum(1, keepdim=True)
+    spread = (functional.avg_pool2d(padded**2, reach + 1, 1) - mean**2).sum(1, keepdim=True)
     height, width = picture.shape[:2]
     corners = [(i, j) for i in (0, reach) for j in (0, reach)]
-    means = torch.stack([mean[..., i:i + height, j:j + width] for i, j in corners])
-    spreads = torch.stack([spread[..., i:i + height, j:j + width] for i, j in corners])
+    means = torch.stack([mean[..., i : i + height, j : j + width] for i, j in corners])
+    spreads = torch.stack([spread[..., i : i + height, j : j + width] for i, j in corners])
     best = spreads.argmin(0, keepdim=True).expand(1, -1, 3, -1, -1)
     return means.gather(0, best)[0, 0].permute(1, 2, 0).double().numpy()
 

@@ -52,7 +52,10 @@ class FaceMotion:
     def stack(cls, motions: Sequence[FaceMotion]) -> FaceMotion:
         """B motions of (F,) -> one of (B, F)."""
         return cls(
-            **{field.name: torch.stack([getattr(motion, field.name) for motion in motions]) for field in dataclasses.fields(cls)}
+            **{
+                field.name: torch.stack([getattr(motion, field.name) for motion in motions])
+                for field in dataclasses.fields(cls)
+            }
         )
 
     def map(self, change) -> FaceMotion:
@@ -83,7 +86,8 @@ def sample_motion(
     """One clip of (F,) tracks.
 
     mouth: (F, 4) in the order of MOUTH_TRACKS; voiced: (F,) 0..1 energy of the voice, for nods and brows;
-    head_speed: mean rotation in degrees per second; None: drawn, log-normal with median 10, two thirds of clips in 5..20.
+    head_speed: mean rotation in degrees per second; None: drawn, log-normal with median 10, two thirds of clips in
+    5..20.
     """
     if mouth.shape != (frames, 4):
         raise ValueError(f"mouth must be ({frames}, 4), got {tuple(mouth.shape)}")
@@ -181,7 +185,9 @@ def head_speed_degrees(motion: FaceMotion, fps: float) -> Tensor:
     if turn.shape[-3] < 2:
         return torch.zeros_like(motion.yaw)
     between = turn[..., 1:, :, :] - turn[..., :-1, :, :]
-    angle = 2 * torch.asin((between.square().sum((-2, -1)).sqrt() / 8**0.5).clamp(max=1))  # |R - S| = sqrt(8) sin(angle / 2)
+    angle = 2 * torch.asin(
+        (between.square().sum((-2, -1)).sqrt() / 8**0.5).clamp(max=1)
+    )  # |R - S| = sqrt(8) sin(angle / 2)
     speed = torch.rad2deg(angle) * fps
     return torch.cat((speed[..., :1], speed), -1).float()
 
@@ -230,8 +236,8 @@ def _smooth(track: Tensor, sd_frames: float) -> Tensor:
 
 
 def _blinks(frames: int, fps: float, generator: torch.Generator, *, energy: Tensor | None = None) -> Tensor:
-    """A blink every 2 to 6 seconds: shut within 2 to 3 frames (at 25 a second), open again within 4 to 6; every tenth is doubled.
-    Four in ten wait for the next pause of the voice, if one comes within a second."""
+    """A blink every 2 to 6 seconds: shut within 2 to 3 frames (at 25 a second), open again within 4 to 6; every tenth
+    is doubled. Four in ten wait for the next pause of the voice, if one comes within a second."""
     lid = torch.zeros(frames, dtype=torch.float64)
 
     def draw() -> float:
@@ -245,12 +251,12 @@ def _blinks(frames: int, fps: float, generator: torch.Generator, *, energy: Tens
             first, last = int(now * fps), min(frames, int((now + 1) * fps))
             pause = quiet[first:last].nonzero()
             now = now + float(pause[0]) / fps if len(pause) else now
-        for start in (now, now + 0.38)[:2 if draw() < 0.1 else 1]:
+        for start in (now, now + 0.38)[: 2 if draw() < 0.1 else 1]:
             closing, held, opening = (2 + draw()) / 25, (0.6 + 1.2 * draw()) / 25, (4 + 2 * draw()) / 25
             depth = 1.0 if draw() < 0.9 else 0.7 + 0.3 * draw()
             down = ((time - start) / closing).clamp(0, 1)
             up = ((time - start - closing - held) / opening).clamp(0, 1)
-            lid = torch.maximum(lid, depth * (down ** 2 * (3 - 2 * down) * (1 - up) ** 1.6))
+            lid = torch.maximum(lid, depth * (down**2 * (3 - 2 * down) * (1 - up) ** 1.6))
         now += 2.0 + 4.0 * draw() ** 1.2
     return lid
 

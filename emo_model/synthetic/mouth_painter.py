@@ -1,4 +1,5 @@
-"""The inside of a mouth, painted: teeth that hang from the skull, lower teeth and tongue on the jaw, in the light of the skin."""
+"""The inside of a mouth, painted: teeth that hang from the skull, lower teeth and tongue on the jaw, in the light of
+the skin."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _TEETH = 10  # upper and lower row alike
 class MouthLook:
     """A person's mouth; lengths in outer eye distances, colours 0..255.
 
-    upper, lower: (T, 5) of each tooth: left, right, length beyond the row's line, tilt, brightness; sorted from left to right.
+    upper, lower: (T, 5) of each tooth: left, right, length beyond the row's line, tilt, brightness; sorted from left to
+    right.
     """
 
     upper: np.ndarray
@@ -32,10 +34,17 @@ class MouthLook:
     gap_dark: float
 
 
-def sample_look(seed: int, *, half_width: float, skin: np.ndarray, lips: np.ndarray, face: np.ndarray,
-                teeth: np.ndarray | None = None) -> MouthLook:
-    """A mouth for a person whose lips are 2 * half_width wide, in the colours (3,) of their skin, their lips and the lightest
-    parts of their face; teeth: their own, where the picture shows them."""
+def sample_look(
+    seed: int,
+    *,
+    half_width: float,
+    skin: np.ndarray,
+    lips: np.ndarray,
+    face: np.ndarray,
+    teeth: np.ndarray | None = None,
+) -> MouthLook:
+    """A mouth for a person whose lips are 2 * half_width wide, in the colours (3,) of their skin, their lips and the
+    lightest parts of their face; teeth: their own, where the picture shows them."""
     dice = np.random.default_rng(seed)
     size = dice.uniform(0.88, 1.14)
     crooked = dice.choice([0.15, 0.5, 1.0, 2.0], p=[0.3, 0.4, 0.2, 0.1])
@@ -60,10 +69,18 @@ def sample_look(seed: int, *, half_width: float, skin: np.ndarray, lips: np.ndar
         enamel = 0.3 * enamel + 0.7 * teeth
     flesh = 0.55 * lips + 0.45 * bright * (1 + (np.array([1.25, 0.72, 0.70]) - 1) * chroma)
     return MouthLook(
-        upper, lower, enamel,
-        gum=0.80 * flesh, tongue=flesh * dice.uniform(0.78, 0.95), throat=0.27 * flesh * np.array([1.0, 0.85, 0.85]) ** chroma,
-        upper_line=dice.uniform(0.012, 0.05) * size, lower_line=dice.uniform(-0.055, 0.0),
-        arch=half_width * dice.uniform(0.88, 1.0), tongue_height=dice.uniform(0.07, 0.14), gap_dark=dice.uniform(0.15, 0.45))
+        upper,
+        lower,
+        enamel,
+        gum=0.80 * flesh,
+        tongue=flesh * dice.uniform(0.78, 0.95),
+        throat=0.27 * flesh * np.array([1.0, 0.85, 0.85]) ** chroma,
+        upper_line=dice.uniform(0.012, 0.05) * size,
+        lower_line=dice.uniform(-0.055, 0.0),
+        arch=half_width * dice.uniform(0.88, 1.0),
+        tongue_height=dice.uniform(0.07, 0.14),
+        gap_dark=dice.uniform(0.15, 0.45),
+    )
 
 
 def _chroma(colour: np.ndarray) -> float:
@@ -77,8 +94,14 @@ def _row(dice, widths, lengths, crooked, spread, gap):
         for width, length in zip(widths, lengths, strict=True):
             width = width * (1 + 0.05 * crooked * dice.standard_normal())
             ends = sorted((side * edge, side * (edge + width)))
-            sides.append([*ends, length + 0.004 * crooked * dice.standard_normal(), 0.05 * crooked * dice.standard_normal(),
-                          1 + 0.025 * crooked * dice.standard_normal()])
+            sides.append(
+                [
+                    *ends,
+                    length + 0.004 * crooked * dice.standard_normal(),
+                    0.05 * crooked * dice.standard_normal(),
+                    1 + 0.025 * crooked * dice.standard_normal(),
+                ]
+            )
             edge += width + spread
     return np.array(sorted(sides))
 
@@ -101,11 +124,11 @@ def kernel():
     def paint(out, mask, contour, count, to_skull, jaw, has_teeth, upper, lower, colours, numbers, strength):
         """Paint into out (S, S, 3) uint8 and mask (S, S).
 
-        contour (3, K, 2): upper and lower inner lip in pixels, from corner to corner, and the lower edge of the picture's own
-        upper teeth, which are left alone if has_teeth; to_skull (2, 3): pixels to the skull's
-        plane in eye distances, origin at the middle of the shut lips; jaw: how far the jaw has dropped; colours (4, 3): enamel,
-        gum, tongue, throat; numbers: upper_line, lower_line, arch, tongue_height, gap_dark, pixels per eye distance, light
-        at the left and at the right.
+        contour (3, K, 2): upper and lower inner lip in pixels, from corner to corner, and the lower edge of the
+        picture's own upper teeth, which are left alone if has_teeth; to_skull (2, 3): pixels to the skull's plane in
+        eye distances, origin at the middle of the shut lips; jaw: how far the jaw has dropped; colours (4, 3): enamel,
+        gum, tongue, throat; numbers: upper_line, lower_line, arch, tongue_height, gap_dark, pixels per eye distance,
+        light at the left and at the right.
         """
         size = out.shape[0]
         n = OVER
@@ -199,7 +222,7 @@ def kernel():
                     # lower teeth stand on the jaw
                     k, across = tooth(lower, u)
                     if k >= 0:
-                        line = numbers[1] + 0.030 - lower[k, 2] + lower[k, 3] * across * 0.03 + 0.012 * across ** 6
+                        line = numbers[1] + 0.030 - lower[k, 2] + lower[k, 3] * across * 0.03 + 0.012 * across**6
                         line += 0.02 * round_ * round_
                         edge = (w - line) / 0.006
                         cover = min(1.0, max(0.0, edge))
@@ -224,7 +247,7 @@ def kernel():
                             gum = min(1.0, max(0.0, (root - v) / 0.010))
                             tone = upper[k, 4] * side * (1 - numbers[4] * abs(across) ** 8)
                             tone *= 0.90 + 0.10 * min(1.0, max(0.0, (line - v) / 0.04))
-                            tone += 0.05 * math.exp(-((across + 0.25) / 0.3) ** 2) * side
+                            tone += 0.05 * math.exp(-(((across + 0.25) / 0.3) ** 2)) * side
                             cr = colours[0, 0] * tone * (1 - gum) + colours[1, 0] * gum * side
                             cg = colours[0, 1] * tone * (1 - gum) + colours[1, 1] * gum * side
                             cb = colours[0, 2] * tone * (1 - gum) + colours[1, 2] * gum * side
@@ -242,5 +265,3 @@ def kernel():
                     out[y, x, 2] = int(out[y, x, 2] * (1 - share) + min(255.0, blue / inside) * share + 0.5)
 
     return paint
-
-

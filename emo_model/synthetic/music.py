@@ -25,8 +25,9 @@ _NOISES = ("room", "hum", "crowd", "rain", "traffic", "applause", "hiss")
 
 @dataclass(frozen=True)
 class Instrument:
-    """A timbre. slope: harmonics fall with this power of their number; odd: the share of the even ones that is missing; formant:
-    harmonics near this frequency in Hz are louder by `lift`; attack, decay: seconds; sustain: 0 (plucked) .. 1 (bowed, blown)."""
+    """A timbre. slope: harmonics fall with this power of their number; odd: the share of the even ones that is missing;
+    formant: harmonics near this frequency in Hz are louder by `lift`; attack, decay: seconds; sustain: 0 (plucked) .. 1
+    (bowed, blown)."""
 
     slope: float
     odd: float
@@ -39,17 +40,21 @@ class Instrument:
 
     @classmethod
     def draw(cls, choose: random.Random, *, held: bool) -> Instrument:
-        return cls(slope=choose.uniform(0.7, 2.4), odd=choose.choice((0.0, 0.0, choose.random())),
-                   formant=math.exp(choose.uniform(math.log(300), math.log(3000))),
-                   lift=choose.choice((0.0, choose.uniform(0, 3))),
-                   attack=choose.uniform(0.02, 0.2) if held else choose.uniform(0.002, 0.015),
-                   decay=choose.uniform(0.3, 1.5) if held else choose.uniform(0.08, 0.9),
-                   sustain=choose.uniform(0.4, 1.0) if held else 0.0,
-                   vibrato=choose.choice((0.0, choose.uniform(0.05, 0.5))) if held else 0.0)
+        return cls(
+            slope=choose.uniform(0.7, 2.4),
+            odd=choose.choice((0.0, 0.0, choose.random())),
+            formant=math.exp(choose.uniform(math.log(300), math.log(3000))),
+            lift=choose.choice((0.0, choose.uniform(0, 3))),
+            attack=choose.uniform(0.02, 0.2) if held else choose.uniform(0.002, 0.015),
+            decay=choose.uniform(0.3, 1.5) if held else choose.uniform(0.08, 0.9),
+            sustain=choose.uniform(0.4, 1.0) if held else 0.0,
+            vibrato=choose.choice((0.0, choose.uniform(0.05, 0.5))) if held else 0.0,
+        )
 
 
 def accompaniment(seed: int, seconds: float) -> Tensor:
-    """(T,) float32 at 16 kHz, root mean square 0.1: chords, bass, arpeggio, a leading instrument and drums, or some of them."""
+    """(T,) float32 at 16 kHz, root mean square 0.1: chords, bass, arpeggio, a leading instrument and drums, or some of
+    them."""
     choose, chance = random.Random(f"music/{seed}"), np.random.default_rng(seed)
     beat = 60 / choose.uniform(62, 168)
     tonic = 55.0 * 2 ** (choose.randrange(12) / 12)  # Hz
@@ -68,12 +73,19 @@ def accompaniment(seed: int, seconds: float) -> Tensor:
 
     chords, octave = Instrument.draw(choose, held=choose.random() < 0.6), choose.choice((1, 2, 2))
     patterns = {"chords": choose.choice((1, 1, 2, beats_a_bar)), "arpeggio": choose.choice((2, 3, 4))}
-    parts = [part for part, share in (("chords", 0.75), ("bass", 0.65), ("arpeggio", 0.4), ("lead", 0.35), ("drums", 0.6))
-             if choose.random() < share] or ["chords"]
+    parts = [
+        part
+        for part, share in (("chords", 0.75), ("bass", 0.65), ("arpeggio", 0.4), ("lead", 0.35), ("drums", 0.6))
+        if choose.random() < share
+    ] or ["chords"]
     for part in parts:
         level = math.exp(choose.gauss(0, 0.4))
         layer = np.zeros_like(sound)
-        player = chords if part == "chords" else Instrument.draw(choose, held=part in ("bass", "lead") and choose.random() < 0.7)
+        player = (
+            chords
+            if part == "chords"
+            else Instrument.draw(choose, held=part in ("bass", "lead") and choose.random() < 0.7)
+        )
         kit = _Kit.draw(choose, beats_a_bar)
         degree = choose.randrange(len(scale))
         for bar in range(bars):
@@ -105,14 +117,15 @@ def accompaniment(seed: int, seconds: float) -> Tensor:
             else:
                 kit.play(layer, chance, start, beat)
         sound += level * layer / max(1e-9, np.sqrt(np.square(layer).mean()))
-    sound = sound[:round(seconds * RATE)]
+    sound = sound[: round(seconds * RATE)]
     if choose.random() < 0.6:
         sound = _room(sound, chance, choose.uniform(0.1, 0.6), choose.uniform(0.1, 0.6))
     return _scaled(_coloured(sound, choose.uniform(-4, 1.5)))
 
 
 def noise_bed(seed: int, seconds: float) -> Tensor:
-    """(T,) float32 at 16 kHz, root mean square 0.1: the noise of a room, mains hum, a crowd, rain, traffic, applause or hiss."""
+    """(T,) float32 at 16 kHz, root mean square 0.1: the noise of a room, mains hum, a crowd, rain, traffic, applause or
+    hiss."""
     choose, chance = random.Random(f"noise/{seed}"), np.random.default_rng(seed + 1_000_003)
     size = round(seconds * RATE)
     kind = choose.choice(_NOISES)
@@ -121,8 +134,10 @@ def noise_bed(seed: int, seconds: float) -> Tensor:
         sound = _coloured(hiss, choose.uniform(-9, -3)) + _coloured(chance.standard_normal(size), 0) * 0.02
     elif kind == "hum":
         first, now = choose.choice((50, 60, 100, 120)), np.arange(size) / RATE
-        sound = sum(choose.random() / number * np.sin(2 * math.pi * first * number * now + choose.random() * 6) for number in
-                    range(1, 16)) + 0.1 * _coloured(hiss, -4)
+        sound = sum(
+            choose.random() / number * np.sin(2 * math.pi * first * number * now + choose.random() * 6)
+            for number in range(1, 16)
+        ) + 0.1 * _coloured(hiss, -4)
     elif kind == "crowd":
         sound = sum(_talker(choose, chance, size) for _ in range(choose.randint(6, 20)))
     elif kind == "rain":
@@ -142,14 +157,17 @@ def noise_bed(seed: int, seconds: float) -> Tensor:
 
 
 def mix(speech: Speech, bed: Tensor, snr_decibels: float) -> Speech:
-    """`bed` (at least as long) under the voice, at so many decibels: power of the voice while it speaks over power of the bed.
+    """`bed` (at least as long) under the voice, at so many decibels: power of the voice while it speaks over power of
+    the bed.
 
-    The mix is made quieter where it would exceed 1. Its `loudness` stays that of the voice alone. Raises ValueError if `bed` is
-    too short or silent.
+    The mix is made quieter where it would exceed 1. Its `loudness` stays that of the voice alone. Raises ValueError if
+    `bed` is too short or silent.
     """
-    bed = bed[:len(speech.waveform)]
+    bed = bed[: len(speech.waveform)]
     if len(bed) < len(speech.waveform) or not bool(bed.any()):
-        raise ValueError(f"the bed has {len(bed)} samples of sound, the voice {len(speech.waveform)}; make a longer one")
+        raise ValueError(
+            f"the bed has {len(bed)} samples of sound, the voice {len(speech.waveform)}; make a longer one"
+        )
     gain = (spoken_power(speech) / bed.square().mean()).sqrt() * 10 ** (-snr_decibels / 20)
     waveform = speech.waveform + gain * bed
     scale = (0.95 / waveform.abs().max().clamp(min=1e-9)).clamp(max=1.0)
@@ -164,7 +182,7 @@ def spoken_power(speech: Speech) -> Tensor:
     """Mean square of the waveform where phonemes cover it; of all of it where there are none."""
     spoken = torch.zeros(len(speech.waveform), dtype=torch.bool)
     for _, start, end in speech.phonemes:
-        spoken[round(start * RATE):round(end * RATE)] = True
+        spoken[round(start * RATE) : round(end * RATE)] = True
     return speech.waveform[spoken].square().mean() if spoken.any() else speech.waveform.square().mean()
 
 
@@ -195,28 +213,44 @@ class _Kit:
         now = np.arange(round(0.25 * RATE)) / RATE
         sweep = 2 * math.pi * (self.kick_hertz * now - 6 * np.exp(-now * 40) / 1.5)
         rattle = chance.standard_normal(len(now)) * 0.6 + np.sin(2 * math.pi * 190 * now)
-        sounds = ((self.kick, np.sin(sweep) * np.exp(-now * 14), 1.6), (self.snare, rattle * np.exp(-now * 22), 0.9),
-                  (self.hat, np.diff(chance.standard_normal(len(now) + 1)) * np.exp(-now / self.hat_decay), 0.35))
+        sounds = (
+            (self.kick, np.sin(sweep) * np.exp(-now * 14), 1.6),
+            (self.snare, rattle * np.exp(-now * 22), 0.9),
+            (self.hat, np.diff(chance.standard_normal(len(now) + 1)) * np.exp(-now / self.hat_decay), 0.35),
+        )
         for places, sound, level in sounds:
             for place in places:
                 _place(layer, sound * level * chance.uniform(0.7, 1.1), start + place * beat / 2)
 
 
-def _add(layer: np.ndarray, player: Instrument, chance: np.random.Generator, start: float, length: float, hertz: float,
-         level: float) -> None:
+def _add(
+    layer: np.ndarray,
+    player: Instrument,
+    chance: np.random.Generator,
+    start: float,
+    length: float,
+    hertz: float,
+    level: float,
+) -> None:
     """One note. Its harmonics are in a table of one period; plucked notes lose the upper ones as they fade."""
     tail = 0.08
     size = round((length + tail) * RATE)
     now = np.arange(size) / RATE
     numbers = np.arange(1, max(2, min(40, int(7600 / hertz)) + 1))
-    sizes = numbers ** -player.slope * np.where(numbers % 2, 1.0, 1 - player.odd)
+    sizes = numbers**-player.slope * np.where(numbers % 2, 1.0, 1 - player.odd)
     sizes = sizes * (1 + player.lift * np.exp(-0.5 * (np.log2(numbers * hertz / player.formant) / 0.4) ** 2))
     phases = chance.random(len(numbers))
     waves = np.sin(2 * math.pi * (numbers[:, None] * np.arange(_PERIOD + 1) / _PERIOD + phases[:, None]))
     bright, dull = sizes @ waves, (sizes / (1 + numbers * numbers / 4)) @ waves
     bend = player.vibrato * np.clip((now - 0.15) / 0.2, 0, 1) * np.sin(2 * math.pi * 5.5 * now) / 12
-    phase = (hertz * 2 ** (chance.normal(0, 0.04) / 12) * (now if not player.vibrato else np.cumsum(2 ** bend) / RATE)
-             + chance.random()) % 1 * _PERIOD
+    phase = (
+        (
+            hertz * 2 ** (chance.normal(0, 0.04) / 12) * (now if not player.vibrato else np.cumsum(2**bend) / RATE)
+            + chance.random()
+        )
+        % 1
+        * _PERIOD
+    )
     low, share = phase.astype(int), phase % 1
     low = np.minimum(low, _PERIOD - 1)
     fade = np.exp(-now / player.decay)
@@ -232,10 +266,10 @@ def _add(layer: np.ndarray, player: Instrument, chance: np.random.Generator, sta
 def _place(layer: np.ndarray, sound: np.ndarray, start: float) -> None:
     """Add `sound` from `start` seconds on; what lies outside is left out."""
     first = round(start * RATE)
-    sound = sound[max(0, -first):]
+    sound = sound[max(0, -first) :]
     first = max(0, first)
-    sound = sound[:max(0, len(layer) - first)]
-    layer[first:first + len(sound)] += sound
+    sound = sound[: max(0, len(layer) - first)]
+    layer[first : first + len(sound)] += sound
 
 
 def _talker(choose: random.Random, chance: np.random.Generator, size: int) -> np.ndarray:
@@ -270,7 +304,7 @@ def _room(sound: np.ndarray, chance: np.random.Generator, decay: float, share: f
 
 def _convolve(sound: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     size = len(sound) + len(kernel)
-    return np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(kernel, size), size)[:len(sound)]
+    return np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(kernel, size), size)[: len(sound)]
 
 
 def _slow(chance: np.random.Generator, size: int, seconds: float) -> np.ndarray:

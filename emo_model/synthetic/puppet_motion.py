@@ -1,4 +1,5 @@
-"""How the skin of a face follows the tracks of FaceMotion: lips, lids and brows are led, the skin between is pulled along."""
+"""How the skin of a face follows the tracks of FaceMotion: lips, lids and brows are led, the skin between is pulled
+along."""
 
 from __future__ import annotations
 
@@ -12,16 +13,83 @@ from ..inputs.face_geometry import FACE, fine_row
 
 UPPER_OUTER, LOWER_OUTER = np.array(geometry.UPPER_LIP_OUTER), np.array(geometry.LOWER_LIP_OUTER)
 UPPER_INNER, LOWER_INNER = np.array(fine_row(geometry.UPPER_LIP_INNER)), np.array(fine_row(geometry.LOWER_LIP_INNER))
-EYES = tuple((np.array(fine_row(upper)), np.array(fine_row(lower))) for upper, lower in (
-    (geometry.LEFT_EYE_UPPER, geometry.LEFT_EYE_LOWER), (geometry.RIGHT_EYE_UPPER, geometry.RIGHT_EYE_LOWER)))
+EYES = tuple(
+    (np.array(fine_row(upper)), np.array(fine_row(lower)))
+    for upper, lower in (
+        (geometry.LEFT_EYE_UPPER, geometry.LEFT_EYE_LOWER),
+        (geometry.RIGHT_EYE_UPPER, geometry.RIGHT_EYE_LOWER),
+    )
+)
 CREASES = geometry.LID_CREASES
 ORBITS = ((225, 224, 223, 222, 221), (441, 442, 443, 444, 445))  # between crease and brow
 BAGS = ((110, 24, 23, 22, 26), (256, 252, 253, 254, 339))  # below the lower lids
-CHIN = {152: .95, 175: .97, 199: 1.0, 200: 1.0, 148: .93, 377: .93, 176: .86, 400: .86, 149: .74, 378: .74, 150: .56, 379: .56,
-        136: .38, 365: .38, 172: .20, 397: .20, 58: .08, 288: .08}
-CHEEKS = {205: 1.0, 425: 1.0, 50: .85, 280: .85, 36: .7, 266: .7, 117: .4, 346: .4, 187: .55, 411: .55}
-STILL = (132, 93, 234, 127, 162, 21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361,
-         1, 2, 4, 5, 6, 168, 195, 197, 94, 19, 98, 327, 48, 278, 45, 275, 122, 351, 193, 417, 151, 9, 8)
+CHIN = {
+    152: 0.95,
+    175: 0.97,
+    199: 1.0,
+    200: 1.0,
+    148: 0.93,
+    377: 0.93,
+    176: 0.86,
+    400: 0.86,
+    149: 0.74,
+    378: 0.74,
+    150: 0.56,
+    379: 0.56,
+    136: 0.38,
+    365: 0.38,
+    172: 0.20,
+    397: 0.20,
+    58: 0.08,
+    288: 0.08,
+}
+CHEEKS = {205: 1.0, 425: 1.0, 50: 0.85, 280: 0.85, 36: 0.7, 266: 0.7, 117: 0.4, 346: 0.4, 187: 0.55, 411: 0.55}
+STILL = (
+    132,
+    93,
+    234,
+    127,
+    162,
+    21,
+    54,
+    103,
+    67,
+    109,
+    10,
+    338,
+    297,
+    332,
+    284,
+    251,
+    389,
+    356,
+    454,
+    323,
+    361,
+    1,
+    2,
+    4,
+    5,
+    6,
+    168,
+    195,
+    197,
+    94,
+    19,
+    98,
+    327,
+    48,
+    278,
+    45,
+    275,
+    122,
+    351,
+    193,
+    417,
+    151,
+    9,
+    8,
+)
 
 
 @cache
@@ -35,8 +103,19 @@ def _neighbours() -> np.ndarray:
 @cache
 def _handles() -> np.ndarray:
     rows = [UPPER_OUTER, LOWER_OUTER, UPPER_INNER, LOWER_INNER, *(row for eye in EYES for row in eye)]
-    more = [*CREASES[0], *CREASES[1], *ORBITS[0], *ORBITS[1], *BAGS[0], *BAGS[1], *geometry.LEFT_BROW, *geometry.RIGHT_BROW,
-            *CHIN, *CHEEKS, *STILL]
+    more = [
+        *CREASES[0],
+        *CREASES[1],
+        *ORBITS[0],
+        *ORBITS[1],
+        *BAGS[0],
+        *BAGS[1],
+        *geometry.LEFT_BROW,
+        *geometry.RIGHT_BROW,
+        *CHIN,
+        *CHEEKS,
+        *STILL,
+    ]
     return np.unique(np.concatenate([*rows, np.array(more)]))
 
 
@@ -96,17 +175,22 @@ class Skin:
             t = np.clip((q[points, 0] - middle[0]) / half, -1, 1)
             return t, (1 - np.abs(t) ** 2.3) ** 0.72
 
-        for points, lower, inner in ((UPPER_OUTER, 0, 0), (LOWER_OUTER, 1, 0), (UPPER_INNER, 0, 1), (LOWER_INNER, 1, 1)):
+        for points, lower, inner in (
+            (UPPER_OUTER, 0, 0),
+            (LOWER_OUTER, 1, 0),
+            (UPPER_INNER, 0, 1),
+            (LOWER_INNER, 1, 1),
+        ):
             t, round_profile = shape(points, self.inner_half if inner else 0.95 * self.half)
             wide_t = np.clip((q[points, 0] - middle[0]) / self.half, -1.05, 1.05)
-            flat = 1 - wide_t ** 2
+            flat = 1 - wide_t**2
             down = fall * (corner * (1 - round_profile) + (1.0 if lower else -0.06) * round_profile)
-            down -= 0.012 * spread * wide_t ** 2
+            down -= 0.012 * spread * wide_t**2
             out = wide_t * (0.068 * spread - 0.105 * round_) - 0.22 * fall * wide_t
             if not inner:  # pursed lips swell, spread lips grow thin
                 down += (0.017 * round_ - 0.006 * spread) * (1 if lower else -1) * flat
             out += 0.075 * smile * wide_t
-            down += smile * (0.014 * flat - 0.055 * wide_t ** 2)
+            down += smile * (0.014 * flat - 0.055 * wide_t**2)
             d[:, points, 0], d[:, points, 1] = out, down
             d[:, points, 2] = -0.06 * round_ * flat
         self._close(d, press)
@@ -165,7 +249,7 @@ class Skin:
             half = np.linalg.norm(q[upper[-1], :2] - q[upper[0], :2]) / 2
             opening = q[lower, :2] - q[upper, :2]  # (17, 2)
             t = np.linspace(-1, 1, len(upper))
-            flat = 1 - t ** 2
+            flat = 1 - t**2
             follow = look_down * half * flat * (1 - shut)
             rise = (0.10 * shut + 0.30 * np.minimum(squint + 0.35 * smile, 1))[..., None]
             low = -rise * opening
@@ -188,7 +272,7 @@ class Skin:
             inner = np.clip(1 - (x - 0.10) / 0.45, 0, 1)
             d[:, points, 1] = -up * (0.055 - 0.010 * inner) + down * (0.018 + 0.018 * inner) + 0.014 * squint
             d[:, points, 0] = -side * inner * (0.016 * down + 0.008 * squint)
-        for point, share in ((151, .45), (9, .35), (8, .2)):
+        for point, share in ((151, 0.45), (9, 0.35), (8, 0.2)):
             d[:, point, 1] = -share * (0.05 * up - 0.02 * down)[:, 0]
 
     @staticmethod
@@ -225,6 +309,23 @@ def gentle_depth(points: np.ndarray, *, steepest: float) -> np.ndarray:
 
 def as_arrays(motion) -> dict[str, np.ndarray]:
     """FaceMotion (F,) or () -> float64 arrays (F,) by name."""
-    names = ("opening", "width", "closure", "tuck", "yaw", "pitch", "roll", "x", "y", "scale", "blink_left", "blink_right",
-             "gaze_x", "gaze_y", "brow", "smile", "squint")
+    names = (
+        "opening",
+        "width",
+        "closure",
+        "tuck",
+        "yaw",
+        "pitch",
+        "roll",
+        "x",
+        "y",
+        "scale",
+        "blink_left",
+        "blink_right",
+        "gaze_x",
+        "gaze_y",
+        "brow",
+        "smile",
+        "squint",
+    )
     return {name: np.atleast_1d(torch.as_tensor(getattr(motion, name)).double().cpu().numpy()) for name in names}

@@ -1,7 +1,7 @@
 """The people that puppets are made of: head squares with their meshes, plain and in other looks, packed in one file.
 
-    pictures (N, 256, 256, 3) uint8, meshes (N, 468, 3) float32 in pixels of the square, held_out (N,) bool; metadata: names
-    (the picture's file name), looks (`plain` or what looks.py made of it), as JSON lists
+pictures (N, 256, 256, 3) uint8, meshes (N, 468, 3) float32 in pixels of the square, held_out (N,) bool; metadata:
+names (the picture's file name), looks (`plain` or what looks.py made of it), as JSON lists
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
-def load_people(faces_folder: str | Path, meshes_file: str | Path, *, size: int = SIZE,
-                shuffle: int | None = None) -> Iterator[Person]:
+def load_people(
+    faces_folder: str | Path, meshes_file: str | Path, *, size: int = SIZE, shuffle: int | None = None
+) -> Iterator[Person]:
     """The usable faces of a folder: seen nearly from the front, the mouth at most a little open.
 
-    meshes_file: safetensors with meshes (N, 468, 3) in pixels of each picture, presence (N,), and names as JSON in its metadata.
+    meshes_file: safetensors with meshes (N, 468, 3) in pixels of each picture, presence (N,), and names as JSON in its
+    metadata.
     shuffle: a seed, for another order than the file's. Raises FileNotFoundError for a picture that the meshes
     name and the folder lacks.
     """
@@ -88,8 +90,9 @@ def load_people(faces_folder: str | Path, meshes_file: str | Path, *, size: int 
                 yield cut_person(names[place], picture.convert("RGB"), meshes[place], size=size)
 
 
-def find_people(faces_folder: str | Path, finder: FaceFinder, *, size: int = SIZE,
-                shuffle: int | None = None) -> Iterator[Person]:
+def find_people(
+    faces_folder: str | Path, finder: FaceFinder, *, size: int = SIZE, shuffle: int | None = None
+) -> Iterator[Person]:
     """The same without meshes: the finder reads them from each picture of the folder, the largest face each."""
     paths = sorted(path for path in Path(faces_folder).iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     for path in (paths[place] for place in _order(len(paths), shuffle)):
@@ -135,7 +138,9 @@ def drawn_people(seeds: Iterable[int], finder: FaceFinder, *, size: int = SIZE) 
     for seed in seeds:
         moment = sample_still_motion([seed + 500_000_000])
         still = FaceMotion.neutral(1)
-        calm = {name: 0.5 * getattr(moment, name) for name in ("yaw", "pitch", "roll", "x", "y", "gaze_x", "gaze_y", "brow")}
+        calm = {
+            name: 0.5 * getattr(moment, name) for name in ("yaw", "pitch", "roll", "x", "y", "gaze_x", "gaze_y", "brow")
+        }
         pixels = render(sample_identities([seed]), dataclasses.replace(still, **calm), size=384)
         try:
             face = finder.find(pixels)[0]
@@ -149,7 +154,9 @@ def with_looks(people: Iterable[Person], seed: int = 0) -> Iterator[Person]:
     """Everyone as they are, and once more in a look of their own."""
     for number, person in enumerate(people):
         yield person
-        picture, mesh, look = change_look(person.picture, person.mesh, (seed * 1_000_003 + _number(person.name)) % 2**63)
+        picture, mesh, look = change_look(
+            person.picture, person.mesh, (seed * 1_000_003 + _number(person.name)) % 2**63
+        )
         yield Person(person.name, picture, mesh, look)
         if (number + 1) % 200 == 0:
             log.info("%d people in other looks", number + 1)
@@ -160,11 +167,18 @@ def write_store(path: str | Path, people: Iterable[Person]) -> int:
     everyone = list(people)
     path = Path(path)
     part = path.with_suffix(".part")
-    save_file({"pictures": torch.from_numpy(np.stack([person.picture for person in everyone])),
-               "meshes": torch.stack([person.mesh for person in everyone]),
-               "held_out": torch.tensor([person.is_held_out for person in everyone])}, part,
-              metadata={"names": json.dumps([person.name for person in everyone]),
-                        "looks": json.dumps([person.look for person in everyone])})
+    save_file(
+        {
+            "pictures": torch.from_numpy(np.stack([person.picture for person in everyone])),
+            "meshes": torch.stack([person.mesh for person in everyone]),
+            "held_out": torch.tensor([person.is_held_out for person in everyone]),
+        },
+        part,
+        metadata={
+            "names": json.dumps([person.name for person in everyone]),
+            "looks": json.dumps([person.look for person in everyone]),
+        },
+    )
     os.replace(part, path)
     return len(everyone)
 
@@ -185,7 +199,9 @@ class PuppetStore:
     def __getitem__(self, index: int) -> Person:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return Person(self.names[index], self._pictures[index:index + 1][0].numpy(), self.meshes[index], self.looks[index])
+        return Person(
+            self.names[index], self._pictures[index : index + 1][0].numpy(), self.meshes[index], self.looks[index]
+        )
 
     def indices(self, *, held_out: bool) -> list[int]:
         """Of the people to train on, or of those kept from it."""

@@ -10,10 +10,18 @@ from torch import Tensor
 from ..inputs import face_geometry as geometry
 
 # Rows of the lips between outer and inner edge, as the mesh has them, from the left of the picture to the right.
-UPPER_LIP_ROWS = (geometry.UPPER_LIP_OUTER, (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306),
-                  (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292), geometry.UPPER_LIP_INNER)
-LOWER_LIP_ROWS = (geometry.LOWER_LIP_OUTER, (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306),
-                  (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292), geometry.LOWER_LIP_INNER)
+UPPER_LIP_ROWS = (
+    geometry.UPPER_LIP_OUTER,
+    (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306),
+    (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292),
+    geometry.UPPER_LIP_INNER,
+)
+LOWER_LIP_ROWS = (
+    geometry.LOWER_LIP_OUTER,
+    (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306),
+    (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292),
+    geometry.LOWER_LIP_INNER,
+)
 
 
 def mean_of(meshes: Tensor) -> Tensor:
@@ -22,8 +30,8 @@ def mean_of(meshes: Tensor) -> Tensor:
 
 
 def triangulate(mean: Tensor) -> Tensor:
-    """mean (468, 3) -> (T, 3): triangles of the refined mesh, mouth and eyes left open: the lips row by row, the rest of the face
-    by Delaunay."""
+    """mean (468, 3) -> (T, 3): triangles of the refined mesh, mouth and eyes left open: the lips row by row, the rest
+    of the face by Delaunay."""
     from scipy.spatial import Delaunay
 
     spread = mean.clone().double()
@@ -37,8 +45,11 @@ def triangulate(mean: Tensor) -> Tensor:
     points = geometry.refine(spread)[:, :2].numpy()
 
     mouth = geometry.contours()[0]
-    within = {*mouth, *geometry.fine_row((*mouth, mouth[0])), *(point for rows in (UPPER_LIP_ROWS, LOWER_LIP_ROWS)
-                                                                 for row in rows[1:3] for point in row)}
+    within = {
+        *mouth,
+        *geometry.fine_row((*mouth, mouth[0])),
+        *(point for rows in (UPPER_LIP_ROWS, LOWER_LIP_ROWS) for row in rows[1:3] for point in row),
+    }
     used = np.array([point for point in range(len(points)) if point not in within])
     found = used[Delaunay(points[used]).simplices]
     lips = (*geometry.UPPER_LIP_OUTER, *geometry.LOWER_LIP_OUTER[-2:0:-1])

@@ -1,7 +1,7 @@
 """Puppets: a picture of a face becomes a portrait that moves, with exact flow.
 
-The picture's mesh and rings around it (face_geometry.py) are moved by the tracks of FaceMotion and drawn as triangles; what an
-open mouth shows is painted.
+The picture's mesh and rings around it (face_geometry.py) are moved by the tracks of FaceMotion and drawn as triangles;
+what an open mouth shows is painted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from ..inputs.face_geometry import FACE
 from ..inputs.lids import fit_lids
 from . import mouth_painter
 from .motion import FaceMotion
-from .puppet_motion import EYES, LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTER, Skin, as_arrays, gentle_depth, rotation
+from .puppet_motion import (
+    EYES,
+    LOWER_INNER,
+    LOWER_OUTER,
+    UPPER_INNER,
+    UPPER_OUTER,
+    Skin,
+    as_arrays,
+    gentle_depth,
+    rotation,
+)
 from .rasteriser import kernels
 
 PIVOT = np.array([0.0, 0.45, 0.65])  # the joint of the neck in the head's own frame, eye distances
@@ -30,8 +40,8 @@ STEEPEST = 1.35  # of the head's surface: turns up to 0.5 rad do not fold it
 
 @dataclass(frozen=True, eq=False)
 class PuppetFrame:
-    """picture: (S, S, 3) uint8; flow: (2, S, S) float32, where in the portrait the frame's content comes from minus where it is,
-    pixels; mouth: (S, S) float32, share of each pixel that is painted; points: (664, 3) float32 pixels."""
+    """picture: (S, S, 3) uint8; flow: (2, S, S) float32, where in the portrait the frame's content comes from minus
+    where it is, pixels; mouth: (S, S) float32, share of each pixel that is painted; points: (664, 3) float32 pixels."""
 
     picture: np.ndarray
     flow: np.ndarray
@@ -53,13 +63,20 @@ class _Pose:
 class Puppet:
     """picture (S, S, 3) uint8: a head square; mesh (468, 3) in its pixels; seed: teeth, tongue, how far the jaw falls.
 
-    A neutral motion leaves every pixel as it is. Tracks move the face from where the picture has it: 0 is the picture's own
-    state, of mouths that are a little open as well.
+    A neutral motion leaves every pixel as it is. Tracks move the face from where the picture has it: 0 is the picture's
+    own state, of mouths that are a little open as well.
     """
 
     def __init__(self, picture: np.ndarray, mesh: np.ndarray | Tensor, seed: int):
-        if picture.ndim != 3 or picture.shape[0] != picture.shape[1] or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            raise ValueError(f"A puppet needs a square picture (S, S, 3) of uint8, got {picture.shape} of {picture.dtype}")
+        if (
+            picture.ndim != 3
+            or picture.shape[0] != picture.shape[1]
+            or picture.shape[2] != 3
+            or picture.dtype != np.uint8
+        ):
+            raise ValueError(
+                f"A puppet needs a square picture (S, S, 3) of uint8, got {picture.shape} of {picture.dtype}"
+            )
         self.picture, self.size = np.ascontiguousarray(picture), len(picture)
         mesh = torch.from_numpy(fit_lids(self.picture, torch.as_tensor(mesh).double().numpy().copy()))
         points, rigidity = geometry.extend(mesh, self.size)
@@ -83,22 +100,33 @@ class Puppet:
         lips = np.concatenate([(self.rest[a] + self.rest[b]) / 2 for a, b in between])
         teeth = (self.rest[UPPER_INNER[4:17:2]] + self.rest[LOWER_INNER[4:17:2]]) / 2
         self.look = mouth_painter.sample_look(
-            seed, half_width=self.skin.inner_half, skin=self._colours(self.rest[[50, 280, 205, 425, 4, 195]]),
-            lips=self._colours(lips), face=self._colours(self.rest[:geometry.POINTS], share=0.97),
-            teeth=self._colours(teeth, share=0.6) if self.is_open else None)
+            seed,
+            half_width=self.skin.inner_half,
+            skin=self._colours(self.rest[[50, 280, 205, 425, 4, 195]]),
+            lips=self._colours(lips),
+            face=self._colours(self.rest[: geometry.POINTS], share=0.97),
+            teeth=self._colours(teeth, share=0.6) if self.is_open else None,
+        )
 
-        sides = [self._colours(self.rest[list(points)]) @ [0.299, 0.587, 0.114] for points in (
-            (205, 207, 57, 61, 91, 181, 216), (425, 427, 287, 291, 321, 405, 436))]
-        self.sides = [float(np.clip(side / max(sum(sides) / 2, 1), 0.4, 1.5)) for side in sides]  # light from the left or right
+        sides = [
+            self._colours(self.rest[list(points)]) @ [0.299, 0.587, 0.114]
+            for points in ((205, 207, 57, 61, 91, 181, 216), (425, 427, 287, 291, 321, 405, 436))
+        ]
+        self.sides = [
+            float(np.clip(side / max(sum(sides) / 2, 1), 0.4, 1.5)) for side in sides
+        ]  # light from the left or right
 
     def pose(self, motion: FaceMotion) -> np.ndarray:
         """Motion (F,) or () -> points (F, 664, 3) in pixels."""
         return self._pose(motion).points
 
     def render(self, motion: FaceMotion, size: int | None = None) -> PuppetFrame:
-        """One frame; motion: one moment (). size: of the frame, by default the picture's own, the only one that has a picture."""
+        """One frame; motion: one moment (). size: of the frame, by default the picture's own, the only one that has a
+        picture."""
         if size not in (None, self.size):
-            raise ValueError(f"The picture has {self.size} pixels a side, a frame of {size} was asked for; scale it first")
+            raise ValueError(
+                f"The picture has {self.size} pixels a side, a frame of {size} was asked for; scale it first"
+            )
         return next(iter(self.frames(motion)))
 
     def frames(self, motion: FaceMotion):
@@ -115,15 +143,29 @@ class Puppet:
             if pose.painted[index] > 0:
                 contour = np.stack([points[UPPER_INNER, :2], points[LOWER_INNER, :2], pose.own[index]])
                 who = self.look
-                numbers = np.array([who.upper_line, who.lower_line, who.arch, who.tongue_height, who.gap_dark, self.eyes,
-                                    *self.sides])
+                numbers = np.array(
+                    [who.upper_line, who.lower_line, who.arch, who.tongue_height, who.gap_dark, self.eyes, *self.sides]
+                )
                 colours = np.stack([who.enamel, who.gum, who.tongue, who.throat])
-                paint(picture, mouth, contour, contour.shape[1], self._to_skull(pose.turn[index], pose.shift[index]),
-                      pose.jaw[index], self.is_open, who.upper, who.lower, colours, numbers, pose.painted[index])
+                paint(
+                    picture,
+                    mouth,
+                    contour,
+                    contour.shape[1],
+                    self._to_skull(pose.turn[index], pose.shift[index]),
+                    pose.jaw[index],
+                    self.is_open,
+                    who.upper,
+                    who.lower,
+                    colours,
+                    numbers,
+                    pose.painted[index],
+                )
             yield PuppetFrame(picture, flow, mouth, points.astype(np.float32))
 
     def flows(self, motion: FaceMotion, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-        """Motion (F,) -> flow (F, 2, size, size) float32 in pixels of `size`, and points (F, 664, 3) float32 in the picture's."""
+        """Motion (F,) -> flow (F, 2, size, size) float32 in pixels of `size`, and points (F, 664, 3) float32 in the
+        picture's."""
         draw, look, _ = kernels()
         pose, scale = self._pose(motion), size / self.size
         flows = np.empty((len(pose.points), 2, size, size), np.float32)
@@ -149,7 +191,9 @@ class Puppet:
         half = self.size / 2
         shift = np.stack([tracks["x"] * half, tracks["y"] * half, 0 * half * tracks["x"]], -1)
         change = turn - np.eye(3)
-        away = (shaped - self.pivot) @ change.transpose(0, 2, 1) + shift[:, None]  # how the head's motion displaces each point
+        away = (shaped - self.pivot) @ change.transpose(0, 2, 1) + shift[
+            :, None
+        ]  # how the head's motion displaces each point
         points = np.repeat(self.rest[None], len(local), axis=0)
         points += self.rigidity[:, None] * away
         points[:, :FACE] += moved
@@ -157,7 +201,7 @@ class Puppet:
         jaw = moved[:, oval] @ turn.transpose(0, 2, 1)
         for ring, share in enumerate(geometry.CHIN):
             first = FACE + ring * len(oval)
-            points[:, first:first + len(oval)] += share * jaw
+            points[:, first : first + len(oval)] += share * jaw
         points = geometry.hold_inside(torch.from_numpy(self.rest), torch.from_numpy(points)).numpy()
         opened = local[:, 14, 1] - local[:, 13, 1]
         painted = np.clip((opened - 0.004) / 0.014, 0, 1)
@@ -166,14 +210,15 @@ class Puppet:
         openings = self._opening_numbers(tracks, points, change, shift)
         return _Pose(points, openings, turn, shift, self.skin.jaw(tracks), own, painted)
 
-    def _opening_numbers(self, tracks: dict[str, np.ndarray], points: np.ndarray, change: np.ndarray,
-                         moved: np.ndarray) -> np.ndarray:
+    def _opening_numbers(
+        self, tracks: dict[str, np.ndarray], points: np.ndarray, change: np.ndarray, moved: np.ndarray
+    ) -> np.ndarray:
         """For each frame and opening (mouth, eyes) what the compiled `look` reads (F, 3, 96).
 
-        0-5: from a place in the frame to the portrait's minus it, affine; 6, 7: centre; 8, 9: direction; 10: half length, pixels;
-        11, 12: how far the iris has moved, half lengths; 13: how strictly only what lay inside is shown; 14: whether it is used;
-        15: width of the soft edge, half lengths; 16-32, 33-49: upper and lower edge at 17 places, in the portrait;
-        50-66, 67-83: in the frame, seen from the eyeball or skull.
+        0-5: from a place in the frame to the portrait's minus it, affine; 6, 7: centre; 8, 9: direction; 10: half
+        length, pixels; 11, 12: how far the iris has moved, half lengths; 13: how strictly only what lay inside is
+        shown; 14: whether it is used; 15: width of the soft edge, half lengths; 16-32, 33-49: upper and lower edge at
+        17 places, in the portrait; 50-66, 67-83: in the frame, seen from the eyeball or skull.
         """
         numbers = np.zeros((len(change), 3, 96))
         gaze_x, gaze_y = self.skin.gaze(tracks)
@@ -204,17 +249,19 @@ class Puppet:
             across = np.array([-along[1], along[0]])
             for row, first in ((upper, 16), (lower, 33)):
                 from_middle = (self.rest[row, :2] - middle) / half
-                numbers[:, part, first:first + 17] = np.interp(knots, from_middle @ along, from_middle @ across)
+                numbers[:, part, first : first + 17] = np.interp(knots, from_middle @ along, from_middle @ across)
                 now = points[:, row, :2]
                 now = (now + now @ affine[..., :2].transpose(0, 2, 1) + affine[:, None, :, 2] - middle) / half
                 for index, (u, v) in enumerate(zip(now @ along, now @ across, strict=True)):
-                    numbers[index, part, first + 34:first + 51] = np.interp(knots, u, v)
+                    numbers[index, part, first + 34 : first + 51] = np.interp(knots, u, v)
             numbers[:, part, 15] = SOFT_EDGE * self.eyes / half
         return numbers
 
-    def _rigid(self, points: np.ndarray, change: np.ndarray, moved: np.ndarray, *,
-               behind: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Where points of the portrait would be if they moved with the skull alone: places (F, N, 2) and shifts (F, N, 2).
+    def _rigid(
+        self, points: np.ndarray, change: np.ndarray, moved: np.ndarray, *, behind: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where points of the portrait would be if they moved with the skull alone: places (F, N, 2) and shifts (F, N,
+        2).
 
         behind: how far they lie behind the mesh, eye distances."""
         depth = self.depth[points] + behind * self.eyes * self.axes[2]
@@ -222,7 +269,8 @@ class Puppet:
         return self.rest[points, :2] + shift, shift
 
     def _to_skull(self, turn: np.ndarray, shift: np.ndarray) -> np.ndarray:
-        """(2, 3): from pixels of a frame to the plane of the teeth in eye distances, origin in the middle of the shut lips."""
+        """(2, 3): from pixels of a frame to the plane of the teeth in eye distances, origin in the middle of the shut
+        lips."""
         origin = (self.depth[13] + self.depth[14]) / 2
         origin = self.pivot + turn @ (origin + 0.06 * self.eyes * self.axes[2] - self.pivot) + shift
         across = (turn @ self.axes[:2].T)[:2] * self.eyes  # (2, 2) columns: right and down
@@ -232,7 +280,9 @@ class Puppet:
     def _colours(self, places: np.ndarray, share: float = 0.5) -> np.ndarray:
         """The colour (3,) around these places than which `share` of the pixels are darker."""
         places = np.clip(places[:, :2].astype(int), 1, self.size - 2)
-        pixels = np.concatenate([self.picture[y - 1:y + 2, x - 1:x + 2].reshape(-1, 3) for x, y in places]).astype(np.float64)
+        pixels = np.concatenate([self.picture[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3) for x, y in places]).astype(
+            np.float64
+        )
         bright = pixels.sum(1)
         near = np.abs(bright - np.quantile(bright, share))
         return np.median(pixels[near <= np.quantile(near, 0.15)], axis=0)

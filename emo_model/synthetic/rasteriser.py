@@ -52,8 +52,8 @@ def kernels():
 
     @njit(cache=True, fastmath=False)
     def look(part, flow, eyes):
-        """Fill openings with what stays in the head while lids and lips slide over it: eyeballs (parts 2, 3), which turn, and
-        the teeth of a mouth that the picture shows open (part 1).
+        """Fill openings with what stays in the head while lids and lips slide over it: eyeballs (parts 2, 3), which
+        turn, and the teeth of a mouth that the picture shows open (part 1).
 
         eyes (3, 96): see Puppet._opening_numbers.
         """

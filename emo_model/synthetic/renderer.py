@@ -38,7 +38,9 @@ def render(
     Memory for working is that of `chunk` pictures. Painted at `size` directly, meant for 64 and more.
     """
     if len(identities) != len(motion):
-        raise ValueError(f"{len(identities)} identities but {len(motion)} moments; repeat the identities, one for each picture")
+        raise ValueError(
+            f"{len(identities)} identities but {len(motion)} moments; repeat the identities, one for each picture"
+        )
     if device is not None:
         identities, motion = identities.to(device), motion.to(device)
     pictures = torch.empty(len(identities), 3, size, size, device=identities.skin.device)

@@ -17,13 +17,17 @@ def paint_background(sheet: Sheet, who: Identities, pose: Pose) -> None:
     v = axis[None, :, None] + 0.1 * (wide(who.head_y) - pose.v)
     turn = wide(who.background_turn)
     along = u * turn.cos() + v * turn.sin()  # (B, H / 2, W / 2)
-    gradient, glow, stripes, bokeh, room = (wide((who.background_kind == index).float()) for index in range(len(BACKGROUNDS)))
+    gradient, glow, stripes, bokeh, room = (
+        wide((who.background_kind == index).float()) for index in range(len(BACKGROUNDS))
+    )
     mix = 0.5 + 0.5 * along
     radius = (u - 0.25 * turn.sin()).square() + (v + 0.2).square()
     mix = mix + glow * (1.15 - ramp(radius, 0, 1.7) * 1.3 - mix)
     saw = (along * 3.2 + turn).remainder(1.0)
     mix = mix + stripes * (ramp((saw - 0.5).abs(), 0.20, 0.30) * 0.5 + 0.2 - mix)
-    rgb = torch.lerp(who.background[:, :, None, None], who.background_second[:, :, None, None], mix.clamp_(0, 1)[:, None])
+    rgb = torch.lerp(
+        who.background[:, :, None, None], who.background_second[:, :, None, None], mix.clamp_(0, 1)[:, None]
+    )
     lights = torch.zeros_like(mix)
     for spot in range(who.background_spots.shape[1]):
         x, y, r = (wide(part) for part in who.background_spots[:, spot].unbind(-1))
@@ -70,7 +74,9 @@ def paint_body(sheet: Sheet, who: Identities, pose: Pose, chin: Tensor, back_hai
         0.42 * ramp(far - 0.25 * light * x.sign(), 0.35, 1.4) + 0.10 * fold * ramp(wide(who.shade_soft), 0.2, 0.6)
     )
     stripes = ramp(torch.sin((y - 0.12 * x.square()) * 42).mul(wide(who.cloth_stripes)), 0.1, 0.4)
-    color = torch.lerp(who.cloth[:, :, None, None], who.cloth_second[:, :, None, None], stripes[:, None]) * tone[:, None]
+    color = (
+        torch.lerp(who.cloth[:, :, None, None], who.cloth_second[:, :, None, None], stripes[:, None]) * tone[:, None]
+    )
     sheet.paint(color, cover)
     sheet.paint(who.ink, sheet.line(shoulders, lw) * (lw > 0))
     # hood behind the neck
@@ -112,5 +118,6 @@ def paint_body(sheet: Sheet, who: Identities, pose: Pose, chin: Tensor, back_hai
     sheet.paint(who.cloth * 0.5, sheet.line((y - 1.16 + 0.05 * x.square()), 0.02) * sheet.cover(tube) * turtle * 0.6)
     # the head's shadow
     sheet.shade(
-        1 - 0.62 * 0.62, bell((chin.clamp(min=0) / 0.46).square()) * (depth.clamp(max=0.8) + 0.12) * torch.maximum(before, bare)
+        1 - 0.62 * 0.62,
+        bell((chin.clamp(min=0) / 0.46).square()) * (depth.clamp(max=0.8) + 0.12) * torch.maximum(before, bare),
     )

@@ -1,7 +1,7 @@
 """Speech made into singing: vowels held on the notes of a melody, with the new times of all phonemes known exactly.
 
-The voice is analysed and synthesised by the WORLD vocoder (Morise et al. 2016; `pip install pyworld`), which is only needed to
-prepare training data.
+The voice is analysed and synthesised by the WORLD vocoder (Morise et al. 2016; `pip install pyworld`), which is only
+needed to prepare training data.
 """
 
 from __future__ import annotations
@@ -40,14 +40,21 @@ class Style:
     @classmethod
     def draw(cls, choose: random.Random) -> Style:
         low, high = choose.choice((_LOW_TONIC, _HIGH_TONIC))
-        return cls(tonic=low * (high / low) ** choose.random(), scale=choose.choice(_SCALES), beat=choose.uniform(0.28, 0.85),
-                   vibrato=choose.choice((0.0, choose.uniform(0.1, 0.4), choose.uniform(0.3, 0.9))),
-                   vibrato_hertz=choose.uniform(4.6, 6.6), drift=choose.uniform(0.03, 0.15), glide=choose.uniform(0.015, 0.06))
+        return cls(
+            tonic=low * (high / low) ** choose.random(),
+            scale=choose.choice(_SCALES),
+            beat=choose.uniform(0.28, 0.85),
+            vibrato=choose.choice((0.0, choose.uniform(0.1, 0.4), choose.uniform(0.3, 0.9))),
+            vibrato_hertz=choose.uniform(4.6, 6.6),
+            drift=choose.uniform(0.03, 0.15),
+            glide=choose.uniform(0.015, 0.06),
+        )
 
 
 @dataclass(frozen=True)
 class Melody:
-    """phonemes: (IPA, start, end) in seconds as sung; notes: (start, end, Hz), one or more a vowel; seconds: of the whole."""
+    """phonemes: (IPA, start, end) in seconds as sung; notes: (start, end, Hz), one or more a vowel; seconds: of the
+    whole."""
 
     phonemes: tuple[tuple[str, float, float], ...]
     notes: tuple[tuple[float, float, float], ...]
@@ -55,9 +62,14 @@ class Melody:
 
 
 def compose(speech: Speech, style: Style, choose: random.Random) -> Melody:
-    """A melody for what is said: every vowel is held for some beats, consonants and pauses stay about as long as they are."""
+    """A melody for what is said: every vowel is held for some beats, consonants and pauses stay about as long as they
+    are."""
     phonemes, notes = [], []
-    degree, shift, spoken = choose.randrange(len(style.scale)), 0.0, 0.0  # shift: seconds from spoken to sung time, so far
+    degree, shift, spoken = (
+        choose.randrange(len(style.scale)),
+        0.0,
+        0.0,
+    )  # shift: seconds from spoken to sung time, so far
     for index, (ipa, start, end) in enumerate(speech.phonemes):
         sung, length = start + shift, end - start
         following = speech.phonemes[index + 1][1] if index + 1 < len(speech.phonemes) else math.inf
@@ -105,9 +117,11 @@ def sing(speech: Speech, melody: Melody, style: Style, *, seed: int) -> Speech:
     loud = np.interp(now, *_loudness(envelope, voiced, now, chance))
     sung_pitch = np.where(voiced, _contour(now, melody, style, chance), 0.0)
     sung = world.synthesize(sung_pitch, np.exp(envelope + loud[:, None]), np.clip(breath, 0.001, 1.0), RATE, period)
-    sung = torch.from_numpy(sung[:round(melody.seconds * RATE)]).float()
+    sung = torch.from_numpy(sung[: round(melody.seconds * RATE)]).float()
     sung = torch.nn.functional.pad(sung, (0, round(melody.seconds * RATE) - len(sung)))
-    return replace(speech, waveform=sung * (0.8 / sung.abs().max().clamp(min=0.05)), phonemes=melody.phonemes, sung=True)
+    return replace(
+        speech, waveform=sung * (0.8 / sung.abs().max().clamp(min=0.05)), phonemes=melody.phonemes, sung=True
+    )
 
 
 def sample_singing(seed: int, seconds: float, *, held_out: bool = False) -> Speech:

@@ -1,7 +1,8 @@
 """Synthetic speech whose phonemes and their times are known exactly: what the drawn heads say.
 
-Three free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis), flite and
-festival (fewer voices, made from recordings of people). They are only needed to prepare training data, never to make a video.
+Three free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis),
+flite and festival (fewer voices, made from recordings of people). They are only needed to prepare training data, never
+to make a video.
 
 Some voices never take part in training, so that measurements tell how well unheard voices work: see `HELD_OUT`.
 """
@@ -26,40 +27,165 @@ from .sentences import sentence
 
 RATE = 16000  # samples per second of every Speech
 
-INSTALL = ("Making synthetic speech needs a speech engine. Install one with 'pip install espeakng-loader' (any system), or from "
-           "your system's packages: espeak-ng, flite, festival with festvox-us-slt-hts, festvox-kdlpc16k, festvox-italp16k, "
-           "festvox-itapc16k, festvox-czech-dita, festvox-czech-machac, festvox-czech-ph, festvox-ca-ona-hts, "
-           "festvox-suopuhe-lj.")
+INSTALL = (
+    "Making synthetic speech needs a speech engine. Install one with 'pip install espeakng-loader' (any "
+    "system), or from your system's packages: espeak-ng, flite, festival with festvox-us-slt-hts, "
+    "festvox-kdlpc16k, festvox-italp16k, festvox-itapc16k, festvox-czech-dita, festvox-czech-machac, "
+    "festvox-czech-ph, festvox-ca-ona-hts, festvox-suopuhe-lj."
+)
 
 _VARIANTS = (
-    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "adam", "Alex", "Alicia", "Andrea", "Andy", "Annie",
-    "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "david", "Denis", "Diogo", "ed", "edward", "edward2", "Gene",
-    "Gene2", "grandma", "grandpa", "Henrique", "Hugo", "iven", "iven2", "iven3", "Jacky", "john", "klatt", "klatt2", "klatt3",
-    "klatt4", "kaukovalta", "Lee", "linda", "marcelo", "Marco", "Mario", "max", "Michael", "michel", "miguel", "mike", "norbert",
-    "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "shelby", "steph", "steph2", "travis", "victor", "zac",
-    "croak")
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "m7",
+    "m8",
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "adam",
+    "Alex",
+    "Alicia",
+    "Andrea",
+    "Andy",
+    "Annie",
+    "antonio",
+    "aunty",
+    "belinda",
+    "benjamin",
+    "boris",
+    "caleb",
+    "david",
+    "Denis",
+    "Diogo",
+    "ed",
+    "edward",
+    "edward2",
+    "Gene",
+    "Gene2",
+    "grandma",
+    "grandpa",
+    "Henrique",
+    "Hugo",
+    "iven",
+    "iven2",
+    "iven3",
+    "Jacky",
+    "john",
+    "klatt",
+    "klatt2",
+    "klatt3",
+    "klatt4",
+    "kaukovalta",
+    "Lee",
+    "linda",
+    "marcelo",
+    "Marco",
+    "Mario",
+    "max",
+    "Michael",
+    "michel",
+    "miguel",
+    "mike",
+    "norbert",
+    "pablo",
+    "paul",
+    "pedro",
+    "quincy",
+    "rob",
+    "robert",
+    "sandro",
+    "shelby",
+    "steph",
+    "steph2",
+    "travis",
+    "victor",
+    "zac",
+    "croak",
+)
 _LANGUAGES = {  # of espeak, and what `sentences` calls them
-    "en-us": "en", "en-gb-x-rp": "en", "de": "de", "fr": "fr", "es": "es", "it": "it", "pt": "pt", "nl": "nl", "pl": "pl",
-    "sv": "sv", "cs": "cs", "ca": "ca", "fi": "fi"}
+    "en-us": "en",
+    "en-gb-x-rp": "en",
+    "de": "de",
+    "fr": "fr",
+    "es": "es",
+    "it": "it",
+    "pt": "pt",
+    "nl": "nl",
+    "pl": "pl",
+    "sv": "sv",
+    "cs": "cs",
+    "ca": "ca",
+    "fi": "fi",
+}
 _FESTIVAL_LANGUAGES = {
-    "kal_diphone": "en", "ked_diphone": "en", "cmu_us_slt_arctic_hts": "en", "lp_diphone": "it", "pc_diphone": "it",
-    "czech_dita": "cs", "czech_machac": "cs", "czech_ph": "cs", "czech_krb": "cs", "upc_ca_ona_hts": "ca",
-    "suo_fi_lj_diphone": "fi", "hy_fi_mv_diphone": "fi"}
+    "kal_diphone": "en",
+    "ked_diphone": "en",
+    "cmu_us_slt_arctic_hts": "en",
+    "lp_diphone": "it",
+    "pc_diphone": "it",
+    "czech_dita": "cs",
+    "czech_machac": "cs",
+    "czech_ph": "cs",
+    "czech_krb": "cs",
+    "upc_ca_ona_hts": "ca",
+    "suo_fi_lj_diphone": "fi",
+    "hy_fi_mv_diphone": "fi",
+}
 
-HELD_OUT = ("espeak:fi", "espeak:*+f5", "espeak:*+klatt6", "flite:slt", "festival:cmu_us_slt_arctic_hts",
-            "festival:suo_fi_lj_diphone", "festival:hy_fi_mv_diphone", "piper")
-"""Voices that training never hears: a language (Finnish) in two engines, two espeak variants in all languages, one English
-speaker (slt) in two engines, and every neural voice (piper; only measured)."""
+HELD_OUT = (
+    "espeak:fi",
+    "espeak:*+f5",
+    "espeak:*+klatt6",
+    "flite:slt",
+    "festival:cmu_us_slt_arctic_hts",
+    "festival:suo_fi_lj_diphone",
+    "festival:hy_fi_mv_diphone",
+    "piper",
+)
+"""Voices that training never hears: a language (Finnish) in two engines, two espeak variants in all languages, one
+English speaker (slt) in two engines, and every neural voice (piper; only measured)."""
 
 TRAINING_VOICES = (
-    (0.40, tuple(f"espeak:{language}+{variant}" for language in _LANGUAGES if language != "fi" for variant in _VARIANTS)),
+    (
+        0.40,
+        tuple(f"espeak:{language}+{variant}" for language in _LANGUAGES if language != "fi" for variant in _VARIANTS),
+    ),
     (0.30, ("flite:rms", "flite:awb", "flite:kal16")),
-    (0.30, ("festival:ked_diphone", "festival:kal_diphone", "festival:lp_diphone", "festival:pc_diphone", "festival:czech_dita",
-            "festival:czech_machac", "festival:czech_ph", "festival:czech_krb", "festival:upc_ca_ona_hts")))
+    (
+        0.30,
+        (
+            "festival:ked_diphone",
+            "festival:kal_diphone",
+            "festival:lp_diphone",
+            "festival:pc_diphone",
+            "festival:czech_dita",
+            "festival:czech_machac",
+            "festival:czech_ph",
+            "festival:czech_krb",
+            "festival:upc_ca_ona_hts",
+        ),
+    ),
+)
 HELD_OUT_VOICES = (
-    (0.35, ("espeak:fi+f2", "espeak:fi+m3", "espeak:fi+Andrea", "espeak:en-us+f5", "espeak:de+f5", "espeak:en-gb-x-rp+klatt6")),
+    (
+        0.35,
+        (
+            "espeak:fi+f2",
+            "espeak:fi+m3",
+            "espeak:fi+Andrea",
+            "espeak:en-us+f5",
+            "espeak:de+f5",
+            "espeak:en-gb-x-rp+klatt6",
+        ),
+    ),
     (0.25, ("flite:slt",)),
-    (0.40, ("festival:cmu_us_slt_arctic_hts", "festival:suo_fi_lj_diphone", "festival:hy_fi_mv_diphone")))
+    (0.40, ("festival:cmu_us_slt_arctic_hts", "festival:suo_fi_lj_diphone", "festival:hy_fi_mv_diphone")),
+)
 """Shares of the engines, and the voices of each."""
 
 
@@ -67,10 +193,11 @@ HELD_OUT_VOICES = (
 class Speech:
     """Sound with its phonemes.
 
-    waveform: (T,) float32 at 16 kHz; phonemes: (IPA, start, end) in seconds, in order, without overlap; what no phoneme covers is
-    silence. voice: e.g. 'espeak:en-us+f2'; engine: 'espeak', 'flite' or 'festival'; language: e.g. 'en'.
-    loudness: (N,) root mean square of the voice alone, at N equal steps from the beginning to the end, where other sound is mixed
-    under it (`music.mix`); None: the waveform holds nothing but the voice. sung: whether it is singing (`singing.sing`).
+    waveform: (T,) float32 at 16 kHz; phonemes: (IPA, start, end) in seconds, in order, without overlap; what no phoneme
+    covers is silence. voice: e.g. 'espeak:en-us+f2'; engine: 'espeak', 'flite' or 'festival'; language: e.g. 'en'.
+    loudness: (N,) root mean square of the voice alone, at N equal steps from the beginning to the end, where other
+    sound is mixed under it (`music.mix`); None: the waveform holds nothing but the voice. sung: whether it is singing
+    (`singing.sing`).
     """
 
     waveform: Tensor
@@ -90,7 +217,12 @@ def is_held_out(voice: str) -> bool:
     """Whether training must never hear `voice`; see `HELD_OUT`."""
     engine, _, name = voice.partition(":")
     language, _, variant = name.partition("+")
-    return (engine == "piper" or voice in HELD_OUT or f"{engine}:{language}" in HELD_OUT or f"{engine}:*+{variant}" in HELD_OUT)
+    return (
+        engine == "piper"
+        or voice in HELD_OUT
+        or f"{engine}:{language}" in HELD_OUT
+        or f"{engine}:*+{variant}" in HELD_OUT
+    )
 
 
 def available_engines() -> tuple[str, ...]:
@@ -111,20 +243,25 @@ def available_voices() -> frozenset[str]:
     if "flite" in engines:
         known |= {f"flite:{name}" for name in _run(["flite", "-lv"]).partition(":")[2].split()}
     if "festival" in engines:
-        known |= {f"festival:{name}" for name in _run(["festival", "-b", "(print (voice.list))"]).strip("() \n").split()}
+        known |= {
+            f"festival:{name}" for name in _run(["festival", "-b", "(print (voice.list))"]).strip("() \n").split()
+        }
     return frozenset(voices & known)
 
 
 def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pitch: float = 1.0) -> Speech:
-    """Speak `text`. rate: 1 is the engine's normal speed, 2 twice as fast; pitch: 1 is the voice's own (only for espeak).
+    """Speak `text`. rate: 1 is the engine's normal speed, 2 twice as fast; pitch: 1 is the voice's own (only for
+    espeak).
 
-    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'flite:NAME' or 'festival:NAME'. Raises RuntimeError if its engine is not
-    installed, ValueError if the engine does not know the voice.
+    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'flite:NAME' or 'festival:NAME'. Raises RuntimeError if its
+    engine is not installed, ValueError if the engine does not know the voice.
     """
     engine, _, name = voice.partition(":")
     engines = {"espeak": _speak_espeak, "flite": _speak_flite, "festival": _speak_festival}
     if engine not in engines or not name:
-        raise ValueError(f"unknown voice '{voice}'; write 'espeak:en-us+f2', 'flite:rms' or 'festival:cmu_us_slt_arctic_hts'")
+        raise ValueError(
+            f"unknown voice '{voice}'; write 'espeak:en-us+f2', 'flite:rms' or 'festival:cmu_us_slt_arctic_hts'"
+        )
     if engine not in available_engines():
         raise RuntimeError(f"The voice '{voice}' needs {engine}, which was not found. {INSTALL}")
     waveform, phonemes = engines[engine](text, name, rate, pitch)
@@ -137,17 +274,26 @@ def language_of(voice: str) -> str:
     return name.partition("+")[0].partition("-")[0] if engine == "espeak" else _FESTIVAL_LANGUAGES.get(name, "en")
 
 
-def sample_speech(seed: int, seconds: float, *, held_out: bool = False,
-                  perform: Callable[[Speech, random.Random], Speech] | None = None) -> Speech:
-    """`seconds` of one voice saying drawn sentences with pauses: the same words by the same voice for the same seed and installed
-    voices. espeak speaks them a few samples differently each time (its library keeps hidden state), so keep what was prepared.
+def sample_speech(
+    seed: int,
+    seconds: float,
+    *,
+    held_out: bool = False,
+    perform: Callable[[Speech, random.Random], Speech] | None = None,
+) -> Speech:
+    """`seconds` of one voice saying drawn sentences with pauses: the same words by the same voice for the same seed and
+    installed voices. espeak speaks them a few samples differently each time (its library keeps hidden state), so keep
+    what was prepared.
 
-    held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract are varied.
+    held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract are
+    varied.
     perform: changes each sentence after it is spoken (`singing.sample_singing` sings it).
     Raises RuntimeError if no engine is installed.
     """
-    groups = [(share, [voice for voice in voices if voice in available_voices()])
-              for share, voices in (HELD_OUT_VOICES if held_out else TRAINING_VOICES)]
+    groups = [
+        (share, [voice for voice in voices if voice in available_voices()])
+        for share, voices in (HELD_OUT_VOICES if held_out else TRAINING_VOICES)
+    ]
     groups = [(share, voices) for share, voices in groups if voices]
     if not groups:
         raise RuntimeError(f"No speech engine was found. {INSTALL}")
@@ -177,15 +323,18 @@ def sample_speech(seed: int, seconds: float, *, held_out: bool = False,
 def change_speed(speech: Speech, factor: float) -> Speech:
     """Play `factor` times as fast, as a tape does: pitch and formants rise with it; phoneme times shrink."""
     length = max(1, round(len(speech.waveform) / factor))
-    return replace(speech, waveform=_resample(speech.waveform, length),
-                   phonemes=tuple((ipa, start / factor, end / factor) for ipa, start, end in speech.phonemes))
-
+    return replace(
+        speech,
+        waveform=_resample(speech.waveform, length),
+        phonemes=tuple((ipa, start / factor, end / factor) for ipa, start, end in speech.phonemes),
+    )
 
 
 def warp_vocal_tract(speech: Speech, factor: float) -> Speech:
     """Move the formants up by `factor` (a vocal tract shorter by it); pitch, rate and times stay.
 
-    The spectral envelope (cepstrum below 2 ms) of each 32 ms frame is stretched along frequency, the fine structure stays.
+    The spectral envelope (cepstrum below 2 ms) of each 32 ms frame is stretched along frequency, the fine structure
+    stays.
     """
     size, hop, window = 512, 128, torch.hann_window(512)
     spectrum = torch.stft(speech.waveform, size, hop, window=window, return_complex=True)  # (257, frames)
@@ -207,7 +356,9 @@ def tilt(speech: Speech, decibels_per_octave: float) -> Speech:
     """Make the sound brighter (above 0) or duller (below 0), turning around 1 kHz; loudness is kept."""
     spectrum = torch.fft.rfft(speech.waveform)
     frequency = torch.linspace(0, RATE / 2, len(spectrum)).clamp(min=50)
-    waveform = torch.fft.irfft(spectrum * 10 ** (decibels_per_octave * (frequency / 1000).log2() / 20), n=len(speech.waveform))
+    waveform = torch.fft.irfft(
+        spectrum * 10 ** (decibels_per_octave * (frequency / 1000).log2() / 20), n=len(speech.waveform)
+    )
     loud = speech.waveform.square().mean().sqrt() / waveform.square().mean().sqrt().clamp(min=1e-8)
     return replace(speech, waveform=waveform * loud)
 
@@ -218,7 +369,6 @@ def add_noise(speech: Speech, snr_decibels: float, *, seed: int, colour: float =
     noise = tilt(replace(speech, waveform=noise), colour).waveform
     level = speech.waveform.square().mean().sqrt() * 10 ** (-snr_decibels / 20)
     return replace(speech, waveform=speech.waveform + noise * level)
-
 
 
 def insert_silence(speech: Speech, at_seconds: float, seconds: float) -> Speech:
@@ -233,8 +383,15 @@ def insert_silence(speech: Speech, at_seconds: float, seconds: float) -> Speech:
         step = round(at / speech.seconds * len(loudness))
         more = round(added * len(loudness) / len(speech.waveform))
         loudness = torch.cat([loudness[:step], loudness.new_zeros(more), loudness[step:]])
-    return replace(speech, waveform=waveform, loudness=loudness, phonemes=tuple(
-        (ipa, start + moved, end + moved) if start >= at else (ipa, start, min(end, at)) for ipa, start, end in speech.phonemes))
+    return replace(
+        speech,
+        waveform=waveform,
+        loudness=loudness,
+        phonemes=tuple(
+            (ipa, start + moved, end + moved) if start >= at else (ipa, start, min(end, at))
+            for ipa, start, end in speech.phonemes
+        ),
+    )
 
 
 def _joined(parts: list[tuple[float, Speech]], seconds: float) -> Speech:
@@ -245,9 +402,12 @@ def _joined(parts: list[tuple[float, Speech]], seconds: float) -> Speech:
     for start, part in parts:
         begin = round(start * RATE)
         piece = part.waveform[: max(0, total - begin)]
-        waveform[begin:begin + len(piece)] += piece
-        phonemes += [(ipa, begin / RATE + early, min(begin / RATE + late, seconds)) for ipa, early, late in part.phonemes
-                     if begin / RATE + early < seconds]
+        waveform[begin : begin + len(piece)] += piece
+        phonemes += [
+            (ipa, begin / RATE + early, min(begin / RATE + late, seconds))
+            for ipa, early, late in part.phonemes
+            if begin / RATE + early < seconds
+        ]
     return replace(parts[0][1], waveform=waveform, phonemes=tuple(phonemes))
 
 
@@ -255,6 +415,7 @@ def _resample(waveform: Tensor, length: int) -> Tensor:
     from fractions import Fraction
 
     from scipy.signal import resample_poly
+
     ratio = Fraction(length, len(waveform)).limit_denominator(400)
     result = torch.from_numpy(resample_poly(waveform.numpy(), ratio.numerator, ratio.denominator)).float()
     return torch.nn.functional.pad(result, (0, max(0, length - len(result))))[:length].contiguous()
@@ -264,9 +425,16 @@ def _resample(waveform: Tensor, length: int) -> Tensor:
 
 
 class _Event(ctypes.Structure):
-    _fields_ = [("type", ctypes.c_int), ("identifier", ctypes.c_uint), ("text_position", ctypes.c_int), ("length", ctypes.c_int),
-                ("audio_position", ctypes.c_int), ("sample", ctypes.c_int), ("user_data", ctypes.c_void_p),
-                ("name", ctypes.c_char * 8)]
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 8),
+    ]
 
 
 _PHONEME_EVENT = 7
@@ -277,9 +445,11 @@ def _espeak_paths() -> tuple[str, str | None] | None:
     """(library, its data folder or None for the built-in one), or None if espeak-ng is not installed."""
     try:
         import espeakng_loader
+
         return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     except ImportError:
         from ctypes.util import find_library
+
         library = find_library("espeak-ng")
         return (library, None) if library else None
 
@@ -289,11 +459,21 @@ def _espeak() -> tuple[ctypes.CDLL, int]:
     """The library, initialised once a process, and its sample rate."""
     path, data = _espeak_paths()
     library = ctypes.CDLL(path)
-    rate = library.espeak_Initialize(2, 0, data.encode() if data else None, 1 | 2)  # synchronous; phoneme events, in IPA
+    rate = library.espeak_Initialize(
+        2, 0, data.encode() if data else None, 1 | 2
+    )  # synchronous; phoneme events, in IPA
     if rate <= 0:
         raise RuntimeError(f"espeak-ng at {path} did not start. {INSTALL}")
-    library.espeak_Synth.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
-                                     ctypes.c_void_p, ctypes.c_void_p]
+    library.espeak_Synth.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_uint,
+        ctypes.c_int,
+        ctypes.c_uint,
+        ctypes.c_uint,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+    ]
     return library, rate
 
 
@@ -330,15 +510,86 @@ def _speak_espeak(text: str, name: str, rate: float, pitch: float):
 # flite and festival, as programs
 
 _ENGLISH = {
-    "aa": "ɑː", "ae": "æ", "ah": "ʌ", "ao": "ɔː", "aw": "aʊ", "ax": "ə", "axr": "ɚ", "ay": "aɪ", "b": "b", "ch": "tʃ", "d": "d",
-    "dh": "ð", "dx": "ɾ", "eh": "ɛ", "el": "əl", "em": "əm", "en": "ən", "er": "ɜː", "ey": "eɪ", "f": "f", "g": "ɡ", "hh": "h",
-    "hv": "h", "ih": "ɪ", "ix": "ɪ", "iy": "iː", "jh": "dʒ", "k": "k", "l": "l", "m": "m", "n": "n", "ng": "ŋ", "nx": "n",
-    "ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t", "th": "θ", "uh": "ʊ", "uw": "uː", "v": "v",
-    "w": "w", "y": "j", "z": "z", "zh": "ʒ"}
+    "aa": "ɑː",
+    "ae": "æ",
+    "ah": "ʌ",
+    "ao": "ɔː",
+    "aw": "aʊ",
+    "ax": "ə",
+    "axr": "ɚ",
+    "ay": "aɪ",
+    "b": "b",
+    "ch": "tʃ",
+    "d": "d",
+    "dh": "ð",
+    "dx": "ɾ",
+    "eh": "ɛ",
+    "el": "əl",
+    "em": "əm",
+    "en": "ən",
+    "er": "ɜː",
+    "ey": "eɪ",
+    "f": "f",
+    "g": "ɡ",
+    "hh": "h",
+    "hv": "h",
+    "ih": "ɪ",
+    "ix": "ɪ",
+    "iy": "iː",
+    "jh": "dʒ",
+    "k": "k",
+    "l": "l",
+    "m": "m",
+    "n": "n",
+    "ng": "ŋ",
+    "nx": "n",
+    "ow": "oʊ",
+    "oy": "ɔɪ",
+    "p": "p",
+    "r": "ɹ",
+    "s": "s",
+    "sh": "ʃ",
+    "t": "t",
+    "th": "θ",
+    "uh": "ʊ",
+    "uw": "uː",
+    "v": "v",
+    "w": "w",
+    "y": "j",
+    "z": "z",
+    "zh": "ʒ",
+}
 _OTHERS = {  # Italian, Catalan, Czech, Finnish; letters not named here are their own IPA
-    "tS": "tʃ", "dZ": "dʒ", "S": "ʃ", "Z": "ʒ", "L": "ʎ", "J": "ɲ", "E": "ɛ", "O": "ɔ", "ax": "ə", "rr": "r", "B": "β", "D": "ð",
-    "G": "ɣ", "g": "ɡ", "ng": "ŋ", "N": "ŋ", "z~": "ʒ", "s~": "ʃ", "c~": "tʃ", "r~": "rʒ", "t~": "c", "d~": "ɟ", "n~": "ɲ",
-    "ch": "x", "@": "æ", "7": "ø", "#": "", "##": "", "pau": ""}
+    "tS": "tʃ",
+    "dZ": "dʒ",
+    "S": "ʃ",
+    "Z": "ʒ",
+    "L": "ʎ",
+    "J": "ɲ",
+    "E": "ɛ",
+    "O": "ɔ",
+    "ax": "ə",
+    "rr": "r",
+    "B": "β",
+    "D": "ð",
+    "G": "ɣ",
+    "g": "ɡ",
+    "ng": "ŋ",
+    "N": "ŋ",
+    "z~": "ʒ",
+    "s~": "ʃ",
+    "c~": "tʃ",
+    "r~": "rʒ",
+    "t~": "c",
+    "d~": "ɟ",
+    "n~": "ɲ",
+    "ch": "x",
+    "@": "æ",
+    "7": "ø",
+    "#": "",
+    "##": "",
+    "pau": "",
+}
 
 
 def _speak_flite(text: str, name: str, rate: float, pitch: float):
@@ -348,7 +599,9 @@ def _speak_flite(text: str, name: str, rate: float, pitch: float):
         shown = _run(["flite", "-voice", name, "--setf", stretch, "-psdur", "-t", text, "-o", str(sound)])
         waveform = _read_wav(sound)
     marks = [mark.rsplit(":", 1) for mark in shown.split() if ":" in mark]
-    return waveform, _clean(_spans([(_ENGLISH.get(label, ""), float(end)) for label, end in marks]), len(waveform) / RATE)
+    return waveform, _clean(
+        _spans([(_ENGLISH.get(label, ""), float(end)) for label, end in marks]), len(waveform) / RATE
+    )
 
 
 def _speak_festival(text: str, name: str, rate: float, pitch: float):
@@ -356,9 +609,11 @@ def _speak_festival(text: str, name: str, rate: float, pitch: float):
     with tempfile.TemporaryDirectory() as folder:
         sound, marks, script = (Path(folder) / file for file in ("speech.wav", "speech.lab", "speech.scm"))
         quoted = text.replace("\\", " ").replace('"', " ")
-        orders = (f"(voice_{name})\n(Parameter.set 'Duration_Stretch {1 / rate:.3f})\n"
-                  f'(set! spoken (utt.synth (Utterance Text "{quoted}")))\n'
-                  f"(utt.save.wave spoken \"{sound}\" 'riff)\n(utt.save.segs spoken \"{marks}\")\n")
+        orders = (
+            f"(voice_{name})\n(Parameter.set 'Duration_Stretch {1 / rate:.3f})\n"
+            f'(set! spoken (utt.synth (Utterance Text "{quoted}")))\n'
+            f'(utt.save.wave spoken "{sound}" \'riff)\n(utt.save.segs spoken "{marks}")\n'
+        )
         script.write_bytes(orders.encode("iso8859-2" if language == "cs" else "iso8859-1", "ignore"))
         _run(["festival", "-b", str(script)])
         if not sound.exists():
@@ -385,6 +640,7 @@ def _run(command: list[str]) -> str:
 
 def _read_wav(path: Path) -> Tensor:
     import wave
+
     with wave.open(str(path)) as file:
         rate = file.getframerate()
         waveform = torch.frombuffer(bytearray(file.readframes(file.getnframes())), dtype=torch.int16).float() / 32768

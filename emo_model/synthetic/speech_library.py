@@ -1,8 +1,8 @@
 """Prepared speech: a folder with sound and phonemes, from which training draws clips without any speech engine.
 
-    speech.adpcm  all clips one after the other, each a row of IMA ADPCM, 8 kB a second; read with numpy alone
-    speech.json   for each clip: samples, voice, engine, language, phonemes (IPA, start, end in seconds); if it is sung; and where
-                  other sound lies under the voice, the loudness of the voice alone, in 1/10000
+speech.adpcm  all clips one after the other, each a row of IMA ADPCM, 8 kB a second; read with numpy alone
+speech.json   for each clip: samples, voice, engine, language, phonemes (IPA, start, end in seconds); if it is sung; and where
+              other sound lies under the voice, the loudness of the voice alone, in 1/10000
 """
 
 from __future__ import annotations
@@ -59,11 +59,19 @@ SPOKEN = Mixture()
 SUNG = Mixture(sung=0.6, accompanied=0.75, voiceless=0.05)
 
 
-def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_out: bool = False, clip_seconds: float = 10.0,
-                   mixture: Mixture = SPOKEN) -> Path:
+def prepare_speech(
+    folder: str | Path,
+    *,
+    minutes: float,
+    seed: int = 0,
+    held_out: bool = False,
+    clip_seconds: float = 10.0,
+    mixture: Mixture = SPOKEN,
+) -> Path:
     """Write `minutes` of synthetic speech (see `sample_speech`) into `folder`; returns the folder.
 
-    Raises RuntimeError if no speech engine is installed, ModuleNotFoundError if `mixture` asks for singing without pyworld.
+    Raises RuntimeError if no speech engine is installed, ModuleNotFoundError if `mixture` asks for singing without
+    pyworld.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,8 +82,13 @@ def prepare_speech(folder: str | Path, *, minutes: float, seed: int = 0, held_ou
         speech = sample_clip(seed * 1_000_003 + index, clip_seconds, held_out=held_out, mixture=mixture)
         samples = min(len(speech.waveform), width)
         sound[index, :samples] = (speech.waveform[:samples].clamp(-1, 1) * 32767).round().short().numpy()
-        clip = {"samples": samples, "voice": speech.voice, "engine": speech.engine, "language": speech.language,
-                "phonemes": [[ipa, round(start, 4), round(end, 4)] for ipa, start, end in speech.phonemes]}
+        clip = {
+            "samples": samples,
+            "voice": speech.voice,
+            "engine": speech.engine,
+            "language": speech.language,
+            "phonemes": [[ipa, round(start, 4), round(end, 4)] for ipa, start, end in speech.phonemes],
+        }
         if speech.sung:
             clip["sung"] = True
         if speech.loudness is not None:
@@ -112,14 +125,18 @@ class SpeechLibrary:
     def __init__(self, folder: str | Path):
         folder = Path(folder)
         if not (folder / _INDEX).exists():
-            raise FileNotFoundError(f"No prepared speech in {folder}: {_INDEX} is missing. Make it with "
-                                    "`python -m emo_model.training prepare-speech --out FOLDER`.")
+            raise FileNotFoundError(
+                f"No prepared speech in {folder}: {_INDEX} is missing. Make it with "
+                "`python -m emo_model.training prepare-speech --out FOLDER`."
+            )
         self.clips = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["clips"]
         packed = np.frombuffer((folder / _SOUND).read_bytes(), dtype=np.uint8)
         longest = max(clip["samples"] for clip in self.clips)
         if len(packed) % len(self.clips) or 2 * len(packed) < longest * len(self.clips):
-            raise ValueError(f"{folder / _SOUND} holds {len(packed)} bytes, which is not {len(self.clips)} clips of {longest} "
-                             f"samples, as {_INDEX} says; prepare it again")
+            raise ValueError(
+                f"{folder / _SOUND} holds {len(packed)} bytes, which is not {len(self.clips)} clips of "
+                f"{longest} samples, as {_INDEX} says; prepare it again"
+            )
         self.samples = torch.from_numpy(adpcm.decode(packed.reshape(len(self.clips), -1)))  # (clips, samples) int16
 
     def __len__(self) -> int:
@@ -128,10 +145,17 @@ class SpeechLibrary:
     def __getitem__(self, index: int) -> Speech:
         """The whole prepared clip `index`."""
         clip = self.clips[index]  # an IndexError here ends a for loop
-        waveform = self.samples[index, :clip["samples"]].float() / 32768
+        waveform = self.samples[index, : clip["samples"]].float() / 32768
         loudness = torch.tensor(clip["loudness"]) / 10_000 if "loudness" in clip else None
-        return Speech(waveform, tuple((ipa, start, end) for ipa, start, end in clip["phonemes"]), clip["voice"], clip["engine"],
-                      clip["language"], loudness, clip.get("sung", False))
+        return Speech(
+            waveform,
+            tuple((ipa, start, end) for ipa, start, end in clip["phonemes"]),
+            clip["voice"],
+            clip["engine"],
+            clip["language"],
+            loudness,
+            clip.get("sung", False),
+        )
 
     @property
     def seconds(self) -> float:
@@ -147,10 +171,16 @@ class SpeechLibrary:
         speech = self[int(torch.randint(len(self), (), generator=generator))]
         frames, all_frames = round(seconds * fps), int(speech.seconds * fps + 1e-6)
         if frames > all_frames:
-            raise ValueError(f"{seconds} s asked of prepared clips of {speech.seconds} s; prepare longer clips (clip_seconds)")
+            raise ValueError(
+                f"{seconds} s asked of prepared clips of {speech.seconds} s; prepare longer clips (clip_seconds)"
+            )
         first = int(torch.randint(all_frames - frames + 1, (), generator=generator))
         start, length = round(first / fps * RATE), round(seconds * RATE)
-        waveform = speech.waveform[start:start + length]
+        waveform = speech.waveform[start : start + length]
         waveform = torch.nn.functional.pad(waveform, (0, length - len(waveform)))
-        return SpeechClip(waveform, mouth_tracks(speech, fps=fps)[first:first + frames],
-                          voiced_energy(speech, fps=fps)[first:first + frames], speech.voice)
+        return SpeechClip(
+            waveform,
+            mouth_tracks(speech, fps=fps)[first : first + frames],
+            voiced_energy(speech, fps=fps)[first : first + frames],
+            speech.voice,
+        )

@@ -5,8 +5,9 @@
     2 closure   0 .. 1 the lips are pressed together (p, b, m)
     3 tuck      0 .. 1 the lower lip lies under the upper teeth (f, v)
 
-In silence all four are 0: the lips touch without pressure. Neighbouring sounds blend as in speech (co-articulation): each sound
-pulls with its own weight within a Gaussian around it, so weak sounds such as 'h' or 't' take the shape of the vowels beside them.
+In silence all four are 0: the lips touch without pressure. Neighbouring sounds blend as in speech (co-articulation):
+each sound pulls with its own weight within a Gaussian around it, so weak sounds such as 'h' or 't' take the shape of
+the vowels beside them.
 """
 
 from __future__ import annotations
@@ -40,29 +41,63 @@ class Viseme:
 _SILENCE = Viseme(0.0, 0.0, 1.0, 0.6)
 
 _VOWELS = {  # opening, width
-    "a": (0.95, 0.15), "ɐ": (0.80, 0.10), "ɑ": (1.00, 0.00), "ɒ": (0.80, -0.45), "æ": (0.90, 0.45), "ʌ": (0.70, 0.05),
-    "ə": (0.40, 0.00), "ɚ": (0.38, -0.25), "ɜ": (0.50, -0.15), "ɘ": (0.40, 0.15), "ɵ": (0.38, -0.55), "ɛ": (0.68, 0.40),
-    "e": (0.50, 0.55), "ɪ": (0.38, 0.50), "i": (0.28, 0.90), "ɨ": (0.32, 0.45), "ᵻ": (0.34, 0.35), "y": (0.22, -0.80),
-    "ʏ": (0.28, -0.65), "ø": (0.38, -0.65), "œ": (0.52, -0.50), "ɔ": (0.68, -0.55), "o": (0.48, -0.75), "ɤ": (0.48, 0.10),
-    "ʊ": (0.32, -0.65), "u": (0.22, -0.95), "ʉ": (0.25, -0.80), "ɯ": (0.28, 0.45),
+    "a": (0.95, 0.15),
+    "ɐ": (0.80, 0.10),
+    "ɑ": (1.00, 0.00),
+    "ɒ": (0.80, -0.45),
+    "æ": (0.90, 0.45),
+    "ʌ": (0.70, 0.05),
+    "ə": (0.40, 0.00),
+    "ɚ": (0.38, -0.25),
+    "ɜ": (0.50, -0.15),
+    "ɘ": (0.40, 0.15),
+    "ɵ": (0.38, -0.55),
+    "ɛ": (0.68, 0.40),
+    "e": (0.50, 0.55),
+    "ɪ": (0.38, 0.50),
+    "i": (0.28, 0.90),
+    "ɨ": (0.32, 0.45),
+    "ᵻ": (0.34, 0.35),
+    "y": (0.22, -0.80),
+    "ʏ": (0.28, -0.65),
+    "ø": (0.38, -0.65),
+    "œ": (0.52, -0.50),
+    "ɔ": (0.68, -0.55),
+    "o": (0.48, -0.75),
+    "ɤ": (0.48, 0.10),
+    "ʊ": (0.32, -0.65),
+    "u": (0.22, -0.95),
+    "ʉ": (0.25, -0.80),
+    "ɯ": (0.28, 0.45),
 }
 _CONSONANTS = {
     **{ipa: Viseme(0.0, 0.0, 1.5, 0.25, closure=1.0) for ipa in "pbm"},
-    **{ipa: Viseme(0.12, 0.05, 1.3, 0.3, tuck=1.0) for ipa in "fvɱ"}, "ʋ": Viseme(0.16, 0.05, 1.1, 0.3, tuck=0.7),
-    "β": Viseme(0.08, 0.0, 1.3, 0.3, closure=0.4), "ɸ": Viseme(0.08, -0.2, 1.3, 0.4, closure=0.3),
-    "w": Viseme(0.12, -0.95, 1.1, 1.1), "ɥ": Viseme(0.14, -0.85, 1.0, 1.1), "ʍ": Viseme(0.12, -0.95, 1.1, 1.1),
-    **{ipa: Viseme(0.20, -0.50, 0.9, 0.9) for ipa in "ʃʒʂʐ"}, **{ipa: Viseme(0.18, -0.10, 0.9, 0.6) for ipa in "ɕʑ"},
-    **{ipa: Viseme(0.12, 0.25, 1.0, 0.5) for ipa in "sz"}, **{ipa: Viseme(0.20, 0.10, 0.7, 0.3) for ipa in "tdnɳʈɖ"},
-    **{ipa: Viseme(0.28, 0.10, 0.7, 0.3) for ipa in "lɫɭɬʎɲɾɽr"}, **{ipa: Viseme(0.24, -0.40, 0.8, 0.7) for ipa in "ɹɻ"},
-    **{ipa: Viseme(0.22, 0.15, 0.8, 0.4) for ipa in "θð"}, "j": Viseme(0.22, 0.60, 0.8, 0.8), "ç": Viseme(0.22, 0.50, 0.7, 0.6),
-    **{ipa: Viseme(0.32, 0.05, 0.5, 0.2) for ipa in "kɡgŋcɟqxɣχʁɴʀħʕ"}, **{ipa: Viseme(0.40, 0.0, 0.25, 0.1) for ipa in "hɦʔ"},
+    **{ipa: Viseme(0.12, 0.05, 1.3, 0.3, tuck=1.0) for ipa in "fvɱ"},
+    "ʋ": Viseme(0.16, 0.05, 1.1, 0.3, tuck=0.7),
+    "β": Viseme(0.08, 0.0, 1.3, 0.3, closure=0.4),
+    "ɸ": Viseme(0.08, -0.2, 1.3, 0.4, closure=0.3),
+    "w": Viseme(0.12, -0.95, 1.1, 1.1),
+    "ɥ": Viseme(0.14, -0.85, 1.0, 1.1),
+    "ʍ": Viseme(0.12, -0.95, 1.1, 1.1),
+    **{ipa: Viseme(0.20, -0.50, 0.9, 0.9) for ipa in "ʃʒʂʐ"},
+    **{ipa: Viseme(0.18, -0.10, 0.9, 0.6) for ipa in "ɕʑ"},
+    **{ipa: Viseme(0.12, 0.25, 1.0, 0.5) for ipa in "sz"},
+    **{ipa: Viseme(0.20, 0.10, 0.7, 0.3) for ipa in "tdnɳʈɖ"},
+    **{ipa: Viseme(0.28, 0.10, 0.7, 0.3) for ipa in "lɫɭɬʎɲɾɽr"},
+    **{ipa: Viseme(0.24, -0.40, 0.8, 0.7) for ipa in "ɹɻ"},
+    **{ipa: Viseme(0.22, 0.15, 0.8, 0.4) for ipa in "θð"},
+    "j": Viseme(0.22, 0.60, 0.8, 0.8),
+    "ç": Viseme(0.22, 0.50, 0.7, 0.6),
+    **{ipa: Viseme(0.32, 0.05, 0.5, 0.2) for ipa in "kɡgŋcɟqxɣχʁɴʀħʕ"},
+    **{ipa: Viseme(0.40, 0.0, 0.25, 0.1) for ipa in "hɦʔ"},
 }
 _VISEMES = {**{ipa: Viseme(*shape) for ipa, shape in _VOWELS.items()}, **_CONSONANTS}
 _UNKNOWN = Viseme(0.3, 0.0, 0.3, 0.2)
 
 
 def visemes(ipa: str) -> tuple[Viseme, ...]:
-    """The shapes a phoneme passes through in equal parts, e.g. two for a diphthong; length and stress marks say nothing here."""
+    """The shapes a phoneme passes through in equal parts, e.g. two for a diphthong; length and stress marks say nothing
+    here."""
     found = tuple(_VISEMES[letter] for letter in ipa if letter in _VISEMES)
     return found or (_UNKNOWN,)
 
@@ -75,7 +110,8 @@ def is_vowel(ipa: str) -> bool:
 def mouth_tracks(speech: Speech, *, fps: float = 25.0) -> Tensor:
     """(F, 4) float32 at the centres of the video frames, F = round(seconds * fps), at least 1; columns as `TRACKS`.
 
-    Where the voice is louder than its average the mouth opens wider, up to 15 %; where it is quieter, less, down to 35 %.
+    Where the voice is louder than its average the mouth opens wider, up to 15 %; where it is quieter, less, down to 35
+    %.
     """
     fine = _fine_tracks(speech)
     frames = max(1, round(speech.seconds * fps))
@@ -86,9 +122,11 @@ def voiced_energy(speech: Speech, *, fps: float = 25.0) -> Tensor:
     """(F,) loudness 0..1 around each video frame, relative to the loud parts of this speech, 0 outside the phonemes."""
     spoken = torch.zeros(_fine_steps(speech))
     for _, start, end in speech.phonemes:
-        spoken[round(start * FINE_RATE):round(end * FINE_RATE)] = 1
+        spoken[round(start * FINE_RATE) : round(end * FINE_RATE)] = 1
     frames = max(1, round(speech.seconds * fps))
-    return _at((torch.arange(frames) + 0.5) / fps, (_loudness(speech) * _blend(spoken, 0.03)).clamp(0, 1)[:, None])[:, 0]
+    return _at((torch.arange(frames) + 0.5) / fps, (_loudness(speech) * _blend(spoken, 0.03)).clamp(0, 1)[:, None])[
+        :, 0
+    ]
 
 
 def _fine_steps(speech: Speech) -> int:
@@ -117,14 +155,17 @@ def _fine_tracks(speech: Speech) -> Tensor:
         pull = weight[:, column]
         tracks[:, column] = _blend(wish[:, column] * pull, BLEND_SECONDS[column]) / _blend(pull, BLEND_SECONDS[column])
     for column in (2, 3):
-        tracks[:, column] = (1.45 * _blend(wish[:, column], BLEND_SECONDS[column])).clamp(0, 1)  # 1.45: short sounds reach 1
+        tracks[:, column] = (1.45 * _blend(wish[:, column], BLEND_SECONDS[column])).clamp(
+            0, 1
+        )  # 1.45: short sounds reach 1
     tracks[:, 0] *= (0.35 + 0.8 * _loudness(speech).clamp(0, 1).sqrt()).clamp(max=1.15)
     tracks[:, 0] = (tracks[:, 0] * (1 - tracks[:, 2]) * (1 - 0.5 * tracks[:, 3])).clamp(0, 1)
     return tracks
 
 
 def _loudness(speech: Speech) -> Tensor:
-    """(steps,) root mean square of the voice around each step, 1 at the loud parts (their 90th percentile among spoken steps)."""
+    """(steps,) root mean square of the voice around each step, 1 at the loud parts (their 90th percentile among spoken
+    steps)."""
     steps = _fine_steps(speech)
     if speech.loudness is None:
         power = torch.nn.functional.adaptive_avg_pool1d(speech.waveform.square()[None], steps)[0]

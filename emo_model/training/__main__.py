@@ -40,37 +40,56 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m emo_model.training", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m emo_model.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     add_puppet_commands(commands)
-    speech = commands.add_parser("prepare-speech", help="speak the training data (needs speech engines, see docs/training.md)")
+    speech = commands.add_parser(
+        "prepare-speech", help="speak the training data (needs speech engines, see docs/training.md)"
+    )
     speech.add_argument("--minutes", type=float, default=60.0, help="how much (%(default)g)")
     speech.add_argument("--sung", action="store_true", help="singing, and speech over music and noise (needs pyworld)")
-    speech.add_argument("--held-out", action="store_true", help="voices and sentences that are never trained on, for evaluation")
+    speech.add_argument(
+        "--held-out", action="store_true", help="voices and sentences that are never trained on, for evaluation"
+    )
     builtin = commands.add_parser("builtin", help="train the built-in model on puppets, all stages")
     builtin.add_argument("--puppets", type=Path, required=True, help="a file of prepare-puppets")
     builtin.add_argument("--speech", type=Path, required=True, help="a folder of prepare-speech")
     builtin.add_argument("--sung", type=Path, help="a folder of prepare-speech --sung")
-    builtin.add_argument("--part", choices=PARTS, default="all", help="what to train: two parts run side by side on two cores")
+    builtin.add_argument(
+        "--part", choices=PARTS, default="all", help="what to train: two parts run side by side on two cores"
+    )
     builtin.add_argument("--preset", choices=sorted(RECIPE), default="builtin")
     builtin.add_argument("--start", metavar="MODEL", help="continue from a trained model ('default': the built-in one)")
     distilled = commands.add_parser("distill", help="train a variant for few steps without guidance")
-    distilled.add_argument("--clips", type=Path, required=True, help="clips as latents of the model (clips.safetensors of a run)")
+    distilled.add_argument(
+        "--clips", type=Path, required=True, help="clips as latents of the model (clips.safetensors of a run)"
+    )
     for command in (builtin, distilled):
-        command.add_argument("--minutes", type=float, default=math.inf,
-                             help="stop after so many minutes with everything saved (exit 3)")
+        command.add_argument(
+            "--minutes", type=float, default=math.inf, help="stop after so many minutes with everything saved (exit 3)"
+        )
         command.add_argument("--resume", action="store_true", help="go on with the run in --out")
         command.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
-        command.add_argument("--precision", choices=("no", "bf16"),
-                             help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16")
+        command.add_argument(
+            "--precision", choices=("no", "bf16"), help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16"
+        )
     for command, what in ((speech, "the folder"), (builtin, "folder of the run"), (distilled, "folder of the run")):
         command.add_argument("--out", type=Path, required=True, help=what)
         command.add_argument("--seed", type=int, default=0)
-    distilled.add_argument("--model", default="default", help="the teacher: a model file, or 'default' for the built-in one")
-    distilled.add_argument("--preset", choices=sorted(DISTILLATIONS), help="how long, how large (the one named in the model)")
-    for name, kind, what in (("steps", int, "the student's steps"), ("teacher_steps", int, "its teacher's, a multiple of them"),
-                             ("audio_guidance", float, "the teacher's"), ("reference_guidance", float, "the teacher's")):
+    distilled.add_argument(
+        "--model", default="default", help="the teacher: a model file, or 'default' for the built-in one"
+    )
+    distilled.add_argument(
+        "--preset", choices=sorted(DISTILLATIONS), help="how long, how large (the one named in the model)"
+    )
+    for name, kind, what in (
+        ("steps", int, "the student's steps"),
+        ("teacher_steps", int, "its teacher's, a multiple of them"),
+        ("audio_guidance", float, "the teacher's"),
+        ("reference_guidance", float, "the teacher's"),
+    ):
         distilled.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{what} (the preset's)")
     return parser
 
@@ -81,22 +100,45 @@ def _prepare_puppets(chosen: argparse.Namespace) -> None:
 
 
 def _speech(chosen: argparse.Namespace) -> None:
-    folder = prepare_speech(chosen.out, minutes=chosen.minutes, seed=chosen.seed, held_out=chosen.held_out,
-                            mixture=SUNG if chosen.sung else SPOKEN)
+    folder = prepare_speech(
+        chosen.out,
+        minutes=chosen.minutes,
+        seed=chosen.seed,
+        held_out=chosen.held_out,
+        mixture=SUNG if chosen.sung else SPOKEN,
+    )
     logging.info("%s holds %.1f MB", folder, sum(file.stat().st_size for file in folder.iterdir()) / 1e6)
 
 
 def _builtin(chosen: argparse.Namespace) -> None:
     start = native.DEFAULT_WEIGHTS if chosen.start == "default" else chosen.start
-    path = make_builtin(chosen.out, puppets=chosen.puppets, speech=chosen.speech, sung=chosen.sung, start=start,
-                        preset=chosen.preset, part=chosen.part, minutes=chosen.minutes, resume=chosen.resume, seed=chosen.seed,
-                        scale=chosen.scale, precision=chosen.precision)
+    path = make_builtin(
+        chosen.out,
+        puppets=chosen.puppets,
+        speech=chosen.speech,
+        sung=chosen.sung,
+        start=start,
+        preset=chosen.preset,
+        part=chosen.part,
+        minutes=chosen.minutes,
+        resume=chosen.resume,
+        seed=chosen.seed,
+        scale=chosen.scale,
+        precision=chosen.precision,
+    )
     logging.info("the model is %s", path or "not complete: train the other part")
 
 
 def _show_puppets(chosen: argparse.Namespace) -> None:
-    for path in show_puppets(chosen.faces, chosen.meshes, chosen.out, people=chosen.people, speech=chosen.speech,
-                             seconds=chosen.seconds, seed=chosen.seed):
+    for path in show_puppets(
+        chosen.faces,
+        chosen.meshes,
+        chosen.out,
+        people=chosen.people,
+        speech=chosen.speech,
+        seconds=chosen.seconds,
+        seed=chosen.seed,
+    ):
         logging.info("wrote %s", path)
 
 
@@ -104,19 +146,37 @@ def _distill(chosen: argparse.Namespace) -> None:
     model = native.DEFAULT_WEIGHTS if chosen.model == "default" else Path(chosen.model)
     preset = chosen.preset or native.read_config(model).name
     if preset not in DISTILLATIONS:
-        raise ValueError(f"{model.name} is of preset '{preset}', for which there is no recipe; choose --preset of: "
-                         f"{', '.join(DISTILLATIONS)}")
+        raise ValueError(
+            f"{model.name} is of preset '{preset}', for which there is no recipe; choose --preset of: "
+            f"{', '.join(DISTILLATIONS)}"
+        )
     how = DISTILLATIONS[preset]
     given = {name: getattr(chosen, name) for name in ("steps", "teacher_steps", "audio_guidance", "reference_guidance")}
-    how = replace(how, stage=replace(how.stage, steps=max(1, round(how.stage.steps * chosen.scale))),
-                  **{name: value for name, value in given.items() if value is not None})
-    path = distill(chosen.out, model=model, how=how, clips=chosen.clips, minutes=chosen.minutes, resume=chosen.resume,
-                   seed=chosen.seed, precision=chosen.precision)
+    how = replace(
+        how,
+        stage=replace(how.stage, steps=max(1, round(how.stage.steps * chosen.scale))),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    path = distill(
+        chosen.out,
+        model=model,
+        how=how,
+        clips=chosen.clips,
+        minutes=chosen.minutes,
+        resume=chosen.resume,
+        seed=chosen.seed,
+        precision=chosen.precision,
+    )
     logging.info("the model is %s", path)
 
 
-_TASKS = {"prepare-puppets": _prepare_puppets, "prepare-speech": _speech, "builtin": _builtin, "distill": _distill,
-          "show-puppets": _show_puppets}
+_TASKS = {
+    "prepare-puppets": _prepare_puppets,
+    "prepare-speech": _speech,
+    "builtin": _builtin,
+    "distill": _distill,
+    "show-puppets": _show_puppets,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

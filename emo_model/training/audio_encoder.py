@@ -1,7 +1,7 @@
 """Training of the built-in audio encoder: hear the mouth, and beside it the phoneme, in speech that was spoken for it.
 
-Few synthetic voices must teach it many real ones, so each clip is heard through another vocal tract, room, microphone and noise,
-often over music; all of it is done on the power in mel bands, where it costs next to nothing.
+Few synthetic voices must teach it many real ones, so each clip is heard through another vocal tract, room, microphone
+and noise, often over music; all of it is done on the power in mel bands, where it costs next to nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ SOUNDS = ("", *"aɐɑɒæʌəɚɜɛeɪiɨyøœɔoʊuʉpbmfvwʃʒszθðtdnlrɹʁj
 
 @dataclass(frozen=True)
 class Shares:
-    """What a batch is made of. sung: of the voices; accompanied: voices with music or noise (beds) under them, so many decibels
-    below the voice while it speaks; voiceless: pieces without speech, the mouth shut; plain: of all pieces, those without
-    room, noise and accompaniment, so that clear speech is read precisely."""
+    """What a batch is made of. sung: of the voices; accompanied: voices with music or noise (beds) under them, so many
+    decibels below the voice while it speaks; voiceless: pieces without speech, the mouth shut; plain: of all pieces,
+    those without room, noise and accompaniment, so that clear speech is read precisely."""
 
     sung: float = 0.35
     accompanied: float = 0.5
@@ -52,13 +52,23 @@ class AudioBatch:
 class AudioEncoderTask(nn.Module):
     """What the training loop needs: `batch(step)`, and the loss as `forward(batch)`; deterministic by (seed, step)."""
 
-    def __init__(self, config: AudioEncoderConfig, library: SpeechLibrary | Iterable[Speech], *, beds: Iterable[Tensor] = (),
-                 shares: Shares = Shares(), start: dict[str, Tensor] | None = None, batch_size: int = 32, seconds: float = 4.0,
-                 seed: int = 0):
-        """library: spoken and sung voices, nothing mixed under them; beds: waveforms at 16 kHz of accompaniment and noise.
+    def __init__(
+        self,
+        config: AudioEncoderConfig,
+        library: SpeechLibrary | Iterable[Speech],
+        *,
+        beds: Iterable[Tensor] = (),
+        shares: Shares = Shares(),
+        start: dict[str, Tensor] | None = None,
+        batch_size: int = 32,
+        seconds: float = 4.0,
+        seed: int = 0,
+    ):
+        """library: spoken and sung voices, nothing mixed under them; beds: waveforms at 16 kHz of accompaniment and
+        noise.
 
-        start: weights of an encoder to go on from, of the same width and at most as many blocks; blocks that it lacks begin as
-        the identity. Raises ValueError if clips or beds are too short for pieces of `seconds`.
+        start: weights of an encoder to go on from, of the same width and at most as many blocks; blocks that it lacks
+        begin as the identity. Raises ValueError if clips or beds are too short for pieces of `seconds`.
         """
         super().__init__()
         torch.manual_seed(seed)  # the initial weights
@@ -81,11 +91,15 @@ class AudioEncoderTask(nn.Module):
         self.mels, self.tracks, self.sounds = torch.cat(mels).half(), torch.cat(tracks), torch.cat(sounds)
         self.rows = {kind: torch.tensor(sung).eq(kind).nonzero()[:, 0] for kind in (False, True)}
         if int(self.lengths.min()) < 2 * self.steps * 1.3:
-            raise ValueError(f"training on pieces of {seconds} s needs prepared clips of at least {1.3 * seconds:.1f} s, "
-                             f"the shortest has {int(self.lengths.min()) / _MEL_RATE:.1f} s")
+            raise ValueError(
+                f"training on pieces of {seconds} s needs prepared clips of at least {1.3 * seconds:.1f} "
+                f"s, the shortest has {int(self.lengths.min()) / _MEL_RATE:.1f} s"
+            )
         if beds and min(map(len, beds)) <= 2 * self.steps:
-            raise ValueError(f"pieces of {seconds} s need beds that are longer, the shortest has "
-                             f"{min(map(len, beds)) / _MEL_RATE:.1f} s")
+            raise ValueError(
+                f"pieces of {seconds} s need beds that are longer, the shortest has "
+                f"{min(map(len, beds)) / _MEL_RATE:.1f} s"
+            )
         self.beds = beds
 
     def batch(self, step: int, rank: int = 0) -> AudioBatch:
@@ -102,7 +116,10 @@ class AudioEncoderTask(nn.Module):
         mel = torch.lerp(self.mels[low].float(), self.mels[low + 1].float(), share)
         tracks = torch.lerp(self.tracks[low], self.tracks[low + 1], share).unflatten(1, (self.steps, 2)).mean(2)
         spoken, sounds = self.sounds[low] != 0, self.sounds[low[:, 1::2]]
-        plain, clear = torch.rand(self.batch_size, generator=generator) < self.shares.plain, _through_tract(mel, 0.1, generator)
+        plain, clear = (
+            torch.rand(self.batch_size, generator=generator) < self.shares.plain,
+            _through_tract(mel, 0.1, generator),
+        )
         mel = distort_voice(mel, generator)
         if self.beds:
             mel, voiceless = self._over_beds(mel, spoken, generator)
@@ -119,8 +136,11 @@ class AudioEncoderTask(nn.Module):
         chance = torch.rand(self.batch_size, generator=generator)
         if not len(sung) or not len(spoken):
             return ((chance * len(self.lengths)).long()).clamp(max=len(self.lengths) - 1)
-        return torch.where(is_sung, sung[(chance * len(sung)).long().clamp(max=len(sung) - 1)],
-                           spoken[(chance * len(spoken)).long().clamp(max=len(spoken) - 1)])
+        return torch.where(
+            is_sung,
+            sung[(chance * len(sung)).long().clamp(max=len(sung) - 1)],
+            spoken[(chance * len(spoken)).long().clamp(max=len(spoken) - 1)],
+        )
 
     def _over_beds(self, mel: Tensor, spoken: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """mel (B, T, bands) with beds under some of the voices and in place of some: (mel, which have no voice (B,)).
@@ -150,14 +170,15 @@ class AudioEncoderTask(nn.Module):
         for _ in range(1 + int(torch.rand((), generator=generator) < 0.2)):
             bed = self.beds[int(torch.randint(len(self.beds), (), generator=generator))]
             first = int(torch.randint(len(bed) - frames + 1, (), generator=generator))
-            pieces.append(bed[first:first + frames].float())
+            pieces.append(bed[first : first + frames].float())
         return torch.stack(pieces).sum(0)
 
     def forward(self, batch: AudioBatch) -> tuple[Tensor, dict[str, float]]:
-        """Squared error of the tracks and of their changes, in units of their spread, and some cross-entropy of the phonemes."""
+        """Squared error of the tracks and of their changes, in units of their spread, and some cross-entropy of the
+        phonemes."""
         features = self.encoder.hear(batch.mel)  # (B, T50, D)
         wanted = (batch.tracks - batch.tracks.new_tensor(TRACK_MEAN)) / batch.tracks.new_tensor(TRACK_STD)
-        heard = features[..., -wanted.shape[-1]:]
+        heard = features[..., -wanted.shape[-1] :]
         error = (heard - wanted).square().mean((0, 1))
         change = (heard[:, 2:] - heard[:, :-2] - wanted[:, 2:] + wanted[:, :-2]).square().mean()
         sounds = F.cross_entropy(self.tell_sounds(features).flatten(0, 1), batch.sounds.flatten())
@@ -173,14 +194,16 @@ def measure_audio_encoder(encoder: AudioEncoder, library: Iterable[Speech]) -> d
     for speech in library:
         heard = encoder.mouth(encoder(speech.waveform[None]))[0]
         group = f"espeak:{speech.language}" if speech.engine == "espeak" else speech.voice
-        truth = mouth_tracks(speech, fps=_RATE)[:len(heard)]
+        truth = mouth_tracks(speech, fps=_RATE)[: len(heard)]
         for name in (group, "all"):
-            pairs.setdefault(name, []).append((heard[:len(truth)], truth))
+            pairs.setdefault(name, []).append((heard[: len(truth)], truth))
     result = {}
     for name, rows in sorted(pairs.items()):
         heard, truth = (torch.cat(side).double() for side in zip(*rows, strict=True))
-        result[name] = {track: float(torch.corrcoef(torch.stack([heard[:, column], truth[:, column]]))[0, 1])
-                        for column, track in enumerate(TRACKS)}
+        result[name] = {
+            track: float(torch.corrcoef(torch.stack([heard[:, column], truth[:, column]]))[0, 1])
+            for column, track in enumerate(TRACKS)
+        }
     return result
 
 
@@ -204,11 +227,15 @@ def start_from(encoder: AudioEncoder, weights: dict[str, Tensor]) -> None:
 def make_beds(*, minutes: float, seed: int = 0, seconds: float = 12.0, music: float = 0.65) -> list[Tensor]:
     """Accompaniment (a share of `music`) and noise for `AudioEncoderTask`, pieces of `seconds`."""
     count = max(1, round(minutes * 60 / seconds))
-    return [(accompaniment if index < music * count else noise_bed)(seed * 1_000_003 + index, seconds) for index in range(count)]
+    return [
+        (accompaniment if index < music * count else noise_bed)(seed * 1_000_003 + index, seconds)
+        for index in range(count)
+    ]
 
 
 def distort(mel: Tensor, generator: torch.Generator) -> Tensor:
-    """Power in mel bands (B, T, bands) as heard through another throat, room, microphone and noise, at another loudness."""
+    """Power in mel bands (B, T, bands) as heard through another throat, room, microphone and noise, at another
+    loudness."""
     return distort_sound(distort_voice(mel, generator), generator)
 
 
@@ -281,14 +308,17 @@ def _through_microphone(mel: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _warped_bands(bands: int, stretch: Tensor) -> Tensor:
-    """Where each mel band is read when all frequencies are multiplied by stretch (B, 1): (B, bands) fractional band numbers."""
+    """Where each mel band is read when all frequencies are multiplied by stretch (B, 1): (B, bands) fractional band
+    numbers."""
     top = 15 + 27 * math.log(8) / math.log(6.4)
 
     def hertz(mel: Tensor) -> Tensor:
         return torch.where(mel < 15, mel * (200 / 3), 1000 * ((mel - 15) * (math.log(6.4) / 27)).exp())
 
     def mels(hertz: Tensor) -> Tensor:
-        return torch.where(hertz < 1000, hertz * (3 / 200), 15 + (hertz.clamp(min=1) / 1000).log() * (27 / math.log(6.4)))
+        return torch.where(
+            hertz < 1000, hertz * (3 / 200), 15 + (hertz.clamp(min=1) / 1000).log() * (27 / math.log(6.4))
+        )
 
     spacing = top / (bands + 1)
     centres = hertz(spacing * torch.arange(1, bands + 1))
@@ -299,5 +329,5 @@ def _sounds(speech: Speech, frames: int) -> Tensor:
     """(frames,) index into SOUNDS at 100 a second; -100, which cross-entropy leaves out, for what SOUNDS does not name."""
     result = torch.zeros(frames, dtype=torch.long)
     for ipa, start, end in speech.phonemes:
-        result[round(start * _MEL_RATE):round(end * _MEL_RATE)] = SOUNDS.index(ipa[0]) if ipa[0] in SOUNDS else -100
+        result[round(start * _MEL_RATE) : round(end * _MEL_RATE)] = SOUNDS.index(ipa[0]) if ipa[0] in SOUNDS else -100
     return result

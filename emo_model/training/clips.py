@@ -21,7 +21,8 @@ from .stages import Stage
 class TrainingBatch:
     """What one step learns from.
 
-    clean, noise: (B, C, F, h, w); timestep: (B,); reference: (B, C, h, w); motion: (B, C, n, h, w); audio: (B, F, K, L, D);
+    clean, noise: (B, C, F, h, w); timestep: (B,); reference: (B, C, h, w); motion: (B, C, n, h, w); audio: (B, F, K, L,
+    D);
     speed: (B, F, K) degrees per second; face_mask: (B, 1, H, W); weight: (B, F, h, w) of each cell in the loss;
     keeps_*: (B,) 1 or, for guidance and for first clips, 0.
     """
@@ -41,8 +42,14 @@ class TrainingBatch:
 
     def cut(self, start: int, end: int) -> TrainingBatch:
         """The same with frames `start` to `end` only."""
-        return replace(self, clean=self.clean[:, :, start:end], noise=self.noise[:, :, start:end], audio=self.audio[:, start:end],
-                       speed=self.speed[:, start:end], weight=self.weight[:, start:end])
+        return replace(
+            self,
+            clean=self.clean[:, :, start:end],
+            noise=self.noise[:, :, start:end],
+            audio=self.audio[:, start:end],
+            speed=self.speed[:, start:end],
+            weight=self.weight[:, start:end],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +57,8 @@ class ClipStore:
     """I clips of T frames each, of I persons; half precision where it is large.
 
     latents: (I, T, C, h, w) scaled; stills: (I, S, C, h, w) other moments of the same person; audio: (I, T, L, D);
-    speed: (I, T) degrees per second; landmarks: (I, T, 3, 2) mouth, left and right eye as x, y in 0..1; boxes: (I, 4) x0, y0,
-    x1, y1 in 0..1, the union of the face over the clip.
+    speed: (I, T) degrees per second; landmarks: (I, T, 3, 2) mouth, left and right eye as x, y in 0..1; boxes: (I, 4)
+    x0, y0, x1, y1 in 0..1, the union of the face over the clip.
     """
 
     latents: Tensor
@@ -79,8 +86,15 @@ class ClipStore:
     def join(cls, stores: list[ClipStore]) -> ClipStore:
         return cls(**{field.name: torch.cat([getattr(store, field.name) for store in stores]) for field in fields(cls)})
 
-    def batch(self, stage: Stage, config: ModelConfig, generator: torch.Generator, *, clips: int = 1,
-              noise_shapes: Tensor | None = None) -> TrainingBatch:
+    def batch(
+        self,
+        stage: Stage,
+        config: ModelConfig,
+        generator: torch.Generator,
+        *,
+        clips: int = 1,
+        noise_shapes: Tensor | None = None,
+    ) -> TrainingBatch:
         """Random windows of random people, each of so many `clips` on end, with the stage's drop-outs.
 
         Raises ValueError if the store's clips are too short.
@@ -91,7 +105,9 @@ class ClipStore:
         count, device = stage.batch, self.latents.device
         frames, motion_frames = (clips * config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)
         if length < frames + motion_frames:
-            raise ValueError(f"clips of {length} frames are too short for {motion_frames} motion frames and {frames} frames")
+            raise ValueError(
+                f"clips of {length} frames are too short for {motion_frames} motion frames and {frames} frames"
+            )
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator).to(device)
@@ -107,30 +123,42 @@ class ClipStore:
         when = start[:, None] + torch.arange(motion_frames + frames, device=device)  # (B, n + F)
         window = self.latents[who[:, None], when].float().transpose(1, 2)  # (B, C, n + F, h, w)
         motion, clean = window[:, :, :motion_frames], window[:, :, motion_frames:]
-        steps = (when[:, motion_frames:, None]
-                 + torch.arange(-config.audio_margin_frames, config.audio_margin_frames + 1, device=device))
+        steps = when[:, motion_frames:, None] + torch.arange(
+            -config.audio_margin_frames, config.audio_margin_frames + 1, device=device
+        )
         steps = steps.clamp(0, length - 1)  # (B, F, K)
 
-        other = integers(self.stills.shape[1] + 2 * stage.frame_references, count)  # the stills, or (two chances) another frame
+        other = integers(
+            self.stills.shape[1] + 2 * stage.frame_references, count
+        )  # the stills, or (two chances) another frame
         still = self.stills[who, other.clamp(max=self.stills.shape[1] - 1)].float()
         frame = self.latents[who, integers(length, count)].float()
         reference = torch.where((other < self.stills.shape[1]).view(-1, 1, 1, 1), still, frame)
         reference = reference + stage.reference_noise * uniform(count, 1, 1, 1) * normal(reference)
         motion = motion + stage.motion_noise * uniform(count, 1, 1, 1, 1).square() * normal(motion)
 
-        share = (torch.arange(count, device=device) + uniform(count)) / count  # stratified: every batch sees all noise levels
+        share = (
+            torch.arange(count, device=device) + uniform(count)
+        ) / count  # stratified: every batch sees all noise levels
         timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
         if stage.favoured:
             few = torch.tensor(stage.favoured, device=device)[integers(len(stage.favoured), count)]
             timestep = torch.where(uniform(count) < 2 / 3, few, timestep)
         speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
         return TrainingBatch(
-            clean, draw_noise(config, tuple(clean.shape), generator, shapes=noise_shapes).to(device), timestep, reference, motion,
-            self.audio[who[:, None, None], steps].float(), speed[:, None, None].expand(steps.shape),
+            clean,
+            draw_noise(config, tuple(clean.shape), generator, shapes=noise_shapes).to(device),
+            timestep,
+            reference,
+            motion,
+            self.audio[who[:, None, None], steps].float(),
+            speed[:, None, None].expand(steps.shape),
             face_masks(self.boxes[who], config.image_size, whole=uniform(count) < stage.whole_mask),
             loss_weight(self.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),
-            (uniform(count) >= stage.drop_reference).float(), (uniform(count) >= stage.drop_audio).float(),
-            (uniform(count) >= stage.drop_motion).float())
+            (uniform(count) >= stage.drop_reference).float(),
+            (uniform(count) >= stage.drop_audio).float(),
+            (uniform(count) >= stage.drop_motion).float(),
+        )
 
 
 def face_masks(boxes: Tensor, size: int, *, whole: Tensor) -> Tensor:

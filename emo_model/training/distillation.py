@@ -1,8 +1,8 @@
 """Few steps without guidance: a student whose every step lands where several guided steps of its teacher land.
 
-Progressive distillation (arXiv 2202.00512) of a guided model (arXiv 2210.03142), on the student's own way: the noisy latents of
-its later steps, and half of the time the motion frames, are what it made itself, so that what it gets wrong it learns to mend.
-Differs from EMO: the paper has no such stage.
+Progressive distillation (arXiv 2202.00512) of a guided model (arXiv 2210.03142), on the student's own way: the noisy
+latents of its later steps, and half of the time the motion frames, are what it made itself, so that what it gets wrong
+it learns to mend. Differs from EMO: the paper has no such stage.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class DistillationBatch:
 class DistillationTask(nn.Module):
     """The student's training on a store of clips; `forward(batch)` is the loss.
 
-    Only the student's backbone trains. What reads portrait, motion frames, voice, speed and mask stays the teacher's, and is read
-    once for both. `emo` becomes the student; the teacher is a copy of it as it is now.
+    Only the student's backbone trains. What reads portrait, motion frames, voice, speed and mask stays the teacher's,
+    and is read once for both. `emo` becomes the student; the teacher is a copy of it as it is now.
     """
 
     def __init__(self, emo: Emo, how: Distillation, clips: ClipStore, *, seed: int):
@@ -65,24 +65,32 @@ class DistillationTask(nn.Module):
         stage, frames = self.how.stage, self.emo.config.clip_frames
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} {rank}".encode()))
         both = self.clips.batch(stage, self.emo.config, generator, clips=2, noise_shapes=self.emo.noise_shapes)
-        noise = draw_noise(self.emo.config, tuple(both.noise.shape), generator, shapes=self.emo.noise_shapes, is_start=True)
+        noise = draw_noise(
+            self.emo.config, tuple(both.noise.shape), generator, shapes=self.emo.noise_shapes, is_start=True
+        )
         both = replace(both, noise=noise.to(both.noise))  # as clips will begin
         first, second = both.cut(0, frames), both.cut(frames, 2 * frames)
         return DistillationBatch(second, first) if step % 2 else DistillationBatch(first, None)
 
     def forward(self, batch: DistillationBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted squared error of what the student says against what would land it where its teacher does, mean over its
-        steps."""
+        """Weighted squared error of what the student says against what would land it where its teacher does, mean over
+        its steps."""
         clip, before = batch.clip, batch.before
         with torch.no_grad():
             reference = self.emo.encode_reference(clip.reference)
             if before is not None:
                 made = self._sample(before.noise, self._context(before, reference))
-                clip = replace(clip, motion=MotionFrames.last_of(made, self.emo.config.motion_frames).latents,
-                               keeps_motion=torch.ones_like(clip.keeps_motion))
+                clip = replace(
+                    clip,
+                    motion=MotionFrames.last_of(made, self.emo.config.motion_frames).latents,
+                    keeps_motion=torch.ones_like(clip.keeps_motion),
+                )
             context = self._context(clip, reference)
-        teach = guided(self.teacher, context, SamplingConfig(audio_guidance=self.how.audio_guidance,
-                                                             reference_guidance=self.how.reference_guidance))
+        teach = guided(
+            self.teacher,
+            context,
+            SamplingConfig(audio_guidance=self.how.audio_guidance, reference_guidance=self.how.reference_guidance),
+        )
         x, losses, values = clip.noise, [], {}
         for path in self.paths:
             now, after = path[0], path[-1]
@@ -93,8 +101,10 @@ class DistillationTask(nn.Module):
             error = (said - target).square().mean(1)  # (B, F, h, w)
             losses.append((error * clip.weight).sum() / clip.weight.sum())
             near = clip.weight > 3
-            values |= {f"plain_{now}": error.mean().detach(),
-                       f"mouth_and_eyes_{now}": (error * near).sum().detach() / near.sum().clamp(min=1)}
+            values |= {
+                f"plain_{now}": error.mean().detach(),
+                f"mouth_and_eyes_{now}": (error * near).sum().detach() / near.sum().clamp(min=1),
+            }
             x = land(self.schedule, x, said, now, after).detach()
         return torch.stack(losses).mean(), values
 
@@ -113,7 +123,9 @@ class DistillationTask(nn.Module):
         emo = self.emo
         motion = emo.encode_motion(MotionFrames(clip.motion), like=reference)
         motion = motion.map(lambda x: x * clip.keeps_motion.view(-1, 1, 1, 1).to(x))
-        return emo.prepare(reference, motion, ClipConditions(clip.audio, clip.speed, clip.face_mask, clip.clean.shape[2]))
+        return emo.prepare(
+            reference, motion, ClipConditions(clip.audio, clip.speed, clip.face_mask, clip.clean.shape[2])
+        )
 
 
 def paths(schedule: NoiseSchedule, steps: int, teacher_steps: int) -> list[list[int]]:
@@ -122,10 +134,12 @@ def paths(schedule: NoiseSchedule, steps: int, teacher_steps: int) -> list[list[
     Raises ValueError if the teacher does not pass by every timestep of the student.
     """
     if teacher_steps % steps:
-        raise ValueError(f"a teacher of {teacher_steps} steps does not stop where a student of {steps} steps does; "
-                         f"its steps must be a multiple of {steps}")
+        raise ValueError(
+            f"a teacher of {teacher_steps} steps does not stop where a student of {steps} steps does; "
+            f"its steps must be a multiple of {steps}"
+        )
     all_steps, each = [*schedule.timesteps(teacher_steps), -1], teacher_steps // steps
-    return [all_steps[first:first + each + 1] for first in range(0, teacher_steps, each)]
+    return [all_steps[first : first + each + 1] for first in range(0, teacher_steps, each)]
 
 
 def land(schedule: NoiseSchedule, x: Tensor, said: Tensor, now: int, after: int) -> Tensor:
@@ -151,16 +165,30 @@ def landing_prediction(schedule: NoiseSchedule, x: Tensor, there: Tensor, now: i
     return (there - land(schedule, x, nothing, now, after)) / land(schedule, nothing, nothing + 1, now, after)
 
 
-def distill(out: Path, *, model: Path, how: Distillation, clips: Path, minutes: float = math.inf, resume: bool = False,
-            seed: int = 0, precision: str | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
-    """Train the fast variant of a model file into OUT/fast.safetensors; its card names the sampling that it was made for.
+def distill(
+    out: Path,
+    *,
+    model: Path,
+    how: Distillation,
+    clips: Path,
+    minutes: float = math.inf,
+    resume: bool = False,
+    seed: int = 0,
+    precision: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Path:
+    """Train the fast variant of a model file into OUT/fast.safetensors; its card names the sampling that it was made
+    for.
 
-    clips: a saved ClipStore of latents of this model's kind. The file holds only what differs from `model`, which must be found
-    where the file is loaded. Raises OutOfTime when `minutes` are over, with the state saved (call again with resume=True),
-    FileExistsError if `out` holds a run and `resume` is not set, ValueError if the clips are none of this model's.
+    clips: a saved ClipStore of latents of this model's kind. The file holds only what differs from `model`, which must
+    be found where the file is loaded. Raises OutOfTime when `minutes` are over, with the state saved (call again with
+    resume=True), FileExistsError if `out` holds a run and `resume` is not set, ValueError if the clips are none of this
+    model's.
     """
     if (out / "log.jsonl").exists() and not resume:
-        raise FileExistsError(f"{out} already holds a training run; add --resume to go on with it, or choose another --out")
+        raise FileExistsError(
+            f"{out} already holds a training run; add --resume to go on with it, or choose another --out"
+        )
     finished, deadline, stage = out / "fast.safetensors", clock() + 60 * minutes, how.stage
     if finished.exists():
         return finished
@@ -170,24 +198,45 @@ def distill(out: Path, *, model: Path, how: Distillation, clips: Path, minutes: 
     store = ClipStore.load(clips, device=device)
     cells = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(store.latents.shape[2:]) != cells:
-        raise ValueError(f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs {cells}: "
-                         "give clips that were made for it")
+        raise ValueError(
+            f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs "
+            f"{cells}: give clips that were made for it"
+        )
     task = DistillationTask(bundle.emo, how, store, seed=seed)
     if device == "cpu":
         task.to(memory_format=torch.channels_last)
     plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=how.ema_decay)
-    average = train(task, plan, out, deadline=deadline, clock=clock,
-                    mixed_precision=precision or ("bf16" if device == "cuda" else "no"))
+    average = train(
+        task,
+        plan,
+        out,
+        deadline=deadline,
+        clock=clock,
+        mixed_precision=precision or ("bf16" if device == "cuda" else "no"),
+    )
     with torch.no_grad():
         for name, value in average.items():
             bundle.emo.get_parameter(name.removeprefix("emo.")).copy_(value)
-    native.save(finished, replace(bundle, config=config, card={
-        "made_by": f"python -m emo_model.training distill --model {model.name} --seed {seed}",
-        "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},
-        "teacher": {"file": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "steps": how.teacher_steps,
-                    "audio_guidance": how.audio_guidance, "reference_guidance": how.reference_guidance},
-        "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps}, "licence": bundle.card.get("licence", "")}),
-        base=model)
+    native.save(
+        finished,
+        replace(
+            bundle,
+            config=config,
+            card={
+                "made_by": f"python -m emo_model.training distill --model {model.name} --seed {seed}",
+                "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},
+                "teacher": {
+                    "file": model.name,
+                    "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+                    "steps": how.teacher_steps,
+                    "audio_guidance": how.audio_guidance,
+                    "reference_guidance": how.reference_guidance,
+                },
+                "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps},
+                "licence": bundle.card.get("licence", ""),
+            },
+        ),
+        base=model,
+    )
     (out / "state" / f"{stage.name}.safetensors").unlink(missing_ok=True)  # not before its successor is there
     return finished
-

@@ -30,7 +30,8 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast a task trains; the rate rises over `warmup_steps`, then falls to a twentieth along a cosine."""
+    """How long and how fast a task trains; the rate rises over `warmup_steps`, then falls to a twentieth along a
+    cosine."""
 
     name: str
     steps: int
@@ -51,20 +52,30 @@ class OutOfTime(Exception):
     """The time allowed is over; the state is saved and the same command with --resume goes on."""
 
 
-def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf, mixed_precision: str = "no",
-          clock: Callable[[], float] = time.monotonic) -> dict[str, Tensor]:
+def train(
+    task: nn.Module,
+    plan: Plan,
+    out: Path,
+    *,
+    deadline: float = math.inf,
+    mixed_precision: str = "no",
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Tensor]:
     """Train what requires a gradient in `task`; returns the averaged (EMA) weights by name.
 
-    Goes on from OUT/state/NAME.safetensors if that is there, bit-equal to a run that was never stopped; the caller removes that
-    file once the weights are safe. Logs lines of JSON to OUT/log.jsonl. Raises OutOfTime when `clock` reaches `deadline`, with
-    the state saved, FloatingPointError if the loss is not a number. EMO leaves open: whether weights are averaged.
+    Goes on from OUT/state/NAME.safetensors if that is there, bit-equal to a run that was never stopped; the caller
+    removes that file once the weights are safe. Logs lines of JSON to OUT/log.jsonl. Raises OutOfTime when `clock`
+    reaches `deadline`, with the state saved, FloatingPointError if the loss is not a number. EMO leaves open: whether
+    weights are averaged.
     """
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision=mixed_precision, cpu=not torch.cuda.is_available())
     task.to(accelerator.device)
     trained = {name: parameter for name, parameter in task.named_parameters() if parameter.requires_grad}
-    optimizer = torch.optim.AdamW(trained.values(), plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay)
+    optimizer = torch.optim.AdamW(
+        trained.values(), plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay
+    )
     average = {name: parameter.detach().clone() for name, parameter in trained.items()}
     state = out / "state" / f"{plan.name}.safetensors"
     step, warm_from = _restore(state, trained, average, optimizer) if state.exists() else (0, 0)
@@ -89,15 +100,30 @@ def train(task: nn.Module, plan: Plan, out: Path, *, deadline: float = math.inf,
             over = bool(accelerator.reduce(torch.tensor(float(over), device=accelerator.device)))
         is_told = accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps)
         is_saved = accelerator.is_main_process and step < plan.steps and (over or clock() - saved > plan.save_seconds)
-        if (is_told or is_saved) and not math.isfinite(loss.item()):  # before it is saved: nothing could go on from there
-            raise FloatingPointError(f"the loss of stage '{plan.name}' is {loss.item()} at step {step}; lower the learning rate")
+        if (is_told or is_saved) and not math.isfinite(
+            loss.item()
+        ):  # before it is saved: nothing could go on from there
+            raise FloatingPointError(
+                f"the loss of stage '{plan.name}' is {loss.item()} at step {step}; lower the learning rate"
+            )
         if is_told:
-            line = {"stage": plan.name, "step": step, "steps": plan.steps, "loss": loss.item(),
-                    "rate": optimizer.param_groups[0]["lr"], "seconds_per_step": (clock() - started) / (step - first),
-                    **{key: float(value) for key, value in values.items()}}
+            line = {
+                "stage": plan.name,
+                "step": step,
+                "steps": plan.steps,
+                "loss": loss.item(),
+                "rate": optimizer.param_groups[0]["lr"],
+                "seconds_per_step": (clock() - started) / (step - first),
+                **{key: float(value) for key, value in values.items()},
+            }
             append_line(out / "log.jsonl", line)
-            log.info("%s", "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-                                     for key, value in line.items()))
+            log.info(
+                "%s",
+                "  ".join(
+                    f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                    for key, value in line.items()
+                ),
+            )
         if is_saved:
             _save(state, step, warm_from, trained, average, optimizer)
             saved = clock()
@@ -120,8 +146,11 @@ def _save(path: Path, step: int, warm_from: int, trained: dict, average: dict, o
         tensors[f"average.{name}"] = average[name]
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
-    write_tensors(path, {name: value.cpu().contiguous() for name, value in tensors.items()},
-                  {"step": str(step), "warm_from": str(warm_from)})
+    write_tensors(
+        path,
+        {name: value.cpu().contiguous() for name, value in tensors.items()},
+        {"step": str(step), "warm_from": str(warm_from)},
+    )
 
 
 def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, int]:
@@ -135,10 +164,14 @@ def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, 
             with torch.no_grad():
                 parameter.copy_(file.get_tensor(f"model.{name}"))
                 average[name].copy_(file.get_tensor(f"average.{name}"))
-            values = {key: file.get_tensor(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
-                      if f"optimizer.{key}.{name}" in keys}
+            values = {
+                key: file.get_tensor(f"optimizer.{key}.{name}")
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimizer.{key}.{name}" in keys
+            }
             if values:
-                optimizer.state[parameter] = {key: value if key == "step" else value.to(parameter)
-                                              for key, value in values.items()}
+                optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter) for key, value in values.items()
+                }
         metadata = file.metadata()
         return int(metadata["step"]), int(metadata.get("warm_from", metadata["step"]))

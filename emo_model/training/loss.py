@@ -37,14 +37,18 @@ class EmoTask(nn.Module):
         """
         emo, stage = self.emo, self.stage
         reference = emo.encode_reference(batch.reference)
-        reference = ReferenceFeatures({name: x * batch.keeps_reference.view(-1, 1, 1).to(x)
-                                       for name, x in reference.features.items()})
+        reference = ReferenceFeatures(
+            {name: x * batch.keeps_reference.view(-1, 1, 1).to(x) for name, x in reference.features.items()}
+        )
         motion = None
         if stage.is_video:
             motion = emo.encode_motion(MotionFrames(batch.motion), like=reference)
-            motion = ReferenceFeatures({name: x * batch.keeps_motion.view(-1, 1, 1, 1).to(x)
-                                        for name, x in motion.features.items()})
-        context = emo.prepare(reference, motion, ClipConditions(batch.audio, batch.speed, batch.face_mask, batch.clean.shape[2]))
+            motion = ReferenceFeatures(
+                {name: x * batch.keeps_motion.view(-1, 1, 1, 1).to(x) for name, x in motion.features.items()}
+            )
+        context = emo.prepare(
+            reference, motion, ClipConditions(batch.audio, batch.speed, batch.face_mask, batch.clean.shape[2])
+        )
         if not stage.hears_speed:
             context = replace(context, speed=None)
         if stage.is_video:
@@ -55,11 +59,16 @@ class EmoTask(nn.Module):
         if self.training:
             noisy.requires_grad_()  # torch's CPU group norm crashes where its weight wants a gradient and its input does not
         said = emo.predict(noisy, batch.timestep, context)
-        error = (said.float() - self.schedule.target(batch.clean, batch.noise, batch.timestep)).square()  # (B, C, F, h, w)
+        error = (
+            said.float() - self.schedule.target(batch.clean, batch.noise, batch.timestep)
+        ).square()  # (B, C, F, h, w)
         if stage.channel_weights:
             weights = error.new_tensor(stage.channel_weights)
             error = error * (weights / weights.mean()).view(-1, 1, 1, 1)
         error = error.mean(1)
         loss = (error * batch.weight).sum() / batch.weight.sum()
         near = batch.weight > 3
-        return loss, {"plain": error.mean().detach(), "mouth_and_eyes": (error * near).sum().detach() / near.sum().clamp(min=1)}
+        return loss, {
+            "plain": error.mean().detach(),
+            "mouth_and_eyes": (error * near).sum().detach() / near.sum().clamp(min=1),
+        }

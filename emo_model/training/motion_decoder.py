@@ -1,7 +1,7 @@
 """Training of the motion decoder on puppets: their flow, their mouth and their pictures are known exactly.
 
-The latents of a batch are measured as at use, by the meshes of portrait and frame, and get some of the noise that a sampler
-leaves.
+The latents of a batch are measured as at use, by the meshes of portrait and frame, and get some of the noise that a
+sampler leaves.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth a
 
 @dataclass(frozen=True, eq=False)
 class DecoderBatch:
-    """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth: (B, 2)
-    in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; teeth: of B mouths; jaw:
-    (B,) its drop in distances of the eye corners; latents: (B, C, h, w)
-    raw, of the frames; frames: (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in its cells; painted: (B, 1, 2 S, 2 S)
-    how much of a pixel is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
+    """portraits: (B, 3, 2 S, 2 S); maps: (B, 5, S / 4, S / 4); rest: (B, C, h, w) raw latents of the portraits; mouth:
+    (B, 2) in cells of the maps; skull: (B, 2, 3) from those to the plane of the teeth; look: (B, 6) as `LOOK`; teeth:
+    of B mouths; jaw: (B,) its drop in distances of the eye corners; latents: (B, C, h, w) raw, of the frames; frames:
+    (B, 3, 2 S, 2 S) in [-1, 1]; flow: (B, 2, S / 4, S / 4) in its cells; painted: (B, 1, 2 S, 2 S) how much of a pixel
+    is the mouth's inside; weight: (B, 1, S / 4, S / 4)."""
 
     portraits: Tensor
     maps: Tensor
@@ -66,8 +66,18 @@ class DecoderBatch:
 class MotionDecoderTask(nn.Module):
     """What the training loop needs: `batch(step)`, and the loss as `forward(batch)`; deterministic by (seed, step)."""
 
-    def __init__(self, decoder: MotionDecoder, config: ModelConfig, puppets: PuppetStore, *, batch: int = 6, seed: int = 0,
-                 noise: float = 0.15, pairs: int = 3, only_mouth: bool = False):
+    def __init__(
+        self,
+        decoder: MotionDecoder,
+        config: ModelConfig,
+        puppets: PuppetStore,
+        *,
+        batch: int = 6,
+        seed: int = 0,
+        noise: float = 0.15,
+        pairs: int = 3,
+        only_mouth: bool = False,
+    ):
         super().__init__()
         self.decoder, self.config, self.puppets = decoder, config, puppets
         self.people = puppets.indices(held_out=False)
@@ -90,49 +100,108 @@ class MotionDecoderTask(nn.Module):
             look, teeth = mouth_look(puppet.look), mouth_teeth(puppet.look)
             own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
             motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
-            motion = replace(motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs))  # `outputs.eyelids`
+            motion = replace(
+                motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs)
+            )  # `outputs.eyelids`
             if self.only_mouth:
                 least = torch.rand(self.pairs, generator=generator)
-                motion = replace(motion, opening=torch.maximum(motion.opening, least), closure=motion.closure * (least < 0.2))
+                motion = replace(
+                    motion, opening=torch.maximum(motion.opening, least), closure=motion.closure * (least < 0.2)
+                )
             flows, points = puppet.flows(motion, size // PATCH)
             meshes = torch.from_numpy(points[:, :POINTS]) / 2
-            latents = motion_latents(torch.from_numpy(flows), meshes, rest, cells=config.latent_size, size=size,
-                                     press=motion.closure - motion.tuck, gaze=torch.stack([motion.gaze_x, motion.gaze_y], -1))
+            latents = motion_latents(
+                torch.from_numpy(flows),
+                meshes,
+                rest,
+                cells=config.latent_size,
+                size=size,
+                press=motion.closure - motion.tuck,
+                gaze=torch.stack([motion.gaze_x, motion.gaze_y], -1),
+            )
             left = torch.randn(latents.shape, generator=generator)  # of the noise that a sampler leaves
-            latents = latents + to_raw(self.noise * torch.rand(self.pairs, 1, 1, 1, generator=generator) ** 2 * left, config)
-            latents = consistent_latents(latents, rest, portrait_maps(rest, size=size, cells=config.latent_size), size=size)
+            latents = latents + to_raw(
+                self.noise * torch.rand(self.pairs, 1, 1, 1, generator=generator) ** 2 * left, config
+            )
+            latents = consistent_latents(
+                latents, rest, portrait_maps(rest, size=size, cells=config.latent_size), size=size
+            )
             jaws = torch.from_numpy(puppet.skin.jaw(as_arrays(motion))).float()
             for frame, mesh, latent, jaw in zip(puppet.frames(motion), meshes, latents, jaws, strict=True):
                 flow = F.avg_pool2d(torch.from_numpy(frame.flow)[None], 2 * PATCH)[0] / (2 * PATCH)
-                rows.append((portrait, maps, own, mouth_centre(rest) / PATCH, skull, look, *teeth, jaw, latent,
-                             _pixels(frame.picture), flow, torch.from_numpy(frame.mouth)[None], self._weight(mesh, maps)))
+                rows.append(
+                    (
+                        portrait,
+                        maps,
+                        own,
+                        mouth_centre(rest) / PATCH,
+                        skull,
+                        look,
+                        *teeth,
+                        jaw,
+                        latent,
+                        _pixels(frame.picture),
+                        flow,
+                        torch.from_numpy(frame.mouth)[None],
+                        self._weight(mesh, maps),
+                    )
+                )
         portraits, maps, rest, mouth, skull, look, upper, lower, lines, jaw, latents, frames, flow, painted, weight = (
-            torch.stack(part) for part in zip(*rows, strict=True))
-        return DecoderBatch(portraits, maps, rest, mouth, skull, look, Teeth(upper, lower, lines), jaw, latents, frames, flow,
-                            painted, weight)
+            torch.stack(part) for part in zip(*rows, strict=True)
+        )
+        return DecoderBatch(
+            portraits,
+            maps,
+            rest,
+            mouth,
+            skull,
+            look,
+            Teeth(upper, lower, lines),
+            jaw,
+            latents,
+            frames,
+            flow,
+            painted,
+            weight,
+        )
 
     def _weight(self, mesh: Tensor, maps: Tensor) -> Tensor:
         """(1, S / 4, S / 4): more around the mouth and the eyes, little where nothing moves."""
         cells = maps.shape[-1]
         places = torch.arange(cells) + 0.5
-        centres = torch.stack([mouth_centre(mesh), mesh[list(LEFT_EYE[:2]), :2].mean(0), mesh[list(RIGHT_EYE[:2]), :2].mean(0)])
+        centres = torch.stack(
+            [mouth_centre(mesh), mesh[list(LEFT_EYE[:2]), :2].mean(0), mesh[list(RIGHT_EYE[:2]), :2].mean(0)]
+        )
         x, y = (centres / PATCH).unbind(1)
         spread = cells * torch.tensor([0.09, 0.055, 0.055])[:, None, None]
-        bells = torch.exp(-((places[None, None] - x[:, None, None]) ** 2 + (places[None, :, None] - y[:, None, None]) ** 2)
-                          / (2 * spread**2))
+        bells = torch.exp(
+            -((places[None, None] - x[:, None, None]) ** 2 + (places[None, :, None] - y[:, None, None]) ** 2)
+            / (2 * spread**2)
+        )
         return 0.2 + maps[:1] + (bells * torch.tensor([5.0, 12.0, 12.0])[:, None, None]).sum(0, keepdim=True)
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its window."""
+        """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its
+        window."""
         decoder = self.decoder
-        read = (x[::self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))  # each once
+        read = (
+            x[:: self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull)
+        )  # each once
         portrait = decoder.read_portrait(*read).repeat(self.pairs)
         decoded = decoder(batch.latents, portrait, batch.look, batch.teeth, batch.jaw)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)
         weight = batch.weight * (inside < 0.25)  # the hole of an open mouth comes from nowhere
-        flow = sum(step * _weighted((ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True),
-                                    F.avg_pool2d(weight, step))
-                   for ours, step in zip((decoded.flow, *reversed(decoded.coarse_flows)), (1, 2, 4), strict=True)) / 3
+        flow = (
+            sum(
+                step
+                * _weighted(
+                    (ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True),
+                    F.avg_pool2d(weight, step),
+                )
+                for ours, step in zip((decoded.flow, *reversed(decoded.coarse_flows)), (1, 2, 4), strict=True)
+            )
+            / 3
+        )
         working, wanted = F.avg_pool2d(batch.portraits, 2), F.avg_pool2d(batch.frames, 2)
         fine = F.interpolate(decoded.flow, scale_factor=PATCH, mode="bilinear", align_corners=False) * PATCH
         visible = F.interpolate(weight, scale_factor=PATCH) * (F.avg_pool2d(batch.painted, 2) < 0.1)
@@ -143,17 +212,30 @@ class MotionDecoderTask(nn.Module):
         ours = torch.lerp(decoded.mouth_warped.float(), decoded.mouth_rgb.float(), decoded.mouth_mask.float())
         near = 1 + (INNER_MOUTH / OUTER_MOUTH) * F.max_pool2d(truth, 9, 1, 4)
         mouth = _weighted((ours - seen).abs().mean(1, keepdim=True), near)
-        edges = sum(_weighted((ours.diff(dim=axis) - seen.diff(dim=axis)).abs().mean(1, keepdim=True),
-                              near.narrow(axis, 1, near.shape[axis] - 1)) for axis in (2, 3))
+        edges = sum(
+            _weighted(
+                (ours.diff(dim=axis) - seen.diff(dim=axis)).abs().mean(1, keepdim=True),
+                near.narrow(axis, 1, near.shape[axis] - 1),
+            )
+            for axis in (2, 3)
+        )
         colours = _weighted((decoded.mouth_rgb.float() - seen).abs().mean(1, keepdim=True), truth)
         mask = F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth)
-        contrast = _weighted((_contrast(ours) - _contrast(seen)).abs().mean(1, keepdim=True), F.avg_pool2d(truth, *CONTRAST_AREA))
+        contrast = _weighted(
+            (_contrast(ours) - _contrast(seen)).abs().mean(1, keepdim=True), F.avg_pool2d(truth, *CONTRAST_AREA)
+        )
         loss = OUTER_MOUTH * (mouth + edges + 4 * contrast) + 2 * colours + mask
         if not self.only_mouth:
             loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
-        return loss, {"flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight).detach() * PATCH,
-                      "picture": picture.detach(), "mouth": mouth.detach(), "edges": edges.detach(), "colours": colours.detach(),
-                      "contrast": contrast.detach(), "mask": mask.detach()}
+        return loss, {
+            "flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight).detach() * PATCH,
+            "picture": picture.detach(),
+            "mouth": mouth.detach(),
+            "edges": edges.detach(),
+            "colours": colours.detach(),
+            "contrast": contrast.detach(),
+            "mask": mask.detach(),
+        }
 
 
 def _contrast(picture: Tensor) -> Tensor:
@@ -169,8 +251,16 @@ def _weighted(error: Tensor, weight: Tensor) -> Tensor:
 def mouth_look(look: MouthLook) -> Tensor:
     """A puppet's mouth -> (6,) as `models.motion_decoder.LOOK`."""
     middle = len(look.upper) // 2
-    own = torch.tensor([(look.upper[:, 1] - look.upper[:, 0]).mean(), look.upper[middle, 0] - look.upper[middle - 1, 1],
-                        look.upper_line, look.lower_line, look.arch, look.tongue_height])
+    own = torch.tensor(
+        [
+            (look.upper[:, 1] - look.upper[:, 0]).mean(),
+            look.upper[middle, 0] - look.upper[middle - 1, 1],
+            look.upper_line,
+            look.lower_line,
+            look.arch,
+            look.tongue_height,
+        ]
+    )
     return ((own - torch.tensor(AVERAGE_LOOK)) / torch.tensor(LOOK_SPREAD)).float()
 
 

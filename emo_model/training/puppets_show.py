@@ -22,19 +22,33 @@ from ..synthetic.speech_library import SpeechLibrary
 log = logging.getLogger(__name__)
 
 POSES: dict[str, dict[str, float]] = {
-    "neutral": {}, "ah": {"opening": 1.0}, "ee": {"opening": 0.35, "width": 0.9}, "oo": {"opening": 0.3, "width": -0.95},
-    "p": {"closure": 1.0}, "f": {"opening": 0.14, "tuck": 1.0}, "blink": {"blink_left": 1.0, "blink_right": 1.0},
-    "gaze left": {"gaze_x": -0.4}, "yaw left": {"yaw": -0.35, "opening": 0.3}, "yaw right": {"yaw": 0.35},
-    "pitch": {"pitch": 0.22}, "smile": {"smile": 1.0, "squint": 0.3}}
+    "neutral": {},
+    "ah": {"opening": 1.0},
+    "ee": {"opening": 0.35, "width": 0.9},
+    "oo": {"opening": 0.3, "width": -0.95},
+    "p": {"closure": 1.0},
+    "f": {"opening": 0.14, "tuck": 1.0},
+    "blink": {"blink_left": 1.0, "blink_right": 1.0},
+    "gaze left": {"gaze_x": -0.4},
+    "yaw left": {"yaw": -0.35, "opening": 0.3},
+    "yaw right": {"yaw": 0.35},
+    "pitch": {"pitch": 0.22},
+    "smile": {"smile": 1.0, "squint": 0.3},
+}
 
 
 def add_puppet_commands(commands) -> None:
     """Add prepare-puppets and show-puppets to argparse's commands."""
     prepare = commands.add_parser("prepare-puppets", help="pack a folder of pictures of faces for training")
     show = commands.add_parser("show-puppets", help="draw sheets and a film of puppets to look at")
-    for command, what in ((prepare, "the file to write (safetensors)"), (show, "folder of poses.png, looks.png, speaking.mp4")):
+    for command, what in (
+        (prepare, "the file to write (safetensors)"),
+        (show, "folder of poses.png, looks.png, speaking.mp4"),
+    ):
         command.add_argument("--faces", type=Path, required=True, help="a folder of pictures (jpg, png)")
-        command.add_argument("--meshes", type=Path, help="their face meshes (safetensors), if they have been found before")
+        command.add_argument(
+            "--meshes", type=Path, help="their face meshes (safetensors), if they have been found before"
+        )
         command.add_argument("--out", type=Path, required=True, help=what)
         command.add_argument("--seed", type=int, default=0)
     prepare.add_argument("--drawn", type=int, default=120, help="drawn heads to add")
@@ -56,8 +70,17 @@ def _people(faces: str | Path, meshes: str | Path | None, *, shuffle: int | None
     return load_people(faces, meshes, shuffle=shuffle)
 
 
-def show_puppets(faces: str | Path, meshes: str | Path | None, out: str | Path, *, people: int = 24, seed: int = 0,
-                 speech: str | Path | None = None, seconds: float = 6.0, fps: float = 25.0) -> list[Path]:
+def show_puppets(
+    faces: str | Path,
+    meshes: str | Path | None,
+    out: str | Path,
+    *,
+    people: int = 24,
+    seed: int = 0,
+    speech: str | Path | None = None,
+    seconds: float = 6.0,
+    fps: float = 25.0,
+) -> list[Path]:
     """Write poses.png and looks.png, and speaking.mp4 if there is a folder of prepared speech; returns the files."""
     chosen = list(itertools.islice(_people(faces, meshes, shuffle=seed), people))
     if not chosen:
@@ -84,17 +107,26 @@ def pose_sheet(people: Sequence[Person], poses: Sequence[str] = tuple(POSES)) ->
 
 def posed(**tracks: float) -> FaceMotion:
     """One moment: neutral but for these."""
-    return dataclasses.replace(FaceMotion.neutral(), **{name: torch.tensor(float(value)) for name, value in tracks.items()})
+    return dataclasses.replace(
+        FaceMotion.neutral(), **{name: torch.tensor(float(value)) for name, value in tracks.items()}
+    )
 
 
-def write_film(path: Path, people: Sequence[Person], library: SpeechLibrary, *, seconds: float, fps: float, seed: int) -> None:
+def write_film(
+    path: Path, people: Sequence[Person], library: SpeechLibrary, *, seconds: float, fps: float, seed: int
+) -> None:
     """Up to six people side by side, in two rows, who say the same."""
     said = library.clip(0, seconds=seconds, seed=seed, fps=fps)
     rows = [people[:3], people[3:6]]
     rows = [row for row in rows if len(row) == min(3, len(people))]
-    frames = [torch.cat([_speak(person, said, fps, seed + number) for number, person in enumerate(row)], dim=2) for row in rows]
+    frames = [
+        torch.cat([_speak(person, said, fps, seed + number) for number, person in enumerate(row)], dim=2)
+        for row in rows
+    ]
     whole = torch.cat(frames, dim=1)  # (F, H, W, 3) uint8
-    with VideoWriter(path, fps=fps, width=whole.shape[2], height=whole.shape[1], audio=(said.waveform[None], 16000)) as video:
+    with VideoWriter(
+        path, fps=fps, width=whole.shape[2], height=whole.shape[1], audio=(said.waveform[None], 16000)
+    ) as video:
         video.write(whole.numpy())
 
 

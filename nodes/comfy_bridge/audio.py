@@ -1,5 +1,4 @@
-"""Audio encoders under ComfyUI's management: the built-in one with core's interface, and core's wav2vec 2.0, chunked.
-"""
+"""Audio encoders under ComfyUI's management: the built-in one with core's interface, and core's wav2vec 2.0, chunked."""
 
 from __future__ import annotations
 
@@ -38,16 +37,25 @@ class BuiltInAudioEncoder:
         return self.model(sound.to(self.load_device, self.dtype))
 
     def encode_audio(self, audio: Tensor, sample_rate: int) -> dict:
-        """audio (B, C, T) -> what core's AudioEncoderEncode returns, with our L layers as 'encoded_audio_all_layers'.
-        """
+        """audio (B, C, T) -> what core's AudioEncoderEncode returns, with our L layers as 'encoded_audio_all_layers'."""
         sounds = [resample(waveform.float().cpu(), sample_rate) for waveform in audio]
         layers = torch.stack([encode_long(self.layers, sound) for sound in sounds])  # (B, T50, L, D)
-        return {"encoded_audio": layers[:, :, -1], "encoded_audio_all_layers": layers.unbind(2),
-                "audio_samples": sounds[0].shape[-1]}
+        return {
+            "encoded_audio": layers[:, :, -1],
+            "encoded_audio_all_layers": layers.unbind(2),
+            "audio_samples": sounds[0].shape[-1],
+        }
 
 
-def encode_audio(encoder, sound: Tensor, *, fps: float, seconds: float, config: ModelConfig | None,
-                 on_progress: Callable[[int, int], None]) -> AudioFeatures:
+def encode_audio(
+    encoder,
+    sound: Tensor,
+    *,
+    fps: float,
+    seconds: float,
+    config: ModelConfig | None,
+    on_progress: Callable[[int, int], None],
+) -> AudioFeatures:
     """sound (T,) mono 16 kHz -> features per video frame for the model of `config`.
 
     encoder: the built-in one or any AUDIO_ENCODER of core; config None: a model that takes layers at 50 Hz. Raises
@@ -56,13 +64,23 @@ def encode_audio(encoder, sound: Tensor, *, fps: float, seconds: float, config: 
     module = _base_wav2vec2(encoder)
     if config is not None and config.audio_resampling == "convolutions":
         if module is None:
-            raise ValueError(f"EMO '{config.name}' needs a wav2vec 2.0 of base size, which this audio encoder is not. "
-                             "Connect core's audio encoder loader with wav2vec2-base-960h to 'audio_encoder'.")
-        return _in_pieces(encoder, lambda **how: features_at_frame_rate(
-            module, sound, fps=fps, seconds=seconds, clip_frames=config.clip_frames, on_progress=on_progress, **how))
+            raise ValueError(
+                f"EMO '{config.name}' needs a wav2vec 2.0 of base size, which this audio encoder is not. "
+                "Connect core's audio encoder loader with wav2vec2-base-960h to 'audio_encoder'."
+            )
+        return _in_pieces(
+            encoder,
+            lambda **how: features_at_frame_rate(
+                module, sound, fps=fps, seconds=seconds, clip_frames=config.clip_frames, on_progress=on_progress, **how
+            ),
+        )
     if module is not None:
-        return _in_pieces(encoder, lambda **how: features_per_frame_in_pieces(
-            module, sound, fps=fps, seconds=seconds, on_progress=on_progress, **how))
+        return _in_pieces(
+            encoder,
+            lambda **how: features_per_frame_in_pieces(
+                module, sound, fps=fps, seconds=seconds, on_progress=on_progress, **how
+            ),
+        )
     return features_per_frame(audio_layers(encoder, sound), fps=fps, seconds=seconds)
 
 

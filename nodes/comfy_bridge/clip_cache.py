@@ -16,7 +16,8 @@ FOLDER = "emo_clips"
 def clips_folder() -> Path:
     """The folder that extra_model_paths.yaml names as 'emo_clips', or one of ComfyUI's user folder.
 
-    Not the temporary folder, which ComfyUI empties when it starts; nor the output folder, all of whose files newer ones list.
+    Not the temporary folder, which ComfyUI empties when it starts; nor the output folder, all of whose files newer ones
+    list.
     """
     named = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))[0]
     return Path(named[0] if named else Path(folder_paths.get_user_directory()) / FOLDER)

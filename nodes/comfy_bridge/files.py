@@ -37,14 +37,17 @@ def model_path(name: str) -> Path:
     """The file of an option. Raises FileNotFoundError with the searched folders."""
     if name in SHIPPED:
         if not SHIPPED[name].is_file():
-            raise FileNotFoundError(f"The built-in model is missing: {SHIPPED[name]} does not exist. Reinstall "
-                                    "ComfyUI-EMO.")
+            raise FileNotFoundError(
+                f"The built-in model is missing: {SHIPPED[name]} does not exist. Reinstall ComfyUI-EMO."
+            )
         return SHIPPED[name]
     path = folder_paths.get_full_path(FOLDER, str(name))  # the HTTP API accepts any value
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(f"There is no model '{name}' in {folders}. Put the file there and press R to refresh "
-                                f"the list, or choose '{BUILT_IN}'.")
+        raise FileNotFoundError(
+            f"There is no model '{name}' in {folders}. Put the file there and press R to refresh "
+            f"the list, or choose '{BUILT_IN}'."
+        )
     return Path(path)
 
 

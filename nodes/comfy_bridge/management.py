@@ -19,7 +19,17 @@ from ...emo_model.acceleration.compile import is_compiled
 from ...emo_model.acceleration.group_norm import GroupNorm, group_norm
 from ...emo_model.models.attention import Attend, Attention, dot_product
 
-LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GroupNorm", "LayerNorm", "Embedding")
+LAYERS = (
+    "Linear",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "GroupNorm",
+    "LayerNorm",
+    "Embedding",
+)
 Made = TypeVar("Made")
 
 
@@ -60,11 +70,16 @@ def kernel(device: torch.device, *, is_small: bool) -> Attend:
     """
     if device.type == "cpu" and not (args.use_split_cross_attention or args.use_quad_cross_attention):
         return dot_product
-    return attention.optimized_attention_for_device(device, small_input=True) if is_small else attention.optimized_attention
+    return (
+        attention.optimized_attention_for_device(device, small_input=True)
+        if is_small
+        else attention.optimized_attention
+    )
 
 
-def patcher_of(module: nn.Module, load_device: torch.device, offload_device: torch.device, *,
-               is_static: bool = False) -> comfy.model_patcher.ModelPatcher:
+def patcher_of(
+    module: nn.Module, load_device: torch.device, offload_device: torch.device, *, is_static: bool = False
+) -> comfy.model_patcher.ModelPatcher:
     """is_static: weights are not moved while the module runs, as compiled code and CUDA graphs require."""
     if hasattr(management, "archive_model_dtypes"):
         management.archive_model_dtypes(module)

@@ -39,8 +39,8 @@ GIB = 1024**3
 class EmoModel:
     """An Emo and its ModelPatcher.
 
-    compute: dtype of the computation, which may differ from that of storage; weights: a hash of all weights; graphs: used
-    in place of `Emo.predict`, or None.
+    compute: dtype of the computation, which may differ from that of storage; weights: a hash of all weights; graphs:
+    used in place of `Emo.predict`, or None.
     """
 
     config: ModelConfig
@@ -59,8 +59,13 @@ class EmoModel:
         compiled = compiled and compile_blocks(emo, device=device)
         graphs = capture_steps(emo, device=device) if cuda_graphs else None
         patcher = patcher_of(emo, device, management.unet_offload_device(), is_static=compiled or graphs is not None)
-        return cls(config, patcher, compute, weights_of(emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs",
-                   graphs)
+        return cls(
+            config,
+            patcher,
+            compute,
+            weights_of(emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs",
+            graphs,
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -81,17 +86,21 @@ class EmoModel:
         The retry requests twice the memory, so ComfyUI offloads more weights; the work should evaluate sequentially.
         fewer: frames at a time of sequential work, which is chosen at once if `frames` do not fit beside all weights.
         """
+
         def attempt(is_short: bool) -> Made:
             with self.loaded(frames=frames, times=1 + is_short) as emo:
                 if is_short or fewer is None or self.has_room(frames):
                     return work(emo, is_short, frames * (1 + is_short))
-                logging.info("EMO: %.1f GiB do not fit beside all weights; guidance branches are evaluated one after the "
-                             "other", self.activation_bytes(frames) / GIB)
+                logging.info(
+                    "EMO: %.1f GiB do not fit beside all weights; guidance branches are evaluated one after the other",
+                    self.activation_bytes(frames) / GIB,
+                )
                 management.load_models_gpu([self.patcher], memory_required=self.activation_bytes(fewer))
                 return work(emo, True, fewer)
 
-        return or_smaller(attempt, smaller="with more weights offloaded and guidance branches one after the other, "
-                                           "which is slower")
+        return or_smaller(
+            attempt, smaller="with more weights offloaded and guidance branches one after the other, which is slower"
+        )
 
     def has_room(self, frames: int) -> bool:
         """Whether free memory suffices for `frames` frames at a time and the weights not yet on the device."""
@@ -102,7 +111,8 @@ class EmoModel:
     def loaded(self, *, frames: int, times: int = 1) -> Iterator[Emo]:
         """The Emo on its device, with memory for `times` x `frames` frames at a time.
 
-        Cancelling takes effect within a step. An out-of-memory error is raised again with the requested sizes and what to do.
+        Cancelling takes effect within a step. An out-of-memory error is raised again with the requested sizes and what
+        to do.
         """
         needed = self.activation_bytes(frames) * times
         free = management.get_free_memory(self.device)
@@ -120,13 +130,15 @@ class EmoModel:
                 f"weights ({self.patcher.model_size() / GIB:.1f} GiB, which may be offloaded) for {frames} frames of "
                 f"{size}x{size}; {free / GIB:.1f} GiB were free. Close other programs, use a model with a smaller "
                 "image size, or start ComfyUI with --reserve-vram 1, --novram (offload all weights) or "
-                "--cpu.") from error
+                "--cpu."
+            ) from error
         finally:
             if self.graphs is not None:
                 self.graphs.forget()  # frees memory that ComfyUI does not track
 
     def read_portrait(self, latents: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
         """latents (1, C, h, w) scaled, identity (1, D) a face embedding or None -> reference features."""
+
         def read(emo: Emo, is_short: bool, room: int) -> ReferenceFeatures:
             return emo.encode_reference(latents.to(self.device, self.compute), identity).map(to_intermediate)
 
@@ -137,6 +149,7 @@ class EmoModel:
 
         The VAE may displace the networks on the device, so they are loaded again with memory for `frames` frames.
         """
+
         def reencode(latents: Tensor) -> Tensor:
             pictures = vae.decode(rearrange(to_raw(latents, self.config), "1 c n h w -> n c h w"))
             reencoded = to_scaled(encode_picture(vae, pictures, self.config), self.config)
@@ -150,25 +163,37 @@ class EmoModel:
         return activation_bytes(self.config, frames, self.compute.itemsize)
 
 
-def load_model(name: str, *, compiled: bool = False, cuda_graphs: bool = False) -> tuple[
-        EmoModel, BuiltInAudioEncoder | ExecutionBlocker, PortraitVAE | ExecutionBlocker]:
+def load_model(
+    name: str, *, compiled: bool = False, cuda_graphs: bool = False
+) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker, PortraitVAE | ExecutionBlocker]:
     """The parts of a checkpoint; a missing part blocks its users with a sentence about what to load instead."""
     bundle = load.load_model(model_path(name))
     config = bundle.config
-    audio_encoder = ExecutionBlocker(f"'{name}' contains no audio encoder. Connect core's audio encoder loader with a "
-                                     "wav2vec2 model.")
+    audio_encoder = ExecutionBlocker(
+        f"'{name}' contains no audio encoder. Connect core's audio encoder loader with a wav2vec2 model."
+    )
     vae = ExecutionBlocker(f"'{name}' contains no VAE. Connect 'Load VAE' with the VAE of Stable Diffusion 1.5.")
     if bundle.audio_encoder is not None:
         audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
     if bundle.motion_decoder is not None:
         vae = PortraitVAE(bundle.motion_decoder, config)
     emo = EmoModel.of(bundle.emo, config, compiled=compiled, cuda_graphs=cuda_graphs)
-    logging.info("EMO '%s': %dx%d at %g fps, computes in %s on %s", config.name, config.image_size, config.image_size,
-                 config.fps, emo.compute, emo.device)
+    logging.info(
+        "EMO '%s': %dx%d at %g fps, computes in %s on %s",
+        config.name,
+        config.image_size,
+        config.image_size,
+        config.fps,
+        emo.compute,
+        emo.device,
+    )
     if "sampling" in bundle.card:
-        logging.info("EMO: '%s' was trained for %d steps and audio_guidance %g; set them in EMO Sampler", name,
-                     bundle.sampling.steps,
-                     bundle.sampling.audio_guidance)
+        logging.info(
+            "EMO: '%s' was trained for %d steps and audio_guidance %g; set them in EMO Sampler",
+            name,
+            bundle.sampling.steps,
+            bundle.sampling.audio_guidance,
+        )
     return emo, audio_encoder, vae
 
 
@@ -183,6 +208,7 @@ def decode_blocks(vae, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
 
 def decode(vae, latents: Tensor) -> Tensor:
     """Decode unscaled latents (F, C, h, w) to IMAGE (F, H, W, 3) with any VAE; frame by frame if memory runs out."""
+
     def attempt(is_short: bool) -> Tensor:
         return torch.cat([vae.decode(part) for part in latents.split(1 if is_short else len(latents))])
 
@@ -196,8 +222,10 @@ def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:
     if tuple(latents.shape[1:]) != expected:
         own = "the 'vae' output of 'EMO Reference Encoder'"
         remedy = own if config.motion_decoder else "the VAE of Stable Diffusion 1.5"
-        raise ValueError(f"The VAE's latents are {tuple(latents.shape[1:])}, but EMO '{config.name}' needs {expected}. "
-                         f"Connect {remedy}.")
+        raise ValueError(
+            f"The VAE's latents are {tuple(latents.shape[1:])}, but EMO '{config.name}' needs {expected}. "
+            f"Connect {remedy}."
+        )
     return latents
 
 
@@ -220,5 +248,6 @@ def encode_decoded_frames(vae, frames: Tensor, config: ModelConfig) -> Tensor:
     """Latents of IMAGE (B, H, W, 3) that this VAE decoded earlier, unscaled; closer than `encode_picture`."""
     if isinstance(vae, PortraitVAE):
         return encode_picture(vae, frames, config)
-    return invert_decoder(lambda image: encode_picture(vae, image, config), lambda samples: decode(vae, samples),
-                          to_intermediate(frames))
+    return invert_decoder(
+        lambda image: encode_picture(vae, image, config), lambda samples: decode(vae, samples), to_intermediate(frames)
+    )

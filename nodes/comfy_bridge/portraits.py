@@ -71,8 +71,9 @@ class PortraitVAE(comfy.sd.VAE):
         """
         self._check_bound("decode")
         management.load_models_gpu([self.patcher], memory_required=self._bytes())
-        decoder = PortraitDecoder(self.first_stage_model, self.made_for, self.picture, self.portrait, device=self.device,
-                                  dtype=self.vae_dtype)
+        decoder = PortraitDecoder(
+            self.first_stage_model, self.made_for, self.picture, self.portrait, device=self.device, dtype=self.vae_dtype
+        )
         for block in latents:
             self._check_latents(block)
             for part in block.split(AT_ONCE):
@@ -88,7 +89,7 @@ class PortraitVAE(comfy.sd.VAE):
         frames = torch.empty(len(samples_in), *self.picture.shape[2:], 3, device=self.output_device)
         done = 0
         for block in self.blocks([samples_in]):
-            frames[done:done + len(block)] = torch.from_numpy(block).to(frames) / 255
+            frames[done : done + len(block)] = torch.from_numpy(block).to(frames) / 255
             done += len(block)
         return frames
 
@@ -98,8 +99,10 @@ class PortraitVAE(comfy.sd.VAE):
         height, width = self.picture.shape[2:]
         seen = tuple(pixel_samples.shape[1:3])
         if seen != (height, width):
-            raise ValueError(f"Connect frames of {width}x{height} pixels, the size of the portrait's picture: these "
-                             f"are {seen[1]}x{seen[0]}.")
+            raise ValueError(
+                f"Connect frames of {width}x{height} pixels, the size of the portrait's picture: these "
+                f"are {seen[1]}x{seen[0]}."
+            )
         frames = pixel_samples[..., :3].movedim(-1, 1).float().cpu() * 2 - 1
         latents = motion_of_frames(load_face_finder(), frames, self.portrait, self.made_for)
         return to_raw(latents, self.made_for).to(self.output_device)
@@ -113,27 +116,36 @@ class PortraitVAE(comfy.sd.VAE):
 
     def _bytes(self) -> int:
         parts, size = self.made_for.motion_decoder, self.made_for.image_size
-        network = AT_ONCE * parts.channels[0] * (size // PATCH) ** 2 + AT_ONCE * parts.mouth_channels * parts.mouth_cells**2 * 4
+        network = (
+            AT_ONCE * parts.channels[0] * (size // PATCH) ** 2
+            + AT_ONCE * parts.mouth_channels * parts.mouth_cells**2 * 4
+        )
         return ALIVE * (network + self.picture[0, 0].numel()) * 4
 
     def _check_bound(self, what: str) -> None:
         if not self.is_bound:
-            raise ValueError("Connect the 'vae' output of 'EMO Reference Encoder' instead: the VAE of 'Load EMO Model' "
-                             f"is not bound to a portrait and cannot {what}.")
+            raise ValueError(
+                "Connect the 'vae' output of 'EMO Reference Encoder' instead: the VAE of 'Load EMO Model' "
+                f"is not bound to a portrait and cannot {what}."
+            )
 
     def _check_latents(self, latents: Tensor) -> None:
         config = self.made_for
         expected = (config.latent_channels, config.latent_size, config.latent_size)
         if tuple(latents.shape[1:]) != expected:
-            raise ValueError("Connect the LATENT of 'EMO Clips To Latent': these latents are "
-                             f"{tuple(latents.shape[1:])}, the motion latents of EMO '{config.name}' are {expected}.")
+            raise ValueError(
+                "Connect the LATENT of 'EMO Clips To Latent': these latents are "
+                f"{tuple(latents.shape[1:])}, the motion latents of EMO '{config.name}' are {expected}."
+            )
 
 
 def bind(vae, picture: Tensor, portrait: Portrait, config: ModelConfig) -> PortraitVAE:
     """The model's VAE bound to one portrait. Raises ValueError if `vae` does not belong to the model of `config`."""
     if not isinstance(vae, PortraitVAE) or _kind(vae.made_for) != _kind(config):
-        raise ValueError("Connect the 'vae' output of the same 'Load EMO Model': EMO "
-                         f"'{config.name}' has a decoder of its own, and the VAE at 'vae' is another.")
+        raise ValueError(
+            "Connect the 'vae' output of the same 'Load EMO Model': EMO "
+            f"'{config.name}' has a decoder of its own, and the VAE at 'vae' is another."
+        )
     return vae.bound(picture, portrait)
 
 
@@ -155,14 +167,18 @@ def framing(vae, reference, *, is_decoded: bool) -> Framing:
         return Framing(vae.portrait.fit, is_whole=True)
     if reference is None:
         return Framing()
-    return Framing(reference.portrait.fit, reference.whole, None if is_bound(reference.vae) and not is_decoded else False)
+    return Framing(
+        reference.portrait.fit, reference.whole, None if is_bound(reference.vae) and not is_decoded else False
+    )
 
 
 def _kind(config: ModelConfig) -> tuple:
     return config.motion_decoder, config.latent_channels, config.latent_size, config.latent_scale, config.image_size
 
 
-def face_of(pixels: Tensor, which: str, box: tuple[float, float, float, float] | None = None) -> tuple[Face, list[Face]]:
+def face_of(
+    pixels: Tensor, which: str, box: tuple[float, float, float, float] | None = None
+) -> tuple[Face, list[Face]]:
     """The face to animate in a picture (1, 3, H, W) in [-1, 1], and all detected ones.
 
     which: see `inputs.faces.choose_face`; box: left, top, right, bottom in pixels of a region that is used as the face

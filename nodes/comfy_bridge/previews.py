@@ -45,14 +45,24 @@ class PortraitPreviewer:
         config, fit = vae.made_for, vae.portrait.fit
         with torch.device("meta"):
             network = MotionDecoder(config)
-        weights = {name: weight.detach().to("cpu", torch.float32, copy=True)
-                   for name, weight in vae.first_stage_model.state_dict().items()}
+        weights = {
+            name: weight.detach().to("cpu", torch.float32, copy=True)
+            for name, weight in vae.first_stage_model.state_dict().items()
+        }
         network.load_state_dict(weights, assign=True)
         scale = min(1.0, min(LARGEST, args.preview_size) / max(fit.width, fit.height))
         width, height = (max(2, round(length * scale)) for length in (fit.width, fit.height))
-        picture = F.interpolate(vae.picture.cpu(), size=(height, width), mode="area") if scale < 1 else vae.picture.cpu()
-        small = replace(fit, width=width, height=height, left=round(fit.left * scale), top=round(fit.top * scale),
-                        side=max(2, round(fit.side * scale)))
+        picture = (
+            F.interpolate(vae.picture.cpu(), size=(height, width), mode="area") if scale < 1 else vae.picture.cpu()
+        )
+        small = replace(
+            fit,
+            width=width,
+            height=height,
+            left=round(fit.left * scale),
+            top=round(fit.top * scale),
+            side=max(2, round(fit.side * scale)),
+        )
         self.config = config
         self.decoder = PortraitDecoder(network.eval(), config, picture.clamp(-1, 1), replace(vae.portrait, fit=small))
 

@@ -22,13 +22,23 @@ from .previews import previewer_of
 from .running import Progress, show, tell
 
 
-def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, reference: ReferenceFeatures, motion: MotionFrames,
-           vae, shown_by, finished_only: bool, hidden) -> CachedClips:
+def render(
+    model: EmoModel,
+    conditions: Conditions,
+    config: SamplingConfig,
+    *,
+    reference: ReferenceFeatures,
+    motion: MotionFrames,
+    vae,
+    shown_by,
+    finished_only: bool,
+    hidden,
+) -> CachedClips:
     """Render the clips that are not there yet; with `finished_only`, none.
 
-    vae: motion frames go through it, or None; shown_by: the VAE of the reference, for previews. However the run ends, the node
-    and the log say how many clips are kept. Raises ValueError where there is no finished clip, OSError where the disk is too
-    small.
+    vae: motion frames go through it, or None; shown_by: the VAE of the reference, for previews. However the run ends,
+    the node and the log say how many clips are kept. Raises ValueError where there is no finished clip, OSError where
+    the disk is too small.
     """
     cache = clip_cache()
     run = cache.run()
@@ -42,17 +52,36 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
 
     def renderer(emo: Emo, batch_branches: bool, on_step, room: int = frames) -> ClipRenderer:
         reencode = {} if vae is None else {"reencode": model.reencoding(vae, frames=room)}
-        return ClipRenderer(emo, conditions, config, reference=reference, device=model.device, dtype=model.compute,
-                            batch_branches=batch_branches, predict=model.graphs, on_step=on_step, **reencode)
+        return ClipRenderer(
+            emo,
+            conditions,
+            config,
+            reference=reference,
+            device=model.device,
+            dtype=model.compute,
+            batch_branches=batch_branches,
+            predict=model.graphs,
+            on_step=on_step,
+            **reencode,
+        )
 
     def count_finished(batch_branches: bool) -> int:
         render = renderer(model.patcher.model, batch_branches, stop_if_cancelled)
         return sum(1 for _ in generate_clips(CachedRenderer(render, run, finished_only=True, **cached), motion=motion))
 
     def plan(seconds_per_step: float | None = None):
-        return estimate(model.config, config, frames=conditions.frames, fps=conditions.audio.fps, finished=finished,
-                        weights_bytes=model.weight_bytes, compute_bytes=model.compute.itemsize, seconds_per_step=seconds_per_step,
-                        feature_bytes=conditions.audio.frames.nbytes, picture=picture)
+        return estimate(
+            model.config,
+            config,
+            frames=conditions.frames,
+            fps=conditions.audio.fps,
+            finished=finished,
+            weights_bytes=model.weight_bytes,
+            compute_bytes=model.compute.itemsize,
+            seconds_per_step=seconds_per_step,
+            feature_bytes=conditions.audio.frames.nbytes,
+            picture=picture,
+        )
 
     try:
         # cached clips are only valid with branches batched as they were; the memory that is free now must not decide on that anew
@@ -81,8 +110,9 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
                 model.run(work, frames=frames if batch_branches else one_by_one, fewer=None if finished else one_by_one)
     except BaseException as error:
         kept = max(finished, len(run.keys))
-        said = (f"{kept} of {clips} clips are kept in {cache.folder}; queue again to continue" + (
-            "; set 'render' to 'finished clips only' for a video of what is done." if kept else "."))
+        said = f"{kept} of {clips} clips are kept in {cache.folder}; queue again to continue" + (
+            "; set 'render' to 'finished clips only' for a video of what is done." if kept else "."
+        )
         logging.warning("EMO: %s", said)
         show(hidden, said)
         if kept and len(error.args) == 1 and isinstance(error.args[0], str):
@@ -92,10 +122,15 @@ def render(model: EmoModel, conditions: Conditions, config: SamplingConfig, *, r
     made = run.clips(wanted=conditions.frames, fps=conditions.audio.fps, config=model.config)
     seconds = time.monotonic() - began
     if run.rendered:
-        tell(hidden, f"{made.frames} frames; {run.rendered} of {clips} clips rendered in {seconds:.1f} s "
-                     f"({seconds / (run.rendered * model.config.clip_frames):.2f} s per frame). {cache.summary}")
+        tell(
+            hidden,
+            f"{made.frames} frames; {run.rendered} of {clips} clips rendered in {seconds:.1f} s "
+            f"({seconds / (run.rendered * model.config.clip_frames):.2f} s per frame). {cache.summary}",
+        )
     else:
-        tell(hidden, f"{made.frames} of {made.wanted} frames were finished before; nothing was rendered. {cache.summary}")
+        tell(
+            hidden, f"{made.frames} of {made.wanted} frames were finished before; nothing was rendered. {cache.summary}"
+        )
     return made
 
 
@@ -119,4 +154,6 @@ class _Countdown:
         elif time.monotonic() - self.said >= 1:
             self.said = time.monotonic()
             left = minutes_and_seconds(progress.seconds_per_step * (progress.total - done))
-            show(self.hidden, f"Clip {report.clip} of {report.clips}, step {report.step} of {report.steps}; {left} left.")
+            show(
+                self.hidden, f"Clip {report.clip} of {report.clips}, step {report.step} of {report.steps}; {left} left."
+            )

@@ -83,8 +83,17 @@ class Progress:
         self.bar.update_absolute(self.done, self.total, preview)
 
 
-def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio: tuple[Tensor, int] | None, quality: int,
-                codec: str, hidden, last: Tensor | None = None) -> tuple[Path, str]:
+def write_video(
+    blocks: Iterable[np.ndarray],
+    *,
+    prefix: str,
+    fps: float,
+    audio: tuple[Tensor, int] | None,
+    quality: int,
+    codec: str,
+    hidden,
+    last: Tensor | None = None,
+) -> tuple[Path, str]:
     """blocks of frames (F, H, W, 3) uint8 -> a new mp4 in the output folder: (path, subfolder).
 
     One block is written while the next is computed, so two are in memory. The workflow (from `hidden`) and `last`, the
@@ -95,10 +104,22 @@ def write_video(blocks: Iterable[np.ndarray], *, prefix: str, fps: float, audio:
     first = next(blocks)
     height, width = first.shape[1:3]
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), width, height)
+        prefix, folder_paths.get_output_directory(), width, height
+    )
     path = Path(folder) / f"{name}_{counter:05}_.mp4"
-    with VideoWriter(path, fps=fps, width=width, height=height, audio=audio, crf=quality, codec=codec,
-                     metadata=workflow_of(hidden)) as video, SerialExecutor() as writer:
+    with (
+        VideoWriter(
+            path,
+            fps=fps,
+            width=width,
+            height=height,
+            audio=audio,
+            crf=quality,
+            codec=codec,
+            metadata=workflow_of(hidden),
+        ) as video,
+        SerialExecutor() as writer,
+    ):
         for block in itertools.chain([first], blocks):
             writer.submit(video.write, block)
         video.last = None if args.disable_metadata else last

@@ -40,7 +40,9 @@ def test_guidance_in_one_batch_needs_more_than_one_half_after_the_other(memory):
     assert 0 < apart < together < 3 * apart
 
 
-@pytest.mark.parametrize("config", [PRESETS["builtin"], replace(HALLO, image_size=256, clip_frames=6)], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "config", [PRESETS["builtin"], replace(HALLO, image_size=256, clip_frames=6)], ids=lambda one: one.name
+)
 def test_the_room_that_is_asked_for_is_enough_and_not_far_too_much(memory, config):
     needed = memory.activations(config)
     assert needed < activation_bytes(config, config.clip_frames + config.motion_frames, 2) < 3 * needed

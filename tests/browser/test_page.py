@@ -1,4 +1,5 @@
-"""ComfyUI's real page: a workflow dropped as a file, a graph wired with the mouse; run by the button, played in the node."""
+"""ComfyUI's real page: a workflow dropped as a file, a graph wired with the mouse; run by the button, played in the
+node."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ from comfyui_server import ROOT, ComfyServer, comfyui_or_skip
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"]
-RUN_BUTTONS = ('[data-testid="queue-button"]:is(button):visible', '[data-testid="queue-button"] button:visible',
-               'button[aria-label="Run"]:visible')
+RUN_BUTTONS = (
+    '[data-testid="queue-button"]:is(button):visible',
+    '[data-testid="queue-button"] button:visible',
+    'button[aria-label="Run"]:visible',
+)
 READY = """() => window.app?.graph && window.LiteGraph && window.app.vueAppReady !== false
     && 'EmoSampler' in window.LiteGraph.registered_node_types"""
 DROP = """([base64, name]) => {
@@ -56,14 +60,17 @@ SET = """([id, name, value]) => {
     widget.value = value;
     widget.callback?.(value);
 }"""
-WIRES = (("EMO Reference Encoder", "model", "Load EMO Model", "model"),
-         ("EMO Reference Encoder", "vae", "Load EMO Model", "vae"),
-         ("EMO Audio Encoder", "audio_encoder", "Load EMO Model", "audio_encoder"),
-         ("EMO Sampler", "model", "Load EMO Model", "model"),
-         ("EMO Sampler", "reference", "EMO Reference Encoder", "reference"),
-         ("EMO Sampler", "audio_features", "EMO Audio Encoder", "audio_features"),
-         ("EMO Video Combine", "clips", "EMO Sampler", "clips"), ("EMO Video Combine", "vae", "EMO Reference Encoder", "vae"),
-         ("EMO Video Combine", "audio", "EMO Audio Encoder", "audio"))
+WIRES = (
+    ("EMO Reference Encoder", "model", "Load EMO Model", "model"),
+    ("EMO Reference Encoder", "vae", "Load EMO Model", "vae"),
+    ("EMO Audio Encoder", "audio_encoder", "Load EMO Model", "audio_encoder"),
+    ("EMO Sampler", "model", "Load EMO Model", "model"),
+    ("EMO Sampler", "reference", "EMO Reference Encoder", "reference"),
+    ("EMO Sampler", "audio_features", "EMO Audio Encoder", "audio_features"),
+    ("EMO Video Combine", "clips", "EMO Sampler", "clips"),
+    ("EMO Video Combine", "vae", "EMO Reference Encoder", "vae"),
+    ("EMO Video Combine", "audio", "EMO Audio Encoder", "audio"),
+)
 """(node, input, node, output)"""
 INSIDE = ("EmoReferenceEncoder", "EmoAudioEncoder", "EmoSampler")
 SELECT = """types => { const canvas = window.app.canvas;
@@ -111,7 +118,8 @@ def shipped() -> dict:
 
 
 def shipped_on_the_tiny_model(*, seed: int) -> dict:
-    """seed: another one for each test, for ComfyUI hands on the video of before, with its workflow, where nothing changed."""
+    """seed: another one for each test, for ComfyUI hands on the video of before, with its workflow, where nothing
+    changed."""
     workflow = shipped()
     for node in workflow["nodes"]:
         if node["type"] == "EmoLoadModel":
@@ -135,7 +143,9 @@ def test_a_dropped_workflow_shows_no_red_node_and_queues_the_shipped_api_form(pa
     assert page.evaluate(PROBLEMS) == []
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     without_titles = {number: {key: node[key] for key in ("class_type", "inputs")} for number, node in queued.items()}
-    assert without_titles == json.loads((ROOT / "workflows" / "api" / "talking_portrait.json").read_text(encoding="utf-8"))
+    assert without_titles == json.loads(
+        (ROOT / "workflows" / "api" / "talking_portrait.json").read_text(encoding="utf-8")
+    )
 
 
 def add(page, name: str, x: int, y: int):
@@ -156,7 +166,7 @@ def add(page, name: str, x: int, y: int):
         page.mouse.click(*FREE)  # pages of 2026 hang a new node on the pointer until a click puts it down
     page.wait_for_function("count => window.app.graph._nodes.length > count", arg=len(before))
     page.wait_for_timeout(500)  # the closing box swallows the next double click
-    new, = set(page.evaluate(IDS)) - set(before)
+    (new,) = set(page.evaluate(IDS)) - set(before)
     page.evaluate(PLACE, [new, x, y])
     return new
 
@@ -201,12 +211,15 @@ def test_nodes_found_by_name_and_wired_with_the_mouse_make_a_video_that_plays(pa
 
 
 def test_nodes_put_into_a_subgraph_make_a_video_that_gives_the_subgraph_back(page):
-    """The way of many shared workflows: what belongs together is one node, and the nodes in it have numbers such as 9:4."""
+    """The way of many shared workflows: what belongs together is one node, and the nodes in it have numbers such as
+    9:4."""
     workflow = shipped_on_the_tiny_model(seed=1)
     drop(page, json.dumps(workflow).encode(), "tiny.json", nodes=len(workflow["nodes"]))
     page.evaluate(SELECT, INSIDE)
     page.locator("#graph-canvas").press("Control+Shift+E")
-    page.wait_for_function("count => window.app.graph._nodes.length === count", arg=len(workflow["nodes"]) - len(INSIDE) + 1)
+    page.wait_for_function(
+        "count => window.app.graph._nodes.length === count", arg=len(workflow["nodes"]) - len(INSIDE) + 1
+    )
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert sorted(node["class_type"] for number, node in queued.items() if ":" in number) == sorted(INSIDE)
     press_run_and_play(page)

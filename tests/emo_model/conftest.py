@@ -20,9 +20,15 @@ from emo_model.models.attention import frame_codes
 
 DATA = Path(__file__).parents[1] / "data"
 EXAMPLES = Path(__file__).parents[2] / "workflows" / "inputs"
-TINY = replace(HALLO, image_size=64, channels=(32, 32, 64, 64), audio_width=4, audio_context_width=16,
-               face_locator_channels=(4, 4, 8, 8),
-               hallo=HalloConfig(identity_width=8, identity_context_width=12, audio_tokens=3, audio_projection_width=8))
+TINY = replace(
+    HALLO,
+    image_size=64,
+    channels=(32, 32, 64, 64),
+    audio_width=4,
+    audio_context_width=16,
+    face_locator_channels=(4, 4, 8, 8),
+    hallo=HalloConfig(identity_width=8, identity_context_width=12, audio_tokens=3, audio_projection_width=8),
+)
 
 
 @pytest.fixture(scope="session")

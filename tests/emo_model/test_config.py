@@ -30,10 +30,20 @@ def flat(name: str, **changes) -> str:
     """The JSON of a preset as files had it before `ModelConfig.hallo`: Hallo's fields beside EMO's."""
     values = json.loads(PRESETS[name].to_json())
     hallo = values.pop("hallo")
-    emo = EMO_SWITCHES | {"identity_width": 512, "identity_context_width": 768, "audio_projection_width": 512,
-                          "face_mask_channels": 1}
-    is_hallo = {"reference_attention": "joined", "audio_transformers": True, "audio_resampling": "convolutions",
-                "temporal_without_attention": False, "first_motion_frames": "portrait", "face_after_conv_in": True}
+    emo = EMO_SWITCHES | {
+        "identity_width": 512,
+        "identity_context_width": 768,
+        "audio_projection_width": 512,
+        "face_mask_channels": 1,
+    }
+    is_hallo = {
+        "reference_attention": "joined",
+        "audio_transformers": True,
+        "audio_resampling": "convolutions",
+        "temporal_without_attention": False,
+        "first_motion_frames": "portrait",
+        "face_after_conv_in": True,
+    }
     return json.dumps(values | emo | (is_hallo | hallo if hallo else {}) | changes)
 
 
@@ -54,7 +64,9 @@ def test_the_shipped_files_load():
 
 
 def test_a_flat_file_that_mixes_emo_and_hallo_is_refused():
-    with pytest.raises(ValueError, match="model 'hallo' mixes parts of EMO and Hallo, .*load it with the version that wrote it"):
+    with pytest.raises(
+        ValueError, match="model 'hallo' mixes parts of EMO and Hallo, .*load it with the version that wrote it"
+    ):
         ModelConfig.from_json(flat("hallo", first_motion_frames="zeros"))
 
 
@@ -84,26 +96,32 @@ def test_a_config_of_an_older_version_gets_the_defaults():
     assert ModelConfig.from_json(json.dumps(values)) == PRESETS["emo"]
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    ({"image_size": 33}, "image_size 33 is not a multiple of vae_factor 16"),
-    ({"channels": (16, 32, 64)}, "3 channels but 2 attention_levels"),
-    ({"speed_radii": (1.0,)}, "5 speed_centres but 1 speed_radii"),
-    ({"clip_frames": 31}, "2 motion frames and 31 frames do not fit temporal_position_limit 32"),
-    ({"prediction": "x0"}, "prediction must be .* got 'x0'"),
-    ({"prediction": "epsilon"}, "zero_terminal_snr needs prediction 'v_prediction'"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image_size": 33}, "image_size 33 is not a multiple of vae_factor 16"),
+        ({"channels": (16, 32, 64)}, "3 channels but 2 attention_levels"),
+        ({"speed_radii": (1.0,)}, "5 speed_centres but 1 speed_radii"),
+        ({"clip_frames": 31}, "2 motion frames and 31 frames do not fit temporal_position_limit 32"),
+        ({"prediction": "x0"}, "prediction must be .* got 'x0'"),
+        ({"prediction": "epsilon"}, "zero_terminal_snr needs prediction 'v_prediction'"),
+    ],
+)
 def test_a_config_that_cannot_work_is_refused(change, says):
     with pytest.raises(ValueError, match=says):
         replace(PRESETS["test"], **change)
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    ({"steps": 0}, "steps must be at least 1, got 0"),
-    ({"audio_guidance": -1.0}, "audio_guidance must be a number >= 0, got -1"),
-    ({"reference_guidance": float("nan")}, "reference_guidance must be a number >= 0, got nan"),
-    ({"noise_scale": 2.5}, "noise_scale must be 0 to 2, got 2.5"),
-    ({"head_speed": float("inf")}, "head_speed must be a number >= 0, got inf"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"audio_guidance": -1.0}, "audio_guidance must be a number >= 0, got -1"),
+        ({"reference_guidance": float("nan")}, "reference_guidance must be a number >= 0, got nan"),
+        ({"noise_scale": 2.5}, "noise_scale must be 0 to 2, got 2.5"),
+        ({"head_speed": float("inf")}, "head_speed must be a number >= 0, got inf"),
+    ],
+)
 def test_sampling_that_cannot_work_is_refused(change, says):
     with pytest.raises(ValueError, match=says):
         SamplingConfig(**change)

@@ -21,7 +21,9 @@ FOUR = SamplingConfig(steps=4)
 def test_clips_and_minutes_are_counted_without_what_is_finished(config):
     plan = estimate(config, FOUR, frames=101, fps=25, finished=20, seconds_per_step=1.5)
     assert (plan.frames, plan.clips, plan.finished) == (101, 26, 20)
-    assert plan.minutes == pytest.approx(6 * 4 * 1.5 / 60) and "about 36 s" in plan.says and "20 are finished" in plan.says
+    assert (
+        plan.minutes == pytest.approx(6 * 4 * 1.5 / 60) and "about 36 s" in plan.says and "20 are finished" in plan.says
+    )
     assert estimate(config, FOUR, frames=101, fps=25).minutes is None
 
 
@@ -41,7 +43,9 @@ def test_a_larger_picture_needs_more_memory_and_a_larger_file(config):
 def test_the_disk_takes_what_was_estimated_and_hardly_less(tmp_path, emo, config, conditions):
     spool = ClipCache(tmp_path)
     with spool.run() as keep:
-        for _ in generate_clips(CachedRenderer(ClipRenderer(emo, conditions(config, frames=30), SamplingConfig(steps=1)), keep)):
+        for _ in generate_clips(
+            CachedRenderer(ClipRenderer(emo, conditions(config, frames=30), SamplingConfig(steps=1)), keep)
+        ):
             pass
     plan = estimate(config, FOUR, frames=30, fps=25)
     assert plan.clip_bytes * 0.1 < spool.bytes <= plan.clip_bytes
@@ -53,7 +57,9 @@ def test_what_cannot_fit_is_refused_with_the_numbers(config, tmp_path, monkeypat
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(estimates.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
     plan = estimate(config, FOUR, frames=90_000, fps=25)
-    with pytest.raises(OSError, match=r"needs about [\d.]+ GB on the disk of .*, and 0.00 GB are free: 90000 frames.*Make room"):
+    with pytest.raises(
+        OSError, match=r"needs about [\d.]+ GB on the disk of .*, and 0.00 GB are free: 90000 frames.*Make room"
+    ):
         plan.refuse_what_cannot_fit(tmp_path / "not" / "yet")
     estimate(config, FOUR, frames=8, fps=25).refuse_what_cannot_fit(tmp_path)
 
@@ -67,13 +73,23 @@ def test_clips_and_video_on_one_disk_must_fit_together(config, tmp_path, monkeyp
         plan.refuse_what_cannot_fit(tmp_path, tmp_path / "videos")
 
 
-@pytest.mark.parametrize(("seconds", "says"), [(0.2, "about 1 s"), (59.6, "about 60 s"), (100, "about 2 min"),
-                                               (5_000, "about 83 min"), (12_000, "about 3 h 20 min")])
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (0.2, "about 1 s"),
+        (59.6, "about 60 s"),
+        (100, "about 2 min"),
+        (5_000, "about 83 min"),
+        (12_000, "about 3 h 20 min"),
+    ],
+)
 def test_times_are_said_in_few_words(seconds, says):
     assert minutes_and_seconds(seconds) == says
 
 
-@pytest.mark.parametrize(("audio", "reference", "times"), [(1, 1, 1), (2.5, 1, 1), (3.5, 3.5, 1), (2.5, 1.5, 1.5), (1, 1.5, 1.5)])
+@pytest.mark.parametrize(
+    ("audio", "reference", "times"), [(1, 1, 1), (2.5, 1, 1), (3.5, 3.5, 1), (2.5, 1.5, 1.5), (1, 1.5, 1.5)]
+)
 def test_a_third_evaluation_in_a_batch_takes_half_more(config, audio, reference, times):
     sampling = SamplingConfig(steps=1, audio_guidance=audio, reference_guidance=reference)
     assert frames_at_once(config, sampling) == times * (config.clip_frames + config.motion_frames)

@@ -23,11 +23,14 @@ def test_speed_keeps_the_shape_of_the_frames():
     assert Speed((0.0, 1.0), (0.0, 5.0)).at(torch.zeros(2, 3, 5, dtype=torch.long), 25.0).shape == (2, 3, 5)
 
 
-@pytest.mark.parametrize(("seconds", "speeds", "says"), [
-    ((), (), "at least one; got 0 and 0"),
-    ((0.0, 1.0), (1.0,), "got 2 and 1"),
-    ((0.0, 1.0, 1.0), (1.0, 2.0, 3.0), "must increase"),
-])
+@pytest.mark.parametrize(
+    ("seconds", "speeds", "says"),
+    [
+        ((), (), "at least one; got 0 and 0"),
+        ((0.0, 1.0), (1.0,), "got 2 and 1"),
+        ((0.0, 1.0, 1.0), (1.0, 2.0, 3.0), "must increase"),
+    ],
+)
 def test_knots_that_make_no_curve_are_refused(seconds, speeds, says):
     with pytest.raises(ValueError, match=says):
         Speed(seconds, speeds)
@@ -39,7 +42,7 @@ def test_windows_reach_m_frames_to_both_sides_and_repeat_the_ends(config, condit
     clip = whole.clip(4, clip_frames=4, margin_frames=2)
     assert clip.audio.shape == (1, 4, 5, *voice.shape[1:])
     for frame in range(4):
-        assert torch.equal(clip.audio[0, frame], voice[4 + frame - 2:4 + frame + 3])
+        assert torch.equal(clip.audio[0, frame], voice[4 + frame - 2 : 4 + frame + 3])
     first = whole.clip(0, clip_frames=4, margin_frames=2)
     assert torch.equal(first.audio[0, 0], voice[[0, 0, 0, 1, 2]])
     last = whole.clip(8, clip_frames=4, margin_frames=2)
@@ -50,7 +53,9 @@ def test_the_last_clip_says_how_many_of_its_frames_belong_to_the_video(config, c
     whole = conditions(config, frames=10)
     clips = [whole.clip(start, clip_frames=4, margin_frames=2) for start in (0, 4, 8)]
     assert [clip.frames for clip in clips] == [4, 4, 2]
-    assert all(clip.audio.shape[1] == clip.speed.shape[1] == 4 for clip in clips)  # padded: the networks see whole clips
+    assert all(
+        clip.audio.shape[1] == clip.speed.shape[1] == 4 for clip in clips
+    )  # padded: the networks see whole clips
 
 
 def test_clips_together_hold_the_windows_of_the_whole(config, conditions):
@@ -81,10 +86,18 @@ def mask_of(*columns: int, regions: bool = False) -> FaceMask:
     return FaceMask(mask, torch.cat([1 - mask, mask - lips, lips], dim=1) if regions else None)
 
 
-@pytest.mark.parametrize(("first", "last", "held"), [
-    (0, 1.96, (0,)), (1.96, 1.99, (0,)), (1.5, 2.0, (0, 1)), (2.0, 2.5, (1,)), (2.9, 3.0, (1, 2)), (0, 9, (0, 1, 2)),
-    (9, 9, (2,)),
-])
+@pytest.mark.parametrize(
+    ("first", "last", "held"),
+    [
+        (0, 1.96, (0,)),
+        (1.96, 1.99, (0,)),
+        (1.5, 2.0, (0, 1)),
+        (2.0, 2.5, (1,)),
+        (2.9, 3.0, (1, 2)),
+        (0, 9, (0, 1, 2)),
+        (9, 9, (2,)),
+    ],
+)
 def test_a_clip_may_have_the_face_wherever_a_mask_says_that_holds_in_it(first, last, held):
     masks = [mask_of(0, 1), mask_of(3), mask_of(6, 7)]
     over_time = FaceMasks.of(masks[0]).then(2.0, masks[1]).then(3.0, masks[2])
@@ -106,14 +119,17 @@ def test_the_regions_of_two_masks_leave_pose_what_is_in_neither():
     assert face.tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize(("seconds", "masks", "says"), [
-    ((0.0, 5.0, 5.0), [mask_of(1)] * 3, "must increase, but 5 s follows 5 s"),
-    ((0.0, float("nan")), [mask_of(1)] * 2, "must increase"),
-    ((1.0,), [mask_of(1)], "the first of them 0"),
-    ((0.0, 1.0), [mask_of(1)], "a time for each mask"),
-    ((0.0, 1.0), [mask_of(1), FaceMask(torch.ones(1, 1, 4, 4))], "must have one shape"),
-    ((0.0, 1.0), [mask_of(1), mask_of(1, regions=True)], "must have one shape"),
-])
+@pytest.mark.parametrize(
+    ("seconds", "masks", "says"),
+    [
+        ((0.0, 5.0, 5.0), [mask_of(1)] * 3, "must increase, but 5 s follows 5 s"),
+        ((0.0, float("nan")), [mask_of(1)] * 2, "must increase"),
+        ((1.0,), [mask_of(1)], "the first of them 0"),
+        ((0.0, 1.0), [mask_of(1)], "a time for each mask"),
+        ((0.0, 1.0), [mask_of(1), FaceMask(torch.ones(1, 1, 4, 4))], "must have one shape"),
+        ((0.0, 1.0), [mask_of(1), mask_of(1, regions=True)], "must have one shape"),
+    ],
+)
 def test_masks_that_do_not_follow_each_other_are_refused(seconds, masks, says):
     with pytest.raises(ValueError, match=says):
         FaceMasks(seconds, tuple(masks))
@@ -126,7 +142,9 @@ def test_clips_know_the_mask_of_their_own_seconds(config, conditions):
     clips = [changed.clip(start, clip_frames=4, margin_frames=2) for start in (0, 4, 8)]
     assert clips[0].face_mask is whole.face_mask.mask and clips[1].face_mask is clips[2].face_mask is late.mask
     behind = replace(whole, face_mask=FaceMasks.of(whole.face_mask).then(11 / whole.audio.fps, late))
-    assert behind.clip(8, clip_frames=4, margin_frames=2).face_mask is whole.face_mask.mask  # its padding is not in the video
+    assert (
+        behind.clip(8, clip_frames=4, margin_frames=2).face_mask is whole.face_mask.mask
+    )  # its padding is not in the video
 
 
 def test_wrong_shapes_are_refused_with_the_right_ones():
@@ -138,5 +156,8 @@ def test_wrong_shapes_are_refused_with_the_right_ones():
 
 def test_a_fit_says_what_was_done_to_the_portrait():
     assert Fit(64, 64, 0, 0, 64, 64).summary == "Portrait 64x64, unchanged."
-    assert Fit(100, 60, 20, 0, 60, 32).summary == "Portrait 100x60 cropped to a square of 60 pixels at (20, 0), scaled to 32x32."
+    assert (
+        Fit(100, 60, 20, 0, 60, 32).summary
+        == "Portrait 100x60 cropped to a square of 60 pixels at (20, 0), scaled to 32x32."
+    )
     assert "padded to a square of 100 pixels at (0, -20)" in Fit(100, 60, 0, -20, 100, 32).summary

@@ -31,7 +31,10 @@ class Pack:
         from comfy_api.latest import io
 
         prepare = self.nodes[node_id].PREPARE_CLASS_CLONE
-        hidden = {io.Hidden.prompt: {"1": {"class_type": node_id}}, io.Hidden.extra_pnginfo: {"workflow": {"nodes": []}}}
+        hidden = {
+            io.Hidden.prompt: {"1": {"class_type": node_id}},
+            io.Hidden.extra_pnginfo: {"workflow": {"nodes": []}},
+        }
         is_newer = "v3_data" in inspect.signature(prepare).parameters
         with torch.inference_mode():
             return prepare({"hidden_inputs": hidden} if is_newer else hidden).EXECUTE_NORMALIZED(**inputs)

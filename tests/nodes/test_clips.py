@@ -18,7 +18,10 @@ WIDGETS = {"seed": 3, "steps": 2, "sampler": "ddim", "audio_guidance": 1.0, "ref
 
 @pytest.fixture(scope="module")
 def voice():
-    return {"waveform": torch.randn(1, 1, 16_000, generator=torch.Generator().manual_seed(3)) * 0.1, "sample_rate": 16_000}
+    return {
+        "waveform": torch.randn(1, 1, 16_000, generator=torch.Generator().manual_seed(3)) * 0.1,
+        "sample_rate": 16_000,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,7 @@ def sample(pack, tiny, reference, audio):
     def run(**changes):
         inputs = {"model": tiny.model, "reference": reference, "audio_features": audio, **WIDGETS, **changes}
         return pack.run("EmoSampler", **inputs).result[0]
+
     return run
 
 
@@ -93,7 +97,8 @@ def test_the_same_graph_again_renders_nothing(sample, said, folder, pack, monkey
 
 
 def test_comfyui_asks_the_sampler_again_once_clips_are_gone_and_only_then(sample, folder, pack):
-    """It keeps the sampler's result while inputs and fingerprint stay as they were; the clips may be gone from the disk."""
+    """It keeps the sampler's result while inputs and fingerprint stay as they were; the clips may be gone from the
+    disk."""
     state = pack.nodes["EmoSampler"].fingerprint_inputs
     before = state(seed=3)  # in the order of a server that has just started
     assert "/" not in before and folder.name not in before, "it lands in the videos' metadata"
@@ -127,8 +132,10 @@ def test_a_cancelled_run_keeps_its_clips_says_so_and_goes_on(sample, said, folde
         stop_at(pack, patch, 6, management.InterruptProcessingException())  # in the third clip
         with pytest.raises(management.InterruptProcessingException):
             sample(seed=8)
-    assert said[-1] == (f"2 of 7 clips are kept in {folder}; queue again to continue; set 'render' to 'finished clips only' "
-                        "for a video of what is done.")
+    assert said[-1] == (
+        f"2 of 7 clips are kept in {folder}; queue again to continue; set 'render' to 'finished clips "
+        "only' for a video of what is done."
+    )
     assert len(files(folder)) == 2
     part = sample(seed=8, render="finished clips only")
     assert (part.frames, part.wanted, len(files(folder))) == (8, 25, 2)
@@ -137,7 +144,9 @@ def test_a_cancelled_run_keeps_its_clips_says_so_and_goes_on(sample, said, folde
     assert "5 of 7 clips rendered" in said[-1] and torch.equal(torch.cat(list(resumed), dim=2), whole)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), ValueError("anything")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), ValueError("anything")]
+)
 def test_an_error_tells_what_is_kept(sample, said, folder, pack, monkeypatch, error):
     stop_at(pack, monkeypatch, 4, error)
     with pytest.raises(type(error)) as raised:
@@ -154,17 +163,20 @@ def test_memory_that_runs_out_once_costs_no_finished_clip(sample, said, folder, 
         path.unlink()
     rendering, asked = pack["nodes.comfy_bridge.rendering"], []
     renderer = rendering.ClipRenderer
-    monkeypatch.setattr(rendering, "ClipRenderer",
-                        lambda *given, **how: asked.append(how["batch_branches"]) or renderer(*given, **how))
+    monkeypatch.setattr(
+        rendering, "ClipRenderer", lambda *given, **how: asked.append(how["batch_branches"]) or renderer(*given, **how)
+    )
     stop_at(pack, monkeypatch, step, torch.cuda.OutOfMemoryError("CUDA out of memory"), is_once=True)
     torch.testing.assert_close(torch.cat(list(sample(seed=8)), dim=2), whole, atol=1e-4, rtol=1e-4)
     assert asked == [True, True, is_one_batch] and "7 of 7 clips rendered" in said[-1]
 
 
 @pytest.mark.parametrize("is_scarce_first", [True, False])
-def test_a_run_goes_on_as_it_began_though_another_amount_of_memory_is_free(sample, said, folder, pack, monkeypatch, tiny,
-                                                                           is_scarce_first):
-    """Halves of guidance one after the other, or in one batch: clips are those of one way, and found whatever is free now."""
+def test_a_run_goes_on_as_it_began_though_another_amount_of_memory_is_free(
+    sample, said, folder, pack, monkeypatch, tiny, is_scarce_first
+):
+    """Halves of guidance one after the other, or in one batch: clips are those of one way, and found whatever is free
+    now."""
     rendering, asked = pack["nodes.comfy_bridge.rendering"], []
     cached = rendering.CachedRenderer
 
@@ -194,7 +206,9 @@ def test_what_is_finished_of_a_video_that_was_never_begun_is_an_error(sample):
 def test_what_cannot_fit_on_the_disk_is_refused_before_anything_is_rendered(sample, folder, pack, monkeypatch):
     monkeypatch.setattr(pack["emo_model.estimate"].shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     stop_at(pack, monkeypatch, 1, AssertionError("something was rendered"))
-    with pytest.raises(OSError, match="needs about 0.00 GB on the disk of .*, and 0.00 GB are free: 25 frames, of which 0 of"):
+    with pytest.raises(
+        OSError, match="needs about 0.00 GB on the disk of .*, and 0.00 GB are free: 25 frames, of which 0 of"
+    ):
         sample()
 
 
@@ -203,8 +217,11 @@ def test_other_weights_are_another_video(sample, tiny):
 
 
 def test_a_vae_in_the_way_of_motion_frames_is_part_of_the_name(pack, sample, tiny, reference, monkeypatch):
-    monkeypatch.setattr(type(tiny.vae), "encode",  # a face that random weights have torn is not found again
-                        lambda self, frames: torch.zeros(len(frames), 8, 4, 4))
+    monkeypatch.setattr(
+        type(tiny.vae),
+        "encode",  # a face that random weights have torn is not found again
+        lambda self, frames: torch.zeros(len(frames), 8, 4, 4),
+    )
     plain, renewed = sample(), sample(vae=reference.vae)
     assert not set(plain.keys[1:]) & set(renewed.keys) and sample(vae=tiny.vae).keys == renewed.keys
 
@@ -218,9 +235,10 @@ def test_what_is_done_of_a_video_plays_with_its_sound_cut(pack, reference, sampl
         with pytest.raises(KeyboardInterrupt):
             sample()
     clips = sample(render="finished clips only")
-    output = pack.run("EmoVideoCombine", fps=10.0, quality=20, filename_prefix="part", clips=clips, vae=reference.vae,
-                      audio=voice)
-    shown, = output.ui.as_dict()["images"]
+    output = pack.run(
+        "EmoVideoCombine", fps=10.0, quality=20, filename_prefix="part", clips=clips, vae=reference.vae, audio=voice
+    )
+    (shown,) = output.ui.as_dict()["images"]
     with av.open(str(folders.output / shown["filename"])) as container:
         assert container.streams.video[0].average_rate == 25  # the clips' own
         assert sum(1 for _ in container.decode(video=0)) == 12
@@ -232,16 +250,26 @@ def test_what_is_done_of_a_video_plays_with_its_sound_cut(pack, reference, sampl
 
 def test_every_sample_is_in_the_file_when_flac_is_chosen(pack, reference, sample, folders):
     exact = (torch.randn(1, 2, 44_100, generator=torch.Generator().manual_seed(1)) * 3000).round() / 32768
-    output = pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="exact", clips=sample(), vae=reference.vae,
-                      sound="flac", audio={"waveform": exact, "sample_rate": 44_100})
-    shown, = output.ui.as_dict()["images"]
+    output = pack.run(
+        "EmoVideoCombine",
+        fps=25.0,
+        quality=20,
+        filename_prefix="exact",
+        clips=sample(),
+        vae=reference.vae,
+        sound="flac",
+        audio={"waveform": exact, "sample_rate": 44_100},
+    )
+    (shown,) = output.ui.as_dict()["images"]
     read, rate = pack["emo_model.inputs.audio"].read_audio(folders.output / shown["filename"])
     assert rate == 44_100 and torch.equal(read, exact[0])
 
 
 def test_a_mix_is_heard_while_the_voice_is_followed(pack, tiny, voice, audio, said):
     mix = {"waveform": torch.zeros(1, 2, 48_000), "sample_rate": 48_000}
-    features, heard, _ = pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice, mix=mix).result
+    features, heard, _ = pack.run(
+        "EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice, mix=mix
+    ).result
     assert heard is mix and torch.equal(features.frames, audio.frames)
     assert said[-1] == "1.000 s at 25 frames per second are 25 frames."
     longer = {"waveform": torch.zeros(1, 2, 96_000), "sample_rate": 48_000}
@@ -253,7 +281,9 @@ def test_latents_say_what_memory_they_will_take(pack, sample, said):
     clips = sample()
     latent = pack.run("EmoClipsToLatent", clips=clips).result[0]["samples"]
     assert latent.shape == (25, 8, 4, 4)
-    assert "25 latents take 0.00 GB of RAM" in said[-1] and "0.30 GB more for each megapixel of the portrait" in said[-1]
+    assert (
+        "25 latents take 0.00 GB of RAM" in said[-1] and "0.30 GB more for each megapixel of the portrait" in said[-1]
+    )
 
 
 # ---- going on
@@ -269,10 +299,12 @@ def test_clips_are_continued_exactly(pack, tiny, sample):
 @pytest.fixture
 def carrying(pack, reference, portrait, folders, seeded_motion):
     """A video of the portrait that moves, and the latents of its last frames, which it carries."""
+
     def make(**inputs):
         latent = pack["nodes.conversions"].latent_of([seeded_motion], reference.vae.made_for)
-        shown, = pack.run("EmoVideoCombine", fps=25.0, quality=17, filename_prefix="go_on", latent=latent, vae=reference.vae,
-                          **inputs).ui.as_dict()["images"]
+        (shown,) = pack.run(
+            "EmoVideoCombine", fps=25.0, quality=17, filename_prefix="go_on", latent=latent, vae=reference.vae, **inputs
+        ).ui.as_dict()["images"]
         path = folders.output / shown["filename"]
         pack["emo_model.outputs.embedded_latents"].append_latents(path, seeded_motion[:, :, -2:])
         return path
@@ -290,7 +322,9 @@ def seeded_motion(pack, reference):
 
 
 @pytest.mark.parametrize("how", ["vae", "reference"])
-def test_a_video_of_this_pack_is_continued_from_the_latents_that_it_carries(pack, tiny, carrying, reference, seeded_motion, how):
+def test_a_video_of_this_pack_is_continued_from_the_latents_that_it_carries(
+    pack, tiny, carrying, reference, seeded_motion, how
+):
     from comfy_api.latest import InputImpl
 
     given = {"vae": reference.vae} if how == "vae" else {"vae": tiny.vae, "reference": reference}
@@ -305,11 +339,14 @@ def test_latents_that_are_not_of_a_videos_last_frames_are_not_believed(pack, tin
     path, kept = carrying(), seeded_motion[:, :, -2:]
     content = path.read_bytes()
     for strange in (-kept, seeded_motion[:, :, :2] - 2, kept[:, :, :1], kept[:, :3], None):
-        path.write_bytes(content[:content.index(b"comfyui-emo tail") - 8])
+        path.write_bytes(content[: content.index(b"comfyui-emo tail") - 8])
         if strange is not None:
             pack["emo_model.outputs.embedded_latents"].append_latents(path, strange)
-        motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae,
-                          video=InputImpl.VideoFromFile(str(path))).result[0].latents
+        motion = (
+            pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, video=InputImpl.VideoFromFile(str(path)))
+            .result[0]
+            .latents
+        )
         assert motion.shape == kept.shape and motion.isfinite().all()
         assert not any(torch.equal(motion, wrong.half().float()) for wrong in (-kept, kept))
 
@@ -321,7 +358,7 @@ def test_a_video_is_continued_from_the_motion_in_its_last_frames(pack, tiny, car
 
     path = carrying(frame="head only") if kind == "head only" else carrying()
     content = path.read_bytes()
-    path.write_bytes(content[:content.index(b"comfyui-emo tail") - 8])
+    path.write_bytes(content[: content.index(b"comfyui-emo tail") - 8])
     given = {"video": InputImpl.VideoFromFile(str(path))}
     if kind == "images":
         frames = read_video(path)[0]
@@ -340,8 +377,10 @@ def test_a_video_in_memory_is_continued_from_its_pictures(pack, tiny, reference,
 
     images = portrait.repeat(5, 1, 1, 1)
     video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(25)))
-    first, second = (pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, **given).result[0].latents
-                     for given in ({"video": video}, {"images": images}))
+    first, second = (
+        pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, **given).result[0].latents
+        for given in ({"video": video}, {"images": images})
+    )
     assert torch.equal(first, second)
     torch.testing.assert_close(first[:, :2], torch.zeros(1, 2, 2, 4, 4), atol=0.1, rtol=0)  # nothing moved
 
@@ -352,11 +391,15 @@ def test_a_video_that_was_cut_is_continued_from_its_cut(pack, tiny, reference, p
 
     images = portrait.repeat(10, 1, 1, 1)
     images[5:] = images[5:].roll(6, dims=2)
-    shown, = pack.run("EmoVideoCombine", fps=10.0, quality=1, filename_prefix="cut", images=images).ui.as_dict()["images"]
+    (shown,) = pack.run("EmoVideoCombine", fps=10.0, quality=1, filename_prefix="cut", images=images).ui.as_dict()[
+        "images"
+    ]
     whole = InputImpl.VideoFromFile(str(folders.output / shown["filename"]))
     if not hasattr(whole, "as_trimmed"):
         pytest.skip("this ComfyUI cuts no videos")
-    motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, video=whole.as_trimmed(0.0, 0.5)).result[0]
+    motion = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, video=whole.as_trimmed(0.0, 0.5)).result[
+        0
+    ]
     frames = read_video(folders.output / shown["filename"])[0][:5]
     images = pack["nodes.conversions"].picture_of(frames)
     expected = pack.run("EmoContinueFrom", model=tiny.model, vae=reference.vae, images=images).result[0]
@@ -366,7 +409,9 @@ def test_a_video_that_was_cut_is_continued_from_its_cut(pack, tiny, reference, p
 def test_what_is_missing_to_continue_is_said(pack, tiny, sample, reference):
     with pytest.raises(ValueError, match="Nothing to continue from: connect one of 'clips', 'video', 'images'"):
         pack.run("EmoContinueFrom", model=tiny.model)
-    with pytest.raises(ValueError, match="must be encoded: connect 'vae' to the 'vae' output of 'EMO Reference Encoder'"):
+    with pytest.raises(
+        ValueError, match="must be encoded: connect 'vae' to the 'vae' output of 'EMO Reference Encoder'"
+    ):
         pack.run("EmoContinueFrom", model=tiny.model, images=torch.zeros(3, 32, 32, 3))
     with pytest.raises(ValueError, match="30x50 pixels, the portrait's picture 260x220"):
         pack.run("EmoContinueFrom", model=tiny.model, images=torch.zeros(3, 50, 30, 3), vae=reference.vae)

@@ -35,19 +35,29 @@ def predict(emo, pack, how=None):
     size = (config.latent_size, config.latent_size)
     portrait = torch.randn(1, config.latent_channels, *size, generator=draw)
     noisy = torch.randn(1, config.latent_channels, config.clip_frames, *size, generator=draw)
-    audio = torch.randn(1, config.clip_frames, config.audio_window, config.audio_layers, config.audio_width, generator=draw)
-    clip = types.ClipConditions(audio, torch.full(audio.shape[:3], 20.0), torch.ones(1, 1, config.image_size, config.image_size),
-                                config.clip_frames)
+    audio = torch.randn(
+        1, config.clip_frames, config.audio_window, config.audio_layers, config.audio_width, generator=draw
+    )
+    clip = types.ClipConditions(
+        audio,
+        torch.full(audio.shape[:3], 20.0),
+        torch.ones(1, 1, config.image_size, config.image_size),
+        config.clip_frames,
+    )
     with torch.no_grad():
         reference = emo.encode_reference(portrait)
-        motion = emo.encode_motion(types.MotionFrames(noisy[:, :, :config.motion_frames]), like=reference)
+        motion = emo.encode_motion(types.MotionFrames(noisy[:, :, : config.motion_frames]), like=reference)
         return (how or emo.predict)(noisy, torch.tensor([500]), emo.prepare(reference, motion, clip))
 
 
 def unmanaged(module) -> list[str]:
     """Weights outside layers with ComfyUI's casting."""
-    return [f"{name}.{own}" for name, part in module.named_modules() if not hasattr(part, "comfy_cast_weights")
-            for own, _ in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))]
+    return [
+        f"{name}.{own}"
+        for name, part in module.named_modules()
+        if not hasattr(part, "comfy_cast_weights")
+        for own, _ in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+    ]
 
 
 @pytest.mark.parametrize("preset", ["test", "builtin", "emo", "hallo"])
@@ -58,8 +68,11 @@ def test_no_weight_is_left_to_be_forgotten(bridge, pack, preset):
     for name, part in bundle.parts.items():
         assert weights[name] > 0
         left = unmanaged(bridge.managed(part))
-        own = {"emo": [".noise_shapes"] * bool(bundle.config.noise_shapes), "audio_encoder": [".window", ".filters"],
-               "motion_decoder": ["coarse.1.positions"]}
+        own = {
+            "emo": [".noise_shapes"] * bool(bundle.config.noise_shapes),
+            "audio_encoder": [".window", ".filters"],
+            "motion_decoder": ["coarse.1.positions"],
+        }
         assert left == own[name]  # these are cast where they are read
 
 
@@ -105,7 +118,9 @@ def test_a_cancelled_run_ends_before_the_next_block(bridge, tiny, pack):
 
     emo, evaluated = tiny.model.patcher.model, []
     hook = emo.backbone.up_blocks[0].register_forward_hook(lambda *_: evaluated.append(1))
-    tracer = emo.backbone.mid_block.resnets[0].register_forward_hook(lambda *_: model_management.interrupt_current_processing())
+    tracer = emo.backbone.mid_block.resnets[0].register_forward_hook(
+        lambda *_: model_management.interrupt_current_processing()
+    )
     try:
         with pytest.raises(model_management.InterruptProcessingException), tiny.model.loaded(frames=4):
             predict(emo, pack)
@@ -120,8 +135,11 @@ def test_a_cancelled_run_ends_before_the_next_block(bridge, tiny, pack):
 def test_compiled_blocks_compute_the_same_and_have_no_hooks(bridge, pack, monkeypatch):
     """A hook would be compiled, too; a cancelled run ends between compiled blocks at the latest with its step."""
     compiling = pack["emo_model.acceleration.compile"]
-    monkeypatch.setattr(pack["nodes.comfy_bridge.parts"], "compile_blocks", lambda emo, device: compiling.compile_blocks(
-        emo, device=device, backend="aot_eager"))  # traces as the real one does, and calls no C++ compiler
+    monkeypatch.setattr(
+        pack["nodes.comfy_bridge.parts"],
+        "compile_blocks",
+        lambda emo, device: compiling.compile_blocks(emo, device=device, backend="aot_eager"),
+    )  # traces as the real one does, and calls no C++ compiler
     plain, config = fresh(pack).emo.eval(), pack["emo_model.config"].PRESETS["test"]
     expected = predict(plain, pack)
     model = bridge.EmoModel.of(plain, config, compiled=True)
@@ -167,7 +185,9 @@ def test_cuda_graphs_are_freed_when_a_run_ends_and_their_weights_stay_in_place(b
 
 
 def test_running_out_of_memory_says_how_much_and_what_helps(tiny):
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"requested \d+\.\d GiB .* for 6 frames of 64x64; .* --novram"):
+    with pytest.raises(
+        torch.cuda.OutOfMemoryError, match=r"requested \d+\.\d GiB .* for 6 frames of 64x64; .* --novram"
+    ):
         with tiny.model.loaded(frames=6):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
 
@@ -208,8 +228,10 @@ def test_a_gpu_attends_with_comfyuis_kernel_and_with_the_one_for_small_inputs_ov
     cuda = torch.device("cuda")
     monkeypatch.setattr(model_management, "get_torch_device", lambda: cuda)
     chosen = {part.is_small: part.attend for part in attentions(bridge.managed(fresh(pack).emo))}
-    assert chosen == {False: attention.optimized_attention,
-                      True: attention.optimized_attention_for_device(cuda, small_input=True)}
+    assert chosen == {
+        False: attention.optimized_attention,
+        True: attention.optimized_attention_for_device(cuda, small_input=True),
+    }
 
 
 def test_the_cpu_attends_with_torchs_kernel_unless_the_user_asked_for_another(bridge, pack, monkeypatch):
@@ -226,32 +248,42 @@ def test_the_cpu_attends_with_torchs_kernel_unless_the_user_asked_for_another(br
 def test_cores_vae_nodes_accept_the_vae_of_a_portrait(tiny, reference, portrait):
     import nodes
 
-    latent, = nodes.VAEEncode().encode(reference.vae, portrait.repeat(3, 1, 1, 1))
+    (latent,) = nodes.VAEEncode().encode(reference.vae, portrait.repeat(3, 1, 1, 1))
     assert latent["samples"].shape == (3, tiny.config.latent_channels, 4, 4)
-    decoded, = nodes.VAEDecode().decode(reference.vae, latent)
-    tiled, = nodes.VAEDecodeTiled().decode(reference.vae, latent, tile_size=512)
-    encoded_tiled, = nodes.VAEEncodeTiled().encode(reference.vae, portrait.repeat(3, 1, 1, 1), 512, 64)
+    (decoded,) = nodes.VAEDecode().decode(reference.vae, latent)
+    (tiled,) = nodes.VAEDecodeTiled().decode(reference.vae, latent, tile_size=512)
+    (encoded_tiled,) = nodes.VAEEncodeTiled().encode(reference.vae, portrait.repeat(3, 1, 1, 1), 512, 64)
     assert decoded.shape == (3, *portrait.shape[1:]) and torch.equal(tiled, decoded)
     assert torch.equal(encoded_tiled["samples"], latent["samples"])
 
 
-def test_the_vae_of_a_portrait_decodes_what_the_library_does_and_changes_nothing_outside_of_the_head(pack, tiny, reference):
+def test_the_vae_of_a_portrait_decodes_what_the_library_does_and_changes_nothing_outside_of_the_head(
+    pack, tiny, reference
+):
     vae, fit, config = reference.vae, reference.portrait.fit, tiny.config
     latents = torch.randn(10, config.latent_channels, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.3
-    decoder = pack["emo_model.outputs.portrait_decoder"].PortraitDecoder(vae.first_stage_model, config, vae.picture, vae.portrait)
+    decoder = pack["emo_model.outputs.portrait_decoder"].PortraitDecoder(
+        vae.first_stage_model, config, vae.picture, vae.portrait
+    )
     expected = decoder.decode(pack["emo_model.inputs.vae"].to_scaled(latents, config))
     with torch.inference_mode():
         frames = vae.decode(latents)
     assert torch.equal((frames * 255).round().byte(), torch.from_numpy(expected))
     still = pack["emo_model.inputs.media"].to_uint8(vae.picture)[0]
-    assert (expected[:, :fit.top] == still[:fit.top]).all() and (expected[:, :, :fit.left] == still[:, :fit.left]).all()
+    assert (expected[:, : fit.top] == still[: fit.top]).all() and (
+        expected[:, :, : fit.left] == still[:, : fit.left]
+    ).all()
     assert (expected != still).any()
 
 
 def test_the_loaders_vae_knows_no_portrait_and_says_where_to_get_one_that_does(tiny):
-    for use, what in ((lambda: tiny.vae.decode(torch.zeros(1, 8, 4, 4)), "decode"),
-                      (lambda: tiny.vae.encode(torch.zeros(1, 64, 64, 3)), "encode")):
-        with pytest.raises(ValueError, match=f"^Connect the 'vae' output of 'EMO Reference Encoder' instead.*cannot {what}"):
+    for use, what in (
+        (lambda: tiny.vae.decode(torch.zeros(1, 8, 4, 4)), "decode"),
+        (lambda: tiny.vae.encode(torch.zeros(1, 64, 64, 3)), "encode"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^Connect the 'vae' output of 'EMO Reference Encoder' instead.*cannot {what}"
+        ):
             use()
 
 
@@ -268,8 +300,13 @@ def test_the_vae_of_a_portrait_goes_through_comfyuis_model_management(tiny, refe
 
     asked = []
     load = management.load_models_gpu
-    monkeypatch.setattr(management, "load_models_gpu", lambda models, memory_required=0, **how: asked.append(
-        (models[0], memory_required)) or load(models, memory_required=memory_required, **how))
+    monkeypatch.setattr(
+        management,
+        "load_models_gpu",
+        lambda models, memory_required=0, **how: (
+            asked.append((models[0], memory_required)) or load(models, memory_required=memory_required, **how)
+        ),
+    )
     reference.vae.decode(torch.zeros(2, 8, 4, 4))
     assert {model for model, _ in asked} == {tiny.vae.patcher} and min(required for _, required in asked) > 1e6
 
@@ -288,8 +325,11 @@ def test_hearing_a_long_sound_ends_at_the_next_piece_when_the_user_cancels(bridg
     import comfy.model_management as management
 
     pieces, heard = [], tiny.audio_encoder.model.forward
-    monkeypatch.setattr(tiny.audio_encoder.model, "forward",
-                        lambda sound: pieces.append(management.interrupt_current_processing(True)) or heard(sound))
+    monkeypatch.setattr(
+        tiny.audio_encoder.model,
+        "forward",
+        lambda sound: pieces.append(management.interrupt_current_processing(True)) or heard(sound),
+    )
     with pytest.raises(management.InterruptProcessingException):
         bridge.audio_layers(tiny.audio_encoder, torch.zeros(120 * 16_000))
     assert len(pieces) == 1
@@ -344,7 +384,9 @@ def test_a_missing_model_names_the_folder_to_put_it_in(bridge, folders, name):
 def test_both_built_in_models_load_and_the_fast_one_says_how_to_sample_it(bridge, built_in, caplog):
     caplog.set_level("INFO")
     default, fast = (bridge.load_model(name) for name in ("built-in default", "built-in fast"))
-    assert dataclasses.replace(fast[0].config, noise_scale=1.0) == dataclasses.replace(default[0].config, noise_scale=1.0)
+    assert dataclasses.replace(fast[0].config, noise_scale=1.0) == dataclasses.replace(
+        default[0].config, noise_scale=1.0
+    )
     assert all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
     said = [record.getMessage() for record in caplog.records if "was trained for" in record.getMessage()]
     assert said[-1] == "EMO: 'built-in fast' was trained for 2 steps and audio_guidance 1; set them in EMO Sampler"
@@ -359,7 +401,9 @@ def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(pack, tin
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
     assert previewer_of(tiny.config, CPU, tiny.vae) is None  # it knows no portrait
     assert previewer_of(presets["hallo"], CPU, None) is not None  # Stable Diffusion's colours
-    _, image, _ = previewer_of(tiny.config, CPU, reference.vae).decode_latent_to_preview_image("JPEG", torch.zeros(1, 8, 4, 4))
+    _, image, _ = previewer_of(tiny.config, CPU, reference.vae).decode_latent_to_preview_image(
+        "JPEG", torch.zeros(1, 8, 4, 4)
+    )
     assert image.size == (260, 220)
 
 

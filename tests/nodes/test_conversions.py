@@ -56,7 +56,9 @@ def test_latents_come_back_as_they_were_and_lie_unscaled_in_between(conversions,
     latent = conversions.latent_of(clips, config)["samples"]
     assert latent.shape == (7, 4, 3, 2)
     torch.testing.assert_close(latent[5] * 0.25, clips[1][0, :, 1])
-    torch.testing.assert_close(pack["emo_model.inputs.vae"].to_scaled(latent, config), torch.cat(clips, 2)[0].transpose(0, 1))
+    torch.testing.assert_close(
+        pack["emo_model.inputs.vae"].to_scaled(latent, config), torch.cat(clips, 2)[0].transpose(0, 1)
+    )
 
 
 def test_a_mask_of_the_original_picture_is_cut_as_the_portrait_was(conversions, tall):
@@ -89,13 +91,16 @@ def test_a_mask_of_the_fitted_picture_stays_as_it_is(conversions, tall):
     assert torch.equal(conversions.fitted_mask(mask, tall).mask[0], mask)
 
 
-@pytest.mark.parametrize(("mask", "says"), [
-    (None, "needs a mask"),
-    (torch.zeros(1, 64, 64), "'Load Image' outputs this mask"),
-    (torch.zeros(1, 200, 100), "100x200.* is empty.*MaskEditor"),
-    (torch.ones(1, 100, 200), "200x100, but the portrait is 100x200"),
-    (torch.ones(3, 200, 100), "3 masks"),
-])
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (None, "needs a mask"),
+        (torch.zeros(1, 64, 64), "'Load Image' outputs this mask"),
+        (torch.zeros(1, 200, 100), "100x200.* is empty.*MaskEditor"),
+        (torch.ones(1, 100, 200), "200x100, but the portrait is 100x200"),
+        (torch.ones(3, 200, 100), "3 masks"),
+    ],
+)
 def test_a_mask_that_cannot_be_meant_is_refused(conversions, tall, mask, says):
     with pytest.raises(ValueError, match=says):
         conversions.fitted_mask(mask, tall)
@@ -108,15 +113,20 @@ def test_a_mask_outside_of_the_cut_is_refused(conversions, tall):
         conversions.fitted_mask(mask, tall)
 
 
-@pytest.mark.parametrize("wrap", [lambda box: box, lambda box: [[box]], lambda box: [[{**box, "width": 3}, box], []]],
-                         ids=["one", "of a picture", "several"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda box: box, lambda box: [[box]], lambda box: [[{**box, "width": 3}, box], []]],
+    ids=["one", "of a picture", "several"],
+)
 def test_a_box_of_the_original_becomes_fractions_of_the_cut(conversions, tall, wrap):
     box = {"x": 25.0, "y": 75, "width": 50, "height": 100, "label": "face"}  # from 25 to 125 of 100 rows of the cut
     assert conversions.box_of_original(wrap(box), tall) == (0.25, 0.25, 0.75, 1.0)
 
 
-@pytest.mark.parametrize(("box", "says"), [
-    ([[]], "the detector found no face"), ({"x": 0, "y": 0, "width": 9, "height": 9}, "is outside.*'pad'")])
+@pytest.mark.parametrize(
+    ("box", "says"),
+    [([[]], "the detector found no face"), ({"x": 0, "y": 0, "width": 9, "height": 9}, "is outside.*'pad'")],
+)
 def test_a_box_that_cannot_be_meant_is_refused(conversions, tall, box, says):
     with pytest.raises(ValueError, match=says):
         conversions.box_of_original(box, tall)
@@ -127,7 +137,9 @@ def test_a_sound_keeps_its_channels_and_rate(conversions):
     assert waveform.shape == (2, 50) and rate == 44100
 
 
-@pytest.mark.parametrize(("shape", "says"), [((2, 1, 50), "'mix' contains 2 recordings"), ((1, 1, 0), "'mix' is empty")])
+@pytest.mark.parametrize(
+    ("shape", "says"), [((2, 1, 50), "'mix' contains 2 recordings"), ((1, 1, 0), "'mix' is empty")]
+)
 def test_a_sound_that_cannot_be_meant_is_refused(conversions, shape, says):
     with pytest.raises(ValueError, match=says):
         conversions.one_sound({"waveform": torch.zeros(shape), "sample_rate": 16000}, name="mix")
@@ -175,9 +187,16 @@ def test_a_curve_that_cannot_be_read_is_refused(conversions, text):
         conversions.speed_curve(text, level=1.0)
 
 
-@pytest.mark.parametrize(("prefix", "playable"), [
-    ("video/EMO", "video/EMO"), ("png/photo.png", "png/photo"), ("my_png_talk", "my_p_ng_talk"), ("a.webp", "a"),
-    (".png", "EMO")])
+@pytest.mark.parametrize(
+    ("prefix", "playable"),
+    [
+        ("video/EMO", "video/EMO"),
+        ("png/photo.png", "png/photo"),
+        ("my_png_talk", "my_p_ng_talk"),
+        ("a.webp", "a"),
+        (".png", "EMO"),
+    ],
+)
 def test_a_file_name_that_old_pages_take_for_a_still_is_changed(conversions, prefix, playable):
     assert conversions.playable_prefix(prefix) == playable
 
@@ -188,11 +207,14 @@ def test_exactly_one_source_of_frames_is_asked_for(conversions):
     assert count == 2 and [len(block) for block in blocks] == [1, 1]
     assert conversions.frames_to_write(None, None, None, pictures, block=16)[0] == 2
     video_model = {"samples": torch.zeros(1, 4, 2, 8, 8)}
-    for wrong, says in [((None, None, None, None), "Nothing to write: connect one of 'clips', 'latent', 'images'"),
-                        ((None, latent, vae, pictures), "'latent' and 'images' are connected, but only one"),
-                        ((None, latent, None, None), "'latent' must be decoded: connect 'vae'"),
-                        ((object(), None, None, None), "'clips' must be decoded"), ((None, video_model, vae, None), "5 axes"),
-                        ((None, None, None, pictures[:0]), "no frames")]:
+    for wrong, says in [
+        ((None, None, None, None), "Nothing to write: connect one of 'clips', 'latent', 'images'"),
+        ((None, latent, vae, pictures), "'latent' and 'images' are connected, but only one"),
+        ((None, latent, None, None), "'latent' must be decoded: connect 'vae'"),
+        ((object(), None, None, None), "'clips' must be decoded"),
+        ((None, video_model, vae, None), "5 axes"),
+        ((None, None, None, pictures[:0]), "no frames"),
+    ]:
         with pytest.raises(ValueError, match=says):
             conversions.frames_to_write(*wrong, block=16)
 
@@ -222,12 +244,22 @@ def test_the_head_alone_has_even_sides_and_repeats_the_edges_of_the_picture(conv
     fit = types.Fit(width=6, height=4, left=-2, top=1, side=5, size=16)
     frames = np.arange(24, dtype=np.uint8).reshape(1, 4, 6, 1).repeat(3, 3)
     head = conversions.head_only(frames, fit)[0, :, :, 0]
-    assert head.shape == (6, 6) and head[0].tolist() == [6, 6, 6, 7, 8, 9] and head[:, 0].tolist() == [6, 12, 18, 18, 18, 18]
+    assert (
+        head.shape == (6, 6)
+        and head[0].tolist() == [6, 6, 6, 7, 8, 9]
+        and head[:, 0].tolist() == [6, 12, 18, 18, 18, 18]
+    )
 
 
-@pytest.mark.parametrize(("samples", "says"), [
-    (16_000, None), (16_000 + 640, None), (24_000, "1.50 s and the frames 1.00 s: the sound is trimmed"),
-    (8_000, "0.50 s and the frames 1.00 s: the rest is silent")])
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (16_000, None),
+        (16_000 + 640, None),
+        (24_000, "1.50 s and the frames 1.00 s: the sound is trimmed"),
+        (8_000, "0.50 s and the frames 1.00 s: the rest is silent"),
+    ],
+)
 def test_sound_and_frames_of_another_length_are_told(conversions, samples, says):
     said = conversions.length_mismatch((torch.zeros(1, samples), 16_000), 25, 25.0)
     assert said is None if says is None else says in said

@@ -1,4 +1,5 @@
-"""Hallo through the nodes: the same graph, with a wav2vec 2.0 of core, regions of the face, and who it is where that is known."""
+"""Hallo through the nodes: the same graph, with a wav2vec 2.0 of core, regions of the face, and who it is where that is
+known."""
 
 from __future__ import annotations
 
@@ -42,9 +43,20 @@ class Voice:
 
         torch.manual_seed(3)
         self.load_device = torch.device("cpu")
-        self.model = Wav2Vec2Model(
-            embed_dim=32, num_heads=4, num_layers=12, conv_norm=is_large, conv_bias=is_large, do_normalize=is_large,
-            do_stable_layer_norm=is_large, operations=comfy.ops.manual_cast).eval().requires_grad_(False)
+        self.model = (
+            Wav2Vec2Model(
+                embed_dim=32,
+                num_heads=4,
+                num_layers=12,
+                conv_norm=is_large,
+                conv_bias=is_large,
+                do_normalize=is_large,
+                do_stable_layer_norm=is_large,
+                operations=comfy.ops.manual_cast,
+            )
+            .eval()
+            .requires_grad_(False)
+        )
         for weight in self.model.parameters():
             nn.init.normal_(weight, std=0.2) if weight.ndim > 1 else nn.init.normal_(weight, mean=0.5, std=0.1)
         self.patcher = comfy.model_patcher.ModelPatcher(self.model, self.load_device, self.load_device)
@@ -101,10 +113,21 @@ def face_mask(pack, reference):
 @pytest.fixture(scope="module")
 def sample(pack, hallo, reference, voice, face_mask):
     def run(**changes):
-        inputs = {"model": hallo.model, "reference": reference, "audio_features": voice, "face_mask": face_mask, "seed": 0,
-                  "steps": 1, "sampler": "ddim", "audio_guidance": 3.5, "reference_guidance": 3.5, **changes}
-        clips, = pack.run("EmoSampler", **inputs).result
+        inputs = {
+            "model": hallo.model,
+            "reference": reference,
+            "audio_features": voice,
+            "face_mask": face_mask,
+            "seed": 0,
+            "steps": 1,
+            "sampler": "ddim",
+            "audio_guidance": 3.5,
+            "reference_guidance": 3.5,
+            **changes,
+        }
+        (clips,) = pack.run("EmoSampler", **inputs).result
         return pack.run("EmoClipsToLatent", clips=clips).result[0]["samples"]
+
     return run
 
 
@@ -141,22 +164,29 @@ def test_a_vae_at_the_sampler_renews_the_motion_frames_of_the_second_clip_only(s
     assert torch.equal(renewed[:16], plain[:16]) and not torch.allclose(renewed[16:], plain[16:], atol=1e-4)
 
 
-def test_the_face_embedding_reaches_the_model_and_its_absence_is_told(pack, hallo, portrait, reference, monkeypatch, caplog):
+def test_the_face_embedding_reaches_the_model_and_its_absence_is_told(
+    pack, hallo, portrait, reference, monkeypatch, caplog
+):
     identity = pack["emo_model.inputs.identity"]
     with caplog.at_level("INFO"):
         plain = pack.run("EmoReferenceEncoder", model=hallo.model, vae=Folded(), fit="crop", image=portrait).result[0]
     assert "insightface" in caplog.text and "Without a face embedding" in caplog.text
-    assert plain.portrait.identity is None and torch.equal(plain.features.features["mid_block.attentions.0"],
-                                                           plain.features.unconditional["mid_block.attentions.0"])
+    assert plain.portrait.identity is None and torch.equal(
+        plain.features.features["mid_block.attentions.0"], plain.features.unconditional["mid_block.attentions.0"]
+    )
     found = identity.FoundFace(torch.linspace(-1, 1, 512)[None], (8, 8, 24, 28), (12, 20, 20, 26))
     monkeypatch.setattr(identity, "find_face", lambda pixels, folder: found)
     known = pack.run("EmoReferenceEncoder", model=hallo.model, vae=Folded(), fit="crop", image=portrait).result[0]
     assert known.portrait.identity.shape == (1, 512) and known.features.identity.shape == (1, 2, 4, 24)
     features = known.features
-    assert not torch.allclose(features.features["mid_block.attentions.0"], features.unconditional["mid_block.attentions.0"])
+    assert not torch.allclose(
+        features.features["mid_block.attentions.0"], features.unconditional["mid_block.attentions.0"]
+    )
 
 
-def test_who_it_is_is_looked_up_in_the_square_around_the_face_and_not_in_all_of_a_large_picture(pack, hallo, monkeypatch):
+def test_who_it_is_is_looked_up_in_the_square_around_the_face_and_not_in_all_of_a_large_picture(
+    pack, hallo, monkeypatch
+):
     identity, seen = pack["emo_model.inputs.identity"], []
     found = identity.FoundFace(torch.zeros(1, 512), (8, 8, 24, 28), (12, 20, 20, 26))
     monkeypatch.setattr(identity, "find_face", lambda pixels, folder: seen.append(pixels) or found)
@@ -176,7 +206,9 @@ def test_a_detected_face_gives_the_box_the_lips_and_the_regions(pack, hallo, fac
     assert rows[0] < 12 and rows[-1] > 22 and 0 < columns[0] < 12 and 20 < columns[-1] < 31 and 0.2 < mask.mean() < 0.95
     lips = face_mask.regions[0, 2]
     peak = lips.flatten().argmax().item()
-    assert face_mask.regions.shape == (1, 3, 64, 64) and 36 < peak // 64 < 56 and 24 < peak % 64 < 40 and lips[4, 4] < 0.1
+    assert (
+        face_mask.regions.shape == (1, 3, 64, 64) and 36 < peak // 64 < 56 and 24 < peak % 64 < 40 and lips[4, 4] < 0.1
+    )
 
 
 def test_where_the_mode_detected_finds_no_face_it_says_what_to_do(pack, reference):
@@ -185,20 +217,34 @@ def test_where_the_mode_detected_finds_no_face_it_says_what_to_do(pack, referenc
 
 
 def test_the_square_is_cut_around_the_face_and_put_back_into_the_whole_picture(pack, hallo, voice, face_mask, sound):
-    cells = torch.rand(1, 5, 9, 1, generator=torch.Generator().manual_seed(5))  # large and grey: codecs keep such pictures
+    cells = torch.rand(
+        1, 5, 9, 1, generator=torch.Generator().manual_seed(5)
+    )  # large and grey: codecs keep such pictures
     image = cells.repeat_interleave(10, 1).repeat_interleave(10, 2).repeat(1, 1, 1, 3)
     mask, vae = torch.zeros(1, 50, 90), Folded()
     mask[:, 14:26, 24:36] = 1
-    reference, picture, same = pack.run("EmoReferenceEncoder", model=hallo.model, vae=vae, fit="crop", image=image,
-                                        face=mask).result
+    reference, picture, same = pack.run(
+        "EmoReferenceEncoder", model=hallo.model, vae=vae, fit="crop", image=image, face=mask
+    ).result
     fit = reference.portrait.fit
     assert (fit.left, fit.top, fit.side) == (18, 6, 24) and picture.shape == (1, 32, 32, 3) and same is vae
-    clips, = pack.run("EmoSampler", model=hallo.model, reference=reference, audio_features=voice, face_mask=face_mask, seed=0,
-                      steps=1, sampler="ddim", audio_guidance=1.0, reference_guidance=1.0).result
+    (clips,) = pack.run(
+        "EmoSampler",
+        model=hallo.model,
+        reference=reference,
+        audio_features=voice,
+        face_mask=face_mask,
+        seed=0,
+        steps=1,
+        sampler="ddim",
+        audio_guidance=1.0,
+        reference_guidance=1.0,
+    ).result
 
     def written(**inputs):
-        video = pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix="whole", clips=clips, vae=vae, audio=sound,
-                         **inputs).result[0]
+        video = pack.run(
+            "EmoVideoCombine", fps=25.0, quality=0, filename_prefix="whole", clips=clips, vae=vae, audio=sound, **inputs
+        ).result[0]
         return read_video(video.get_stream_source())[0]
 
     frames = written(reference=reference)
@@ -218,8 +264,14 @@ def test_the_square_is_cut_around_the_face_and_put_back_into_the_whole_picture(p
 
 def test_a_face_that_nobody_painted_is_told(pack, hallo, portrait):
     with pytest.raises(ValueError, match="at 'face' is empty.*transparency.*Paint the face.*disconnect 'face'"):
-        pack.run("EmoReferenceEncoder", model=hallo.model, vae=Folded(), fit="crop", image=portrait,
-                 face=torch.zeros(1, 64, 64))
+        pack.run(
+            "EmoReferenceEncoder",
+            model=hallo.model,
+            vae=Folded(),
+            fit="crop",
+            image=portrait,
+            face=torch.zeros(1, 64, 64),
+        )
 
 
 def test_drawn_lips_take_the_place_of_the_guess(pack, reference, face_mask):
@@ -234,7 +286,9 @@ def test_drawn_lips_take_the_place_of_the_guess(pack, reference, face_mask):
 def test_the_voice_is_brought_to_the_frame_rate_before_the_transformer_and_in_pieces(pack, hallo, sound, voice):
     encoder, rows = Voice(), 32
     waveform = sound["waveform"][0, 0]
-    normal = F.pad((waveform - waveform.mean()) / (waveform.var(unbiased=False) + 1e-7).sqrt(), (0, (rows - FRAMES) * 640))
+    normal = F.pad(
+        (waveform - waveform.mean()) / (waveform.var(unbiased=False) + 1e-7).sqrt(), (0, (rows - FRAMES) * 640)
+    )
     with torch.no_grad():
         features = encoder.model.feature_extractor(normal[None]).transpose(1, 2)
         features = F.interpolate(features, size=rows, mode="linear", align_corners=True).transpose(1, 2)

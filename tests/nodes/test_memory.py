@@ -26,6 +26,7 @@ def bridge(pack):
 @pytest.fixture
 def managed(bridge, pack):
     """managed(name): a small network as ComfyUI has it, noise in every weight."""
+
     def make(name: str):
         config = pack["emo_model.config"].ModelConfig.from_json(CONFIGS[name].to_json())
         torch.manual_seed(1)
@@ -45,11 +46,18 @@ def predict(emo, pack, device=CPU):
     size = (config.latent_size, config.latent_size)
     portrait = torch.randn(1, config.latent_channels, *size, generator=draw).to(device)
     noisy = torch.randn(1, config.latent_channels, config.clip_frames, *size, generator=draw).to(device)
-    audio = torch.randn(1, config.clip_frames, config.audio_window, config.audio_layers, config.audio_width, generator=draw)
-    clip = types.ClipConditions(audio, torch.full(audio.shape[:3], 20.0), torch.ones(1, 1, config.image_size, config.image_size),
-                                config.clip_frames, torch.rand(1, 3, 64, 64, generator=draw))
+    audio = torch.randn(
+        1, config.clip_frames, config.audio_window, config.audio_layers, config.audio_width, generator=draw
+    )
+    clip = types.ClipConditions(
+        audio,
+        torch.full(audio.shape[:3], 20.0),
+        torch.ones(1, 1, config.image_size, config.image_size),
+        config.clip_frames,
+        torch.rand(1, 3, 64, 64, generator=draw),
+    )
     reference = emo.encode_reference(portrait)
-    motion = emo.encode_motion(types.MotionFrames(noisy[:, :, :config.motion_frames]), like=reference)
+    motion = emo.encode_motion(types.MotionFrames(noisy[:, :, : config.motion_frames]), like=reference)
     return emo.predict(noisy, torch.tensor([500], device=device), emo.prepare(reference, motion, clip))
 
 
@@ -72,8 +80,11 @@ def test_a_model_with_loras_computes_the_same_loaded_in_part_and_as_a_whole(brid
     plain, (out, inside) = predict(emo, pack), emo.get_parameter(f"{LAYER}.weight").shape
     patcher = bridge.patcher_of(emo, CPU, CPU).clone()
     draw = torch.Generator().manual_seed(3)
-    lora = {"some_layer.lora_up.weight": torch.randn(out, 4, generator=draw), "some_layer.lora_down.weight":
-            torch.randn(4, inside, generator=draw), "some_layer.alpha": torch.tensor(4.0)}
+    lora = {
+        "some_layer.lora_up.weight": torch.randn(out, 4, generator=draw),
+        "some_layer.lora_down.weight": torch.randn(4, inside, generator=draw),
+        "some_layer.alpha": torch.tensor(4.0),
+    }
     patches = comfy.lora.load_lora(lora, {"some_layer": f"{LAYER}.weight"})
     assert patcher.add_patches(patches, 0.7) == [f"{LAYER}.weight"]
     patcher.patch_model(device_to=CPU)
@@ -138,8 +149,11 @@ def test_reference_net_and_backbone_are_loaded_at_once_with_room_for_what_they_c
 
     asked = []
     load = model_management.load_models_gpu
-    monkeypatch.setattr(model_management, "load_models_gpu",
-                        lambda models, **how: asked.append((models, how["memory_required"])) or load(models, **how))
+    monkeypatch.setattr(
+        model_management,
+        "load_models_gpu",
+        lambda models, **how: asked.append((models, how["memory_required"])) or load(models, **how),
+    )
     with tiny.model.loaded(frames=6) as emo:
         assert emo.reference_net and emo.backbone
     assert asked == [([tiny.model.patcher], tiny.model.activation_bytes(6))]
@@ -149,7 +163,9 @@ def test_a_run_that_is_short_of_memory_is_tried_once_more_with_twice_the_room(ti
     from comfy import model_management
 
     asked, tried = [], []
-    monkeypatch.setattr(model_management, "load_models_gpu", lambda models, memory_required: asked.append(memory_required))
+    monkeypatch.setattr(
+        model_management, "load_models_gpu", lambda models, memory_required: asked.append(memory_required)
+    )
 
     def work(emo, is_short: bool, room: int) -> str:
         tried.append((is_short, room))
@@ -168,7 +184,9 @@ def test_memory_that_is_free_decides_whether_work_may_do_all_at_once(tiny, monke
     from comfy import model_management
 
     model, half, given = tiny.model, tiny.model.patcher.model_size() // 2, []
-    monkeypatch.setattr(model_management, "load_models_gpu", lambda models, memory_required: given.append(memory_required))
+    monkeypatch.setattr(
+        model_management, "load_models_gpu", lambda models, memory_required: given.append(memory_required)
+    )
     monkeypatch.setattr(model.patcher, "loaded_size", lambda: half, raising=False)
     room = model.activation_bytes(6) + model.patcher.model_size() - half
     monkeypatch.setattr(model_management, "get_free_memory", lambda *_: room + (1 if free > 2 else -1))
@@ -197,7 +215,9 @@ def test_a_run_that_is_short_of_memory_twice_ends_with_numbers_and_remedies(tiny
     def work(emo, is_short: bool, room: int):
         raise OutOfMemory("CUDA out of memory")
 
-    with pytest.raises(OutOfMemory, match=r"requested \d+\.\d GiB .* 6 frames of 64x64; \d+\.\d GiB were free.*--novram"):
+    with pytest.raises(
+        OutOfMemory, match=r"requested \d+\.\d GiB .* 6 frames of 64x64; \d+\.\d GiB were free.*--novram"
+    ):
         tiny.model.run(work, frames=6)
 
 

@@ -32,6 +32,7 @@ def sample(pack, tiny, reference, audio):
         widgets = {"seed": 0, "steps": 2, "sampler": "ddim", "audio_guidance": 1.5, "reference_guidance": 1.0}
         inputs = {"model": tiny.model, "reference": reference, "audio_features": audio, **widgets, **changes}
         return pack.run("EmoSampler", **inputs).result[0]
+
     return run
 
 
@@ -57,7 +58,7 @@ def test_the_face_is_found_and_the_square_around_the_head_fitted_and_shown(pack,
     assert picture.shape == (1, 64, 64, 3) and vae is reference.vae and vae.is_bound and not tiny.vae.is_bound
     assert reference.portrait.latents.shape == (1, 8, 4, 4) and reference.features.features
     assert 100 < fit.left + fit.side / 2 < 180 and 80 < fit.top + fit.side / 2 < 160 and 80 < fit.side < 220
-    shown, = output.ui.as_dict()["images"]
+    (shown,) = output.ui.as_dict()["images"]
     assert (folders.base / "temp" / shown["subfolder"] / shown["filename"]).is_file()
 
 
@@ -72,8 +73,11 @@ def test_unconnected_portrait_and_voice_are_those_that_come_with_the_pack(pack, 
 @pytest.mark.parametrize("name", ["audio", "mix", "image"])
 def test_a_wire_that_brings_nothing_is_refused_and_not_replaced_by_what_comes_with_the_pack(pack, tiny, name):
     """Core's 'Get Video Components' gives None as the sound of a silent video."""
-    node, others = ("EmoReferenceEncoder", {"model": tiny.model, "vae": tiny.vae, "fit": "crop"}) if name == "image" else (
-        "EmoAudioEncoder", {"audio_encoder": tiny.audio_encoder, "fps": 25.0})
+    node, others = (
+        ("EmoReferenceEncoder", {"model": tiny.model, "vae": tiny.vae, "fit": "crop"})
+        if name == "image"
+        else ("EmoAudioEncoder", {"audio_encoder": tiny.audio_encoder, "fps": 25.0})
+    )
     with pytest.raises(ValueError, match=f"The link to '{name}' carries nothing.*disconnect '{name}'"):
         pack.run(node, **others, **{name: None})
 
@@ -97,14 +101,22 @@ def test_features_of_another_audio_encoder_are_refused(pack, sample):
 
 
 def test_a_reference_of_another_model_is_refused(pack, sample, reference):
-    other = dataclasses.replace(reference, portrait=dataclasses.replace(reference.portrait, latents=torch.zeros(1, 8, 32, 32)))
+    other = dataclasses.replace(
+        reference, portrait=dataclasses.replace(reference.portrait, latents=torch.zeros(1, 8, 32, 32))
+    )
     with pytest.raises(ValueError, match="made for another model.*'EMO Reference Encoder'"):
         sample(reference=other)
 
 
-@pytest.mark.parametrize(("mode", "widgets", "share"), [
-    ("whole picture", {}, 1.0), ("box", {}, 0.25), ("box", {"bounding_box": True}, 0.5),
-    ("mask", {"mask": torch.ones(1, 220, 260)}, 1.0)])
+@pytest.mark.parametrize(
+    ("mode", "widgets", "share"),
+    [
+        ("whole picture", {}, 1.0),
+        ("box", {}, 0.25),
+        ("box", {"bounding_box": True}, 0.5),
+        ("mask", {"mask": torch.ones(1, 220, 260)}, 1.0),
+    ],
+)
 def test_the_mask_covers_what_its_mode_says(pack, reference, mode, widgets, share):
     edges = {"left": 0.0, "top": 0.5, "right": 0.5, "bottom": 1.0}
     fit = reference.portrait.fit
@@ -123,11 +135,17 @@ def test_a_mask_from_some_second_on_renders_only_the_clips_from_there(pack, refe
 
     first, _ = masked()
     over_time, shown = masked(mode="whole picture", before=first, from_second=0.5)
-    assert shown.mean() == 1 and over_time.between(0, 0.4).mask.mean() == 0.25 and over_time.between(0.5, 9).mask.mean() == 1
+    assert (
+        shown.mean() == 1
+        and over_time.between(0, 0.4).mask.mean() == 0.25
+        and over_time.between(0.5, 9).mask.mean() == 1
+    )
     whole, changed = sample(face_mask=first), sample(face_mask=over_time)
     clips, same = -(-len(audio.frames) // 4), int(0.5 * audio.fps) // 4
     assert len(changed.keys) == clips and 0 < same < clips
-    assert [one == other for one, other in zip(whole.keys, changed.keys, strict=True)] == [True] * same + [False] * (clips - same)
+    assert [one == other for one, other in zip(whole.keys, changed.keys, strict=True)] == [True] * same + [False] * (
+        clips - same
+    )
     for wrong in (0.0, 0.5):
         with pytest.raises(ValueError, match=f"'from_second' is {wrong:g}, but the mask at 'before' starts at 0.5 s"):
             masked(before=over_time, from_second=wrong)
@@ -143,8 +161,9 @@ def test_latents_are_one_per_frame_and_the_seed_decides(latents, audio):
 def test_the_bar_counts_every_step_of_every_clip(pack, sample, audio, monkeypatch):
     seen, progress = [], pack["nodes.comfy_bridge"].Progress
     update = progress.update
-    monkeypatch.setattr(progress, "update",
-                        lambda self, done, latents: seen.append((done, self.total)) or update(self, done, latents))
+    monkeypatch.setattr(
+        progress, "update", lambda self, done, latents: seen.append((done, self.total)) or update(self, done, latents)
+    )
     sample(steps=3)
     total = 3 * -(-len(audio.frames) // 4)
     assert seen == [(done, total) for done in range(1, total + 1)]
@@ -155,10 +174,20 @@ def test_a_video_has_as_many_frames_with_sound_and_workflow(pack, reference, sam
     made, latent = {"latent": latents, "clips": sample}[kind](), latents()
     for old in (folders.output / "sub").glob("*"):
         old.unlink()
-    output = pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="sub/talk", **{kind: made}, vae=reference.vae,
-                      audio=voice)
+    output = pack.run(
+        "EmoVideoCombine",
+        fps=25.0,
+        quality=20,
+        filename_prefix="sub/talk",
+        **{kind: made},
+        vae=reference.vae,
+        audio=voice,
+    )
     shown = output.ui.as_dict()
-    assert shown == {"images": [{"filename": "talk_00001_.mp4", "subfolder": "sub", "type": "output"}], "animated": (True,)}
+    assert shown == {
+        "images": [{"filename": "talk_00001_.mp4", "subfolder": "sub", "type": "output"}],
+        "animated": (True,),
+    }
     frames, rate, seconds, metadata = streams(folders.output / "sub" / "talk_00001_.mp4")
     assert len(frames) == len(latent["samples"]) and rate == 25 and frames[0].shape == (220, 260, 3)
     assert seconds == pytest.approx(0.9, abs=1e-4)  # every sample, though the frames end half a frame before
@@ -183,31 +212,49 @@ def test_latents_are_decoded_and_written_a_few_at_a_time_in_order(pack, folders)
     assert [frame.mean() / 255 for frame in frames] == pytest.approx(latent["samples"][:, 0, 0, 0].tolist(), abs=0.01)
 
 
-def test_nothing_changes_outside_of_the_head_and_the_head_alone_can_be_shown(pack, reference, portrait, sample, folders):
+def test_nothing_changes_outside_of_the_head_and_the_head_alone_can_be_shown(
+    pack, reference, portrait, sample, folders
+):
     clips, fit = sample(), reference.portrait.fit
 
     def frames(name, **inputs):
-        pack.run("EmoVideoCombine", fps=25.0, quality=0, filename_prefix=f"still_{name}", clips=clips, vae=reference.vae,
-                 **inputs)
+        pack.run(
+            "EmoVideoCombine",
+            fps=25.0,
+            quality=0,
+            filename_prefix=f"still_{name}",
+            clips=clips,
+            vae=reference.vae,
+            **inputs,
+        )
         return torch.stack([torch.from_numpy(one) for one in streams(folders.output / f"still_{name}_00001_.mp4")[0]])
 
     whole, head = frames("whole"), frames("head", frame="head only")
     still = (portrait[0] * 255).round()
     outside = torch.ones(220, 260, dtype=torch.bool)
-    outside[fit.top - 2:fit.top + fit.side + 2, fit.left - 2:fit.left + fit.side + 2] = False  # colours are halved in the file
+    outside[fit.top - 2 : fit.top + fit.side + 2, fit.left - 2 : fit.left + fit.side + 2] = (
+        False  # colours are halved in the file
+    )
     difference = (whole.float() - still).abs().amax(3)
     assert difference[:, outside].mean() < 2 and difference[:, ~outside].max() > 20
     assert (whole[1:, outside] == whole[0, outside]).float().mean() > 0.999
     side = fit.side + fit.side % 2
     assert head.shape == (clips.frames, side, side, 3)
-    assert (head.float() - whole[:, fit.top:fit.top + side, fit.left:fit.left + side]).abs().mean() < 3
+    assert (head.float() - whole[:, fit.top : fit.top + side, fit.left : fit.left + side]).abs().mean() < 3
 
 
 def test_a_loaders_vae_is_replaced_by_that_of_the_reference_and_refused_without_one(pack, tiny, reference, sample):
     clips = sample()
     for vae in (tiny.vae, None):
-        made = pack.run("EmoVideoCombine", fps=25.0, quality=30, filename_prefix="old_graph", clips=clips, vae=vae,
-                        reference=reference).result[0]
+        made = pack.run(
+            "EmoVideoCombine",
+            fps=25.0,
+            quality=30,
+            filename_prefix="old_graph",
+            clips=clips,
+            vae=vae,
+            reference=reference,
+        ).result[0]
         assert made.get_dimensions() == (260, 220)
     with pytest.raises(ValueError, match="^Connect the 'vae' output of 'EMO Reference Encoder' instead"):
         pack.run("EmoVideoCombine", fps=25.0, quality=30, filename_prefix="old_graph", clips=clips, vae=tiny.vae)
@@ -218,7 +265,11 @@ def test_pictures_are_shown_whole_or_the_head_of_them_and_squares_are_put_back(p
     side = fit.side + fit.side % 2
 
     def shape(**inputs):
-        return pack.run("EmoVideoCombine", fps=25.0, quality=30, filename_prefix="shown", **inputs).result[0].get_dimensions()
+        return (
+            pack.run("EmoVideoCombine", fps=25.0, quality=30, filename_prefix="shown", **inputs)
+            .result[0]
+            .get_dimensions()
+        )
 
     square = torch.rand(1, 64, 64, 3)
     assert shape(images=portrait, reference=reference) == (260, 220)
@@ -231,14 +282,16 @@ def test_pictures_are_shown_whole_or_the_head_of_them_and_squares_are_put_back(p
 
 def test_a_picture_larger_than_asked_for_is_made_smaller_and_boxes_of_it_still_fit(pack, tiny, portrait, reference):
     double = portrait.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    large, _, vae = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=double,
-                             long_side=260).result
+    large, _, vae = pack.run(
+        "EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=double, long_side=260
+    ).result
     assert tuple(vae.picture.shape) == (1, 3, 220, 260) and large.shrink == 2
     assert abs(large.portrait.fit.side - reference.portrait.fit.side) <= 3
     fit = large.portrait.fit
     box = {"x": 2 * fit.left, "y": 2 * fit.top, "width": fit.side, "height": 2 * fit.side}
-    _, mask = pack.run("EmoFaceMaskBuilder", reference=large, mode="box", left=0.0, top=0.0, right=1.0, bottom=1.0,
-                       bounding_box=box).result
+    _, mask = pack.run(
+        "EmoFaceMaskBuilder", reference=large, mode="box", left=0.0, top=0.0, right=1.0, bottom=1.0, bounding_box=box
+    ).result
     assert mask.mean().item() == pytest.approx(0.5, abs=0.02)
 
 
@@ -246,8 +299,11 @@ def test_one_of_several_faces_is_chosen_by_place_or_number(pack, tiny, portrait)
     two = torch.cat([portrait, portrait.flip(2)], dim=2)
 
     def centre(which):
-        fit = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=two,
-                       which_face=which).result[0].portrait.fit
+        fit = (
+            pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=two, which_face=which)
+            .result[0]
+            .portrait.fit
+        )
         return fit.left + fit.side / 2
 
     assert centre("leftmost") == centre("1") < 260 < centre("2") == centre("rightmost")
@@ -258,7 +314,9 @@ def test_one_of_several_faces_is_chosen_by_place_or_number(pack, tiny, portrait)
 def test_where_no_face_is_found_the_mask_is_the_remedy_and_takes_what_is_under_it(pack, tiny):
     inputs = {"model": tiny.model, "vae": tiny.vae, "fit": "crop", "image": torch.rand(1, 90, 120, 3)}
     for nothing in ({}, {"face": torch.zeros(1, 64, 64)}):
-        with pytest.raises(ValueError, match="^Paint over the face with 'Open in MaskEditor'.*its MASK to 'face'.*No face"):
+        with pytest.raises(
+            ValueError, match="^Paint over the face with 'Open in MaskEditor'.*its MASK to 'face'.*No face"
+        ):
             pack.run("EmoReferenceEncoder", **inputs, **nothing)
     mask = torch.zeros(1, 90, 120)
     mask[:, 20:60, 70:100] = 1
@@ -285,8 +343,14 @@ def test_a_block_is_written_while_the_next_is_decoded(pack, folders, monkeypatch
             return samples[:, :1, :1, :1].expand(-1, 32, 32, 3)
 
     monkeypatch.setattr(writer, "write", slowly)
-    pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="behind", latent={"samples": torch.zeros(40, 4, 4, 4)},
-             vae=Grey())
+    pack.run(
+        "EmoVideoCombine",
+        fps=25.0,
+        quality=20,
+        filename_prefix="behind",
+        latent={"samples": torch.zeros(40, 4, 4, 4)},
+        vae=Grey(),
+    )
     assert waited == [True] * 3 and len(streams(folders.output / "behind_00001_.mp4")[0]) == 40
 
 
@@ -330,9 +394,9 @@ def test_no_workflow_is_written_when_comfyui_is_told_so(pack, folders, monkeypat
 def test_cores_nodes_fit_between_sampler_and_combine(pack, reference, latents, folders):
     import nodes
 
-    images, = nodes.VAEDecode().decode(reference.vae, latents())
+    (images,) = nodes.VAEDecode().decode(reference.vae, latents())
     assert images.shape == (len(latents()["samples"]), 220, 260, 3)
-    larger, = nodes.ImageScale().upscale(images, "bilinear", 48, 48, "disabled")
+    (larger,) = nodes.ImageScale().upscale(images, "bilinear", 48, 48, "disabled")
     pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="larger", images=larger)
     frames, *_ = streams(folders.output / "larger_00001_.mp4")
     assert len(frames) == len(images) and frames[0].shape == (48, 48, 3)

@@ -12,18 +12,64 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     "EmoLoadModel": ["model_name", "compile", "cuda_graphs"],
     "EmoReferenceEncoder": ["model", "vae", "fit", "image", "face", "which_face", "long_side"],
     "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model", "mix"],
-    "EmoFaceMaskBuilder": ["reference", "mode", "left", "top", "right", "bottom", "mask", "bounding_box", "lips",
-                           "before", "from_second"],
+    "EmoFaceMaskBuilder": [
+        "reference",
+        "mode",
+        "left",
+        "top",
+        "right",
+        "bottom",
+        "mask",
+        "bounding_box",
+        "lips",
+        "before",
+        "from_second",
+    ],
     "EmoHeadSpeed": ["speed", "curve"],
-    "EmoSampler": ["model", "reference", "audio_features", "seed", "steps", "sampler", "audio_guidance", "reference_guidance",
-                   "face_mask", "speed", "vae", "motion", "render", "options"],
-    "EmoVideoCombine": ["fps", "quality", "filename_prefix", "latent", "vae", "images", "audio", "clips", "sound",
-                        "reference", "frame"],
+    "EmoSampler": [
+        "model",
+        "reference",
+        "audio_features",
+        "seed",
+        "steps",
+        "sampler",
+        "audio_guidance",
+        "reference_guidance",
+        "face_mask",
+        "speed",
+        "vae",
+        "motion",
+        "render",
+        "options",
+    ],
+    "EmoVideoCombine": [
+        "fps",
+        "quality",
+        "filename_prefix",
+        "latent",
+        "vae",
+        "images",
+        "audio",
+        "clips",
+        "sound",
+        "reference",
+        "frame",
+    ],
     "EmoClipsToLatent": ["clips"],
     "EmoContinueFrom": ["model", "clips", "video", "images", "vae", "reference"],
-    "EmoSamplingOptions": ["audio_guidance_start", "audio_guidance_end", "reference_guidance_start", "reference_guidance_end",
-                           "deep_cache", "noise_scale", "mixed_identity", "blinks", "pose_weight", "face_weight",
-                           "lip_weight"],
+    "EmoSamplingOptions": [
+        "audio_guidance_start",
+        "audio_guidance_end",
+        "reference_guidance_start",
+        "reference_guidance_end",
+        "deep_cache",
+        "noise_scale",
+        "mixed_identity",
+        "blinks",
+        "pose_weight",
+        "face_weight",
+        "lip_weight",
+    ],
 }
 OUTPUTS = {
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
@@ -68,8 +114,12 @@ def test_execute_takes_exactly_the_inputs_and_may_miss_only_the_optional(pack, n
 
 def test_defaults_are_those_of_the_library(pack):
     defaults = dataclasses.asdict(pack["emo_model.config"].SamplingConfig())
-    widgets = {one.id: one.default for name in ("EmoSampler", "EmoSamplingOptions")
-               for one in pack.nodes[name].define_schema().inputs if hasattr(one, "default")}
+    widgets = {
+        one.id: one.default
+        for name in ("EmoSampler", "EmoSamplingOptions")
+        for one in pack.nodes[name].define_schema().inputs
+        if hasattr(one, "default")
+    }
     assert widgets.pop("render") == "all clips"  # what to do, not how
     assert widgets.pop("deep_cache") == 1  # without effect; it keeps the place of the widgets after it
     widgets["region_weights"] = tuple(widgets.pop(f"{part}_weight") for part in ("pose", "face", "lip"))
@@ -79,15 +129,20 @@ def test_defaults_are_those_of_the_library(pack):
 
 def test_sampling_options_as_they_come_change_nothing(pack):
     inputs = pack.nodes["EmoSamplingOptions"].define_schema().inputs
-    options, = pack.run("EmoSamplingOptions", **{one.id: one.default for one in inputs}).result
+    (options,) = pack.run("EmoSamplingOptions", **{one.id: one.default for one in inputs}).result
     assert options == pack["emo_model.config"].SamplingConfig()
 
 
 def test_a_part_of_the_steps_that_ends_before_it_begins_is_refused(pack):
     check = pack.nodes["EmoSamplingOptions"].validate_inputs
-    answer = check(audio_guidance_start=0.0, audio_guidance_end=1.0, reference_guidance_start=0.6, reference_guidance_end=0.5)
+    answer = check(
+        audio_guidance_start=0.0, audio_guidance_end=1.0, reference_guidance_start=0.6, reference_guidance_end=0.5
+    )
     assert "from 0.6 to 0.5" in answer and answer.endswith(".")
-    assert check(audio_guidance_start=0.6, audio_guidance_end=None, reference_guidance_start=0, reference_guidance_end=0) is True
+    assert (
+        check(audio_guidance_start=0.6, audio_guidance_end=None, reference_guidance_start=0, reference_guidance_end=0)
+        is True
+    )
 
 
 def test_a_box_comes_by_wire_only(pack):
@@ -98,7 +153,10 @@ def test_a_box_comes_by_wire_only(pack):
 
 def test_the_loader_lists_the_built_in_models_first_and_then_the_files(pack):
     model = pack.nodes["EmoLoadModel"].define_schema().inputs[0]
-    assert model.options == ["built-in default", "built-in fast", "tiny.safetensors"] and model.default == "built-in default"
+    assert (
+        model.options == ["built-in default", "built-in fast", "tiny.safetensors"]
+        and model.default == "built-in default"
+    )
 
 
 def test_the_loaders_help_names_the_sampling_that_the_fast_model_was_made_for(pack, built_in):
@@ -108,28 +166,39 @@ def test_the_loaders_help_names_the_sampling_that_the_fast_model_was_made_for(pa
     assert f"{made_for.steps} steps, audio_guidance {made_for.audio_guidance:g}" in tooltip
 
 
-@pytest.mark.parametrize(("name", "wrong"), [
-    ("EmoLoadModel", {"model_name": "../../secret.safetensors"}),
-    ("EmoLoadModel", {"model_name": "gone.safetensors"}),
-    ("EmoReferenceEncoder", {"fit": "squash"}),
-    ("EmoReferenceEncoder", {"which_face": "prettiest", "fit": "crop"}),
-    ("EmoReferenceEncoder", {"which_face": "0", "fit": "crop"}),
-    ("EmoFaceMaskBuilder", {"mode": "guess"}),
-    ("EmoHeadSpeed", {"curve": "fast"}),
-    ("EmoSampler", {"sampler": "magic"}),
-    ("EmoVideoCombine", {"sound": "wax"}),
-    ("EmoVideoCombine", {"frame": "feet"}),
-])
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("EmoLoadModel", {"model_name": "../../secret.safetensors"}),
+        ("EmoLoadModel", {"model_name": "gone.safetensors"}),
+        ("EmoReferenceEncoder", {"fit": "squash"}),
+        ("EmoReferenceEncoder", {"which_face": "prettiest", "fit": "crop"}),
+        ("EmoReferenceEncoder", {"which_face": "0", "fit": "crop"}),
+        ("EmoFaceMaskBuilder", {"mode": "guess"}),
+        ("EmoHeadSpeed", {"curve": "fast"}),
+        ("EmoSampler", {"sampler": "magic"}),
+        ("EmoVideoCombine", {"sound": "wax"}),
+        ("EmoVideoCombine", {"frame": "feet"}),
+    ],
+)
 def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
     answer = pack.nodes[name].validate_inputs(**wrong)
     assert isinstance(answer, str) and answer.endswith(".") and next(iter(wrong.values())) in answer
 
 
-@pytest.mark.parametrize(("name", "linked"), [
-    ("EmoLoadModel", {"model_name": None}), ("EmoReferenceEncoder", {"fit": None}), ("EmoFaceMaskBuilder", {"mode": None}),
-    ("EmoHeadSpeed", {"curve": None}), ("EmoSampler", {"sampler": None, "render": None}), ("EmoVideoCombine", {"sound": None}),
-    ("EmoReferenceEncoder", {"fit": None, "which_face": None}), ("EmoVideoCombine", {"frame": None}),
-])
+@pytest.mark.parametrize(
+    ("name", "linked"),
+    [
+        ("EmoLoadModel", {"model_name": None}),
+        ("EmoReferenceEncoder", {"fit": None}),
+        ("EmoFaceMaskBuilder", {"mode": None}),
+        ("EmoHeadSpeed", {"curve": None}),
+        ("EmoSampler", {"sampler": None, "render": None}),
+        ("EmoVideoCombine", {"sound": None}),
+        ("EmoReferenceEncoder", {"fit": None, "which_face": None}),
+        ("EmoVideoCombine", {"frame": None}),
+    ],
+)
 def test_a_linked_value_is_not_known_yet_when_a_graph_is_queued_and_passes(pack, name, linked):
     assert pack.nodes[name].validate_inputs(**linked) is True
     if "fingerprint_inputs" in vars(pack.nodes[name]):
@@ -143,13 +212,21 @@ def test_fingerprints_name_no_place_of_this_machine(pack, folders):
         assert len(fingerprint) == 16 and int(fingerprint, 16) >= 0
 
 
-@pytest.mark.parametrize(("name", "wrong"), [
-    ("EmoLoadModel", {"model_name": "gone.safetensors"}), ("EmoLoadModel", {"model_name": 3}),
-    ("EmoReferenceEncoder", {"fit": "squash"}), ("EmoReferenceEncoder", {"which_face": "some", "fit": "crop"}),
-    ("EmoVideoCombine", {"frame": "feet"}), ("EmoFaceMaskBuilder", {"mode": "guess"}), ("EmoSampler", {"sampler": "magic"}),
-    ("EmoSampler", {"render": "some", "sampler": "ddim"}), ("EmoVideoCombine", {"sound": "wax"}),
-    ("EmoVideoCombine", {"sound": None}),
-])
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("EmoLoadModel", {"model_name": "gone.safetensors"}),
+        ("EmoLoadModel", {"model_name": 3}),
+        ("EmoReferenceEncoder", {"fit": "squash"}),
+        ("EmoReferenceEncoder", {"which_face": "some", "fit": "crop"}),
+        ("EmoVideoCombine", {"frame": "feet"}),
+        ("EmoFaceMaskBuilder", {"mode": "guess"}),
+        ("EmoSampler", {"sampler": "magic"}),
+        ("EmoSampler", {"render": "some", "sampler": "ddim"}),
+        ("EmoVideoCombine", {"sound": "wax"}),
+        ("EmoVideoCombine", {"sound": None}),
+    ],
+)
 def test_a_linked_value_outside_its_list_is_refused_when_it_comes(pack, name, wrong):
     inputs = {one.id: None for one in pack.nodes[name].define_schema().inputs if not one.optional}
     with pytest.raises((ValueError, FileNotFoundError), match=f"{next(iter(wrong.values()))}.*choose"):

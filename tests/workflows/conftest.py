@@ -8,9 +8,9 @@ from comfyui_server import ComfyServer, comfyui_or_skip
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """models/emo holds 'tiny.safetensors' of the test preset, 'random.safetensors' of the built-in one, and of Hallo's layout
-    'small-hallo.safetensors', for pictures of 32x32, and 'net.pth'; beside them a VAE and a wav2vec2 with random weights, under
-    the names in the workflow.
+    """models/emo holds 'tiny.safetensors' of the test preset, 'random.safetensors' of the built-in one, and of Hallo's
+    layout 'small-hallo.safetensors', for pictures of 32x32, and 'net.pth'; beside them a VAE and a wav2vec2 with random
+    weights, under the names in the workflow.
     """
     comfyui = comfyui_or_skip()
     import torch

@@ -16,8 +16,13 @@ INPUTS = ROOT / "workflows" / "inputs"
 
 def run(*arguments):
     environment = {**os.environ, "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
-    return subprocess.run([sys.executable, str(ROOT / "workflows" / "client.py"), *map(str, arguments)], capture_output=True,
-                          text=True, timeout=600, env=environment)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "workflows" / "client.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment,
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""The workflow for Hallo in a real ComfyUI: a small net of its layout, core's VAE and core's wav2vec 2.0, random weights."""
+"""The workflow for Hallo in a real ComfyUI: a small net of its layout, core's VAE and core's wav2vec 2.0, random
+weights."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def test_hallo_goes_through_all_nodes_with_cores_vae_and_audio_encoder(server, p
     assert len(frames) == FRAMES and frames[0].shape == (32, 32, 3)
     log = server.log[begin:]
     assert "EMO 'hallo': 32x32" in log
-    assert "missing audio encoder" not in log and "unexpected audio encoder" not in log and "Missing VAE keys" not in log
+    assert (
+        "missing audio encoder" not in log and "unexpected audio encoder" not in log and "Missing VAE keys" not in log
+    )
     assert "insightface is not installed" in log or "no insightface models" in log
 
 
@@ -61,10 +64,15 @@ def test_another_seed_keeps_portrait_and_voice(server, prompt):
     assert "Portrait " not in server.log[begin:] and "EMO: " in server.log[begin:]
 
 
-@pytest.mark.parametrize(("wire", "said"), [
-    (("4", "vae"), "Load VAE"), (("5", "audio_encoder"), "wav2vec2"), (("5", "model"), "connect 'model' of 'Load EMO Model'"),
-    (("8", "face_mask"), "EMO Face Mask Builder"),
-])
+@pytest.mark.parametrize(
+    ("wire", "said"),
+    [
+        (("4", "vae"), "Load VAE"),
+        (("5", "audio_encoder"), "wav2vec2"),
+        (("5", "model"), "connect 'model' of 'Load EMO Model'"),
+        (("8", "face_mask"), "EMO Face Mask Builder"),
+    ],
+)
 def test_a_missing_wire_is_named(server, prompt, wire, said):
     node, socket = wire
     inputs = {key: value for key, value in prompt[node]["inputs"].items() if key != socket}

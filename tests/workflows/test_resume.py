@@ -23,8 +23,12 @@ def prompt(**changes) -> dict:
 
 def video(server: ComfyServer, result: dict) -> np.ndarray:
     assert result["status"] == "success", result["error"]
-    shown, = (one for output in result["outputs"].values() for one in output.get("images", ())
-              if one["filename"].endswith(".mp4"))
+    (shown,) = (
+        one
+        for output in result["outputs"].values()
+        for one in output.get("images", ())
+        if one["filename"].endswith(".mp4")
+    )
     with av.open(io.BytesIO(server.view(shown))) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
@@ -55,12 +59,14 @@ def test_a_run_cancelled_in_the_middle_of_a_clip_goes_on_and_makes_the_same_vide
     begin = len(server.log)
     cancelled = server.run(prompt(seed=101), on_progress=at_share(0.4, lambda: server.post("/interrupt", {})))
     assert cancelled["status"] == "interrupted"
-    said = re.search(r"(\d+) of (\d+) clips are kept in .*; queue again to continue; set 'render' to", server.log[begin:])
+    said = re.search(
+        r"(\d+) of (\d+) clips are kept in .*; queue again to continue; set 'render' to", server.log[begin:]
+    )
     kept, of = map(int, said.groups())
     assert 0.3 * clips < kept < of == clips
 
     part = video(server, server.run(prompt(seed=101, render="finished clips only")))
-    assert len(part) == 4 * kept and np.array_equal(part, whole[:4 * kept])
+    assert len(part) == 4 * kept and np.array_equal(part, whole[: 4 * kept])
     assert np.array_equal(video(server, server.run(prompt(seed=101))), whole)
     assert rendered(server.log) == (clips - kept, clips)
 
@@ -95,7 +101,7 @@ def test_a_killed_server_has_lost_nothing_that_was_finished(tmp_path):
 def test_another_mask_from_some_second_on_renders_only_from_there(server):
     """A second builder chained behind the first, as a shared graph would have it."""
     graph = prompt(seed=103, steps=1)
-    built, = (number for number, node in graph.items() if node["class_type"] == "EmoFaceMaskBuilder")
+    (built,) = (number for number, node in graph.items() if node["class_type"] == "EmoFaceMaskBuilder")
     assert server.run(graph)["status"] == "success"
     clips = rendered(server.log)[1]
     inputs = {**graph[built]["inputs"], "mode": "box", "before": [built, 0], "from_second": 4.0}
@@ -111,7 +117,9 @@ def test_the_portrait_moves_in_the_node_while_the_clip_is_in_work(server):
     """The estimate of a clip is played as the video would show it, small."""
     from PIL import Image
 
-    result = server.run(prompt(model_name="random.safetensors", steps=4, seed=7),
-                        on_progress=at_share(0.25, lambda: server.post("/interrupt", {})))
+    result = server.run(
+        prompt(model_name="random.safetensors", steps=4, seed=7),
+        on_progress=at_share(0.25, lambda: server.post("/interrupt", {})),
+    )
     assert result["status"] == "interrupted"
     assert result["previews"] >= 5 and Image.open(io.BytesIO(result["preview"])).size == (128, 128)

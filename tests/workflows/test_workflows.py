@@ -17,8 +17,18 @@ sys.path.insert(0, str(ROOT / "workflows"))
 from to_api import to_api  # noqa: E402
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-CORE = {"LoadImage", "LoadAudio", "VAELoader", "AudioEncoderLoader", "VAEDecode", "SaveVideo", "CreateVideo", "PreviewImage",
-        "MarkdownNote", "Note"}
+CORE = {
+    "LoadImage",
+    "LoadAudio",
+    "VAELoader",
+    "AudioEncoderLoader",
+    "VAEDecode",
+    "SaveVideo",
+    "CreateVideo",
+    "PreviewImage",
+    "MarkdownNote",
+    "Note",
+}
 
 
 def read(path) -> dict:
@@ -47,7 +57,7 @@ def tiny(prompt: dict, **changes) -> dict:
 def played(data: bytes) -> tuple[int, float, float]:
     """(frames, frame rate, seconds of sound) of a video."""
     with av.open(io.BytesIO(data)) as container:
-        sound, = container.streams.audio
+        (sound,) = container.streams.audio
         rate, seconds = float(container.streams.video[0].average_rate), float(sound.duration * sound.time_base)
         return sum(1 for _ in container.decode(video=0)), rate, seconds
 
@@ -92,7 +102,9 @@ def test_nodes_links_and_values_are_those_of_the_schemas(schemas, path):
 
 def test_the_pack_is_imported_without_a_warning(server):
     lines = [line for line in server.log.splitlines() if "ComfyUI-EMO" in line]
-    assert lines and not [line for line in lines if "FAILED" in line or "Error" in line or "Warning" in line or "Unable" in line]
+    assert lines and not [
+        line for line in lines if "FAILED" in line or "Error" in line or "Warning" in line or "Unable" in line
+    ]
 
 
 def test_templates_and_help_are_served(server):
@@ -108,7 +120,7 @@ def test_talking_portrait_runs_on_a_fresh_machine(server):
     result = server.run(prompt)
     assert result["status"] == "success", result["error"]
     combine = next(number for number, node in prompt.items() if node["class_type"] == "EmoVideoCombine")
-    shown, = result["outputs"][combine]["images"]
+    (shown,) = result["outputs"][combine]["images"]
     frames, rate, seconds = played(server.view(shown))
     assert rate == 25 and frames > 25 and abs(seconds - frames / 25) <= 0.06
     assert any(maximum >= frames // 4 for _, maximum in result["progress"])
@@ -126,10 +138,14 @@ def test_talking_portrait_takes_files_of_ones_own(server):
     from PIL import Image
 
     with Image.open(ROOT / "workflows" / "inputs" / "emo_portrait.jpg") as shipped:
-        shipped.resize((160, 160)).crop((0, -15, 171, 160)).save(server.base / "input" / "mine.jpg")  # 171x175: odd sides
+        shipped.resize((160, 160)).crop((0, -15, 171, 160)).save(
+            server.base / "input" / "mine.jpg"
+        )  # 171x175: odd sides
     with av.open(str(server.base / "input" / "mine.flac"), "w") as container:
         stream = container.add_stream("flac", rate=44100, layout="stereo")
-        noise = np.random.default_rng(0).integers(-3000, 3000, (1, 2 * 44100), dtype=np.int16)  # a second, channels side by side
+        noise = np.random.default_rng(0).integers(
+            -3000, 3000, (1, 2 * 44100), dtype=np.int16
+        )  # a second, channels side by side
         frame = av.AudioFrame.from_ndarray(noise, format="s16", layout="stereo")
         frame.sample_rate = 44100
         container.mux([*stream.encode(frame), *stream.encode(None)])
@@ -151,7 +167,9 @@ def test_talking_portrait_takes_files_of_ones_own(server):
 
 
 def test_wrong_values_are_refused_before_the_run_with_our_sentences(server):
-    prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), sampler="magic", fit="squash", frame="feet")
+    prompt = tiny(
+        read(ROOT / "workflows" / "api" / "talking_portrait.json"), sampler="magic", fit="squash", frame="feet"
+    )
     result = server.run(prompt)
     assert result["status"] == "invalid"
     details = json.dumps(result["error"])

@@ -38,7 +38,10 @@ class Likeness:
     def distances(self, frames: np.ndarray, meshes: Tensor, still: np.ndarray, mesh: Tensor) -> list[float]:
         """Of frames (F, H, W, 3) from the portrait."""
         own = self.describe(still, mesh)
-        return [float(np.linalg.norm(self.describe(frame, place) - own)) for frame, place in zip(frames, meshes, strict=True)]
+        return [
+            float(np.linalg.norm(self.describe(frame, place) - own))
+            for frame, place in zip(frames, meshes, strict=True)
+        ]
 
 
 def detector_box(mesh: Tensor) -> tuple[float, float, float, float]:

@@ -12,8 +12,8 @@ from .sharpness import LIPS, area
 
 
 def against(frames: np.ndarray, true: np.ndarray, meshes: Tensor) -> dict[str, float]:
-    """frames and true (F, H, W, 3) uint8, meshes (F, 468, 3) of the truth -> decibels of the whole picture and of mouth and lips,
-    and, for comparison, of a picture that rests (`still`, `still_mouth`: the truth's first frame)."""
+    """frames and true (F, H, W, 3) uint8, meshes (F, 468, 3) of the truth -> decibels of the whole picture and of mouth
+    and lips, and, for comparison, of a picture that rests (`still`, `still_mouth`: the truth's first frame)."""
     whole, mouth, still, still_mouth = [], [], [], []
     for frame, wanted, mesh in zip(frames, true, meshes, strict=True):
         lips = area(mesh, LIPS, frame.shape[:2], share=1.3)
@@ -23,7 +23,12 @@ def against(frames: np.ndarray, true: np.ndarray, meshes: Tensor) -> dict[str, f
             there.append(float(error[lips].mean()) if lips.any() else math.nan)
     return {
         name: decibels(float(torch.tensor(errors).nanmean()))
-        for name, errors in (("psnr", whole), ("psnr_mouth", mouth), ("psnr_still", still), ("psnr_still_mouth", still_mouth))
+        for name, errors in (
+            ("psnr", whole),
+            ("psnr_mouth", mouth),
+            ("psnr_still", still),
+            ("psnr_still_mouth", still_mouth),
+        )
     }
 
 

@@ -11,13 +11,15 @@ UP = 4  # pixels of the working size in a cell of the flow
 
 
 def determinants(flow: Tensor) -> Tensor:
-    """Backward flow (F, 2, n, n) in pixels of its map -> (F, n - 1, n - 1): of the Jacobian of where each pixel comes from."""
+    """Backward flow (F, 2, n, n) in pixels of its map -> (F, n - 1, n - 1): of the Jacobian of where each pixel comes
+    from."""
     along, down = _slopes(flow)
     return along[:, 0] * down[:, 1] - along[:, 1] * down[:, 0]
 
 
 def stretch(flow: Tensor) -> Tensor:
-    """The same flow -> (F, n - 1, n - 1): how many times the portrait's pixels are stretched in the direction of most stretch."""
+    """The same flow -> (F, n - 1, n - 1): how many times the portrait's pixels are stretched in the direction of most
+    stretch."""
     along, down = _slopes(flow)
     square = along.square().sum(1) + down.square().sum(1)
     determinant = along[:, 0] * down[:, 1] - along[:, 1] * down[:, 0]
@@ -39,8 +41,8 @@ def at_working_size(flow: Tensor) -> Tensor:
 
 
 def hidden(mask: Tensor, centre: Tensor, *, mouth_cells: int, cells: int) -> Tensor:
-    """Painted share (F, 1, P, P) of the window of `mouth_cells` cells around centre (F, 2) in cells -> (F, 4 n, 4 n) bool: what
-    of the working picture is painted over, and a pixel around it."""
+    """Painted share (F, 1, P, P) of the window of `mouth_cells` cells around centre (F, 2) in cells -> (F, 4 n, 4 n)
+    bool: what of the working picture is painted over, and a pixel around it."""
     places = (torch.arange(UP * cells) + 0.5) / UP
     x, y = (2 * (places[None] - centre[:, axis, None].float().cpu()) / mouth_cells for axis in (0, 1))
     size = len(places)
@@ -50,8 +52,8 @@ def hidden(mask: Tensor, centre: Tensor, *, mouth_cells: int, cells: int) -> Ten
 
 
 def measure(flow: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Flow (F, 2, n, n) in pixels, and (F, n, n) bool, what is not looked at -> (F,) the smallest determinant, below 0 where it
-    folds, and (F,) the share of pixels that are stretched more than threefold."""
+    """Flow (F, 2, n, n) in pixels, and (F, n, n) bool, what is not looked at -> (F,) the smallest determinant, below 0
+    where it folds, and (F,) the share of pixels that are stretched more than threefold."""
     seen = torch.ones_like(flow[:, 0, 1:, 1:], dtype=torch.bool) if hidden is None else ~hidden[:, :-1, :-1]
     folded = determinants(flow).masked_fill(~seen, 1.0).flatten(1).amin(1)
     return folded, ((stretch(flow) > TORN) & seen).flatten(1).float().mean(1)

@@ -1,4 +1,5 @@
-"""Compiling block by block: the same result, once for all clips; without a compiler a warning and the networks as they were."""
+"""Compiling block by block: the same result, once for all clips; without a compiler a warning and the networks as they
+were."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def test_every_block_of_the_backbone_is_compiled_once_for_all_clips_and_computes
     assert compile_blocks(compiled, backend=BACKEND)
     assert all(map(is_compiled, regions(compiled))) and not any(map(is_compiled, regions(emo)))
     whole = conditions(config, frames=3 * config.clip_frames)
-    first = replace(whole, audio=replace(whole.audio, frames=whole.audio.frames[:config.clip_frames]))
+    first = replace(whole, audio=replace(whole.audio, frames=whole.audio.frames[: config.clip_frames]))
     video(compiled, first)
     graphs = counters["stats"]["unique_graphs"]
     made = video(compiled, whole)

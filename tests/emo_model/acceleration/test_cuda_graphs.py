@@ -62,8 +62,11 @@ def both(request, awake, conditions, seeded):
     graphed = CudaGraphs(twin, StandIn())
     whole = conditions(config, frames=config.clip_frames * 5 // 2)
     if config.hallo:
-        whole = replace(whole, portrait=replace(whole.portrait, identity=seeded(1, config.hallo.identity_width)),
-                        face_mask=voice_regions(box_mask(config.image_size, (0.2, 0.2, 0.8, 0.9))))
+        whole = replace(
+            whole,
+            portrait=replace(whole.portrait, identity=seeded(1, config.hallo.identity_width)),
+            face_mask=voice_regions(box_mask(config.image_size, (0.2, 0.2, 0.8, 0.9))),
+        )
     return plain, graphed, graphed.capture, whole
 
 
@@ -85,8 +88,11 @@ def test_captured_steps_compute_the_same_and_are_captured_once_per_kind_for_all_
 def test_what_the_steps_of_a_clip_share_is_copied_once_per_clip(both, monkeypatch):
     _, graphed, capture, whole = both
     copies, copy = [], torch.Tensor.copy_
-    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, *given, **more: copies.append(capture.replayed) or copy(
-        self, *given, **more))
+    monkeypatch.setattr(
+        torch.Tensor,
+        "copy_",
+        lambda self, *given, **more: copies.append(capture.replayed) or copy(self, *given, **more),
+    )
     how = HOWS["guided"]
     video(graphed, whole, how)
     between = [copies.count(number) for number in range(3 * how.steps)]
@@ -97,7 +103,9 @@ def test_what_the_steps_of_a_clip_share_is_copied_once_per_clip(both, monkeypatc
 def test_an_answer_is_not_overwritten_by_the_next_step(both):
     plain, graphed, _, whole = both
     kept = []
-    video(graphed, whole, HOWS["guided"], on_step=lambda report: kept.append((report.denoised, report.denoised.clone())))
+    video(
+        graphed, whole, HOWS["guided"], on_step=lambda report: kept.append((report.denoised, report.denoised.clone()))
+    )
     assert all(torch.equal(now, then) for now, then in kept) and not torch.equal(kept[0][0], kept[1][0])
 
 
@@ -122,11 +130,20 @@ def test_weights_on_another_device_are_not_captured_and_the_log_says_so_once(bot
         video(graphed, whole, HOWS["guided"])
         graphed.forget()
         video(graphed, whole, HOWS["guided"])
-    assert capture.captured == 0 and caplog.text.count("not captured as CUDA graphs") == 1 and "on another device" in caplog.text
+    assert (
+        capture.captured == 0
+        and caplog.text.count("not captured as CUDA graphs") == 1
+        and "on another device" in caplog.text
+    )
 
 
-@pytest.mark.parametrize("error", [RuntimeError("operation not permitted when stream is capturing"),
-                                   torch.cuda.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("operation not permitted when stream is capturing"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
 def test_what_cannot_be_captured_runs_as_it_is(both, caplog, error):
     plain, graphed, capture, whole = both
 

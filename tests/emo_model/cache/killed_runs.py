@@ -1,6 +1,7 @@
 """Runs that are killed, in processes of their own; `test_cache.py` starts this file. Prints one line of JSON.
 
-It forks, for importing torch anew takes longer than a run; it never uses more than one thread, for a fork would lose the others.
+It forks, for importing torch anew takes longer than a run; it never uses more than one thread, for a fork would lose
+the others.
 """
 
 from __future__ import annotations
@@ -27,16 +28,27 @@ from emo_model.sampling.clips import ClipRenderer, generate_clips  # noqa: E402
 from emo_model.types import AudioFeatures, Conditions, Fit, Portrait, Speed  # noqa: E402
 
 CLIPS = 12
-MOMENTS = ("half written", "before the file is synced", "before it is renamed", "before the folder is synced", "after all")
+MOMENTS = (
+    "half written",
+    "before the file is synced",
+    "before it is renamed",
+    "before the folder is synced",
+    "after all",
+)
 
 
 def video(model, run: cache.CacheRun | None = None) -> torch.Tensor:
     config = PRESETS["test"]
     draw = torch.Generator().manual_seed(5)
     cells, size, frames = config.latent_size, config.image_size, CLIPS * config.clip_frames - 1
-    portrait = Portrait(torch.randn(1, config.latent_channels, cells, cells, generator=draw), torch.zeros(1, 3, size, size),
-                        Fit(size, size, 0, 0, size, size))
-    audio = AudioFeatures(torch.randn(frames, config.audio_layers, config.audio_width, generator=draw), 25.0, frames / 25)
+    portrait = Portrait(
+        torch.randn(1, config.latent_channels, cells, cells, generator=draw),
+        torch.zeros(1, 3, size, size),
+        Fit(size, size, 0, 0, size, size),
+    )
+    audio = AudioFeatures(
+        torch.randn(frames, config.audio_layers, config.audio_width, generator=draw), 25.0, frames / 25
+    )
     conditions = Conditions(portrait, whole_mask(size), audio, Speed.constant(12.5))
     render = ClipRenderer(model, conditions, SamplingConfig(steps=2, audio_guidance=1.0))
     return torch.cat(list(generate_clips(render if run is None else CachedRenderer(render, run))), dim=2)
@@ -64,7 +76,6 @@ def die_at(moment: str, number: int) -> None:
 
     fsync, replace, sync_folder, save = os.fsync, os.replace, cache._sync_folder, cache.save
 
-
     def half(*given):
         data = save(*given)
         if moment == "half written" and seen[moment] + 1 == number:
@@ -81,7 +92,7 @@ def die_at(moment: str, number: int) -> None:
                     self.file.close()
 
                 def write(self, _):
-                    self.file.write(data[:len(data) // 2])
+                    self.file.write(data[: len(data) // 2])
                     self.file.flush()
                     dies("half written")
 
@@ -154,6 +165,7 @@ def kill_loop(model, whole: torch.Tensor, base: Path, *, kills: int, seed: int) 
 
 def at_once(model, whole: torch.Tensor, folder: Path, *, processes: int) -> dict:
     """The same video in several processes on one cache, each of which cleans up all it may when it starts."""
+
     def work(number: int):
         time.sleep(number * 0.05)
         limits = cache.CacheLimits(max_gb=0, max_days=0)
@@ -166,7 +178,9 @@ def at_once(model, whole: torch.Tensor, folder: Path, *, processes: int) -> dict
     for process in started:
         os.waitpid(process, 0)
     made = [torch.load(folder.parent / f"made{number}.pt") for number in range(processes)]
-    assert all(torch.equal(video, whole) and torch.equal(again, whole) for video, again, _ in made), "a clip was lost or differs"
+    assert all(torch.equal(video, whole) and torch.equal(again, whole) for video, again, _ in made), (
+        "a clip was lost or differs"
+    )
     return {"rendered": [rendered for *_, rendered in made]}
 
 

@@ -34,6 +34,7 @@ def cache(tmp_path) -> ClipCache:
 @pytest.fixture
 def render(emo, cache):
     """render(conditions) -> (video, how many clips were rendered for it)."""
+
     def run(whole, *, sampling=QUICK, where=cache, finished_only=False, **how):
         with where.run() as run:
             render = CachedRenderer(ClipRenderer(emo, whole, sampling, **how), run, finished_only=finished_only)
@@ -87,7 +88,9 @@ def test_a_stopped_run_goes_on_where_it_stopped_and_becomes_the_same_video(emo, 
     resumed, rendered = render(whole, on_step=told.append)
     assert rendered == 3 and torch.equal(resumed, plain(emo, whole))
     assert [(report.clip, report.step) for report in told if report.is_cached] == [(clip, 2) for clip in range(1, 6)]
-    assert [(report.clip, report.step) for report in told if not report.is_cached] == [(c, s) for c in (6, 7, 8) for s in (1, 2)]
+    assert [(report.clip, report.step) for report in told if not report.is_cached] == [
+        (c, s) for c in (6, 7, 8) for s in (1, 2)
+    ]
 
 
 def test_what_is_finished_is_a_video_without_rendering(emo, config, conditions, render, monkeypatch):
@@ -105,15 +108,21 @@ def test_what_is_finished_is_a_video_without_rendering(emo, config, conditions, 
 
 
 def killed_runs(tmp_path, *arguments: str) -> dict:
-    done = subprocess.run([sys.executable, str(Path(__file__).with_name("killed_runs.py")), str(tmp_path), *arguments],
-                          capture_output=True, text=True, timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("killed_runs.py")), str(tmp_path), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_runs_killed_at_any_moment_lose_no_clip_and_resume_to_the_same_bits(tmp_path):
-    """The other process asserts after every kill that all clips stay and are whole, and in the end that the bits are the same."""
+    """The other process asserts after every kill that all clips stay and are whole, and in the end that the bits are
+    the same."""
     done = killed_runs(tmp_path, "kill", "12", "1")
     assert done["at random"] >= 12 and done["while saving"] >= 8
     assert len(set(done["kept"])) >= 5  # they died early and late
@@ -127,9 +136,12 @@ def test_runs_at_once_on_one_cache_do_not_harm_each_other(tmp_path):
 # ---- what a change reaches
 
 
-@pytest.mark.parametrize(("changed", "first"), [(slice(29, 30), 6), (slice(24, 25), 5), (slice(26, 27), 6), (slice(0, 1), 0)])
+@pytest.mark.parametrize(
+    ("changed", "first"), [(slice(29, 30), 6), (slice(24, 25), 5), (slice(26, 27), 6), (slice(0, 1), 0)]
+)
 def test_another_voice_renders_the_clips_that_hear_it_and_those_after(emo, config, conditions, render, changed, first):
-    """A frame hears two frames to each side: frame 26 is heard by the clip that begins there and by the end of the one before."""
+    """A frame hears two frames to each side: frame 26 is heard by the clip that begins there and by the end of the one
+    before."""
     whole = conditions(config, frames=LONG)
     render(whole)
     other = change_voice(whole, changed)
@@ -138,7 +150,9 @@ def test_another_voice_renders_the_clips_that_hear_it_and_those_after(emo, confi
 
 
 @pytest.mark.parametrize(("frames", "rendered"), [(31, 1), (40, 3), (29, 1), (28, 1), (26, 1), (24, 1)])
-def test_a_longer_or_shorter_voice_keeps_the_clips_that_do_not_hear_its_end(emo, config, conditions, render, frames, rendered):
+def test_a_longer_or_shorter_voice_keeps_the_clips_that_do_not_hear_its_end(
+    emo, config, conditions, render, frames, rendered
+):
     whole = conditions(config, frames=LONG)
     render(whole)
     heard = torch.cat([whole.audio.frames, torch.ones(10, *whole.audio.frames.shape[1:])])[:frames]
@@ -213,19 +227,34 @@ def test_all_that_a_video_is_made_from_is_in_the_name_of_its_first_clip(config, 
     assert key(replace(whole, **ingredients(whole, seeded)[name])) != key(whole)
 
 
-@pytest.mark.parametrize("change", [
-    {"weights": "v"}, {"batch_branches": False}, {"dtype": torch.float16}, {"sampling": replace(QUICK, seed=1)},
-    {"sampling": replace(QUICK, steps=3)}, {"sampling": replace(QUICK, region_weights=(1.0, 1.0, 0.9))},
-    {"sampling": replace(QUICK, sampler="dpmpp_2m")}, {"sampling": replace(QUICK, audio_guidance=1.1)}, {"reencoding": "vae"},
-    {"sampling": replace(QUICK, reference_guidance=1.1)}, {"reference": ReferenceFeatures({"a": torch.zeros(1)})}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "v"},
+        {"batch_branches": False},
+        {"dtype": torch.float16},
+        {"sampling": replace(QUICK, seed=1)},
+        {"sampling": replace(QUICK, steps=3)},
+        {"sampling": replace(QUICK, region_weights=(1.0, 1.0, 0.9))},
+        {"sampling": replace(QUICK, sampler="dpmpp_2m")},
+        {"sampling": replace(QUICK, audio_guidance=1.1)},
+        {"reencoding": "vae"},
+        {"sampling": replace(QUICK, reference_guidance=1.1)},
+        {"reference": ReferenceFeatures({"a": torch.zeros(1)})},
+    ],
+)
 def test_how_it_is_made_is_in_the_name_too(config, conditions, change):
     whole = conditions(config, frames=LONG)
     how = {"sampling": QUICK, "weights": "w", "reference": None, "device": "cpu", "dtype": torch.float32}
 
     def key(**changed):
-        return ClipKeys(config, whole.portrait, **{**how, **changed}).of(0, whole.clip(0, clip_frames=4, margin_frames=2), None)
+        return ClipKeys(config, whole.portrait, **{**how, **changed}).of(
+            0, whole.clip(0, clip_frames=4, margin_frames=2), None
+        )
 
-    assert key() == key(sampling=replace(QUICK, head_speed=50.0)) != key(**change)  # head_speed: what counts is in the clips
+    assert (
+        key() == key(sampling=replace(QUICK, head_speed=50.0)) != key(**change)
+    )  # head_speed: what counts is in the clips
 
 
 def test_the_clip_before_is_in_the_name_of_the_next(config, conditions, seeded):
@@ -233,7 +262,9 @@ def test_the_clip_before_is_in_the_name_of_the_next(config, conditions, seeded):
     keys = ClipKeys(config, whole.portrait, QUICK, weights="w", reference=None, device="cpu", dtype=torch.float32)
     clip = whole.clip(4, clip_frames=4, margin_frames=2)
     before = seeded(1, 8, 2, 4, 4)
-    names = [keys.of(1, clip, motion) for motion in (before, before.clone(), before + 1e-6)] + [keys.of(2, clip, before)]
+    names = [keys.of(1, clip, motion) for motion in (before, before.clone(), before + 1e-6)] + [
+        keys.of(2, clip, before)
+    ]
     assert names[0] == names[1] and len(set(names)) == 3
 
 
@@ -251,7 +282,7 @@ def test_one_bit_of_one_weight_is_another_model(emo):
 def bend(path: Path, how: str) -> None:
     data = bytearray(path.read_bytes())
     if how == "cut in half":
-        data = data[:len(data) // 2]
+        data = data[: len(data) // 2]
     elif how == "empty":
         data = data[:0]
     elif how == "one bit in the latents":
@@ -267,8 +298,18 @@ def bend(path: Path, how: str) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", ["cut in half", "empty", "one bit in the latents", "one bit in the header", "its length",
-                                 "zeros, as after a power cut", "another clip's"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "cut in half",
+        "empty",
+        "one bit in the latents",
+        "one bit in the header",
+        "its length",
+        "zeros, as after a power cut",
+        "another clip's",
+    ],
+)
 def test_a_damaged_clip_is_rendered_again_and_the_others_are_not(emo, config, conditions, render, cache, how, caplog):
     whole = conditions(config, frames=LONG)
     first, _ = render(whole)
@@ -282,7 +323,9 @@ def test_a_damaged_clip_is_rendered_again_and_the_others_are_not(emo, config, co
     assert render(whole)[1] == 0
 
 
-def test_a_file_that_cannot_be_written_stops_the_run_with_what_is_kept(emo, config, conditions, render, cache, monkeypatch):
+def test_a_file_that_cannot_be_written_stops_the_run_with_what_is_kept(
+    emo, config, conditions, render, cache, monkeypatch
+):
     whole, sync, calls = conditions(config, frames=LONG), os.fsync, []
 
     def full(descriptor):
@@ -292,8 +335,11 @@ def test_a_file_that_cannot_be_written_stops_the_run_with_what_is_kept(emo, conf
         return sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"clip 3 could not be kept in .*clips: No space left on device; [\d.]+ GB are free there. "
-                                      "The 2 clips before it are kept: make room and start again") as error:
+    with pytest.raises(
+        OSError,
+        match=r"clip 3 could not be kept in .*clips: No space left on device; [\d.]+ GB are free there. "
+        "The 2 clips before it are kept: make room and start again",
+    ) as error:
         render(whole)
     assert error.value.errno == errno.ENOSPC
     assert not list(cache.folder.glob("*.part")) and len(list(cache.folder.glob("*.safetensors"))) == 2
@@ -344,7 +390,9 @@ def test_beyond_the_size_the_longest_unused_go_first(config, conditions, render,
         os.utime(path, (time.time() - 2 * 86_400 + number,) * 2)
     with ClipCache(cache.folder, CacheLimits(max_gb=4.5 * size / 1e9)).run():
         pass
-    assert [path.exists() for path in old] == [False] * 6 + [True] * 2 and len(list(cache.folder.glob("*.safetensors"))) == 4
+    assert [path.exists() for path in old] == [False] * 6 + [True] * 2 and len(
+        list(cache.folder.glob("*.safetensors"))
+    ) == 4
 
 
 def test_a_clip_that_is_found_counts_as_used(config, conditions, render, cache):
@@ -408,7 +456,9 @@ def test_clips_of_a_video_that_is_still_held_are_not_removed_by_another_run(emo,
         assert not list(cache.folder.glob("*.safetensors"))
 
 
-def test_where_files_cannot_be_locked_runs_go_on_and_clips_are_safe_for_a_week(config, conditions, render, cache, monkeypatch):
+def test_where_files_cannot_be_locked_runs_go_on_and_clips_are_safe_for_a_week(
+    config, conditions, render, cache, monkeypatch
+):
     from emo_model.cache import locks as module
 
     def no_locks(file, *, wait):
@@ -437,12 +487,16 @@ def test_a_clip_that_another_run_saved_meanwhile_counts(emo, config, conditions,
         monkeypatch.setattr(run, "find", lambda key: None)
         render = CachedRenderer(ClipRenderer(emo, conditions(config, frames=8), QUICK), run)
         video = torch.cat(list(generate_clips(render)), dim=2)
-        assert len(run.keys) == 2 and torch.equal(torch.cat(list(run.clips(wanted=8, fps=25.0, config=config)), dim=2), video)
+        assert len(run.keys) == 2 and torch.equal(
+            torch.cat(list(run.clips(wanted=8, fps=25.0, config=config)), dim=2), video
+        )
 
 
 def test_the_size_of_a_cache_is_told(config, conditions, render, cache):
     render(conditions(config, frames=LONG))
-    assert cache.bytes == sum(path.stat().st_size for path in cache.folder.glob("*.safetensors")) > 8 * 4 * 4 * 4 * 4 * 4
+    assert (
+        cache.bytes == sum(path.stat().st_size for path in cache.folder.glob("*.safetensors")) > 8 * 4 * 4 * 4 * 4 * 4
+    )
     assert str(cache.folder) in cache.summary and "at most 20 GB" in cache.summary and "14 days" in cache.summary
 
 
@@ -481,7 +535,9 @@ def test_memory_is_told_before_it_is_taken(clips):
 def test_a_second_video_goes_on_from_the_last_frames_of_the_first(emo, config, conditions, clips, monkeypatch):
     """Its first clip is made as the first video's next one would be: from those frames, whatever else differs."""
     seen, encode = [], emo.encode_motion
-    monkeypatch.setattr(emo, "encode_motion", lambda motion, like: seen.append(motion.latents) or encode(motion, like=like))
+    monkeypatch.setattr(
+        emo, "encode_motion", lambda motion, like: seen.append(motion.latents) or encode(motion, like=like)
+    )
     motion = MotionFrames(clips.last(config.motion_frames))
     one = plain(emo, conditions(config, frames=8), motion=motion)
     assert torch.equal(seen[0], motion.latents) and torch.equal(seen[1], one[:, :, 2:4])

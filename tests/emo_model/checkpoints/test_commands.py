@@ -54,8 +54,9 @@ def test_inspect_counts_the_weights_of_each_part_and_names_the_base_of_a_variant
     for name in ("a", "b"):
         assert main(["inspect", str(tmp_path / f"{name}.safetensors")]) == 0
         said.append(json.loads(capsys.readouterr().out))
-    assert said[0]["parts"] == {name: sum(value.numel() for value in part.state_dict().values())
-                                for name, part in bundle.parts.items()}
+    assert said[0]["parts"] == {
+        name: sum(value.numel() for value in part.state_dict().values()) for name, part in bundle.parts.items()
+    }
     assert said[1]["parts"] == {"emo": bundle.emo.backbone.conv_in.weight.numel()}
     assert said[1]["holds"] == "only tensors that differ from a.safetensors, which must be in the same folder"
 

@@ -11,7 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from emo_model.checkpoints.files import Entry, open_tensors, write_entries
 
-TENSORS = {"a.weight": torch.randn(3, 4), "b": torch.randn(5).half(), "c": torch.randn(2, 2).bfloat16(), "n": torch.tensor(7)}
+TENSORS = {
+    "a.weight": torch.randn(3, 4),
+    "b": torch.randn(5).half(),
+    "c": torch.randn(2, 2).bfloat16(),
+    "n": torch.tensor(7),
+}
 
 
 def as_entries(tensors):
@@ -46,7 +51,9 @@ def test_one_tensor_at_a_time_is_in_memory(tmp_path):
         most = max(most, len(alive))
         return value
 
-    write_entries(tmp_path / "x.safetensors", [Entry(str(number), (1000,), torch.float32, make) for number in range(20)])
+    write_entries(
+        tmp_path / "x.safetensors", [Entry(str(number), (1000,), torch.float32, make) for number in range(20)]
+    )
     assert most <= 2  # the one being made, and the one just written
 
 
@@ -70,10 +77,17 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("content, said", [
-    (b"", "empty"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "Git LFS pointer"),
-    (b"<!DOCTYPE html><html></html>", "web page"), (b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00", "GGUF"),
-    (b"hello, weights of a net", "text"), (bytes(range(1, 60)), "neither safetensors nor a torch file")])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00", "GGUF"),
+        (b"hello, weights of a net", "text"),
+        (bytes(range(1, 60)), "neither safetensors nor a torch file"),
+    ],
+)
 def test_what_holds_no_weights_is_named(tmp_path, content, said):
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=said):
@@ -82,11 +96,13 @@ def test_what_holds_no_weights_is_named(tmp_path, content, said):
 
 @pytest.mark.parametrize("first", [b"<", b"\x80", b"P", b"{", b"v"])
 def test_the_length_of_a_safetensors_header_is_not_taken_for_a_sign(tmp_path, first):
-    """It comes first in the file: a little-endian number, whose lowest byte may be that of a web page, a pickle, a text."""
+    """It comes first in the file: a little-endian number, whose lowest byte may be that of a web page, a pickle, a
+    text."""
     header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     length = 256 + first[0]
     (tmp_path / "x.safetensors").write_bytes(
-        struct.pack("<Q", length) + header.ljust(length) + struct.pack("<ff", 1.0, 2.0))
+        struct.pack("<Q", length) + header.ljust(length) + struct.pack("<ff", 1.0, 2.0)
+    )
     assert open_tensors(tmp_path / "x.safetensors").read("a").tolist() == [1.0, 2.0]
 
 
@@ -94,7 +110,7 @@ def test_the_length_of_a_safetensors_header_is_not_taken_for_a_sign(tmp_path, fi
 def test_half_a_file_is_told_from_a_whole(tmp_path, name, save):
     save({"a": torch.zeros(10_000)}, tmp_path / name)
     whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[:len(whole) // 2])
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="not a complete"):
         open_tensors(tmp_path / name)
 

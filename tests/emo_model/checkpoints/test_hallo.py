@@ -63,9 +63,12 @@ def test_net_pth_loads_with_every_weight_in_its_place(net, tiny_hallo):
 
 def test_a_net_in_half_precision_loads_in_the_type_asked_for(tiny_hallo, tmp_path):
     save_file({key: value.half() for key, value in tiny_hallo.net.items()}, tmp_path / "net.safetensors")
-    assert {value.dtype for value in load_model(tmp_path / "net.safetensors").emo.state_dict().values()} == {torch.float16}
-    assert {value.dtype for value in load_model(tmp_path / "net.safetensors", dtype=torch.float32).emo.state_dict().values()} == {
-        torch.float32}
+    assert {value.dtype for value in load_model(tmp_path / "net.safetensors").emo.state_dict().values()} == {
+        torch.float16
+    }
+    assert {
+        value.dtype for value in load_model(tmp_path / "net.safetensors", dtype=torch.float32).emo.state_dict().values()
+    } == {torch.float32}
 
 
 def test_converted_and_back_is_the_same_file(net, tiny_hallo, tmp_path):
@@ -93,14 +96,26 @@ def test_what_nothing_runs_is_not_loaded_and_changes_nothing(tiny_hallo, tmp_pat
     assert same(load_model(tmp_path / "net.pth").emo, tiny_hallo.emo)
 
 
-@pytest.mark.parametrize("changed, said", [
-    (lambda net: net.pop("audioproj.norm.bias"), "1 missing (audioproj.norm.bias)"),
-    (lambda net: net.pop("denoising_unet.up_blocks.0.motion_modules.1.temporal_transformer.norm.bias"), "1 missing"),
-    (lambda net: net.update({"denoising_unet.extra": torch.zeros(1)}), "1 left over (denoising_unet.extra)"),
-    (lambda net: net.update({"face_locator.conv_out.bias": torch.zeros(5)}), "(face_locator.conv_out.bias 5 for 32)"),
-    (lambda net: [net.pop(key) for key in list(net) if "down_blocks.0.attentions" in key], "left over"),
-    (lambda net: [net.pop(key) for key in list(net) if key.startswith("imageproj.proj")], "a part of Hallo's net only"),
-])
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        (lambda net: net.pop("audioproj.norm.bias"), "1 missing (audioproj.norm.bias)"),
+        (
+            lambda net: net.pop("denoising_unet.up_blocks.0.motion_modules.1.temporal_transformer.norm.bias"),
+            "1 missing",
+        ),
+        (lambda net: net.update({"denoising_unet.extra": torch.zeros(1)}), "1 left over (denoising_unet.extra)"),
+        (
+            lambda net: net.update({"face_locator.conv_out.bias": torch.zeros(5)}),
+            "(face_locator.conv_out.bias 5 for 32)",
+        ),
+        (lambda net: [net.pop(key) for key in list(net) if "down_blocks.0.attentions" in key], "left over"),
+        (
+            lambda net: [net.pop(key) for key in list(net) if key.startswith("imageproj.proj")],
+            "a part of Hallo's net only",
+        ),
+    ],
+)
 def test_a_net_that_does_not_fit_is_refused_by_key(tiny_hallo, tmp_path, changed, said):
     net = dict(tiny_hallo.net)
     changed(net)
@@ -118,8 +133,14 @@ def test_a_net_with_trained_frame_codes_is_refused(tiny_hallo, tmp_path):
 
 
 def test_a_motion_module_is_named_and_not_taken_for_the_net(tiny_hallo, tmp_path):
-    torch.save({key.removeprefix("denoising_unet."): value for key, value in tiny_hallo.net.items() if ".motion_modules." in key},
-               tmp_path / "net.pth")
+    torch.save(
+        {
+            key.removeprefix("denoising_unet."): value
+            for key, value in tiny_hallo.net.items()
+            if ".motion_modules." in key
+        },
+        tmp_path / "net.pth",
+    )
     with pytest.raises(ValueError, match="net.pth is not .*: this is an AnimateDiff motion module; "):
         load_model(tmp_path / "net.pth")
     with pytest.raises(ValueError, match="net.pth is not Hallo's net: this is an AnimateDiff motion module; "):

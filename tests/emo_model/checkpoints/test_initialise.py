@@ -22,8 +22,18 @@ from emo_model.evaluation.oracle import seeded_weight
 from emo_model.models.attention import frame_codes
 from emo_model.models.emo import Emo
 
-TINY = replace(EMO, image_size=64, channels=(32, 32, 64, 64), audio_layers=2, audio_width=4, audio_context_width=16,
-               speed_width=8, face_locator_channels=(4, 4, 8, 8), clip_frames=3, motion_frames=2)
+TINY = replace(
+    EMO,
+    image_size=64,
+    channels=(32, 32, 64, 64),
+    audio_layers=2,
+    audio_width=4,
+    audio_context_width=16,
+    speed_width=8,
+    face_locator_channels=(4, 4, 8, 8),
+    clip_frames=3,
+    motion_frames=2,
+)
 TEXT = 24  # width of the text that a tiny SD 1.5 reads
 
 
@@ -47,7 +57,8 @@ def motion_module(config=TINY) -> dict[str, torch.Tensor]:
             net[key] = seeded_weight(key, tuple(value.shape))
             if key.endswith(".to_q.weight"):
                 net[key.replace("to_q.weight", "pos_encoder.pe")] = frame_codes(
-                    config.temporal_position_limit, len(value), like=torch.zeros(1))[None]
+                    config.temporal_position_limit, len(value), like=torch.zeros(1)
+                )[None]
     return net
 
 
@@ -61,8 +72,12 @@ def files(tmp_path):
 def published(data, name: str) -> TensorFile:
     """A published file's keys and shapes, without its weights; frame codes as AnimateDiff's are."""
     shapes = {key: tuple(shape) for key, shape in json.loads((data / f"{name}.json").read_text()).items()}
-    return TensorFile(data / f"{name}.json", shapes, dict.fromkeys(shapes, torch.float16),
-                      lambda key: frame_codes(*shapes[key][1:], like=torch.zeros(1)).half()[None])
+    return TensorFile(
+        data / f"{name}.json",
+        shapes,
+        dict.fromkeys(shapes, torch.float16),
+        lambda key: frame_codes(*shapes[key][1:], like=torch.zeros(1)).half()[None],
+    )
 
 
 def test_the_published_unet_gives_the_paper_size_model_all_it_can(data):
@@ -70,7 +85,9 @@ def test_the_published_unet_gives_the_paper_size_model_all_it_can(data):
     sources, unused = unet_sources(bare(EMO), file)
     used = {source.key for source in sources.values()}
     assert used | set(unused) == set(file.shapes) and not used & set(unused)
-    assert all(fnmatchcase(key, "*.attentions.*.attn2.*") or fnmatchcase(key, "*.attentions.*.norm2.*") for key in unused)
+    assert all(
+        fnmatchcase(key, "*.attentions.*.attn2.*") or fnmatchcase(key, "*.attentions.*.norm2.*") for key in unused
+    )
 
 
 def test_the_published_motion_module_gives_all_temporal_modules(data):
@@ -86,8 +103,11 @@ def test_a_motion_module_without_mid_block_leaves_that_new(files):
     net = {key: value for key, value in motion_module().items() if not key.startswith("mid_block.")}
     torch.save(net, files[1])
     sources = initial_sources(TINY, *files)
-    new = {name for name, source in sources.items()
-           if isinstance(source, New) and "motion_modules" in name and "_speed." not in name}
+    new = {
+        name
+        for name, source in sources.items()
+        if isinstance(source, New) and "motion_modules" in name and "_speed." not in name
+    }
     assert new and all(name.startswith("backbone.mid_block.motion_modules.") for name in new)
 
 
@@ -107,7 +127,9 @@ def test_weights_stand_where_the_report_says(files, tmp_path):
 def test_what_is_new_is_what_no_file_has(files):
     new = {name for name, source in initial_sources(TINY, *files).items() if isinstance(source, New)}
     own = ("face_locator.", "audio_projection.", "speed_layers.")
-    assert new == {name for name in bare(TINY).state_dict() if "_audio." in name or "_speed." in name or name.startswith(own)}
+    assert new == {
+        name for name in bare(TINY).state_dict() if "_audio." in name or "_speed." in name or name.startswith(own)
+    }
 
 
 def test_reference_attention_begins_as_self_attention(files):
@@ -118,8 +140,11 @@ def test_reference_attention_begins_as_self_attention(files):
 
 def test_the_single_file_gives_the_same_as_diffusers_layout(files, tmp_path):
     single = {SINGLE_FILE.to_theirs(key): value for key, value in sd15().items()}
-    single |= {"first_stage_model.decoder.conv_in.weight": torch.zeros(1), "cond_stage_model.x": torch.zeros(1),
-               "model_ema.decay": torch.zeros(1)}
+    single |= {
+        "first_stage_model.decoder.conv_in.weight": torch.zeros(1),
+        "cond_stage_model.x": torch.zeros(1),
+        "model_ema.decay": torch.zeros(1),
+    }
     torch.save({"state_dict": single, "epoch": 1}, tmp_path / "sd15.ckpt")
     ours, theirs = initial_sources(TINY, files[0]), initial_sources(TINY, tmp_path / "sd15.ckpt")
     taken = [name for name, source in ours.items() if isinstance(source, Taken)]
@@ -150,7 +175,9 @@ def test_a_new_layer_begins_as_training_would_begin(files, tmp_path):
         assert (made[name] == 1).all() == (fresh[name] == 1).all(), name
         if made[name].numel() > 100 and not (made[name] == made[name].flatten()[0]).all():
             assert 0.8 < made[name].std() / fresh[name].std() < 1.25, name
-    assert all(any(fnmatchcase(name, pattern) for name in fresh) for pattern in ZERO_AT_FIRST if "zero_conv" not in pattern)
+    assert all(
+        any(fnmatchcase(name, pattern) for name in fresh) for pattern in ZERO_AT_FIRST if "zero_conv" not in pattern
+    )
 
 
 def test_the_same_seed_makes_the_same_file(files, tmp_path):
@@ -161,8 +188,13 @@ def test_the_same_seed_makes_the_same_file(files, tmp_path):
     assert a == b and a != c
 
 
-@pytest.mark.parametrize("wrong, said", [(0, "is not a Stable Diffusion 1.5 UNet: this is an AnimateDiff motion module"),
-                                         (1, "is not an AnimateDiff motion module: this is a UNet of Stable Diffusion 1.5")])
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        (0, "is not a Stable Diffusion 1.5 UNet: this is an AnimateDiff motion module"),
+        (1, "is not an AnimateDiff motion module: this is a UNet of Stable Diffusion 1.5"),
+    ],
+)
 def test_files_in_the_wrong_place_are_named(files, tmp_path, wrong, said):
     mixed = [files[0], files[1]]
     mixed[wrong] = files[1 - wrong]

@@ -30,6 +30,7 @@ BY_KEYS = {
 
 def write(folder, shapes):
     """A file with these keys; of each shape only the number of axes and the width of text attention matter."""
+
     def small(key, shape):
         return [size if key.endswith("attn2.to_k.weight") and axis == 1 else 1 for axis, size in enumerate(shape)]
 
@@ -43,8 +44,10 @@ def test_a_file_is_known_by_its_keys(tmp_path, kind):
     assert recognise(file).name == kind
 
 
-@pytest.mark.parametrize("manifest, kind", [
-    ("hallo_net_keys", "hallo"), ("mm_sd_v15_v2_keys", "animatediff"), ("sd15_unet_keys", "sd15 unet")])
+@pytest.mark.parametrize(
+    "manifest, kind",
+    [("hallo_net_keys", "hallo"), ("mm_sd_v15_v2_keys", "animatediff"), ("sd15_unet_keys", "sd15 unet")],
+)
 def test_published_files_are_known(tmp_path, data, manifest, kind):
     assert recognise(write(tmp_path, json.loads((data / f"{manifest}.json").read_text()))).name == kind
 
@@ -66,7 +69,9 @@ def test_our_own_files_are_known(tmp_path):
 
 def test_loading_a_wrong_file_names_it(tmp_path):
     file = write(tmp_path, {key: (1,) for key in BY_KEYS["vae"]})
-    with pytest.raises(ValueError, match="x.safetensors is not an EMO model of this pack: this is a VAE; put it into models/vae"):
+    with pytest.raises(
+        ValueError, match="x.safetensors is not an EMO model of this pack: this is a VAE; put it into models/vae"
+    ):
         native.load(file.path)
 
 

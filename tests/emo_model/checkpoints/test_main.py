@@ -44,8 +44,13 @@ def test_convert_goes_there_and_back(tmp_path, capsys, tiny_hallo):
     assert "keys of Hallo's net.pth" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (["inspect", "nowhere.pth"], "there is no file nowhere.pth"), (["convert", "a.pth", "b.pth"], "must end in .safetensors")])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["inspect", "nowhere.pth"], "there is no file nowhere.pth"),
+        (["convert", "a.pth", "b.pth"], "must end in .safetensors"),
+    ],
+)
 def test_an_error_is_a_sentence_and_not_a_trace(arguments, said, capsys):
     assert main(arguments) == 2
     assert said in capsys.readouterr().err

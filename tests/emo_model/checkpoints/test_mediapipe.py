@@ -39,8 +39,12 @@ class Buffer:
             return start
         fields = thing[1:]
         vtable = len(content)
-        content += struct.pack(f"<HH{len(fields)}H", 4 + 2 * len(fields), 4 + 4 * len(fields),
-                               *(0 if part is None else 4 + 4 * number for number, part in enumerate(fields)))
+        content += struct.pack(
+            f"<HH{len(fields)}H",
+            4 + 2 * len(fields),
+            4 + 4 * len(fields),
+            *(0 if part is None else 4 + 4 * number for number, part in enumerate(fields)),
+        )
         content += bytes(-len(content) % 4)
         start = len(content)
         content += struct.pack("<i", start - vtable) + bytes(4 * len(fields))
@@ -63,14 +67,24 @@ def small_graph() -> bytes:
     bias, slope = torch.tensor([1.5, 2.5]), torch.tensor([0.25, 0.5])
     buffers = [(b"", 0), *((bytes(value.numpy().tobytes()), value.nbytes) for value in (kernel, bias, slope))]
     tensor = ["table"]
-    tensors = [tensor + [numbers(1), 0, 0], tensor + [numbers(1, 3, 3, 2), 1, 1], tensor + [numbers(1, 3, 3, 2), 0, 0],
-               tensor + [numbers(2), 0, 2], tensor + [numbers(1, 1, 2), 0, 3]]
-    operators = [["table", 0, numbers(1), numbers(2)], ["table", 1, numbers(0, 2, 3), numbers(0)],
-                 ["table", 2, numbers(0, 4), numbers(0)]]
+    tensors = [
+        tensor + [numbers(1), 0, 0],
+        tensor + [numbers(1, 3, 3, 2), 1, 1],
+        tensor + [numbers(1, 3, 3, 2), 0, 0],
+        tensor + [numbers(2), 0, 2],
+        tensor + [numbers(1, 1, 2), 0, 3],
+    ]
+    operators = [
+        ["table", 0, numbers(1), numbers(2)],
+        ["table", 1, numbers(0, 2, 3), numbers(0)],
+        ["table", 2, numbers(0, 4), numbers(0)],
+    ]
     codes = [["table", code, None, None, code] for code in (6, 4, 54)]
     graph = ["table", ["vector", *tensors], None, None, ["vector", *operators]]
-    return Buffer().write(["table", 3, ["vector", *codes], ["vector", graph], None,
-                           ["vector", *(["table", part] for part in buffers)]], b"TFL3")
+    return Buffer().write(
+        ["table", 3, ["vector", *codes], ["vector", graph], None, ["vector", *(["table", part] for part in buffers)]],
+        b"TFL3",
+    )
 
 
 def test_reads_layers_of_a_tflite_file_in_torchs_layout():

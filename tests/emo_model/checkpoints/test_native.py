@@ -28,7 +28,9 @@ def file(tmp_path, bundle):
 def rewrite(path, *, tensors=lambda tensors: tensors, metadata=lambda metadata: metadata) -> None:
     with safe_open(path, "pt") as opened:
         kept = opened.metadata()
-    held = {name: value.clone() for name, value in load_file(path).items()}  # the file is mapped: it must not be written over
+    held = {
+        name: value.clone() for name, value in load_file(path).items()
+    }  # the file is mapped: it must not be written over
     path.unlink()
     save_file(tensors(held), path, metadata=metadata(kept))
 
@@ -65,7 +67,9 @@ def test_a_model_is_sampled_as_its_card_says_else_as_its_preset_else_by_default(
 def test_a_loaded_model_makes_the_video_that_the_saved_one_makes(tmp_path, bundle, config, conditions):
     native.save(tmp_path / "a.safetensors", bundle, dtype=torch.float32)
     emo, whole = native.load(tmp_path / "a.safetensors").emo, conditions(config, frames=3)
-    one, two = (next(generate_clips(ClipRenderer(model, whole, SamplingConfig(steps=2)))) for model in (bundle.emo, emo))
+    one, two = (
+        next(generate_clips(ClipRenderer(model, whole, SamplingConfig(steps=2)))) for model in (bundle.emo, emo)
+    )
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
@@ -108,14 +112,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_a_file_of_something_else_is_refused_with_some_of_its_tensors(tmp_path):
     save_file({"model.diffusion_model.out.2.bias": torch.zeros(4)}, tmp_path / "sd.safetensors")
-    with pytest.raises(ValueError, match=r"sd.safetensors is not an EMO model of this pack: .*model.diffusion_model.out.2.bias"):
+    with pytest.raises(
+        ValueError, match=r"sd.safetensors is not an EMO model of this pack: .*model.diffusion_model.out.2.bias"
+    ):
         native.load(tmp_path / "sd.safetensors")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -7])
 def test_a_file_that_was_cut_off_is_refused(file, keep):
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="tiny.safetensors is not a complete safetensors file .*; download or copy it again"):
+    with pytest.raises(
+        ValueError, match="tiny.safetensors is not a complete safetensors file .*; download or copy it again"
+    ):
         native.load(file)
 
 
@@ -151,7 +159,9 @@ def variant(file, bundle):
     emo = copy.deepcopy(bundle.emo)
     with torch.no_grad():
         emo.backbone.conv_in.weight.add_(1)
-    native.save(file.with_name("fast.safetensors"), replace(bundle, emo=emo, card={"made_by": "another test"}), base=file)
+    native.save(
+        file.with_name("fast.safetensors"), replace(bundle, emo=emo, card={"made_by": "another test"}), base=file
+    )
     return file.with_name("fast.safetensors")
 
 
@@ -173,7 +183,9 @@ def test_the_base_of_a_variant_may_get_another_card(file, variant, bundle):
 
 def test_a_variant_without_its_base_says_what_is_missing_and_where(file, variant):
     file.unlink()
-    with pytest.raises(FileNotFoundError, match="only the tensors that differ from tiny.safetensors, which must be in .*models"):
+    with pytest.raises(
+        FileNotFoundError, match="only the tensors that differ from tiny.safetensors, which must be in .*models"
+    ):
         native.load(variant)
 
 
@@ -191,7 +203,9 @@ def test_the_fast_variant_is_the_built_in_model_with_another_backbone_for_two_st
         assert all(key.startswith("emo.backbone.") for key in file.keys())
 
 
-def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance_in_twice_the_steps(shipped, conditions):
+def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance_in_twice_the_steps(
+    shipped, conditions
+):
     """What two steps of the built-in model without guidance make of the same noise is further away."""
     usual, fast = native.load(dtype=torch.float32), native.load(native.FAST_WEIGHTS, dtype=torch.float32)
     heard = conditions(usual.config, frames=12)

@@ -17,7 +17,9 @@ from emo_model.checkpoints.random_files import SMALL_HALLO, hallo_shapes, vae_sh
 
 
 def test_the_layouts_are_as_large_as_the_real_files(data):
-    assert hallo_shapes() == {key: tuple(shape) for key, shape in json.loads((data / "hallo_net_keys.json").read_text()).items()}
+    assert hallo_shapes() == {
+        key: tuple(shape) for key, shape in json.loads((data / "hallo_net_keys.json").read_text()).items()
+    }
     assert sum(map(prod, vae_shapes().values())) == 83_653_863
     assert sum(map(prod, wav2vec2_shapes().values())) == 94_371_712
 

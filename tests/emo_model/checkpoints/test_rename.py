@@ -18,9 +18,14 @@ def test_a_letter_is_a_number_and_a_key_without_rule_has_no_name():
     assert TABLE.to_theirs("elsewhere") is None
 
 
-@pytest.mark.parametrize("found, said", [
-    ({"a": (2,)}, "1 missing (b)"), ({"a": (2,), "b": (3,), "c": ()}, "1 left over (c)"),
-    ({"a": (2,), "b": (4, 1)}, "1 of another shape (b 4x1 for 3)")])
+@pytest.mark.parametrize(
+    "found, said",
+    [
+        ({"a": (2,)}, "1 missing (b)"),
+        ({"a": (2,), "b": (3,), "c": ()}, "1 left over (c)"),
+        ({"a": (2,), "b": (4, 1)}, "1 of another shape (b 4x1 for 3)"),
+    ],
+)
 def test_what_does_not_fit_is_listed(found, said):
     with pytest.raises(ValueError, match="net.pth is not a net that fits") as raised:
         check_fit(found, {"a": (2,), "b": (3,)}, file="net.pth", what="a net")

@@ -15,8 +15,14 @@ def reading():
     """A function: T frames of a face that rests, some tracks replaced."""
 
     def make(frames, **tracks):
-        shapes = {"opening": (frames,), "width": (frames,), "eyes": (frames, 2), "turn": (frames, 3), "place": (frames, 2),
-                  "shake": (frames - 2,)}
+        shapes = {
+            "opening": (frames,),
+            "width": (frames,),
+            "eyes": (frames, 2),
+            "turn": (frames, 3),
+            "place": (frames, 2),
+            "shake": (frames - 2,),
+        }
         return Reading(**({name: torch.zeros(shape) for name, shape in shapes.items()} | tracks))
 
     return make
@@ -24,14 +30,29 @@ def reading():
 
 @pytest.fixture
 def record(reading):
-    """A function: the record of a clip and its ceiling, of tracks by name; `true` are those of the ceiling and the truth."""
+    """A function: the record of a clip and its ceiling, of tracks by name; `true` are those of the ceiling and the
+    truth."""
 
     def make(frames=100, said=None, true=None, truth=None, **more):
-        tracks = {name: torch.zeros(frames) for name in ("opening", "width", "closure", "blink", "silent")} | (truth or {})
-        clip = {"signature": "a", "scene": "a", "reading": reading(frames, **(said or {})).as_lists(), "sharp_mouth": [4.0, 20],
-                "sharp_face": [1.0], "folds": [0.5] * frames, "torn": [0.0] * frames, **more}
-        ceiling = {"reading": reading(frames, **(true or {})).as_lists(), "rest": 0.01, "sharp_mouth": [5.0, 20],
-                   "truth": {name: track.tolist() for name, track in tracks.items()}}
+        tracks = {name: torch.zeros(frames) for name in ("opening", "width", "closure", "blink", "silent")} | (
+            truth or {}
+        )
+        clip = {
+            "signature": "a",
+            "scene": "a",
+            "reading": reading(frames, **(said or {})).as_lists(),
+            "sharp_mouth": [4.0, 20],
+            "sharp_face": [1.0],
+            "folds": [0.5] * frames,
+            "torn": [0.0] * frames,
+            **more,
+        }
+        ceiling = {
+            "reading": reading(frames, **(true or {})).as_lists(),
+            "rest": 0.01,
+            "sharp_mouth": [5.0, 20],
+            "truth": {name: track.tolist() for name, track in tracks.items()},
+        }
         return clip, ceiling
 
     return make
@@ -46,7 +67,7 @@ def _murmur(seed, seconds, *, held_out=False):
         now += 0.3 + 0.2 * torch.rand((), generator=generator).item()
     loud = torch.zeros(length)
     for ipa, start, end in phonemes:
-        loud[round(start * RATE):round(end * RATE)] = 0.3 if ipa == "a" else 0.1
+        loud[round(start * RATE) : round(end * RATE)] = 0.3 if ipa == "a" else 0.1
     return Speech(torch.randn(length, generator=generator) * loud, tuple(phonemes), "espeak:en+f2", "espeak", "en")
 
 

@@ -42,8 +42,17 @@ def _still(scene, number):
     frames = np.repeat(scene.person.picture[None], len(scene.motion), 0)
     mesh = scene.person.mesh
     meshes = mesh.expand(len(frames), -1, -1)
-    return Take(frames, Reading.of(meshes, mesh), meshes, scene.person.picture, mesh, Fit(256, 256, 0, 0, 256, 256),
-                [1.0] * len(frames), [0.0] * len(frames), 0.1)
+    return Take(
+        frames,
+        Reading.of(meshes, mesh),
+        meshes,
+        scene.person.picture,
+        mesh,
+        Fit(256, 256, 0, 0, 256, 256),
+        [1.0] * len(frames),
+        [0.0] * len(frames),
+        0.1,
+    )
 
 
 def test_clips_that_are_known_are_not_made_again(bench, tmp_path):

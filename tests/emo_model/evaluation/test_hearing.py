@@ -75,7 +75,9 @@ def test_a_table_has_a_row_for_each_encoder_and_condition():
 
 def test_an_encoder_in_a_file_of_its_own_is_read_with_its_config(tmp_path):
     encoder = AudioEncoder(SMALL).eval()
-    write_tensors(tmp_path / "encoder.safetensors", encoder.state_dict(), {"encoder": json.dumps(dataclasses.asdict(SMALL))})
+    write_tensors(
+        tmp_path / "encoder.safetensors", encoder.state_dict(), {"encoder": json.dumps(dataclasses.asdict(SMALL))}
+    )
     again = load_encoder(tmp_path / "encoder.safetensors")
     assert again.config == SMALL
     sound = spoken().waveform[None]

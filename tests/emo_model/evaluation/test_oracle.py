@@ -31,11 +31,23 @@ def test_every_recorded_tensor_is_compared(recorded, differences):
     assert all(difference.max_abs < inf for difference in differences.values())
 
 
-@pytest.mark.parametrize("name, count", [
-    ("out.noise_pred", 1), ("out.ref_bank.", 16), ("out.face_tokens", 2), ("out.audio_tokens", 1), ("out.face_locator_out", 1),
-    ("out.act.", 18), ("out.cfg.", 2), ("out.ddim4.step", 4)])
+@pytest.mark.parametrize(
+    "name, count",
+    [
+        ("out.noise_pred", 1),
+        ("out.ref_bank.", 16),
+        ("out.face_tokens", 2),
+        ("out.audio_tokens", 1),
+        ("out.face_locator_out", 1),
+        ("out.act.", 18),
+        ("out.cfg.", 2),
+        ("out.ddim4.step", 4),
+    ],
+)
 def test_ours_is_hallos_to_1e_4(differences, name, count):
-    found = [difference for key, difference in differences.items() if key.startswith(name) and not difference.must_differ]
+    found = [
+        difference for key, difference in differences.items() if key.startswith(name) and not difference.must_differ
+    ]
     assert len(found) == count
     assert max(difference.max_abs for difference in found) <= 1e-4
 
@@ -55,7 +67,9 @@ def test_without_the_mixed_tokens_guidance_is_hallos_no_more(recorded, monkeypat
     """Each half with its own tokens is offered; it is not what Hallo's code gives."""
     tensors, description = recorded
     monkeypatch.setattr(oracle, "mix_identity", lambda context: context)
-    few = {name: value for name, value in tensors.items() if name.startswith("in.") or name == "out.cfg.noise_pred_pair"}
+    few = {
+        name: value for name, value in tensors.items() if name.startswith("in.") or name == "out.cfg.noise_pred_pair"
+    }
     (difference,) = compare(few, description)
     assert difference.max_abs > 0.1 and not difference.is_right
 
@@ -69,7 +83,9 @@ def test_other_weights_fail(recorded):
 
 def test_a_tensor_without_counterpart_counts_as_wrong(recorded):
     tensors, description = recorded
-    few = {name: value for name, value in tensors.items() if name.startswith("in.")} | {"out.unheard_of": torch.zeros(1)}
+    few = {name: value for name, value in tensors.items() if name.startswith("in.")} | {
+        "out.unheard_of": torch.zeros(1)
+    }
     assert [difference.max_abs for difference in compare(few, description)] == [inf]
 
 

@@ -38,7 +38,7 @@ def test_a_head_that_turns_evenly_has_that_speed(mesh):
 def test_an_eye_that_changes_its_look_is_seen_and_the_other_is_not(mesh):
     frames = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), dtype=np.uint8).repeat(40, 0)
     x, y = mesh[[33, 133], :2].mean(0).int().tolist()
-    frames[20:23, y - 12:y + 12, x - 20:x + 20] = frames[20:23, y - 12:y + 12, x - 20:x + 20][:, ::-1]
+    frames[20:23, y - 12 : y + 12, x - 20 : x + 20] = frames[20:23, y - 12 : y + 12, x - 20 : x + 20][:, ::-1]
     left, right = eye_changes(frames, mesh.expand(40, -1, -1)).unbind(1)
     assert left[20:23].min() > 0.3 and left[:20].max() < 0.01
     assert right.max() < 0.01

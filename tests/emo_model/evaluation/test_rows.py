@@ -24,7 +24,9 @@ def _main(record, said, true, count=4, **more):
     """`count` clips of said(seed) against true(seed)."""
     records, ceilings = {}, {}
     for seed in range(count):
-        clip, ceiling = record(said={"opening": said(seed)}, true={"opening": true(seed)}, truth={"opening": true(seed)}, **more)
+        clip, ceiling = record(
+            said={"opening": said(seed)}, true={"opening": true(seed)}, truth={"opening": true(seed)}, **more
+        )
         clip["scene"] = clip["signature"] = str(seed)
         records[f"main{seed}"], ceilings[str(seed)] = clip, ceiling
     return records, ceilings
@@ -60,8 +62,10 @@ def test_another_voice_correlates_with_itself_and_not_with_the_truth(record):
         return 0.1 * torch.rand(100, generator=torch.Generator().manual_seed(seed))
 
     records, ceilings = _main(record, noise, noise, count=16)
-    control = {key: record_ | {"reading": records[f"main{(number + 8) % 16}"]["reading"], "voice_of": str((number + 8) % 16)}
-               for number, (key, record_) in enumerate(records.items())}
+    control = {
+        key: record_ | {"reading": records[f"main{(number + 8) % 16}"]["reading"], "voice_of": str((number + 8) % 16)}
+        for number, (key, record_) in enumerate(records.items())
+    }
     made = {row.key: row for row in rows({"main": records, "control": control}, ceilings, ABOUT)}
     assert abs(made["control_r"].value) < 0.1
     assert made["control_other_r"].value == pytest.approx(1.0, abs=1e-3)
@@ -73,7 +77,9 @@ def test_closures_that_the_model_misses_are_missing(record):
     closure[10::10] = 1
     true = torch.where(closure > 0, 0.0, 0.2)
     for said, share in ((torch.full((100,), 0.2), 0), (true, 1)):
-        clip, ceiling = record(said={"opening": said}, true={"opening": true}, truth={"closure": closure, "opening": true})
+        clip, ceiling = record(
+            said={"opening": said}, true={"opening": true}, truth={"closure": closure, "opening": true}
+        )
         assert _made({"main0": clip}, {"a": ceiling})["closures"].value == share
 
 
@@ -96,7 +102,12 @@ def test_pictures_fail_for_their_reasons(record):
     del good["scene"]
     folds = good | {"folds": [-0.2, 0.3]}
     stranger = good | {"identity": [0.2, 0.5]}
-    pictures = {"a.png": good, "b.png": folds, "c.png": stranger, "d.png": {"refused": "No face found in it. Use another."}}
+    pictures = {
+        "a.png": good,
+        "b.png": folds,
+        "c.png": stranger,
+        "d.png": {"refused": "No face found in it. Use another."},
+    }
     made = {row.key: row for row in rows({"portraits": pictures}, {}, ABOUT)}
     assert made["passes"].value == pytest.approx(0.25)
     assert "c.png: likeness 0.50" in made["passes"].note and "d.png: No face found in it" in made["passes"].note
@@ -108,9 +119,16 @@ def test_a_group_that_was_skipped_says_what_it_needs():
     assert math.isnan(made[0].value) and "give a folder as --sung" in table(made)
 
 
-@pytest.mark.parametrize(("value", "bar", "met"), [
-    (0.95, ">= 0.93", True), (0.92, ">= 0.93", False), (1.2, "0.9 to 1.15", False), (-0.3, "size <= 0.5", True),
-    (math.nan, ">= 1", None)])
+@pytest.mark.parametrize(
+    ("value", "bar", "met"),
+    [
+        (0.95, ">= 0.93", True),
+        (0.92, ">= 0.93", False),
+        (1.2, "0.9 to 1.15", False),
+        (-0.3, "size <= 0.5", True),
+        (math.nan, ">= 1", None),
+    ],
+)
 def test_bars(value, bar, met):
     assert reaches(value, bar) is met
 

@@ -29,7 +29,7 @@ def tone(rate: int, seconds: float, hertz: float = 440) -> torch.Tensor:
 
 def loudness(sound: torch.Tensor) -> torch.Tensor:
     """An encoder of one feature, the mean size of 320 samples."""
-    return sound[:, :sound.shape[1] // 320 * 320].unflatten(1, (-1, 320)).abs().mean(-1)[:, :, None, None]
+    return sound[:, : sound.shape[1] // 320 * 320].unflatten(1, (-1, 320)).abs().mean(-1)[:, :, None, None]
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000, 96000])
@@ -102,9 +102,13 @@ def test_a_file_with_samples_that_are_no_numbers_is_refused(tmp_path, value):
     sound = np.zeros(16_000, np.float32)
     sound[12_000] = value
     form = struct.pack("<HHIIHH", 3, 1, 16_000, 64_000, 4, 32)  # floats, mono
-    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", sound.nbytes) + sound.tobytes()
+    body = (
+        b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", sound.nbytes) + sound.tobytes()
+    )
     (tmp_path / "broken.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
-    with pytest.raises(ValueError, match=r"broken.wav has NaN or infinite samples after 0\.\d\d s; export the file again"):
+    with pytest.raises(
+        ValueError, match=r"broken.wav has NaN or infinite samples after 0\.\d\d s; export the file again"
+    ):
         SoundFile(tmp_path / "broken.wav")
 
 
@@ -213,8 +217,9 @@ def test_a_tone_at_second_3_shows_in_frame_75():
     assert features.frames[:, 0, 0].nonzero().flatten().tolist() == [75]
 
 
-@pytest.mark.parametrize(("fps", "seconds", "frames"),
-                         [(25, 4.0, 100), (24, 1.0, 24), (29.97, 10.0, 300), (30, 0.01, 1), (60, 2.51, 151)])
+@pytest.mark.parametrize(
+    ("fps", "seconds", "frames"), [(25, 4.0, 100), (24, 1.0, 24), (29.97, 10.0, 300), (30, 0.01, 1), (60, 2.51, 151)]
+)
 def test_as_many_frames_as_the_seconds_hold(fps, seconds, frames):
     layers = torch.randn(max(1, int(seconds * 50)), 2, 3)
     assert features_per_frame(layers, fps=fps, seconds=seconds).frames.shape == (frames, 2, 3)

@@ -39,7 +39,7 @@ def test_bells_beside_the_mouth_move_to_where_the_flow_takes_it(portrait, moved)
 def test_both_eyes_are_as_open_as_their_mean(portrait, moved):
     wink = moved.clone()
     wink[:, 5] *= 1.3
-    wink[:, 5, :, :CELLS // 2 + 1] *= 0.8  # the eye at the left of the picture
+    wink[:, 5, :, : CELLS // 2 + 1] *= 0.8  # the eye at the left of the picture
     lids = consistent_latents(wink, portrait, portrait_maps(portrait, size=SIZE, cells=CELLS), size=SIZE)[0, 5]
     left, right = (lids[:, part].amax() for part in (slice(0, 9), slice(9, 16)))
     assert left.item() == pytest.approx(right.item(), rel=0.15)

@@ -56,7 +56,9 @@ def test_pad_repeats_the_edges_of_a_picture(width, height):
     assert fitted.shape == (1, 3, 64, 64)
     if width < height:
         assert (fitted[..., 0] + 0.8).abs().max() < 0.02 and (fitted[..., -1] - 0.8).abs().max() < 0.02
-    assert torch.allclose(fitted[..., :1, :], fitted[..., -1:, :], atol=1e-5)  # rows are alike, also those beyond the picture
+    assert torch.allclose(
+        fitted[..., :1, :], fitted[..., -1:, :], atol=1e-5
+    )  # rows are alike, also those beyond the picture
 
 
 def test_a_picture_of_the_right_size_is_not_touched(seeded):
@@ -92,7 +94,9 @@ def test_beyond_the_picture_there_is_no_face():
 def test_a_mask_outside_the_crop_is_refused_with_the_crop_and_a_remedy():
     corner = torch.zeros(1, 1, 100, 300)
     corner[..., :40] = 1
-    with pytest.raises(ValueError, match=r"empty inside .* \(100x100 pixels at 100, 0\); paint it over the face, or set"):
+    with pytest.raises(
+        ValueError, match=r"empty inside .* \(100x100 pixels at 100, 0\); paint it over the face, or set"
+    ):
         fit_mask(corner, square_fit(300, 100, 64))
     assert fit_mask(corner, square_fit(300, 100, 64, "pad")).mask.any()
 
@@ -127,8 +131,10 @@ def test_the_square_is_cut_around_a_face_as_large_as_the_model_is_used_to():
     assert (fit.left + 0.5 * fit.side, fit.top + 0.58 * fit.side) == (440, 350)
 
 
-@pytest.mark.parametrize(("face", "expected"), [((0, 0, 60, 60), (0, 0, 120)), ((290, 150, 300, 200), (200, 100, 100)),
-                                                ((10, 10, 290, 190), (50, 0, 200))])
+@pytest.mark.parametrize(
+    ("face", "expected"),
+    [((0, 0, 60, 60), (0, 0, 120)), ((290, 150, 300, 200), (200, 100, 100)), ((10, 10, 290, 190), (50, 0, 200))],
+)
 def test_a_square_around_a_face_stays_inside_the_picture(face, expected):
     fit = square_fit(300, 200, 64, face=face)
     assert (fit.left, fit.top, fit.side) == expected and "cropped to" in fit.summary

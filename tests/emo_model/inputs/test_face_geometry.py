@@ -59,7 +59,6 @@ def test_points_cover_the_whole_square(head):
     assert rasterise(points, rigidity[:, None], SIZE)[1].all()
 
 
-
 def test_a_face_that_has_not_moved_has_no_flow(head):
     assert flow_between(head[0], head[0], SIZE).abs().max() == 0
 
@@ -85,7 +84,9 @@ def test_the_border_rests_however_far_the_head_goes(head, mesh):
 def test_hair_turns_with_the_head_less_and_less_outwards(head, mesh):
     turn = torch.tensor(0.1).double()
     c, s = turn.cos(), turn.sin()
-    about = torch.stack([torch.stack([c, -s, 0 * c]), torch.stack([s, c, 0 * c]), torch.tensor([0.0, 0.0, 1.0]).double()])
+    about = torch.stack(
+        [torch.stack([c, -s, 0 * c]), torch.stack([s, c, 0 * c]), torch.tensor([0.0, 0.0, 1.0]).double()]
+    )
     centre = mesh.mean(0)
     moved = follow(*head, (mesh - centre) @ about.T + centre)
     rings = (moved - head[0])[FACE:, :2].norm(dim=1).unflatten(0, (4, len(OVAL)))[:, 0]  # above the forehead

@@ -27,7 +27,8 @@ def read_picture(path: Path) -> torch.Tensor:
 
 
 def oracle() -> dict[str, torch.Tensor]:
-    """Meshes that MediaPipe's TFLite files, run by LiteRT 2.3, read from the pictures; see test_faces_against_litert.py."""
+    """Meshes that MediaPipe's TFLite files, run by LiteRT 2.3, read from the pictures; see
+    test_faces_against_litert.py."""
     with safe_open(FACES / "meshes.safetensors", "pt") as file:
         return dict(zip(json.loads(file.metadata()["names"]), file.get_tensor("meshes"), strict=True))
 
@@ -52,14 +53,15 @@ def wall(height: int, width: int) -> torch.Tensor:
 
 def pasted(picture: torch.Tensor, ground: torch.Tensor, *, left: int, top: int, side: int) -> torch.Tensor:
     ground = ground.clone()
-    ground[..., top:top + side, left:left + side] = torch.nn.functional.interpolate(picture, size=(side, side), mode="bicubic",
-                                                                                   antialias=True).clamp(-1, 1)
+    ground[..., top : top + side, left : left + side] = torch.nn.functional.interpolate(
+        picture, size=(side, side), mode="bicubic", antialias=True
+    ).clamp(-1, 1)
     return ground
 
 
 @pytest.mark.parametrize("name", [*NAMES, DRAWN.name])
 def test_reads_the_mesh_that_the_original_interpreter_reads_to_a_tenth_of_a_pixel(finder, name):
-    face, = finder.find(read_picture(DRAWN if name == DRAWN.name else FACES / name))
+    (face,) = finder.find(read_picture(DRAWN if name == DRAWN.name else FACES / name))
     assert face.is_sure
     torch.testing.assert_close(face.mesh, oracle()[name], rtol=0, atol=0.1)
 
@@ -78,15 +80,22 @@ def _found(finder, picture: torch.Tensor) -> list[Face]:
 
 
 NOISE = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
-NOTHING = {"wall": wall(256, 320), "black": torch.full((1, 3, 64, 200), -1.0), "noise": NOISE,
-           "clouds": torch.nn.functional.interpolate(NOISE[..., :9, :9], size=(256, 256), mode="bicubic").clamp(-1, 1),
-           "gradient": torch.linspace(-1, 1, 256).expand(1, 3, 256, 256), "one pixel": torch.zeros(1, 3, 1, 1)}
+NOTHING = {
+    "wall": wall(256, 320),
+    "black": torch.full((1, 3, 64, 200), -1.0),
+    "noise": NOISE,
+    "clouds": torch.nn.functional.interpolate(NOISE[..., :9, :9], size=(256, 256), mode="bicubic").clamp(-1, 1),
+    "gradient": torch.linspace(-1, 1, 256).expand(1, 3, 256, 256),
+    "one pixel": torch.zeros(1, 3, 1, 1),
+}
 
 
 @pytest.mark.parametrize("name", NOTHING)
 def test_finds_no_face_where_there_is_none_and_says_what_helps(finder, name):
     height, width = NOTHING[name].shape[-2:]
-    with pytest.raises(NoFaceError, match=rf"No face found in the picture \({width}x{height}\).*face box or paint a face mask"):
+    with pytest.raises(
+        NoFaceError, match=rf"No face found in the picture \({width}x{height}\).*face box or paint a face mask"
+    ):
         finder.find(NOTHING[name])
 
 
@@ -98,24 +107,28 @@ def test_refuses_a_face_of_twenty_pixels(finder, portrait):
 
 @pytest.mark.parametrize("size", [(720, 1280), (1080, 1920)])
 def test_finds_a_face_of_forty_five_pixels_in_a_large_picture(finder, portrait, size):
-    face, = finder.find(portrait)
+    (face,) = finder.find(portrait)
     side = round(45 / face.height * 256)
-    small, = finder.find(pasted(portrait, wall(*size), left=701, top=333, side=side))
+    (small,) = finder.find(pasted(portrait, wall(*size), left=701, top=333, side=side))
     there = face.mesh * side / 256 + torch.tensor([701.0, 333.0, 0.0])
     assert small.is_sure and (small.mesh - there)[:, :2].norm(dim=1).mean() < 2
 
 
 def test_finds_a_face_that_fills_the_picture_and_one_cut_by_its_edge(finder, portrait):
-    face, = finder.find(portrait)
+    (face,) = finder.find(portrait)
     left, top, right, bottom = (round(edge) for edge in face.box)
-    for x0, y0, x1, y1 in ((left, top, right, bottom), (left + (right - left) // 8, 0, 256, 256), (0, 0, 256, bottom - 10)):
-        cut, = finder.find(portrait[..., y0:y1, x0:x1])
+    for x0, y0, x1, y1 in (
+        (left, top, right, bottom),
+        (left + (right - left) // 8, 0, 256, 256),
+        (0, 0, 256, bottom - 10),
+    ):
+        (cut,) = finder.find(portrait[..., y0:y1, x0:x1])
         assert (cut.mesh + torch.tensor([x0, y0, 0]) - face.mesh)[:, :2].norm(dim=1).mean() < 0.04 * face.height
 
 
 def test_a_large_picture_is_read_in_its_own_pixels(finder, portrait):
-    face, = finder.find(portrait)
-    large, = finder.find(torch.nn.functional.interpolate(portrait, scale_factor=10, mode="bilinear"))
+    (face,) = finder.find(portrait)
+    (large,) = finder.find(torch.nn.functional.interpolate(portrait, scale_factor=10, mode="bilinear"))
     torch.testing.assert_close(large.mesh / 10, face.mesh, rtol=0, atol=0.02 * face.height)
 
 
@@ -129,7 +142,11 @@ def test_sorts_faces_from_the_largest_down_and_lets_one_choose(finder, portrait)
     faces = finder.find(pasted(read_picture(FACES / "01343.jpg"), ground, left=300, top=0, side=256))
     assert len(faces) == 2 and faces[0].height > faces[1].height
     large, small = faces
-    assert choose_face(faces) is large and choose_face(faces, "leftmost") is small and choose_face(faces, "rightmost") is large
+    assert (
+        choose_face(faces) is large
+        and choose_face(faces, "leftmost") is small
+        and choose_face(faces, "rightmost") is large
+    )
     assert choose_face(faces, 1) is small and choose_face(faces, "2") is large
     with pytest.raises(ValueError, match="are 2 faces .* face 3 .* from 1 to 2"):
         choose_face(faces, 3)
@@ -144,7 +161,7 @@ def test_a_face_that_is_not_sure_is_refused_with_its_place_and_the_remedy(finder
 
 
 def test_a_box_overrides_the_detector(finder, portrait):
-    face, = finder.find(portrait)
+    (face,) = finder.find(portrait)
     left, top, right, bottom = face.box
     for box in (face.box, (left - 20, top - 40, right + 20, bottom + 10), (left + 8, top + 15, right - 8, bottom)):
         given = finder.mesh_in(portrait, box)
@@ -168,7 +185,7 @@ def test_refuses_a_box_that_is_empty_or_outside(finder, portrait, box):
 
 
 def test_follows_a_face_through_frames(finder, portrait):
-    face, = finder.find(portrait)
+    (face,) = finder.find(portrait)
     frames = torch.cat([torch.roll(portrait, (2 * number, number), (2, 3)) for number in range(-6, 7)])
     followed = finder.follow(frames, face)
     shifts = torch.stack([one.mesh - followed[6].mesh for one in followed])[..., :2].mean(1)
@@ -177,6 +194,8 @@ def test_follows_a_face_through_frames(finder, portrait):
 
 
 def test_a_frame_is_read_alike_alone_and_in_a_batch(finder, portrait):
-    face, = finder.find(portrait)
+    (face,) = finder.find(portrait)
     frames = torch.cat([torch.roll(portrait, number, 3) for number in range(35)])
-    torch.testing.assert_close(finder.follow(frames, face)[34].mesh, finder.follow(frames[34:], face)[0].mesh, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        finder.follow(frames, face)[34].mesh, finder.follow(frames[34:], face)[0].mesh, rtol=0, atol=1e-3
+    )

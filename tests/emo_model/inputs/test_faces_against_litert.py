@@ -1,7 +1,7 @@
 """Our networks against the original interpreter, on a folder of pictures; skipped without the originals.
 
-    pip install ai-edge-litert
-    EMO_TFLITE=<folder with the .tflite files> EMO_PICTURES=<folder> pytest tests/emo_model/inputs/test_faces_against_litert.py
+    pip install ai-edge-litert EMO_TFLITE=<folder with the .tflite files> EMO_PICTURES=<folder> pytest
+    tests/emo_model/inputs/test_faces_against_litert.py
 
 Run as a script with a folder, it writes meshes.safetensors there, which `test_faces.py` compares with.
 """
@@ -41,9 +41,13 @@ class Original(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         smaller, larger = [], []
         for one in pixels:
-            self.interpreter.set_tensor(self.interpreter.get_input_details()[0]["index"], one.permute(1, 2, 0)[None].numpy())
+            self.interpreter.set_tensor(
+                self.interpreter.get_input_details()[0]["index"], one.permute(1, 2, 0)[None].numpy()
+            )
             self.interpreter.invoke()
-            found = [self.interpreter.get_tensor(output["index"])[0] for output in self.interpreter.get_output_details()]
+            found = [
+                self.interpreter.get_tensor(output["index"])[0] for output in self.interpreter.get_output_details()
+            ]
             for values, value in zip((smaller, larger), sorted(found, key=np.size), strict=True):
                 values.append(torch.from_numpy(value.copy()))
         smaller, larger = torch.stack(smaller), torch.stack(larger)
@@ -84,5 +88,8 @@ if __name__ == "__main__":
     folder, meshes = Path(sys.argv[1]), {}
     for path in pictures(folder):
         meshes[path.name] = original_finder().find(read_picture(path))[0].mesh
-    save_file({"meshes": torch.stack(list(meshes.values()))}, folder / "meshes.safetensors",
-              metadata={"names": json.dumps(list(meshes))})
+    save_file(
+        {"meshes": torch.stack(list(meshes.values()))},
+        folder / "meshes.safetensors",
+        metadata={"names": json.dumps(list(meshes))},
+    )

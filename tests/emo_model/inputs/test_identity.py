@@ -13,13 +13,17 @@ from emo_model.inputs.identity import NoFaceError, find_face
 
 PIXELS = torch.zeros(1, 3, 40, 60)
 SMALL = {"bbox": np.array([0.0, 0, 10, 10]), "embedding": np.zeros(512), "kps": np.zeros((5, 2))}
-LARGE = {"bbox": np.array([20.0, 5, 50, 35]), "embedding": np.arange(512),
-         "kps": np.array([[0.0, 0]] * 3 + [[30.0, 25], [40.0, 25]])}
+LARGE = {
+    "bbox": np.array([20.0, 5, 50, 35]),
+    "embedding": np.arange(512),
+    "kps": np.array([[0.0, 0]] * 3 + [[30.0, 25], [40.0, 25]]),
+}
 
 
 @pytest.fixture
 def insightface(monkeypatch):
     """A stand-in for the package; `faces` is what it finds, `given` what it was asked for."""
+
     class FaceAnalysis:
         faces, given = [SMALL, LARGE], {}
 

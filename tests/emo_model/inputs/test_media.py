@@ -46,8 +46,10 @@ def test_transparency_becomes_white(tmp_path):
     assert torch.equal(read_picture(tmp_path / "a.png"), torch.ones(1, 3, 7, 5))
 
 
-@pytest.mark.parametrize(("mode", "colour"), [("L", 128), ("LA", (128, 255)), ("1", 1), ("P", 3), ("CMYK", (0, 0, 0, 0)),
-                                              ("I;16", 40_000), ("F", 128.0)])
+@pytest.mark.parametrize(
+    ("mode", "colour"),
+    [("L", 128), ("LA", (128, 255)), ("1", 1), ("P", 3), ("CMYK", (0, 0, 0, 0)), ("I;16", 40_000), ("F", 128.0)],
+)
 def test_pictures_of_every_kind_become_three_channels_in_range(tmp_path, mode, colour):
     path = tmp_path / ("a.tiff" if mode in ("CMYK", "F") else "a.png")
     Image.new(mode, (9, 5), colour).save(path)
@@ -73,7 +75,7 @@ def test_what_is_no_picture_is_refused_with_a_remedy(tmp_path):
 def test_a_picture_that_was_cut_off_is_refused(tmp_path, seeded):
     Image.fromarray(to_uint8(seeded(1, 3, 64, 64))[0]).save(tmp_path / "a.jpg")
     data = (tmp_path / "a.jpg").read_bytes()
-    (tmp_path / "a.jpg").write_bytes(data[:len(data) // 2])
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="a.jpg is damaged"):
         read_picture(tmp_path / "a.jpg")
 
@@ -81,7 +83,9 @@ def test_a_picture_that_was_cut_off_is_refused(tmp_path, seeded):
 @pytest.mark.parametrize(("frames", "count"), [(3, 1), (40, 4), (300, 4), (600, 70), (5, 9)])
 def test_the_last_frames_are_those_of_the_whole_video(tmp_path, frames, count):
     """300 frames and more have several key frames; 70 frames at 25 a second are longer than the first look back."""
-    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(frames / 25, 16_000), 16_000)) as video:
+    with VideoWriter(
+        tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(frames / 25, 16_000), 16_000)
+    ) as video:
         video.write(moving(frames))
     whole, _ = read_video(tmp_path / "a.mp4")
     assert np.array_equal(last_frames(tmp_path / "a.mp4", count), whole[-count:])
@@ -89,9 +93,17 @@ def test_the_last_frames_are_those_of_the_whole_video(tmp_path, frames, count):
         assert np.array_equal(last_frames(file, count), whole[-count:])
 
 
-@pytest.mark.parametrize(("since", "until", "expected"), [
-    (0.0, 10.0, (248, 250)), (9.96, 10.0, (249, 250)), (4.0, 4.04, (100, 101)), (0.0, 0.02, (0, 1)), (8.0, None, (298, 300)),
-    (11.99, None, (300, 300))])
+@pytest.mark.parametrize(
+    ("since", "until", "expected"),
+    [
+        (0.0, 10.0, (248, 250)),
+        (9.96, 10.0, (249, 250)),
+        (4.0, 4.04, (100, 101)),
+        (0.0, 0.02, (0, 1)),
+        (8.0, None, (298, 300)),
+        (11.99, None, (300, 300)),
+    ],
+)
 def test_of_a_cut_video_the_last_frames_are_those_before_the_cut(tmp_path, since, until, expected):
     with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
         video.write(moving(300))

@@ -46,7 +46,9 @@ def test_width_is_measured_against_the_portraits(mesh):
     wider = mesh.clone()
     wider[291, 0] += 7  # a tenth of the eyes' distance
     assert not latents_of(mesh, mesh)[3].any()
-    assert 0.6 < latents_of(wider, mesh)[3].amax() < 0.85  # 8 times a tenth, less what the middle of the nearest cell misses
+    assert (
+        0.6 < latents_of(wider, mesh)[3].amax() < 0.85
+    )  # 8 times a tenth, less what the middle of the nearest cell misses
 
 
 def test_closing_one_eye_changes_the_lids_there(mesh):

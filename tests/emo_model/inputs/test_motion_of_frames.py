@@ -23,7 +23,8 @@ CONFIG = PRESETS["builtin"]
 
 @pytest.fixture(scope="module")
 def spoken(photograph) -> SimpleNamespace:
-    """The photograph as a puppet that opens its mouth, turns and blinks: frames (F, 3, 256, 256), true raw latents, portrait."""
+    """The photograph as a puppet that opens its mouth, turns and blinks: frames (F, 3, 256, 256), true raw latents,
+    portrait."""
     person = cut_person("a.png", Image.fromarray(to_uint8(photograph.picture)[0]), photograph.mesh)
     puppet = person.puppet()
     step = torch.linspace(0, 1, 5)
@@ -35,8 +36,12 @@ def spoken(photograph) -> SimpleNamespace:
     flow, points = puppet.flows(motion, 64)
     picture = torch.from_numpy(person.picture.copy()).permute(2, 0, 1)[None] / 127.5 - 1
     portrait = read_portrait(picture, person.mesh, CONFIG)
-    true = motion_latents(torch.as_tensor(flow), torch.as_tensor(points)[:, :468].float(), person.mesh, cells=16, size=256)
-    return SimpleNamespace(frames=torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1, true=true, portrait=portrait)
+    true = motion_latents(
+        torch.as_tensor(flow), torch.as_tensor(points)[:, :468].float(), person.mesh, cells=16, size=256
+    )
+    return SimpleNamespace(
+        frames=torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1, true=true, portrait=portrait
+    )
 
 
 def test_the_flow_of_a_puppet_is_read_from_its_pictures(photograph, spoken):
@@ -61,12 +66,18 @@ def test_the_portrait_itself_hardly_moves(photograph, spoken):
 
 def test_frames_at_another_size_are_the_same_frames(photograph, spoken):
     large = torch.nn.functional.interpolate(spoken.frames[4:], size=(384, 384), mode="bicubic", antialias=True)
-    one, other = (motion_of_frames(photograph.finder, frames, spoken.portrait, CONFIG)[-1:] for frames in (spoken.frames, large))
+    one, other = (
+        motion_of_frames(photograph.finder, frames, spoken.portrait, CONFIG)[-1:] for frames in (spoken.frames, large)
+    )
     assert (one - other).abs().mean() < 0.05
 
 
 def test_frames_of_other_proportions_and_frames_without_a_face_are_refused(photograph, spoken):
-    with pytest.raises(ValueError, match="the frames are 100x50 pixels, but the portrait's picture is 256x256 and its head"):
+    with pytest.raises(
+        ValueError, match="the frames are 100x50 pixels, but the portrait's picture is 256x256 and its head"
+    ):
         motion_of_frames(photograph.finder, torch.zeros(1, 3, 50, 100), spoken.portrait, CONFIG)
     with pytest.raises(NoFaceError, match="no face was detected in frame 2 of 2 where the portrait has it"):
-        motion_of_frames(photograph.finder, torch.stack([spoken.frames[0], torch.zeros(3, 256, 256)]), spoken.portrait, CONFIG)
+        motion_of_frames(
+            photograph.finder, torch.stack([spoken.frames[0], torch.zeros(3, 256, 256)]), spoken.portrait, CONFIG
+        )

@@ -24,9 +24,17 @@ def test_a_wall_has_no_face(photograph):
         find_mesh(photograph.finder, torch.linspace(-1, 1, 120).expand(1, 3, 90, 120))
 
 
-@pytest.mark.parametrize(("size", "long_side", "expected"), [
-    ((480, 640), 1920, (480, 640)), ((481, 641), 1920, (482, 642)), ((1080, 3840), 1920, (540, 1920)),
-    ((4000, 3000), 1920, (1920, 1440)), ((1000, 100), 300, (300, 30)), ((300, 200), 4000, (300, 200))])
+@pytest.mark.parametrize(
+    ("size", "long_side", "expected"),
+    [
+        ((480, 640), 1920, (480, 640)),
+        ((481, 641), 1920, (482, 642)),
+        ((1080, 3840), 1920, (540, 1920)),
+        ((4000, 3000), 1920, (1920, 1440)),
+        ((1000, 100), 300, (300, 30)),
+        ((300, 200), 4000, (300, 200)),
+    ],
+)
 def test_pictures_keep_their_size_up_to_the_long_side_and_sides_are_even(size, long_side, expected):
     mesh = torch.tensor([[0.0, 0.0, 0.0], [size[1], size[0], 10.0]])
     picture, moved = fit_to_video(torch.zeros(1, 3, *size), mesh, long_side=long_side)
@@ -47,7 +55,7 @@ def test_the_head_has_the_same_place_in_the_square_of_any_picture(photograph):
     for left, scale in ((0, 1.0), (130, 0.5)):
         picture, mesh = fit_to_video(photograph.picture, photograph.mesh, long_side=round(473 * scale))
         around = torch.zeros(1, 3, 500, 700)
-        around[:, :, :picture.shape[-2], left:left + picture.shape[-1]] = picture
+        around[:, :, : picture.shape[-2], left : left + picture.shape[-1]] = picture
         portraits.append(read_portrait(around, mesh + torch.tensor([left, 0.0, 0.0]), config))
     one, other = portraits
     assert one.pixels.shape == (1, 3, 256, 256) and other.fit.side == pytest.approx(one.fit.side / 2, abs=2)
@@ -74,8 +82,9 @@ def test_the_face_mask_is_the_box_of_the_face(photograph):
 
 def test_the_square_alone_is_the_square_of_the_portrait(photograph):
     square, mesh = cut_square(photograph.picture, photograph.mesh)
-    portrait, whole = (read_portrait(*given, PRESETS["builtin"])
-                       for given in ((square, mesh), (photograph.picture, photograph.mesh)))
+    portrait, whole = (
+        read_portrait(*given, PRESETS["builtin"]) for given in ((square, mesh), (photograph.picture, photograph.mesh))
+    )
     assert square.shape[-1] == whole.fit.side
     assert (portrait.fit.left, portrait.fit.top, portrait.fit.side) == (0, 0, whole.fit.side)
     torch.testing.assert_close(portrait.pixels, whole.pixels)

@@ -23,8 +23,9 @@ def errors(found, latents):
 
 def test_frames_that_were_decoded_are_traced_back_to_their_latents(seeded):
     latents, coder = seeded(3, 4, 5, 5), Blurred()
-    once, few, many = (errors(invert_decoder(coder.encode, coder.decode, latents, rounds=rounds), latents)
-                       for rounds in (0, 4, 40))
+    once, few, many = (
+        errors(invert_decoder(coder.encode, coder.decode, latents, rounds=rounds), latents) for rounds in (0, 4, 40)
+    )
     assert (few < 0.2 * once).all() and (many < 1e-6).all()
 
 

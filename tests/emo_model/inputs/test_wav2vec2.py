@@ -27,12 +27,18 @@ class StandIn(nn.Module):
         self.feature_extractor, self.feature_projection, self.encoder = nn.Module(), nn.Module(), nn.Module()
         shapes = list(zip(widths, KERNELS, STRIDES, strict=False))
         self.feature_extractor.conv_layers = nn.ModuleList(
-            StandInConvolution(*shape, has_norm=index == 0) for index, shape in enumerate(shapes))
+            StandInConvolution(*shape, has_norm=index == 0) for index, shape in enumerate(shapes)
+        )
         self.feature_projection.layer_norm = nn.LayerNorm(CONVOLUTIONS)
         self.feature_projection.projection = nn.Linear(CONVOLUTIONS, WIDTH)
-        self.feature_projection.forward = lambda x: self.feature_projection.projection(self.feature_projection.layer_norm(x))
+        self.feature_projection.forward = lambda x: self.feature_projection.projection(
+            self.feature_projection.layer_norm(x)
+        )
         self.encoder.pos_conv_embed, self.encoder.layer_norm = StandInPlaces(), nn.LayerNorm(WIDTH)
-        self.encoder.layers, self.encoder.do_stable_layer_norm = nn.ModuleList(StandInLayer() for _ in range(LAYERS)), False
+        self.encoder.layers, self.encoder.do_stable_layer_norm = (
+            nn.ModuleList(StandInLayer() for _ in range(LAYERS)),
+            False,
+        )
         self.encoder.forward = self.hear
 
     def hear(self, x: Tensor) -> Tensor:
@@ -83,9 +89,18 @@ class StandInLayer(nn.Module):
 
 def of_transformers(**options):
     transformers = pytest.importorskip("transformers", reason="transformers' wav2vec 2.0 is the judge")
-    return transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(
-        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=48,
-        conv_dim=(CONVOLUTIONS,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, **options))
+    return transformers.Wav2Vec2Model(
+        transformers.Wav2Vec2Config(
+            hidden_size=WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            intermediate_size=48,
+            conv_dim=(CONVOLUTIONS,) * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=2,
+            **options,
+        )
+    )
 
 
 @pytest.fixture(scope="module", params=[StandIn, of_transformers])
@@ -115,8 +130,12 @@ def whole(model, sound: torch.Tensor, *, rows: int | None = None, silence: int =
     if rows is not None:
         features = F.interpolate(features, size=rows, mode="linear", align_corners=True)
     said = []
-    hooks = [layer.register_forward_hook(lambda _, __, answer: said.append(answer if isinstance(answer, Tensor) else answer[0]))
-             for layer in model.encoder.layers]
+    hooks = [
+        layer.register_forward_hook(
+            lambda _, __, answer: said.append(answer if isinstance(answer, Tensor) else answer[0])
+        )
+        for layer in model.encoder.layers
+    ]
     hidden = model.feature_projection(features.transpose(1, 2))
     model.encoder(hidden[0] if isinstance(hidden, tuple) else hidden)
     for hook in hooks:
@@ -137,7 +156,7 @@ def test_pieces_are_the_whole(model, piece_rows, rows):
 def test_hearing_less_than_the_whole_would_be_noticed(model):
     """What the other tests are worth: a piece heard alone differs by far more than their tolerance."""
     sound = voice(11.3)
-    alone = wav2vec2_layers(model, sound[:16000 * 6], rows=150)
+    alone = wav2vec2_layers(model, sound[: 16000 * 6], rows=150)
     assert (alone[:75] - wav2vec2_layers(model, sound, rows=round(150 * 11.3 / 6))[:75]).abs().max() > 0.05
 
 
@@ -148,7 +167,9 @@ def test_rows_fall_on_whole_clips_of_video_frames(model, seconds, fps):
     rows = math.ceil(len(sound) / 16000 * fps)
     padded = -(-rows // 16) * 16
     assert audio.frames.shape == (padded, LAYERS, WIDTH)
-    assert len(audio.frames) - audio.padding == max(1, round(seconds * fps)) and audio.seconds == pytest.approx(seconds, abs=1e-4)
+    assert len(audio.frames) - audio.padding == max(1, round(seconds * fps)) and audio.seconds == pytest.approx(
+        seconds, abs=1e-4
+    )
     expected = whole(model, sound, rows=padded, silence=(padded - rows) * int(16000 / fps))
     assert (audio.frames - expected).abs().max() < 1e-4
 
@@ -164,8 +185,9 @@ def test_a_file_for_the_tables_changes_nothing(model, tmp_path):
 def test_layers_at_the_frame_rate_in_pieces_are_those_of_the_whole(model, tmp_path, in_memory):
     sound = voice(5.03)
     whole = features_per_frame(wav2vec2_layers(model, sound), fps=30.0, seconds=5.03)
-    pieces = features_per_frame_in_pieces(model, sound, fps=30.0, seconds=5.03, piece_rows=40, folder=tmp_path,
-                                          in_memory=in_memory)
+    pieces = features_per_frame_in_pieces(
+        model, sound, fps=30.0, seconds=5.03, piece_rows=40, folder=tmp_path, in_memory=in_memory
+    )
     assert pieces.frames.shape == (151, LAYERS, WIDTH) and (pieces.fps, pieces.seconds) == (30, 5.03)
     assert (pieces.frames - whole.frames).abs().max() < 1e-4
 
@@ -178,7 +200,10 @@ def test_no_tensor_grows_with_the_sound(model, tmp_path, work):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             result = function(*args, **(kwargs or {}))
             for tensor in tree_leaves(result):
-                if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.itemsize:
+                if (
+                    isinstance(tensor, torch.Tensor)
+                    and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.itemsize
+                ):
                     self.elements = max(self.elements, tensor.numel())
             return result
 

@@ -64,7 +64,8 @@ def test_attention_in_bfloat16_stays_in_it_and_close_to_full_precision(awake, se
 @pytest.mark.parametrize("context_width", [None, 20])
 def test_attention_equals_diffusers_on_the_same_weights(awake, seeded, context_width):
     theirs = pytest.importorskip("diffusers.models.attention_processor").Attention(
-        16, cross_attention_dim=context_width, heads=4, dim_head=4, bias=False)
+        16, cross_attention_dim=context_width, heads=4, dim_head=4, bias=False
+    )
     ours = awake(Attention(16, context_width, heads=4))
     theirs.load_state_dict(ours.state_dict())  # strict: the same names and shapes
     x = seeded(2, 9, 16)
@@ -81,7 +82,9 @@ def test_feed_forward_equals_diffusers_on_the_same_weights(awake, seeded):
 
 
 def test_timestep_codes_equal_diffusers_for_sd15():
-    theirs = pytest.importorskip("diffusers.models.embeddings").Timesteps(32, flip_sin_to_cos=True, downscale_freq_shift=0)
+    theirs = pytest.importorskip("diffusers.models.embeddings").Timesteps(
+        32, flip_sin_to_cos=True, downscale_freq_shift=0
+    )
     steps = torch.tensor([0, 1, 124, 999])
     torch.testing.assert_close(sinusoidal(steps, 32), theirs(steps), rtol=1e-5, atol=1e-5)
 

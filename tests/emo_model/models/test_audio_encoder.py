@@ -29,8 +29,16 @@ def test_mel_filters_are_those_of_librosa():
 def test_mel_spectrogram_is_that_of_librosa(encoder):
     librosa = pytest.importorskip("librosa")
     sound = noise(0.5)
-    there = librosa.feature.melspectrogram(y=np.pad(sound[0].numpy(), 176), sr=16000, n_fft=512, hop_length=160, win_length=400,
-                                           window="hann", center=False, n_mels=80)
+    there = librosa.feature.melspectrogram(
+        y=np.pad(sound[0].numpy(), 176),
+        sr=16000,
+        n_fft=512,
+        hop_length=160,
+        win_length=400,
+        window="hann",
+        center=False,
+        n_mels=80,
+    )
     ours = encoder.mel(sound)[0].T.numpy()
     assert ours.shape == (80, 50)
     np.testing.assert_allclose(ours, there, rtol=1e-4, atol=1e-6)
@@ -62,7 +70,7 @@ def test_a_feature_hears_as_far_as_it_says_and_no_further(encoder):
     far = round(encoder.context_seconds * 16000)
     sound = 0.01 * noise(20)  # a pause, to which it matters how loud the speech is beyond it
     changed = sound.clone()
-    changed[:, 64000 + far:] *= 100  # feature 199 is centred 160 samples before sample 64000
+    changed[:, 64000 + far :] *= 100  # feature 199 is centred 160 samples before sample 64000
     with torch.no_grad():
         before, after = encoder(sound)[0], encoder(changed)[0]
     torch.testing.assert_close(before[:200], after[:200], rtol=0, atol=1e-5)
@@ -72,8 +80,8 @@ def test_a_feature_hears_as_far_as_it_says_and_no_further(encoder):
 def test_speech_is_heard_the_same_to_the_bit_whatever_comes_3_s_later(encoder):
     sound = noise(20)
     changed = sound.clone()
-    changed[:, 8 * 16000:] *= 0.3
-    shorter = sound[:, :8 * 16000]
+    changed[:, 8 * 16000 :] *= 0.3
+    shorter = sound[:, : 8 * 16000]
     with torch.no_grad():
         before, after, cut = encoder(sound)[0], encoder(changed)[0], encoder(shorter)[0]
     assert torch.equal(before[:250], after[:250]) and torch.equal(before[:250], cut[:250])
@@ -83,11 +91,11 @@ def test_speech_is_heard_the_same_to_the_bit_whatever_comes_3_s_later(encoder):
 @pytest.mark.parametrize("pause", [3, 8, 20])
 def test_the_noise_of_a_room_stays_noise_in_pauses_of_any_length(pause):
     sound = noise(30 + pause)
-    sound[:, 15 * 16000:(15 + pause) * 16000] *= 0.01  # 40 dB below
+    sound[:, 15 * 16000 : (15 + pause) * 16000] *= 0.01  # 40 dB below
     heard = level_out(AudioEncoder(AudioEncoderConfig()).mel(sound))[0]
     middle = 1500 + 50 * pause
     assert heard[300:1200].mean() > 0.8
-    assert heard[middle - 50:middle + 50].mean() < -0.4
+    assert heard[middle - 50 : middle + 50].mean() < -0.4
 
 
 def test_the_loudest_of_10_s_leaves_even_speech_as_it_was(monkeypatch):

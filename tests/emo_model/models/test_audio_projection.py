@@ -28,7 +28,9 @@ def test_tokens_know_their_place_in_the_window(awake, config, windows):
 
 def test_every_layer_and_feature_of_the_encoder_is_heard(awake, config, windows):
     windows = windows.clone().requires_grad_()
-    (awake(AudioProjection(config))(windows) ** 3).sum().backward()  # cubed: the sum over a layer norm alone would be constant
+    (
+        awake(AudioProjection(config))(windows) ** 3
+    ).sum().backward()  # cubed: the sum over a layer norm alone would be constant
     assert windows.grad.abs().amin() > 0
 
 

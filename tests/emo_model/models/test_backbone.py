@@ -65,7 +65,9 @@ def test_frames_hear_each_other_only_through_the_temporal_modules(long, conditio
     other[:, :, 7] += 1
     assert changed(predict(long, noisy, calm), predict(long, other, calm)) == [7]
     first = MotionFrames()
-    assert changed(predict(long, noisy, calm, motion=first), predict(long, other, calm, motion=first)) == list(range(FRAMES))
+    assert changed(predict(long, noisy, calm, motion=first), predict(long, other, calm, motion=first)) == list(
+        range(FRAMES)
+    )
 
 
 def test_fresh_temporal_modules_leave_the_prediction_of_the_image_stage(long, conditions, seeded):
@@ -91,7 +93,9 @@ def test_head_speed_reaches_the_prediction_only_through_the_temporal_modules(lon
     slow, fast = (conditions(long.config, frames=FRAMES, speed=Speed.constant(degrees)) for degrees in (0, 60))
     assert torch.equal(predict(long, noisy, slow), predict(long, noisy, fast))
     first = MotionFrames()
-    assert changed(predict(long, noisy, slow, motion=first), predict(long, noisy, fast, motion=first)) == list(range(FRAMES))
+    assert changed(predict(long, noisy, slow, motion=first), predict(long, noisy, fast, motion=first)) == list(
+        range(FRAMES)
+    )
 
 
 def with_addition(config, awake) -> Emo:
@@ -120,14 +124,19 @@ def test_levels_without_attention_see_the_portrait_only_by_addition(config, awak
     before = predict(emo, noisy, whole)
     with torch.no_grad():
         features = emo.reference_net(whole.portrait.latents)
-    emo.reference_net.forward = lambda latents: features | {name: x + 1 for name, x in features.items() if "resnets" in name}
+    emo.reference_net.forward = lambda latents: (
+        features | {name: x + 1 for name, x in features.items() if "resnets" in name}
+    )
     assert torch.equal(before, predict(emo, noisy, whole)) is not adds
 
 
 def test_videos_of_a_batch_do_not_see_each_other(emo, config, seeded):
     frames, cells = config.clip_frames, config.latent_size
     noisy, timestep = seeded(2, 8, frames, cells, cells), torch.tensor([100, 900])
-    audio, speed = seeded(2, frames, 5, config.audio_context_width, seed=1), seeded(2, frames, config.speed_width, seed=2)
+    audio, speed = (
+        seeded(2, frames, 5, config.audio_context_width, seed=1),
+        seeded(2, frames, config.speed_width, seed=2),
+    )
     portraits, earlier = seeded(2, 8, cells, cells, seed=3), seeded(2, 8, config.motion_frames, cells, cells, seed=4)
 
     def said(some: slice):

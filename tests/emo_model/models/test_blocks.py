@@ -10,12 +10,17 @@ from emo_model.models.blocks import Downsample, ResnetBlock, SpatialTransformer,
 
 @pytest.mark.parametrize("outside", [8, 12])
 def test_resnet_block_equals_diffusers_on_the_same_weights(awake, seeded, outside):
-    theirs = pytest.importorskip("diffusers.models.resnet").ResnetBlock2D(
-        in_channels=8, out_channels=outside, temb_channels=6, groups=4, eps=1e-5).eval()
+    theirs = (
+        pytest.importorskip("diffusers.models.resnet")
+        .ResnetBlock2D(in_channels=8, out_channels=outside, temb_channels=6, groups=4, eps=1e-5)
+        .eval()
+    )
     ours = awake(ResnetBlock(8, outside, 6, groups=4))
     theirs.load_state_dict(ours.state_dict())
     x, time = seeded(2, 8, 5, 7), seeded(2, 6, seed=1)
-    torch.testing.assert_close(ours(x, ours.time_emb_proj(torch.nn.functional.silu(time))), theirs(x, time), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        ours(x, ours.time_emb_proj(torch.nn.functional.silu(time))), theirs(x, time), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_resampling_equals_diffusers_on_the_same_weights(awake, seeded):
@@ -72,14 +77,16 @@ def test_frames_read_the_portrait_together_as_each_would_alone(awake, config, se
     block = awake(TransformerBlock(config, 16, is_backbone=True))
     x, reference, codes = seeded(3, 9, 16), seeded(1, 9, 16, seed=1), seeded(9, 16, seed=2)
     together, _ = block(x, codes=codes, reference=reference)
-    alone = torch.cat([block(x[index:index + 1], codes=codes, reference=reference)[0] for index in range(3)])
+    alone = torch.cat([block(x[index : index + 1], codes=codes, reference=reference)[0] for index in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
 def test_positions_matter_only_where_the_config_asks_for_them(awake, config, seeded):
     x, turned = seeded(1, 16, 4, 4), seeded(1, 16, 4, 4).flip(-1)
     for has_positions in (False, True):
-        transformer = awake(SpatialTransformer(replace(config, reference_positions=has_positions), 16, is_backbone=False))
+        transformer = awake(
+            SpatialTransformer(replace(config, reference_positions=has_positions), 16, is_backbone=False)
+        )
         forth, back = transformer(x)[0], transformer(turned)[0].flip(-1)
         assert torch.allclose(forth, back, atol=1e-5) is not has_positions
 

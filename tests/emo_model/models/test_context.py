@@ -1,4 +1,5 @@
-"""Keys and values computed once per clip, and branches of guidance in one batch: the same numbers as step by step, one by one."""
+"""Keys and values computed once per clip, and branches of guidance in one batch: the same numbers as step by step, one
+by one."""
 
 from __future__ import annotations
 
@@ -19,8 +20,17 @@ from emo_model.sampling.samplers import guided
 from emo_model.types import MotionFrames
 
 SMALL = {  # the paper's two temporal attentions; levels without attention; positions
-    "emo": replace(PRESETS["emo"], image_size=64, channels=(32, 32, 64, 64), clip_frames=4, motion_frames=2, audio_layers=3,
-                   audio_width=16, audio_context_width=24, speed_width=16),
+    "emo": replace(
+        PRESETS["emo"],
+        image_size=64,
+        channels=(32, 32, 64, 64),
+        clip_frames=4,
+        motion_frames=2,
+        audio_layers=3,
+        audio_width=16,
+        audio_context_width=24,
+        speed_width=16,
+    ),
     "builtin": replace(PRESETS["builtin"], image_size=128, channels=(16, 32, 48), clip_frames=4, motion_frames=2),
     "test": PRESETS["test"],
 }
@@ -42,14 +52,21 @@ def model(request, awake, tiny_hallo) -> Emo:
 @pytest.fixture
 def given(seeded, conditions) -> Callable[[ModelConfig], tuple]:
     """(conditions of one clip and a half, motion frames, noisy latents) for a model."""
+
     def make(config: ModelConfig):
         whole = conditions(config, frames=config.clip_frames * 3 // 2)
         if config.hallo:
-            whole = replace(whole, portrait=replace(whole.portrait, identity=seeded(1, config.hallo.identity_width, seed=5)),
-                            face_mask=voice_regions(box_mask(config.image_size, (0.2, 0.2, 0.8, 0.9))))
+            whole = replace(
+                whole,
+                portrait=replace(whole.portrait, identity=seeded(1, config.hallo.identity_width, seed=5)),
+                face_mask=voice_regions(box_mask(config.image_size, (0.2, 0.2, 0.8, 0.9))),
+            )
         size = (config.latent_size, config.latent_size)
-        return (whole, MotionFrames(seeded(1, config.latent_channels, config.motion_frames, *size, seed=6).double()),
-                seeded(1, config.latent_channels, config.clip_frames, *size, seed=7).double())
+        return (
+            whole,
+            MotionFrames(seeded(1, config.latent_channels, config.motion_frames, *size, seed=6).double()),
+            seeded(1, config.latent_channels, config.clip_frames, *size, seed=7).double(),
+        )
 
     return make
 
@@ -102,20 +119,25 @@ def test_branches_of_several_portraits_are_batched_too(model, given, seeded):
     one, two = prepared(model, whole, motion), prepared(model, whole, other)
     if model.config.hallo:  # their features have another branch's beside them
         two = replace(two, identity=one.identity)
-        both = replace(Context.batch([one, two]), reference=_both(one.reference, two.reference),
-                       motion=_both(one.motion, two.motion))
+        both = replace(
+            Context.batch([one, two]),
+            reference=_both(one.reference, two.reference),
+            motion=_both(one.motion, two.motion),
+        )
     else:
         both = Context.batch([one, two])
     sampling = SamplingConfig(audio_guidance=2.5, reference_guidance=1.5)
     noise = torch.cat([noisy, noisy.flip(-1)])
     made = guided(model, both, sampling)(noise, 400)
     for row, context in enumerate((one, two)):
-        assert apart(made[row:row + 1], guided(model, context, sampling)(noise[row:row + 1], 400)) <= EXACT
+        assert apart(made[row : row + 1], guided(model, context, sampling)(noise[row : row + 1], 400)) <= EXACT
 
 
 def _both(one, two):
-    return type(one)({name: torch.cat([x, two.features[name]]) for name, x in one.features.items()},
-                     {name: torch.cat([x, two.unconditional[name]]) for name, x in one.unconditional.items()})
+    return type(one)(
+        {name: torch.cat([x, two.features[name]]) for name, x in one.features.items()},
+        {name: torch.cat([x, two.unconditional[name]]) for name, x in one.unconditional.items()},
+    )
 
 
 def test_over_a_video_nothing_is_computed_more_often_than_it_changes(model, given):
@@ -128,14 +150,20 @@ def test_over_a_video_nothing_is_computed_more_often_than_it_changes(model, give
     if model.config.hallo:
         per_clip["audio to keys"] = layer.audio_modules[0].transformer_blocks[0].attn2_1.to_k
     else:
-        per_clip |= {"portrait to keys": block.attn2.to_k, "audio to keys": block.attn_audio.to_k,
-                     "speed to keys": temporal.attn_speed.to_k}
+        per_clip |= {
+            "portrait to keys": block.attn2.to_k,
+            "audio to keys": block.attn_audio.to_k,
+            "speed to keys": temporal.attn_speed.to_k,
+        }
     rows: dict[str, list[int]] = {name: [] for name in once | per_clip}
-    hooks = [module.register_forward_pre_hook(lambda _, args, name=name: rows[name].append(len(args[0])))
-             for name, module in (once | per_clip).items()]
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: rows[name].append(len(args[0])))
+        for name, module in (once | per_clip).items()
+    ]
     with torch.no_grad():
-        list(generate_clips(ClipRenderer(model, whole, SamplingConfig(steps=3, audio_guidance=2.5),
-                                         dtype=torch.float64)))
+        list(
+            generate_clips(ClipRenderer(model, whole, SamplingConfig(steps=3, audio_guidance=2.5), dtype=torch.float64))
+        )
     for hook in hooks:
         hook.remove()
     assert {name: len(rows[name]) for name in once} == dict.fromkeys(once, 1)

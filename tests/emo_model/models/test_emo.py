@@ -84,14 +84,25 @@ def test_portrait_voice_speed_and_time_all_reach_the_prediction(emo, config, see
             "portrait": emo.predict(noisy, timestep, context.without_reference()),
             "voice": emo.predict(noisy, timestep, context.without_audio()),
             "speed": emo.predict(noisy, timestep, replace(context, speed=-context.speed)),
-            "motion": emo.predict(noisy, timestep, replace(context, motion=ReferenceFeatures(
-                {name: seeded(*x.shape, seed=7) for name, x in context.motion.features.items()}))),
-            "time": emo.predict(noisy, timestep + 300, context)}
+            "motion": emo.predict(
+                noisy,
+                timestep,
+                replace(
+                    context,
+                    motion=ReferenceFeatures(
+                        {name: seeded(*x.shape, seed=7) for name, x in context.motion.features.items()}
+                    ),
+                ),
+            ),
+            "time": emo.predict(noisy, timestep + 300, context),
+        }
     assert [name for name, other in others.items() if (said - other).abs().max() < 1e-3] == []
 
 
 def test_a_portrait_of_another_size_is_refused_with_both_sizes(emo):
-    with pytest.raises(ValueError, match=r"are \(8, 8, 8\), model 'test' needs \(8, 4, 4\): encode the portrait with the VAE"):
+    with pytest.raises(
+        ValueError, match=r"are \(8, 8, 8\), model 'test' needs \(8, 4, 4\): encode the portrait with the VAE"
+    ):
         emo.encode_reference(torch.zeros(1, 8, 8, 8))
 
 

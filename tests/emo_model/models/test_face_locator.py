@@ -22,5 +22,7 @@ def test_a_cell_is_steered_by_the_mask_near_it(awake, config):
 
 
 def test_locators_that_do_not_end_at_the_latents_size_are_refused(config):
-    with pytest.raises(ValueError, match="3 face_locator_channels halve the mask 2 times, but a latent cell is 16 pixels wide"):
+    with pytest.raises(
+        ValueError, match="3 face_locator_channels halve the mask 2 times, but a latent cell is 16 pixels wide"
+    ):
         FaceLocator(replace(config, face_locator_channels=(4, 4, 4)))

@@ -77,8 +77,10 @@ def test_a_weight_of_zero_silences_its_region(draw):
     for region in ("full", "face", "lip"):
         torch.nn.init.normal_(getattr(block, f"zero_conv_{region}").weight)
     x, voices, regions = draw(2, 4, 8), [draw(2, 3, 6), draw(2, 3, 6)], torch.ones(1, 3, 4)
-    silent, heard = (torch.stack([block(x, block.project(voice), regions, torch.tensor(weights)) for voice in voices])
-                     for weights in ([0.0, 0.0, 0.0], [0.0, 0.0, 1.0]))
+    silent, heard = (
+        torch.stack([block(x, block.project(voice), regions, torch.tensor(weights)) for voice in voices])
+        for weights in ([0.0, 0.0, 0.0], [0.0, 0.0, 1.0])
+    )
     assert torch.equal(silent[0], silent[1]) and not torch.allclose(heard[0], heard[1], atol=1e-3)
 
 

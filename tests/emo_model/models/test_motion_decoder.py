@@ -16,8 +16,13 @@ def features(decoder, config, seeded, *, head: float = 1.0):
     cells, size = config.image_size // 4, config.image_size
     maps = seeded(1, 5, cells, cells, seed=1)
     maps[:, 0], maps[:, 1:3], maps[:, 4] = head, 0, 1
-    return decoder.read_portrait(seeded(1, 3, 2 * size, 2 * size, seed=2).clamp(-1, 1), maps, seeded(1, 8, 4, 4, seed=3),
-                                 torch.tensor([[8.0, 11.0]]), SKULL)
+    return decoder.read_portrait(
+        seeded(1, 3, 2 * size, 2 * size, seed=2).clamp(-1, 1),
+        maps,
+        seeded(1, 8, 4, 4, seed=3),
+        torch.tensor([[8.0, 11.0]]),
+        SKULL,
+    )
 
 
 @pytest.fixture
@@ -42,7 +47,9 @@ def test_a_fresh_decoder_follows_the_flow_of_the_latents_and_paints_little(confi
     decoded = decoder(latents, features(decoder, config, seeded))
     torch.testing.assert_close(decoded.flow[:, 0], torch.full((1, 16, 16), 2.0), atol=1e-5, rtol=0)  # cells of 4 pixels
     assert not decoded.flow[:, 1].any() and decoded.mouth_mask.mean() < 0.2
-    torch.testing.assert_close(decoded.mouth, torch.tensor([[6.0, 11.0]]))  # its content comes from two cells to the right
+    torch.testing.assert_close(
+        decoded.mouth, torch.tensor([[6.0, 11.0]])
+    )  # its content comes from two cells to the right
 
 
 def test_outside_the_head_the_flow_is_zero_whatever_the_latents_say(decoder, config, seeded):
@@ -76,8 +83,12 @@ def test_warping_by_whole_pixels_moves_pixels(seeded):
 
 def test_a_window_is_read_around_its_centre(seeded):
     picture = seeded(1, 3, 8, 8)
-    torch.testing.assert_close(sample(picture, window(torch.tensor([[5.0, 3.0]]), cells=4, points=4, size=8)),
-                               picture[:, :, 1:5, 3:7], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        sample(picture, window(torch.tensor([[5.0, 3.0]]), cells=4, points=4, size=8)),
+        picture[:, :, 1:5, 3:7],
+        atol=1e-5,
+        rtol=0,
+    )
 
 
 def test_a_point_goes_against_the_backward_flow():

@@ -14,9 +14,13 @@ diffusers = pytest.importorskip("diffusers", reason="diffusers' UNet is the judg
 def theirs(tiny_hallo):
     config = tiny_hallo.config
     net = diffusers.UNet2DConditionModel(
-        sample_size=8, block_out_channels=config.channels, layers_per_block=config.layers_per_block,
-        cross_attention_dim=config.hallo.identity_context_width, attention_head_dim=config.attention_heads,
-        norm_num_groups=config.norm_groups)
+        sample_size=8,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers_per_block,
+        cross_attention_dim=config.hallo.identity_context_width,
+        attention_head_dim=config.attention_heads,
+        norm_num_groups=config.norm_groups,
+    )
     return net.eval()
 
 
@@ -40,7 +44,11 @@ def test_parameters_have_diffusers_names_and_shapes(theirs, tiny_hallo):
 def test_the_prediction_is_diffusers(theirs, tiny_hallo, draw, size):
     backbone = tiny_hallo.emo.backbone
     theirs.load_state_dict(skeleton(backbone))
-    noisy, words, time = draw(2, 4, *size), draw(2, 5, tiny_hallo.config.hallo.identity_context_width), torch.tensor([7, 601])
+    noisy, words, time = (
+        draw(2, 4, *size),
+        draw(2, 5, tiny_hallo.config.hallo.identity_context_width),
+        torch.tensor([7, 601]),
+    )
     with torch.no_grad():
         context = Context(None, None, None, None, None, identity=torch.stack([words, words], dim=1))
         said = backbone(noisy[:, :, None], time, backbone.cache(context))

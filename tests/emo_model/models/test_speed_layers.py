@@ -10,8 +10,7 @@ from emo_model.models.speed_layers import SpeedLayers
 def test_buckets_are_tanh_of_three_times_the_distance_in_radii(config):
     speeds = torch.tensor([0.0, 12.5, 31.0, 90.0])
     buckets = list(zip(config.speed_centres, config.speed_radii, strict=True))
-    expected = [[math.tanh(3 * (speed - centre) / radius) for centre, radius in buckets]
-                for speed in speeds.tolist()]
+    expected = [[math.tanh(3 * (speed - centre) / radius) for centre, radius in buckets] for speed in speeds.tolist()]
     torch.testing.assert_close(SpeedLayers(config).buckets(speeds), torch.tensor(expected))
 
 

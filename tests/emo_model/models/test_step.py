@@ -21,10 +21,26 @@ from emo_model.sampling.schedule import NoiseSchedule
 from emo_model.types import MotionFrames
 
 SMALL = {  # pictures of more than one cell at every level, whose layout can be told
-    "emo": replace(PRESETS["emo"], image_size=128, channels=(32, 32, 64, 64), clip_frames=3, motion_frames=2, audio_layers=3,
-                   audio_width=16, audio_context_width=24, speed_width=16),
-    "builtin": replace(PRESETS["builtin"], image_size=128, channels=(16, 32, 48), clip_frames=3, motion_frames=2, noise_shapes=0,
-                       noise_frames=()),
+    "emo": replace(
+        PRESETS["emo"],
+        image_size=128,
+        channels=(32, 32, 64, 64),
+        clip_frames=3,
+        motion_frames=2,
+        audio_layers=3,
+        audio_width=16,
+        audio_context_width=24,
+        speed_width=16,
+    ),
+    "builtin": replace(
+        PRESETS["builtin"],
+        image_size=128,
+        channels=(16, 32, 48),
+        clip_frames=3,
+        motion_frames=2,
+        noise_shapes=0,
+        noise_frames=(),
+    ),
     "hallo": replace(SMALL_HALLO, image_size=128, clip_frames=2, motion_frames=2),
 }
 META = torch.device("meta")
@@ -43,13 +59,16 @@ def elsewhere(request) -> Emo:
         emo = Emo(SMALL[request.param]).eval().requires_grad_(False)
     for part in emo.modules():
         if isinstance(part, attention.Attention):
-            part.attend = lambda q, k, v, heads: torch.empty_like(q)  # a kernel; on this device torch would spell it out
+            part.attend = lambda q, k, v, heads: torch.empty_like(
+                q
+            )  # a kernel; on this device torch would spell it out
     return emo.to(memory_format=torch.channels_last)
 
 
 @pytest.fixture
 def given(conditions, seeded):
     """Conditions of a clip for a model, or of several."""
+
     def make(config: ModelConfig, device: torch.device | str = "cpu", clips: int = 1):
         whole = conditions(config, frames=config.clip_frames * clips)
         portrait = replace(whole.portrait, latents=whole.portrait.latents.to(device))
@@ -83,8 +102,11 @@ def test_every_layer_that_works_on_pictures_is_given_and_gives_them_in_channels_
         if not all(x.is_contiguous(memory_format=torch.channels_last) for x in pictures if x.ndim == 4):
             wrong.append(name)
 
-    hooks = [part.register_forward_hook(lambda _, args, made, name=name: look(name, args[0], made))
-             for name, part in model.backbone.named_modules() if isinstance(part, (nn.Conv2d, nn.GroupNorm))]
+    hooks = [
+        part.register_forward_hook(lambda _, args, made, name=name: look(name, args[0], made))
+        for name, part in model.backbone.named_modules()
+        if isinstance(part, (nn.Conv2d, nn.GroupNorm))
+    ]
     predict(noisy, 500)
     for hook in hooks:
         hook.remove()
@@ -109,17 +131,22 @@ class Device(TorchDispatchMode):
 
 
 HOWS = {"guided": BOTH, "guided at first": replace(BOTH, audio_guidance_end=0.5)}
-RUNS = [*(("builtin", "guided", sampler) for sampler in SAMPLERS),
-        ("builtin", "guided at first", "ddim"),
-        *((name, "guided", "ddim") for name in SMALL if name != "builtin")]
+RUNS = [
+    *(("builtin", "guided", sampler) for sampler in SAMPLERS),
+    ("builtin", "guided at first", "ddim"),
+    *((name, "guided", "ddim") for name in SMALL if name != "builtin"),
+]
 
 
 @pytest.mark.parametrize(("elsewhere", "how", "sampler"), RUNS, indirect=["elsewhere"])
-def test_between_first_and_last_step_nothing_waits_for_the_device_and_nothing_is_sent_to_it(elsewhere, given, sampler, how):
+def test_between_first_and_last_step_nothing_waits_for_the_device_and_nothing_is_sent_to_it(
+    elsewhere, given, sampler, how
+):
     """A number read from the device would raise; all that is made before the first step may be sent."""
     whole, how = given(elsewhere.config, META), replace(HOWS[how], sampler=sampler)
     asked = []
     with Device() as device:
+
         def predict(*given):
             asked.append(len(device.kernels))
             device.is_on = True

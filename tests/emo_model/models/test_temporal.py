@@ -70,7 +70,9 @@ def test_cells_of_the_picture_do_not_see_each_other(awake, config, inputs):
 
 
 @pytest.mark.parametrize("attentions", [1, 2])
-def test_dropping_motion_frames_at_the_last_attention_equals_dropping_them_at_the_end(awake, config, seeded, attentions):
+def test_dropping_motion_frames_at_the_last_attention_equals_dropping_them_at_the_end(
+    awake, config, seeded, attentions
+):
     block = awake(TemporalBlock(replace(config, temporal_attentions=attentions), CHANNELS))
     x, speed = seeded(2 * CELLS, MOTION + FRAMES, CHANNELS), seeded(2, FRAMES, config.speed_width, seed=2)
     early = block(x[:, MOTION:], motion=block.project(x[:, :MOTION]), speed=speed)
@@ -87,8 +89,15 @@ def test_dropping_motion_frames_at_the_last_attention_equals_dropping_them_at_th
 def test_a_temporal_block_equals_diffusers_animatediff_on_the_same_weights(awake, config, seeded):
     attention = pytest.importorskip("diffusers.models.attention")
     ours = awake(TemporalBlock(replace(config, temporal_attentions=2, feed_forward_multiplier=4), CHANNELS))
-    theirs = attention.BasicTransformerBlock(CHANNELS, 2, 8, activation_fn="geglu", double_self_attention=True,
-                                             positional_embeddings="sinusoidal", num_positional_embeddings=32).eval()
+    theirs = attention.BasicTransformerBlock(
+        CHANNELS,
+        2,
+        8,
+        activation_fn="geglu",
+        double_self_attention=True,
+        positional_embeddings="sinusoidal",
+        num_positional_embeddings=32,
+    ).eval()
     weights = {name: value for name, value in ours.state_dict().items() if "_speed" not in name}
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
     assert not unexpected and all("pos_embed" in name for name in missing)
@@ -102,5 +111,8 @@ def test_the_norm_is_of_each_frame_alone_as_animatediffs(awake, config, inputs):
     module.norm.register_forward_hook(lambda _, given, output: normed.append(output))
     module(x, motion, speed)
     module(torch.cat([x[:1], 5 + 3 * x[1:]]), motion, speed)
-    assert [tuple(some.shape) for some in normed[:2]] == [(2 * MOTION, CHANNELS, 1, CELLS), (2 * FRAMES, CHANNELS, 3, 3)]
+    assert [tuple(some.shape) for some in normed[:2]] == [
+        (2 * MOTION, CHANNELS, 1, CELLS),
+        (2 * FRAMES, CHANNELS, 3, 3),
+    ]
     assert torch.equal(normed[1][0], normed[3][0]) and not torch.allclose(normed[1][1], normed[3][1] + 1)

@@ -1,7 +1,8 @@
-"""What files of earlier versions hold still means the same: names, shapes and outputs of the presets, written down once.
+"""What files of earlier versions hold still means the same: names, shapes and outputs of the presets, written down
+once.
 
-Weights are a pure function of their names. `python tests/emo_model/models/test_unchanged_presets.py` writes the record anew;
-that is only right where what old files mean is changed on purpose, and then `SAMPLING_VERSION` is raised with it.
+Weights are a pure function of their names. `python tests/emo_model/models/test_unchanged_presets.py` writes the record
+anew; that is only right where what old files mean is changed on purpose, and then `SAMPLING_VERSION` is raised with it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,16 @@ RECORD = Path(__file__).parents[2] / "data" / "presets.safetensors"
 SMALL = {
     "test": {},
     "builtin": {"image_size": 128, "channels": (16, 32, 48), "clip_frames": 4, "motion_frames": 2},
-    "emo": {"image_size": 64, "channels": (32, 32, 64, 64), "clip_frames": 4, "motion_frames": 2, "audio_layers": 3,
-            "audio_width": 16, "audio_context_width": 24, "speed_width": 16},
+    "emo": {
+        "image_size": 64,
+        "channels": (32, 32, 64, 64),
+        "clip_frames": 4,
+        "motion_frames": 2,
+        "audio_layers": 3,
+        "audio_width": 16,
+        "audio_context_width": 24,
+        "speed_width": 16,
+    },
 }
 
 
@@ -57,10 +66,13 @@ def video(config: ModelConfig) -> torch.Tensor:
         return torch.from_numpy(draw.randn(*shape)).float()
 
     size, frames = config.image_size, config.clip_frames + 1
-    portrait = Portrait(normal(1, config.latent_channels, config.latent_size, config.latent_size), torch.zeros(1, 3, size, size),
-                        Fit(size, size, 0, 0, size, size))
+    portrait = Portrait(
+        normal(1, config.latent_channels, config.latent_size, config.latent_size),
+        torch.zeros(1, 3, size, size),
+        Fit(size, size, 0, 0, size, size),
+    )
     mask = torch.zeros(1, 1, size, size)
-    mask[..., size // 4:, : size // 2] = 1
+    mask[..., size // 4 :, : size // 2] = 1
     audio = AudioFeatures(normal(frames, config.audio_layers, config.audio_width), config.fps, frames / config.fps)
     conditions = Conditions(portrait, FaceMask(mask), audio, Speed((0.0, 0.2), (5.0, 50.0)))
     sampling = SamplingConfig(steps=2, audio_guidance=1.5, reference_guidance=1.2, seed=3)
@@ -93,7 +105,10 @@ def write() -> None:
     metadata, outputs = {}, {}
     for name, changes in SMALL.items():
         config = replace(PRESETS[name], **changes)
-        metadata |= {f"{name}.config": config.to_json(), f"{name}.shapes": str(zlib.crc32(json.dumps(shapes(config)).encode()))}
+        metadata |= {
+            f"{name}.config": config.to_json(),
+            f"{name}.shapes": str(zlib.crc32(json.dumps(shapes(config)).encode())),
+        }
         outputs[name] = video(config)
     save_file(outputs, RECORD, metadata)
 

@@ -53,20 +53,34 @@ def test_every_shared_parameter_of_the_backbone_is_sd15s_by_name(sd15, emo):
 def test_the_backbones_shapes_are_sd15s_but_for_keys_and_values_of_the_portrait(sd15, emo):
     ours = dict(emo.backbone.named_parameters())
     odd = {name for name, shape in sd15.items() if tuple(ours[name].shape) != shape}
-    assert odd == {name for name in sd15 if name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))}  # 768: SD's text
+    assert odd == {
+        name for name in sd15 if name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))
+    }  # 768: SD's text
 
 
 @pytest.fixture
 def tiny(config):
     """A config whose last level has no attention, as SD 1.5's, and diffusers' UNet of the same shape, deaf to its text."""
     diffusers = pytest.importorskip("diffusers")
-    config = replace(config, attention_levels=(True, False), layers_per_block=2, feed_forward_multiplier=4,
-                     reference_positions=False, reference_addition=False)
+    config = replace(
+        config,
+        attention_levels=(True, False),
+        layers_per_block=2,
+        feed_forward_multiplier=4,
+        reference_positions=False,
+        reference_addition=False,
+    )
     unet = diffusers.UNet2DConditionModel(
-        in_channels=config.latent_channels, out_channels=config.latent_channels, block_out_channels=config.channels,
-        layers_per_block=2, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=8,
-        attention_head_dim=config.attention_heads, norm_num_groups=config.norm_groups).eval()
+        in_channels=config.latent_channels,
+        out_channels=config.latent_channels,
+        block_out_channels=config.channels,
+        layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=8,
+        attention_head_dim=config.attention_heads,
+        norm_num_groups=config.norm_groups,
+    ).eval()
     for name, parameter in unet.named_parameters():
         if ".attn2.to_out." in name:
             torch.nn.init.zeros_(parameter)
@@ -89,12 +103,17 @@ def test_reference_features_are_what_diffusers_self_attentions_read(tiny, awake,
         features = net(latents)
         for name in features:
             part = unet.get_submodule(f"{name}.transformer_blocks.0.norm1" if "attentions" in name else name)
-            part.register_forward_hook(lambda _, __, output, name=name: theirs.__setitem__(
-                name, output if "attentions" in name else output.flatten(2).transpose(1, 2)))
+            part.register_forward_hook(
+                lambda _, __, output, name=name: theirs.__setitem__(
+                    name, output if "attentions" in name else output.flatten(2).transpose(1, 2)
+                )
+            )
         unet(latents, 0, encoder_hidden_states=torch.zeros(2, 1, 8))
     assert sum("attentions" in name for name in features) == 6 and sum("resnets" in name for name in features) == 5
     for name, feature in features.items():
-        torch.testing.assert_close(feature, theirs[name], rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            feature, theirs[name], rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_the_backbone_without_emos_additions_is_diffusers_unet(tiny, awake, seeded):

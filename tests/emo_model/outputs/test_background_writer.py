@@ -44,8 +44,16 @@ def test_every_clip_is_decoded_and_written_block_by_block_in_its_order_and_in_a_
     with BackgroundWriter(decode, video.write, device="cpu") as writer:
         for number in range(4):
             writer.put(clip(config, number))
-    assert [(len(frames), int(frames[0, 0, 0, 0])) for frames in video.given] == [(2, 0), (2, 1), (1, 1), (2, 2), (2, 2), (2, 3),
-                                                                                (2, 3), (1, 3)]
+    assert [(len(frames), int(frames[0, 0, 0, 0])) for frames in video.given] == [
+        (2, 0),
+        (2, 1),
+        (1, 1),
+        (2, 2),
+        (2, 2),
+        (2, 3),
+        (2, 3),
+        (1, 3),
+    ]
     assert threading.main_thread() not in video.threads | decoded_in and video.threads == decoded_in
 
 
@@ -72,7 +80,9 @@ def test_a_stopped_run_writes_what_was_put(config):
 
 @pytest.mark.parametrize("fails", [0, 2])
 def test_a_full_disk_stops_the_run(config, fails):
-    with pytest.raises(OSError, match="the disk is full"), \
-            BackgroundWriter(frames_of, Video(fails).write, device="cpu") as writer:
+    with (
+        pytest.raises(OSError, match="the disk is full"),
+        BackgroundWriter(frames_of, Video(fails).write, device="cpu") as writer,
+    ):
         for number in range(3):
             writer.put(clip(config, number))

@@ -46,10 +46,16 @@ def test_files_that_carry_nothing_whole_give_nothing(tmp_path, written):
     whole = path.read_bytes()
     torn = latents.clone()
     torn[0, 0, 0, 0, 0] = float("nan")
-    strange = {"plain": plain.read_bytes(), "cut short": whole[:-10], "cut shorter": whole[:-700], "empty": b"",
-               "text": b"x" * 99, "not ours": whole.replace(b"comfyui-emo tail", b"somebody else's."),
-               "no tensors": plain.read_bytes() + struct.pack(">I4s", 30, b"uuid") + b"comfyui-emo tail" + b"{}{}{}",
-               "to the end": struct.pack(">I4s", 0, b"mdat") + bytes(50)}
+    strange = {
+        "plain": plain.read_bytes(),
+        "cut short": whole[:-10],
+        "cut shorter": whole[:-700],
+        "empty": b"",
+        "text": b"x" * 99,
+        "not ours": whole.replace(b"comfyui-emo tail", b"somebody else's."),
+        "no tensors": plain.read_bytes() + struct.pack(">I4s", 30, b"uuid") + b"comfyui-emo tail" + b"{}{}{}",
+        "to the end": struct.pack(">I4s", 0, b"mdat") + bytes(50),
+    }
     for name, content in strange.items():
         (tmp_path / "strange.mp4").write_bytes(content)
         assert read_latents(tmp_path / "strange.mp4") is None, name

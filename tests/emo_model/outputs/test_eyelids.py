@@ -86,7 +86,7 @@ def test_the_skin_is_stretched_without_folding(lid, monkeypatch):
     rows = torch.linspace(0, 1, SIZE)[None, :, None].expand(1, SIZE, SIZE)  # the height a pixel comes from
     moved = closed(lid, rows, 1.0)[0]
     x = round(lid.middle[0])
-    column = moved[round(lid.middle[1] - lid.reach[1]):round(lid.middle[1] + lid.lower[0] * 0.8 * lid.half), x]
+    column = moved[round(lid.middle[1] - lid.reach[1]) : round(lid.middle[1] + lid.lower[0] * 0.8 * lid.half), x]
     assert (column.diff() > -1e-4).all()
 
 

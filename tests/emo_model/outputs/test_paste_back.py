@@ -15,7 +15,7 @@ FACE = (80, 40, 110, 70)  # the square is 60 pixels, at 65, 20
 
 
 def put(frame: np.ndarray, mode: str = "crop", face=FACE, picture=GREY) -> np.ndarray:
-    whole, = PasteBack(picture, square_fit(200, 120, len(frame), mode, face)).paste(frame[None])
+    (whole,) = PasteBack(picture, square_fit(200, 120, len(frame), mode, face)).paste(frame[None])
     return whole[0]
 
 
@@ -27,7 +27,7 @@ def test_the_square_moves_and_all_around_it_stays_as_it_is(size):
     rows, columns = moved.any(1).nonzero()[0], moved.any(0).nonzero()[0]
     assert 20 <= rows[0] and rows[-1] < 80 and 65 <= columns[0] and columns[-1] < 125
     soft = round(SOFT_EDGE * 60)
-    assert (whole[20 + soft:80 - soft, 65 + soft:125 - soft] == 255).all()
+    assert (whole[20 + soft : 80 - soft, 65 + soft : 125 - soft] == 255).all()
 
 
 def test_its_edges_fade_without_a_step():
@@ -44,7 +44,7 @@ def test_a_frame_that_shows_what_the_picture_shows_changes_nothing():
     cells = torch.rand(1, 3, 12, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
     picture = cells.repeat_interleave(10, 2).repeat_interleave(10, 3)
     fitted, fit = fit_picture(picture, 60, "crop", FACE)
-    whole, = PasteBack(picture, fit).paste(to_uint8(fitted))
+    (whole,) = PasteBack(picture, fit).paste(to_uint8(fitted))
     assert np.abs(whole[0].astype(int) - to_uint8(picture)[0]).max() <= 1
 
 

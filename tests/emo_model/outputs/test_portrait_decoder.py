@@ -39,9 +39,14 @@ def moved_by(decoder: PortraitDecoder, flow, *, mask: float = 0.0) -> np.ndarray
     cells = decoder.config.image_size // 4
     x, y = torch.meshgrid(*[(torch.arange(cells) + 0.5) / cells] * 2, indexing="xy")
     points = 8 * decoder.decoder.mouth_cells
-    motion = DecodedMotion(flow(x, y)[None].float(), (), torch.ones(1, 3, points, points),
-                           torch.full((1, 1, points, points), mask),
-                           torch.zeros(0), torch.tensor([[cells / 2, cells / 2]]))
+    motion = DecodedMotion(
+        flow(x, y)[None].float(),
+        (),
+        torch.ones(1, 3, points, points),
+        torch.full((1, 1, points, points), mask),
+        torch.zeros(0),
+        torch.tensor([[cells / 2, cells / 2]]),
+    )
     decoder.flow = lambda latents: motion
     try:
         return decoder.decode(decoder.latents)[0]  # the portrait's own: open eyes
@@ -58,7 +63,7 @@ def test_whatever_the_latents_pixels_outside_the_square_are_the_pictures_bit_for
     frames = decoder.decode(3 * seeded(3, 8, 4, 4, seed=seed))
     fit, original = decoder.fit, to_uint8(picture[0])[0]
     outside = np.ones(original.shape[:2], dtype=bool)
-    outside[max(0, fit.top):fit.top + fit.side, max(0, fit.left):fit.left + fit.side] = False
+    outside[max(0, fit.top) : fit.top + fit.side, max(0, fit.left) : fit.left + fit.side] = False
     assert frames.shape == (3, 201, 300, 3) and frames.dtype == np.uint8 and outside.sum() > 5_000
     assert all(np.array_equal(frame[outside], original[outside]) for frame in frames)
     assert (frames[0] != frames[1]).any()
@@ -72,10 +77,12 @@ def test_the_outermost_cells_rest_so_that_the_square_has_no_seam(decoder, pictur
     moved = moved_by(decoder, lambda x, y: torch.ones(2, *x.shape))
     fit, original = decoder.fit, to_uint8(picture[0])[0]
     cell = fit.side / (decoder.config.image_size // 4)
-    inside = (slice(max(0, round(fit.top + 1.5 * cell)), 150),
-              slice(round(fit.left + 1.5 * cell), round(fit.left + fit.side - 1.5 * cell)))
-    edge = original[:, int(fit.left):int(fit.left + cell / 2 - 1)]
-    assert np.array_equal(moved[:, int(fit.left):int(fit.left + cell / 2 - 1)], edge)
+    inside = (
+        slice(max(0, round(fit.top + 1.5 * cell)), 150),
+        slice(round(fit.left + 1.5 * cell), round(fit.left + fit.side - 1.5 * cell)),
+    )
+    edge = original[:, int(fit.left) : int(fit.left + cell / 2 - 1)]
+    assert np.array_equal(moved[:, int(fit.left) : int(fit.left + cell / 2 - 1)], edge)
     assert (moved[inside] != original[inside]).any(-1).mean() > 0.8
 
 
@@ -90,10 +97,14 @@ def test_a_flow_of_whole_pixels_moves_pixels_unchanged(decoder, picture):
 def test_a_flow_of_half_a_pixel_keeps_fine_texture(decoder, picture):
     """Reading between pixels linearly would take 29 % of the contrast of neighbouring pixels."""
     noisy = torch.rand(1, 3, 201, 300, generator=torch.Generator().manual_seed(2)) - 0.5
-    noisy = torch.nn.functional.avg_pool2d(noisy, 2, 1, 1)[:, :, :201, :300]  # no texture beyond what half a pixel can carry
+    noisy = torch.nn.functional.avg_pool2d(noisy, 2, 1, 1)[
+        :, :, :201, :300
+    ]  # no texture beyond what half a pixel can carry
     sharp = PortraitDecoder(decoder.decoder, decoder.config, noisy, read_portrait(noisy, picture[1], decoder.config))
     cell = sharp.fit.side / (sharp.config.image_size // 4)
-    frame = moved_by(sharp, lambda x, y: torch.stack([torch.full_like(x, 0.5 / cell), torch.zeros_like(x)])).astype(float)
+    frame = moved_by(sharp, lambda x, y: torch.stack([torch.full_like(x, 0.5 / cell), torch.zeros_like(x)])).astype(
+        float
+    )
     original = to_uint8(noisy)[0].astype(float)
     slope = [np.abs(np.diff(part[80:140, 120:200], axis=1)).mean() for part in (frame, original)]
     assert 0.9 < slope[0] / slope[1] < 1.1
@@ -104,9 +115,12 @@ def test_the_painted_mouth_covers_its_window_and_nothing_else(decoder, picture):
     changed = (frame != original).any(-1)
     rows, columns = changed.any(1).nonzero()[0], changed.any(0).nonzero()[0]
     side = decoder.fit.side * decoder.decoder.mouth_cells * 4 / decoder.config.image_size
-    for found, centre in ((rows, decoder.fit.top + decoder.fit.side / 2), (columns, decoder.fit.left + decoder.fit.side / 2)):
+    for found, centre in (
+        (rows, decoder.fit.top + decoder.fit.side / 2),
+        (columns, decoder.fit.left + decoder.fit.side / 2),
+    ):
         assert abs((found[0] + found[-1] + 1) / 2 - centre) < 2 and side - 4 < len(found) < side + 6
-    assert (frame[rows[5]:rows[-5], columns[5]:columns[-5]] == 255).all()  # its border is soft
+    assert (frame[rows[5] : rows[-5], columns[5] : columns[-5]] == 255).all()  # its border is soft
 
 
 def test_blocks_are_the_frames_of_decode_eight_at_a_time(decoder, seeded):
@@ -116,10 +130,11 @@ def test_blocks_are_the_frames_of_decode_eight_at_a_time(decoder, seeded):
     assert np.array_equal(np.concatenate(blocks), decoder.decode(latents))
 
 
-
 def test_the_network_sees_the_square_at_twice_the_working_size(decoder):
     seen = decoder._read_portrait().pixels
-    expected = apply_fit(torch.from_numpy(decoder.still).permute(2, 0, 1)[None] / 127.5 - 1, replace(decoder.fit, size=128))
+    expected = apply_fit(
+        torch.from_numpy(decoder.still).permute(2, 0, 1)[None] / 127.5 - 1, replace(decoder.fit, size=128)
+    )
     torch.testing.assert_close(seen, expected.clamp(-1, 1))
 
 

@@ -40,18 +40,21 @@ def test_an_odd_last_row_or_column_is_repeated(tmp_path, width, height):
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 12_345, 192_000])
 def test_the_sound_ends_with_the_frames_at_any_rate_and_number_of_channels(tmp_path, rate, channels):
-    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(2, rate, channels=channels), rate)) as video:
+    with VideoWriter(
+        tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(2, rate, channels=channels), rate)
+    ) as video:
         for part in np.split(moving(30), 3):  # 1.2 s
             video.write(part)
     sound, played = read_audio(tmp_path / "a.mp4")
     assert len(read_video(tmp_path / "a.mp4")[0]) == 30
     assert len(sound) == channels and played == rate
     assert abs(sound.shape[1] - 1.2 * played) <= 1024  # an AAC frame
-    assert abs(sound[:3, played // 10:played].std() - 0.5 / 2**0.5) < 0.03  # the fourth of six is for basses
+    assert abs(sound[:3, played // 10 : played].std() - 0.5 / 2**0.5) < 0.03  # the fourth of six is for basses
 
 
 def lengths(path) -> tuple[int, Fraction, int, int, float]:
-    """What the file says and what its decoded frames say: (frames, their rate, samples by the file, rate, offset in seconds)."""
+    """What the file says and what its decoded frames say: (frames, their rate, samples by the file, rate, offset in
+    seconds)."""
     with av.open(str(path)) as container:
         frames = sum(1 for _ in container.decode(video=0))
         rate, start = container.streams.video[0].average_rate, container.streams.video[0].start_time
@@ -64,10 +67,19 @@ def lengths(path) -> tuple[int, Fraction, int, int, float]:
 
 
 @pytest.mark.parametrize("codec", ["aac", "flac"])
-@pytest.mark.parametrize(("fps", "rate", "seconds", "channels"), [
-    (fps, (8_000, 16_000, 22_050, 44_100, 48_000, 96_000)[(row + column) % 6], seconds, (1, 2, 6)[(row + 2 * column) % 3])
-    for row, fps in enumerate([8.0, 12.5, 23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 60.0])
-    for column, seconds in enumerate([0.03, 0.5, 1.01, 2.3333, 3.99])])
+@pytest.mark.parametrize(
+    ("fps", "rate", "seconds", "channels"),
+    [
+        (
+            fps,
+            (8_000, 16_000, 22_050, 44_100, 48_000, 96_000)[(row + column) % 6],
+            seconds,
+            (1, 2, 6)[(row + 2 * column) % 3],
+        )
+        for row, fps in enumerate([8.0, 12.5, 23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 60.0])
+        for column, seconds in enumerate([0.03, 0.5, 1.01, 2.3333, 3.99])
+    ],
+)
 def test_video_and_sound_are_as_long_as_the_recording(tmp_path, fps, rate, seconds, channels, codec):
     sound = tone(seconds, rate, channels=channels)
     samples = sound.shape[1]
@@ -91,13 +103,19 @@ def test_flac_keeps_every_sample_and_channel_as_it_was(tmp_path, rate, channels,
     assert played == rate and torch.equal(read, sound)
 
 
-@pytest.mark.parametrize(("rate", "channels", "codec"), [(44_100, 2, "aac"), (48_000, 6, "aac"), (48_000, 8, "flac"),
-                                                         (192_000, 2, "flac"), (12_345, 1, "flac")])
+@pytest.mark.parametrize(
+    ("rate", "channels", "codec"),
+    [(44_100, 2, "aac"), (48_000, 6, "aac"), (48_000, 8, "flac"), (192_000, 2, "flac"), (12_345, 1, "flac")],
+)
 def test_what_aac_cannot_have_becomes_flac(tmp_path, rate, channels, codec):
-    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(0.4, rate, channels=channels), rate)) as video:
+    with VideoWriter(
+        tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(0.4, rate, channels=channels), rate)
+    ) as video:
         video.write(moving(10))
     with av.open(str(tmp_path / "a.mp4")) as container:
-        assert container.streams.audio[0].codec_context.name == codec and container.streams.audio[0].channels == channels
+        assert (
+            container.streams.audio[0].codec_context.name == codec and container.streams.audio[0].channels == channels
+        )
 
 
 def test_channels_of_aac_stay_in_their_places(tmp_path):
@@ -110,7 +128,9 @@ def test_channels_of_aac_stay_in_their_places(tmp_path):
 
 
 def test_more_channels_than_a_file_can_have_are_mixed(tmp_path):
-    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(0.4, 16_000, channels=12), 16_000)) as video:
+    with VideoWriter(
+        tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(0.4, 16_000, channels=12), 16_000)
+    ) as video:
         video.write(moving(10))
     sound, _ = read_audio(tmp_path / "a.mp4")
     assert len(sound) == 1 and abs(sound[0, 1_000:5_000].std() - 0.5 / 2**0.5) < 0.03
@@ -166,7 +186,9 @@ def test_small_pictures_are_written_the_same_way_each_time(tmp_path):
 
 
 def test_text_travels_in_the_videos_metadata(tmp_path):
-    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, metadata={"workflow": '{"nodes": "äöü"}'}) as video:
+    with VideoWriter(
+        tmp_path / "a.mp4", fps=25, width=32, height=32, metadata={"workflow": '{"nodes": "äöü"}'}
+    ) as video:
         video.write(moving(2))
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.metadata["workflow"] == '{"nodes": "äöü"}'
@@ -183,8 +205,10 @@ def test_an_interrupted_video_leaves_the_old_file_and_a_playable_part(tmp_path):
 
 
 def test_frames_of_another_size_are_refused_with_both_sizes(tmp_path):
-    with pytest.raises(ValueError, match="frames of 64x48 cannot be written to a video of 32x32"), \
-            VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
+    with (
+        pytest.raises(ValueError, match="frames of 64x48 cannot be written to a video of 32x32"),
+        VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video,
+    ):
         video.write(moving(1, width=64, height=48))
 
 

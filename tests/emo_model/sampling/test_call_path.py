@@ -21,6 +21,9 @@ def test_from_the_clip_loop_to_reference_attention_are_at_most_fourteen_function
 
     emo.backbone.down_blocks[0].attentions[0].transformer_blocks[0].attn2.attend = attend
     next(generate_clips(ClipRenderer(emo, conditions(config, frames=config.clip_frames), SamplingConfig(steps=1))))
-    path = [*((frame.filename, frame.name) for frame in stacks[0]), (str(LIBRARY / "models" / "attention.py"), "dot_product")]
+    path = [
+        *((frame.filename, frame.name) for frame in stacks[0]),
+        (str(LIBRARY / "models" / "attention.py"), "dot_product"),
+    ]
     assert path[0][1] == "generate_clips"
     assert len(path) <= 14 and len({file for file, _ in path}) <= 6, path

@@ -63,7 +63,7 @@ def test_each_clip_receives_the_last_frames_of_the_one_before(config, recorder, 
     assert len(clips) == len(recorder.motions) == 3
     assert recorder.motions[0] is None  # zero maps
     for motion, before in zip(recorder.motions[1:], clips, strict=False):
-        assert torch.equal(motion, before[:, :, -config.motion_frames:])
+        assert torch.equal(motion, before[:, :, -config.motion_frames :])
     assert not torch.equal(recorder.motions[1], recorder.motions[2])
 
 
@@ -116,7 +116,8 @@ def test_every_step_is_reported_with_its_clip(config, recorder, conditions):
     told: list[StepReport] = []
     list(generate_clips(ClipRenderer(recorder, conditions(config, frames=6), PLAIN, on_step=told.append)))
     assert [(report.clip, report.clips, report.step, report.steps) for report in told] == [
-        (clip, 2, step, 3) for clip in (1, 2) for step in (1, 2, 3)]
+        (clip, 2, step, 3) for clip in (1, 2) for step in (1, 2, 3)
+    ]
     assert all(report.denoised.shape == (1, 8, 4, 4, 4) for report in told)
 
 
@@ -158,7 +159,11 @@ def test_clips_begin_with_noise_of_the_scale_that_is_asked_for(config, recorder,
     recorder.predict = lambda noisy, timestep, context: starts.append(noisy) or torch.zeros_like(noisy)
     recorder.config = replace(config, noise_scale=1.0)
     for scale in (1.0, 0.75, 0.0):
-        list(generate_clips(ClipRenderer(recorder, conditions(config, frames=4), replace(PLAIN, steps=1, noise_scale=scale))))
+        list(
+            generate_clips(
+                ClipRenderer(recorder, conditions(config, frames=4), replace(PLAIN, steps=1, noise_scale=scale))
+            )
+        )
     full, less, none = starts
     torch.testing.assert_close(less, 0.75 * full)
     assert full.std() > 0.9 and not none.any()
@@ -173,9 +178,13 @@ def test_clips_begin_with_noise_of_the_scale_that_is_asked_for(config, recorder,
 
 def test_motion_frames_change_what_the_next_clip_becomes(emo, config, conditions):
     whole = conditions(config, frames=8)
-    other = replace(whole, audio=replace(whole.audio, frames=torch.cat([-whole.audio.frames[:2], whole.audio.frames[2:]])))
+    other = replace(
+        whole, audio=replace(whole.audio, frames=torch.cat([-whole.audio.frames[:2], whole.audio.frames[2:]]))
+    )
     one, two = (list(generate_clips(ClipRenderer(emo, voice, PLAIN))) for voice in (whole, other))
-    assert whole.clip(4, clip_frames=4, margin_frames=2).audio.equal(other.clip(4, clip_frames=4, margin_frames=2).audio)
+    assert whole.clip(4, clip_frames=4, margin_frames=2).audio.equal(
+        other.clip(4, clip_frames=4, margin_frames=2).audio
+    )
     assert not torch.allclose(one[1], two[1], atol=1e-4)  # clip 2 hears the same, but saw another end of clip 1
 
 
@@ -185,15 +194,21 @@ def test_the_model_runs_in_the_dtype_it_was_given_and_the_sampler_in_float32(con
     sampling = SamplingConfig(steps=2, reference_guidance=1.5)
     clips = list(generate_clips(ClipRenderer(emo, conditions(config, frames=6), sampling, dtype=torch.bfloat16)))
     assert all(clip.dtype == torch.float32 and clip.isfinite().all() for clip in clips)
-    assert all(value.dtype == torch.bfloat16 and torch.equal(value, before[name]) for name, value in emo.state_dict().items())
+    assert all(
+        value.dtype == torch.bfloat16 and torch.equal(value, before[name]) for name, value in emo.state_dict().items()
+    )
     assert not any(clip.requires_grad for clip in clips)
 
 
-@pytest.mark.parametrize(("sampler", "frames", "steps", "reference_guidance"), [("ddim", 6, 1, 1.5), ("dpmpp_2m", 3, 4, 1.0)])
+@pytest.mark.parametrize(
+    ("sampler", "frames", "steps", "reference_guidance"), [("ddim", 6, 1, 1.5), ("dpmpp_2m", 3, 4, 1.0)]
+)
 def test_everything_follows_the_device_it_was_given(config, conditions, sampler, frames, steps, reference_guidance):
     config = replace(config, noise_shapes=0, noise_frames=())  # shapes have no numbers on this device
     with torch.device("meta"):
         emo = Emo(config)  # an operation that mixes devices raises
     sampling = SamplingConfig(steps=steps, sampler=sampler, audio_guidance=1.0, reference_guidance=reference_guidance)
     clips = list(generate_clips(ClipRenderer(emo, conditions(config, frames=frames), sampling, device="meta")))
-    assert [clip.device.type for clip in clips] == ["meta"] * len(clips) and sum(clip.shape[2] for clip in clips) == frames
+    assert [clip.device.type for clip in clips] == ["meta"] * len(clips) and sum(
+        clip.shape[2] for clip in clips
+    ) == frames

@@ -14,12 +14,14 @@ EXAMPLES = native.DEFAULT_WEIGHTS.parents[2] / "workflows" / "inputs"
 SECONDS = 0.96  # two clips, so that motion frames are read, too
 
 
-@pytest.mark.parametrize(("dtype", "apart"), [(torch.float16, 0.1), (torch.bfloat16, 1.0)])  # of 255; an eye sees about 1
+@pytest.mark.parametrize(
+    ("dtype", "apart"), [(torch.float16, 0.1), (torch.bfloat16, 1.0)]
+)  # of 255; an eye sees about 1
 @pytest.mark.parametrize("weights", [native.DEFAULT_WEIGHTS, native.FAST_WEIGHTS], ids=lambda path: path.stem)
 def test_half_precision_draws_the_same_pictures(shipped, weights, dtype, apart):
     bundle = talk.load(weights)
     waveform, rate = read_audio(EXAMPLES / "emo_voice.wav")
-    scene = talk.prepare(bundle, EXAMPLES / "emo_portrait.jpg", (waveform[:, :round(SECONDS * rate)], rate))
+    scene = talk.prepare(bundle, EXAMPLES / "emo_portrait.jpg", (waveform[:, : round(SECONDS * rate)], rate))
 
     def draw(kind: torch.dtype):
         clips = generate_clips(ClipRenderer(bundle.emo.to(kind), scene.conditions, bundle.sampling, dtype=kind))

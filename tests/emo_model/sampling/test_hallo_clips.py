@@ -20,9 +20,15 @@ FRAMES = 18  # two clips, the second of 2 frames and 14 rows of silence
 @pytest.fixture
 def conditions(tiny_hallo, seeded) -> Conditions:
     config = tiny_hallo.config
-    portrait = Portrait(seeded(1, 4, 8, 8), torch.zeros(1, 3, 64, 64), Fit(64, 64, 0, 0, 64, 64),
-                        seeded(1, config.hallo.identity_width, seed=1))
-    audio = AudioFeatures(seeded(32, config.audio_layers, config.audio_width, seed=2), 25.0, FRAMES / 25, padding=32 - FRAMES)
+    portrait = Portrait(
+        seeded(1, 4, 8, 8),
+        torch.zeros(1, 3, 64, 64),
+        Fit(64, 64, 0, 0, 64, 64),
+        seeded(1, config.hallo.identity_width, seed=1),
+    )
+    audio = AudioFeatures(
+        seeded(32, config.audio_layers, config.audio_width, seed=2), 25.0, FRAMES / 25, padding=32 - FRAMES
+    )
     return Conditions(portrait, voice_regions(box_mask(64, (0.2, 0.2, 0.8, 0.9))), audio, Speed.constant(0))
 
 
@@ -43,9 +49,19 @@ def test_motion_frames_may_go_through_the_vae(tiny_hallo, conditions, monkeypatc
     seen = []
     monkeypatch.setattr(clips, "sample", lambda predict, noise, *_, **__: seen.append(predict) or noise)
     renewed = []
-    list(generate_clips(ClipRenderer(tiny_hallo.emo, conditions, SamplingConfig(steps=1),
-                                     reencode=lambda latents: renewed.append(latents) or latents / 2)))
-    assert [tuple(latents.shape) for latents in renewed] == [(1, 4, 2, 8, 8)] and len(seen) == 2  # the last clip has no next
+    list(
+        generate_clips(
+            ClipRenderer(
+                tiny_hallo.emo,
+                conditions,
+                SamplingConfig(steps=1),
+                reencode=lambda latents: renewed.append(latents) or latents / 2,
+            )
+        )
+    )
+    assert [tuple(latents.shape) for latents in renewed] == [(1, 4, 2, 8, 8)] and len(
+        seen
+    ) == 2  # the last clip has no next
 
 
 def test_the_last_window_hears_the_silence_behind_the_voice(conditions):
@@ -62,8 +78,9 @@ def test_two_equal_scales_are_guidance_of_both_in_two_evaluations(tiny_hallo, co
         clip = conditions.clip(0, clip_frames=3, margin_frames=2)
         context = emo.prepare(reference, emo.encode_motion(MotionFrames(), like=reference), clip)
         noisy, asked, same = seeded(1, 4, 3, 8, 8), [], SamplingConfig(audio_guidance=3.5, reference_guidance=3.5)
-        said = guided(emo, context, same, batch_branches=False,
-                      predict=lambda *given: asked.append(given) or emo.predict(*given))(noisy, 400)
+        said = guided(
+            emo, context, same, batch_branches=False, predict=lambda *given: asked.append(given) or emo.predict(*given)
+        )(noisy, 400)
         assert len(asked) == 2
         nearly = guided(emo, context, replace(same, reference_guidance=3.500001))(noisy, 400)
         torch.testing.assert_close(said, nearly, atol=1e-4, rtol=1e-4)

@@ -14,11 +14,18 @@ SHOWN, NOBODY = 1.0, 0.0
 
 def context(*, motion_frames: int, frames: int) -> Context:
     """Features that tell whose tokens they were read with."""
+
     def read(*shape: int) -> ReferenceFeatures:
         return ReferenceFeatures({"a": torch.full(shape, SHOWN)}, {"a": torch.full(shape, NOBODY)})
 
-    return Context(read(1, 2, 3), read(1, motion_frames, 2, 3), torch.ones(1, frames, 4, 5), None, torch.ones(1, 8, 1, 2, 2),
-                   torch.stack([torch.full((1, 4, 6), NOBODY), torch.full((1, 4, 6), SHOWN)], dim=1))
+    return Context(
+        read(1, 2, 3),
+        read(1, motion_frames, 2, 3),
+        torch.ones(1, frames, 4, 5),
+        None,
+        torch.ones(1, 8, 1, 2, 2),
+        torch.stack([torch.full((1, 4, 6), NOBODY), torch.full((1, 4, 6), SHOWN)], dim=1),
+    )
 
 
 def tokens(features: dict[str, torch.Tensor]) -> list[float]:
@@ -26,11 +33,15 @@ def tokens(features: dict[str, torch.Tensor]) -> list[float]:
     return features["a"][0, :, 0, 0].tolist()
 
 
-@pytest.mark.parametrize("motion_frames, frames, own, nobodys, portraits", [
-    (2, 16, [NOBODY, SHOWN], [SHOWN, NOBODY], [NOBODY, SHOWN]),  # Hallo's own numbers: rows u c u | c u c
-    (2, 5, [NOBODY, SHOWN], [SHOWN, NOBODY], [SHOWN, NOBODY]),
-    (1, 4, [SHOWN], [SHOWN], [NOBODY, NOBODY]),  # rows u c | u c
-    (3, 4, [SHOWN, NOBODY, SHOWN], [SHOWN, NOBODY, SHOWN], [NOBODY, NOBODY])])
+@pytest.mark.parametrize(
+    "motion_frames, frames, own, nobodys, portraits",
+    [
+        (2, 16, [NOBODY, SHOWN], [SHOWN, NOBODY], [NOBODY, SHOWN]),  # Hallo's own numbers: rows u c u | c u c
+        (2, 5, [NOBODY, SHOWN], [SHOWN, NOBODY], [SHOWN, NOBODY]),
+        (1, 4, [SHOWN], [SHOWN], [NOBODY, NOBODY]),  # rows u c | u c
+        (3, 4, [SHOWN, NOBODY, SHOWN], [SHOWN, NOBODY, SHOWN], [NOBODY, NOBODY]),
+    ],
+)
 def test_tokens_are_dealt_by_rows_and_portraits_by_frames(motion_frames, frames, own, nobodys, portraits):
     mixed = mix_identity(context(motion_frames=motion_frames, frames=frames))
     assert tokens(mixed.motion.features) == own

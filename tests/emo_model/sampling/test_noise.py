@@ -11,8 +11,16 @@ SHAPE = (256, 2, 12, 8, 8)  # (B, C, F, h, w)
 
 @pytest.fixture(scope="module")
 def slow():
-    return replace(PRESETS["test"], latent_channels=2, noise_shapes=3, noise_frames=(2.0, 0.0), noise_white=0.2,
-                   noise_scale=1.0, motion_smoothness=(), latent_scale=1.0)
+    return replace(
+        PRESETS["test"],
+        latent_channels=2,
+        noise_shapes=3,
+        noise_frames=(2.0, 0.0),
+        noise_white=0.2,
+        noise_scale=1.0,
+        motion_smoothness=(),
+        latent_scale=1.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +53,18 @@ def test_noise_has_mean_0_and_on_average_variance_1_in_every_channel_and_frame(d
 
 
 def test_noise_moves_as_the_motion_does(drawn):
-    assert correlation(drawn[:, 0, 0, 0, 0], drawn[:, 0, 0, 7, 7]) == pytest.approx(0.8, abs=0.05)  # one piece, and a fifth white
+    assert correlation(drawn[:, 0, 0, 0, 0], drawn[:, 0, 0, 7, 7]) == pytest.approx(
+        0.8, abs=0.05
+    )  # one piece, and a fifth white
     inside, outside = drawn[:, 1, 0, :3, :3].var().item(), drawn[:, 1, 0, 3:, 3:].var().item()
     assert outside == pytest.approx(0.2, abs=0.03) and inside == pytest.approx(0.2 + 0.8 * 64 / 9, rel=0.1)
     assert correlation(drawn[:, 1, 0, 0, 0], drawn[:, 1, 0, 2, 2]) > 0.95
 
 
 def test_neighbouring_frames_are_correlated_as_the_gaussian_says(drawn):
-    assert correlation(drawn[:, 0, 5, 2, 2], drawn[:, 0, 6, 2, 2]) == pytest.approx(0.94, abs=0.03)  # exp(-1 / (4 * 2^2))
+    assert correlation(drawn[:, 0, 5, 2, 2], drawn[:, 0, 6, 2, 2]) == pytest.approx(
+        0.94, abs=0.03
+    )  # exp(-1 / (4 * 2^2))
     assert abs(correlation(drawn[:, 1, 5, 2, 2], drawn[:, 1, 6, 2, 2])) < 0.08
 
 
@@ -64,8 +76,9 @@ def test_the_spread_of_smoothed_noise_is_found_again(slow, drawn):
 
 def test_the_same_seed_draws_the_same_noise(slow, motion):
     shapes = noise_shapes(motion, slow)
-    one, again, other = (draw_noise(slow, (1, 2, 4, 8, 8), torch.Generator().manual_seed(seed), shapes=shapes)
-                         for seed in (3, 3, 4))
+    one, again, other = (
+        draw_noise(slow, (1, 2, 4, 8, 8), torch.Generator().manual_seed(seed), shapes=shapes) for seed in (3, 3, 4)
+    )
     assert torch.equal(one, again) and not torch.equal(one, other)
 
 
@@ -73,8 +86,10 @@ def test_a_faster_head_begins_with_more_noise_in_its_pose_and_nowhere_else(slow)
     config = replace(slow, latent_channels=3, noise_frames=(2.0, 2.0, 0.0))
     motion = torch.randn(500, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     shapes, shape = noise_shapes(motion, config), (64, 3, 12, 8, 8)
-    calm, usual, fast = (draw_noise(config, shape, torch.Generator().manual_seed(0), shapes=shapes, is_start=True,
-                                    pace=head_pace(speed)) for speed in (2.5, USUAL_SPEED, 40.0))
+    calm, usual, fast = (
+        draw_noise(config, shape, torch.Generator().manual_seed(0), shapes=shapes, is_start=True, pace=head_pace(speed))
+        for speed in (2.5, USUAL_SPEED, 40.0)
+    )
     spread = [noise[:, :2].square().mean().item() for noise in (calm, usual, fast)]
     assert spread[0] < 0.7 * spread[1] and spread[2] > 1.5 * spread[1]
     assert torch.equal(calm[:, 2], fast[:, 2])

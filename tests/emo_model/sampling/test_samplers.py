@@ -29,9 +29,14 @@ def linear(seeded):
 
 def theirs(name: str, config, **options):
     return getattr(pytest.importorskip("diffusers"), name)(
-        beta_start=config.beta_start, beta_end=config.beta_end, beta_schedule=config.beta_schedule,
-        rescale_betas_zero_snr=config.zero_terminal_snr, timestep_spacing="trailing", prediction_type=config.prediction,
-        **options)
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        beta_schedule=config.beta_schedule,
+        rescale_betas_zero_snr=config.zero_terminal_snr,
+        timestep_spacing="trailing",
+        prediction_type=config.prediction,
+        **options,
+    )
 
 
 def run(scheduler, predict, noise, steps: int):
@@ -58,8 +63,14 @@ def test_dpmpp_2m_equals_diffusers_on_a_linear_predictor(prediction, steps, seed
     config = replace(NOISE, prediction=prediction)  # diffusers only approximates zero terminal SNR here
     predict, noise = linear(seeded), seeded(*SHAPE)
     ours = sample(predict, noise, NoiseSchedule(config), sampler="dpmpp_2m", steps=steps)
-    solver = theirs("DPMSolverMultistepScheduler", config, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint",
-                    final_sigmas_type="zero")
+    solver = theirs(
+        "DPMSolverMultistepScheduler",
+        config,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+    )
     other = run(solver, predict, noise, steps)
     torch.testing.assert_close(ours, other, rtol=1e-3, atol=1e-3)
 
@@ -121,8 +132,14 @@ def test_every_step_is_one_evaluation_and_is_reported_with_the_clean_estimate(sa
         return torch.zeros_like(x)
 
     noise = seeded(*SHAPE)
-    sample(predict, noise, NoiseSchedule(VELOCITY), sampler=sampler, steps=4,
-           on_step=lambda done, clean: told.append((done, clean.shape)))
+    sample(
+        predict,
+        noise,
+        NoiseSchedule(VELOCITY),
+        sampler=sampler,
+        steps=4,
+        on_step=lambda done, clean: told.append((done, clean.shape)),
+    )
     assert asked == [999, 749, 499, 249] and told == [(done, noise.shape) for done in (1, 2, 3, 4)]
 
 

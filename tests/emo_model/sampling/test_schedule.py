@@ -16,13 +16,20 @@ NOISE = replace(VELOCITY, prediction="epsilon", zero_terminal_snr=False)
 
 def theirs(config):
     return pytest.importorskip("diffusers").DDIMScheduler(
-        num_train_timesteps=config.train_timesteps, beta_start=config.beta_start, beta_end=config.beta_end,
-        beta_schedule=config.beta_schedule, rescale_betas_zero_snr=config.zero_terminal_snr, timestep_spacing="trailing",
-        prediction_type=config.prediction, clip_sample=False)
+        num_train_timesteps=config.train_timesteps,
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        beta_schedule=config.beta_schedule,
+        rescale_betas_zero_snr=config.zero_terminal_snr,
+        timestep_spacing="trailing",
+        prediction_type=config.prediction,
+        clip_sample=False,
+    )
 
 
-@pytest.mark.parametrize("config", [VELOCITY, NOISE, replace(VELOCITY, beta_schedule="linear")],
-                         ids=["zero terminal snr", "sd15", "linear"])
+@pytest.mark.parametrize(
+    "config", [VELOCITY, NOISE, replace(VELOCITY, beta_schedule="linear")], ids=["zero terminal snr", "sd15", "linear"]
+)
 def test_the_table_equals_diffusers(config):
     torch.testing.assert_close(NoiseSchedule(config).alphas_cumprod, theirs(config).alphas_cumprod, rtol=0, atol=1e-6)
 
@@ -58,7 +65,9 @@ def test_the_training_target_stands_for_the_clean_latents_and_the_noise(config, 
     schedule, clean, noise = NoiseSchedule(config), seeded(1, 4, 3, 3), seeded(1, 4, 3, 3, seed=1)
     for timestep in (0, 300, 900):
         t = torch.tensor([timestep])
-        found = schedule.clean_and_noise(schedule.add_noise(clean, noise, t), schedule.target(clean, noise, t), timestep)
+        found = schedule.clean_and_noise(
+            schedule.add_noise(clean, noise, t), schedule.target(clean, noise, t), timestep
+        )
         torch.testing.assert_close(found[0], clean, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found[1], noise, rtol=1e-4, atol=1e-4)
 

@@ -1,7 +1,7 @@
 """Cached clips are found again by `SAMPLING_VERSION`, so it must rise when the same conditions become other clips.
 
-The record holds outputs of small models whose weights are a pure function of their names, in float64, so that differences of
-rounding do not count. `PYTHONPATH=. python tests/emo_model/sampling/test_version.py` writes it anew.
+The record holds outputs of small models whose weights are a pure function of their names, in float64, so that
+differences of rounding do not count. `PYTHONPATH=. python tests/emo_model/sampling/test_version.py` writes it anew.
 """
 
 from __future__ import annotations
@@ -26,17 +26,41 @@ from emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, Fit,
 RECORD = Path(__file__).parents[2] / "data" / "sampling_version.safetensors"
 HOWS = {
     "builtin": (PRESETS["test"], SamplingConfig(steps=3, audio_guidance=1.3)),
-    "builtin, both guidances in part of the steps": (PRESETS["test"], SamplingConfig(
-        steps=4, audio_guidance=2.0, audio_guidance_end=0.75, reference_guidance=1.5, reference_guidance_start=0.5,
-        noise_scale=0.9, blinks=2.0, seed=3)),
+    "builtin, both guidances in part of the steps": (
+        PRESETS["test"],
+        SamplingConfig(
+            steps=4,
+            audio_guidance=2.0,
+            audio_guidance_end=0.75,
+            reference_guidance=1.5,
+            reference_guidance_start=0.5,
+            noise_scale=0.9,
+            blinks=2.0,
+            seed=3,
+        ),
+    ),
     "builtin, dpmpp_2m": (PRESETS["test"], SamplingConfig(steps=5, sampler="dpmpp_2m", audio_guidance=1.0)),
-    "emo": (replace(PRESETS["emo"], image_size=64, channels=(32, 32, 64, 64), clip_frames=4, motion_frames=2, audio_layers=3,
-                    audio_width=16, audio_context_width=24, speed_width=16), SamplingConfig(steps=2, reference_guidance=1.2)),
+    "emo": (
+        replace(
+            PRESETS["emo"],
+            image_size=64,
+            channels=(32, 32, 64, 64),
+            clip_frames=4,
+            motion_frames=2,
+            audio_layers=3,
+            audio_width=16,
+            audio_context_width=24,
+            speed_width=16,
+        ),
+        SamplingConfig(steps=2, reference_guidance=1.2),
+    ),
     "hallo": (replace(SMALL_HALLO, clip_frames=4), SamplingConfig(steps=3, audio_guidance=3.5, reference_guidance=3.5)),
 }
-WHAT_TO_DO = ("the sampler makes other clips than version {} did. If that is intended, raise SAMPLING_VERSION in "
-              "emo_model/sampling/clips.py, so that users' cached clips of before are not mixed with new ones, and write the "
-              "record anew: PYTHONPATH=. python tests/emo_model/sampling/test_version.py")
+WHAT_TO_DO = (
+    "the sampler makes other clips than version {} did. If that is intended, raise SAMPLING_VERSION in "
+    "emo_model/sampling/clips.py, so that users' cached clips of before are not mixed with new ones, and "
+    "write the record anew: PYTHONPATH=. python tests/emo_model/sampling/test_version.py"
+)
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:
@@ -57,9 +81,12 @@ def video(name: str) -> torch.Tensor:
     """Two clips and a half, the face elsewhere in the second."""
     config, sampling = HOWS[name]
     size, cells, frames = config.image_size, config.latent_size, config.clip_frames * 5 // 2
-    portrait = Portrait(normal("portrait", 1, config.latent_channels, cells, cells).float(), torch.zeros(1, 3, size, size),
-                        Fit(size, size, 0, 0, size, size),
-                        normal("identity", 1, config.hallo.identity_width).float() if config.hallo else None)
+    portrait = Portrait(
+        normal("portrait", 1, config.latent_channels, cells, cells).float(),
+        torch.zeros(1, 3, size, size),
+        Fit(size, size, 0, 0, size, size),
+        normal("identity", 1, config.hallo.identity_width).float() if config.hallo else None,
+    )
     masks = [box_mask(size, box) for box in ((0.2, 0.2, 0.8, 0.9), (0.3, 0.1, 0.9, 0.7))]
     masks = [voice_regions(mask) if config.hallo else FaceMask(mask.mask) for mask in masks]
     features = normal("audio", frames, config.audio_layers, config.audio_width).float()
@@ -87,7 +114,8 @@ def test_the_record_is_of_the_current_version():
     metadata, recorded = read()
     assert int(metadata["version"]) == SAMPLING_VERSION and recorded.keys() == HOWS.keys(), (
         f"the record is of version {metadata['version']}: write it anew with PYTHONPATH=. python "
-        f"tests/emo_model/sampling/{Path(__file__).name}")
+        f"tests/emo_model/sampling/{Path(__file__).name}"
+    )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ def test_the_loudest_sound_does_not_wrap_around():
 
 
 def test_training_needs_no_package_that_only_evaluation_and_speech_engines_need():
-    blocked = ("import sys\nfor name in ('librosa', 'diffusers', 'tqdm', 'scipy', 'pyworld'): sys.modules[name] = None\n"
-               "import emo_model.training.builtin")
+    blocked = (
+        "import sys\nfor name in ('librosa', 'diffusers', 'tqdm', 'scipy', 'pyworld'): sys.modules[name] = "
+        "None\nimport emo_model.training.builtin"
+    )
     subprocess.run([sys.executable, "-c", blocked], check=True, cwd=Path(__file__).parents[3])

@@ -23,7 +23,9 @@ def test_head_speed_is_the_angle_between_frames_times_the_frame_rate(axis):
 
 def test_head_speed_counts_rotations_about_all_axes_as_one_angle():
     motion = dataclasses.replace(FaceMotion.neutral(2), yaw=torch.tensor([0.0, 0.03]), pitch=torch.tensor([0.0, 0.04]))
-    torch.testing.assert_close(head_speed_degrees(motion, FPS)[1], torch.tensor(math.degrees(0.05) * FPS), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        head_speed_degrees(motion, FPS)[1], torch.tensor(math.degrees(0.05) * FPS), rtol=1e-3, atol=0
+    )
 
 
 def test_head_speed_of_many_clips_is_that_of_each():
@@ -39,7 +41,9 @@ def test_a_clip_turns_at_about_the_head_speed_it_is_asked_for(wanted):
 
 
 def test_clips_differ_widely_in_head_speed():
-    speeds = torch.tensor([head_speed_degrees(sample_motion(seed, 60, FPS, mouth=spoken(60)), FPS).mean() for seed in range(60)])
+    speeds = torch.tensor(
+        [head_speed_degrees(sample_motion(seed, 60, FPS, mouth=spoken(60)), FPS).mean() for seed in range(60)]
+    )
     assert torch.quantile(speeds, 0.1) < 5 and torch.quantile(speeds, 0.9) > 14
 
 

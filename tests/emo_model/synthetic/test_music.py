@@ -13,7 +13,7 @@ from emo_model.synthetic.visemes import mouth_tracks
 def voice() -> Speech:
     """One second of silence, one of a tone as 'a', one of silence."""
     waveform = torch.zeros(3 * RATE)
-    waveform[RATE:2 * RATE] = 0.2 * torch.sin(torch.arange(RATE) * 0.3)
+    waveform[RATE : 2 * RATE] = 0.2 * torch.sin(torch.arange(RATE) * 0.3)
     return Speech(waveform, (("a", 1.0, 2.0),), "test", "test", "en")
 
 
@@ -34,9 +34,10 @@ def test_beds_are_as_long_and_loud_as_said(make):
 
 def test_accompaniment_has_tones_that_noise_has_not():
     """The strongest twentieth of the spectrum's bins holds most of the power of music with chords."""
+
     def share(sound: torch.Tensor) -> float:
         power = torch.fft.rfft(sound).abs().square().sort(descending=True).values
-        return float(power[:len(power) // 20].sum() / power.sum())
+        return float(power[: len(power) // 20].sum() / power.sum())
 
     music = sorted(share(accompaniment(seed, 3.0)) for seed in range(9))
     assert music[4] > 0.8
@@ -49,7 +50,7 @@ def test_the_voice_lies_so_many_decibels_above_the_bed(decibels):
     mixed = mix(speech, bed, decibels)
     voice_scale = float(mixed.loudness.max() / mix(speech, bed * 0 + 1e-9, 200.0).loudness.max())
     under = mixed.waveform - voice_scale * speech.waveform
-    spoken = (voice_scale * speech.waveform)[RATE:2 * RATE].square().mean()
+    spoken = (voice_scale * speech.waveform)[RATE : 2 * RATE].square().mean()
     assert float(10 * (spoken / under.square().mean()).log10()) == pytest.approx(decibels, abs=0.05)
 
 

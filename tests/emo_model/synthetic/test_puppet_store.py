@@ -11,7 +11,14 @@ from safetensors.torch import save_file
 pytest.importorskip("numba", reason="puppets are drawn with numba: pip install numba")
 
 from emo_model.inputs import face_geometry as geometry
-from emo_model.synthetic.puppet_store import PuppetStore, is_held_out_face, is_usable, load_people, with_looks, write_store
+from emo_model.synthetic.puppet_store import (
+    PuppetStore,
+    is_held_out_face,
+    is_usable,
+    load_people,
+    with_looks,
+    write_store,
+)
 
 
 @pytest.fixture
@@ -25,8 +32,11 @@ def folder(tmp_path, face):
     for number in range(2):
         noise = np.random.default_rng(number).integers(0, 255, (120, 120, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{number}.png")
-    save_file({"meshes": torch.stack([face, face]), "presence": torch.tensor([1.0, 0.5])}, tmp_path / "meshes.safetensors",
-              metadata={"names": json.dumps(["0.png", "1.png"])})
+    save_file(
+        {"meshes": torch.stack([face, face]), "presence": torch.tensor([1.0, 0.5])},
+        tmp_path / "meshes.safetensors",
+        metadata={"names": json.dumps(["0.png", "1.png"])},
+    )
     return tmp_path
 
 

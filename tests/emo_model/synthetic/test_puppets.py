@@ -17,7 +17,9 @@ SIZE = 128
 
 
 def still(**tracks: float) -> FaceMotion:
-    return dataclasses.replace(FaceMotion.neutral(), **{name: torch.tensor(float(value)) for name, value in tracks.items()})
+    return dataclasses.replace(
+        FaceMotion.neutral(), **{name: torch.tensor(float(value)) for name, value in tracks.items()}
+    )
 
 
 def mesh(gap: float = 0.0) -> torch.Tensor:
@@ -91,7 +93,9 @@ def test_the_picture_warped_by_the_flow_is_the_frame_outside_the_mouth(puppet, p
     y, x = torch.meshgrid(*[torch.arange(SIZE).double()] * 2, indexing="ij")
     grid = torch.stack([(x + flow[0] + 0.5), (y + flow[1] + 0.5)], -1) * 2 / SIZE - 1
     source = torch.from_numpy(picture).double().permute(2, 0, 1)[None]
-    warped = torch.nn.functional.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0].permute(1, 2, 0)
+    warped = torch.nn.functional.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0].permute(
+        1, 2, 0
+    )
     outside = frame.mouth == 0
     assert np.abs(warped.numpy() - frame.picture)[outside].max() < 0.6
 
@@ -105,9 +109,20 @@ def test_the_border_rests_whatever_the_head_does(puppet):
         assert max(np.abs(edge).max() for edge in (moved[:, 0], moved[:, -1], moved[:, :, 0], moved[:, :, -1])) < 1e-5
 
 
-@pytest.mark.parametrize("tracks", [{"yaw": 0.35}, {"yaw": -0.35}, {"pitch": 0.25}, {"pitch": -0.25}, {"roll": 0.2, "x": 0.05},
-                                    {"yaw": 0.3, "pitch": 0.15, "scale": 1.05}, {"smile": 1.0, "brow": 1.0}, {"width": 1.0},
-                                    {"gaze_x": 1.0}])
+@pytest.mark.parametrize(
+    "tracks",
+    [
+        {"yaw": 0.35},
+        {"yaw": -0.35},
+        {"pitch": 0.25},
+        {"pitch": -0.25},
+        {"roll": 0.2, "x": 0.05},
+        {"yaw": 0.3, "pitch": 0.15, "scale": 1.05},
+        {"smile": 1.0, "brow": 1.0},
+        {"width": 1.0},
+        {"gaze_x": 1.0},
+    ],
+)
 def test_nothing_folds(puppet, tracks):
     frame = puppet.render(still(**tracks))
     assert (determinant(frame.flow) > 0).mean() >= 0.999
@@ -126,7 +141,7 @@ def test_lids_meet_in_a_blink_and_the_eyeball_rests(puppet):
         assert abs(points[lower, 1] - points[upper, 1]) < 0.01 * puppet.eyes
     half = puppet.render(still(blink_left=0.5, blink_right=0.5))
     x, top, bottom = int(half.points[159, 0]), int(half.points[159, 1]), int(half.points[145, 1])
-    assert np.abs(half.flow[:, top:bottom + 1, x]).max(0).min() < 0.05
+    assert np.abs(half.flow[:, top : bottom + 1, x]).max(0).min() < 0.05
 
 
 def test_gaze_moves_nothing_but_the_eyes(puppet):

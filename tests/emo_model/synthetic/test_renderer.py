@@ -39,7 +39,9 @@ def disc(points: torch.Tensor, radius: torch.Tensor, size: int) -> torch.Tensor:
 
 def test_the_same_seed_gives_the_same_picture():
     motion = sample_still_motion(PEOPLE)
-    assert torch.equal(render(sample_identities(PEOPLE), motion, size=64), render(sample_identities(PEOPLE), motion, size=64))
+    assert torch.equal(
+        render(sample_identities(PEOPLE), motion, size=64), render(sample_identities(PEOPLE), motion, size=64)
+    )
 
 
 def test_no_two_people_look_alike():
@@ -121,7 +123,6 @@ def test_mouths_are_at_least_a_quarter_of_the_face_wide():
     assert (people.mouth_width / people.face_width).min() > 0.25
 
 
-
 def test_yaw_moves_the_drawn_eyes_where_the_landmarks_say():
     people = plain([2, 5, 11])
     for yaw in (-0.3, 0.0, 0.3):
@@ -139,10 +140,16 @@ def test_a_blink_hides_the_iris_and_only_that_eyes():
     people = plain(range(12), iris=vivid.expand(12, 3), hair_style=torch.zeros(12, dtype=torch.int64))
     place = landmarks(people, posed(people))
     green = {}
-    for name, tracks in {"open": {}, "left": {"blink_left": 1.0}, "both": {"blink_left": 1.0, "blink_right": 1.0}}.items():
+    for name, tracks in {
+        "open": {},
+        "left": {"blink_left": 1.0},
+        "both": {"blink_left": 1.0, "blink_right": 1.0},
+    }.items():
         picture = render(people, posed(people, **tracks), size=SIZE)
         strong = picture[:, 1] - torch.maximum(picture[:, 0], picture[:, 2]) > 0.5
-        green[name] = [(strong & disc(eye, place.eye_radius, SIZE)).sum((1, 2)) for eye in (place.eye_left, place.eye_right)]
+        green[name] = [
+            (strong & disc(eye, place.eye_radius, SIZE)).sum((1, 2)) for eye in (place.eye_left, place.eye_right)
+        ]
     assert all((count >= 8).all() for count in green["open"])
     assert all((count == 0).all() for count in green["both"])
     assert (green["left"][0] == 0).all() and torch.equal(green["left"][1], green["open"][1])
@@ -157,13 +164,17 @@ def test_both_irises_look_the_same_way(gaze):
 
     def middle(motion, eye):
         picture = render(people, motion, size=256)
-        strong = (picture[:, 1] - torch.maximum(picture[:, 0], picture[:, 2])).clamp(min=0) * disc(eye, place.eye_radius, 256)
+        strong = (picture[:, 1] - torch.maximum(picture[:, 0], picture[:, 2])).clamp(min=0) * disc(
+            eye, place.eye_radius, 256
+        )
         return (strong.sum(1) * axis).sum(1) / strong.sum((1, 2))
 
-    moved = [middle(posed(people, gaze_x=gaze), eye) - middle(posed(people), eye) for eye in (place.eye_left, place.eye_right)]
+    moved = [
+        middle(posed(people, gaze_x=gaze), eye) - middle(posed(people), eye)
+        for eye in (place.eye_left, place.eye_right)
+    ]
     assert (moved[0] * gaze > 0).all() and (moved[1] * gaze > 0).all()
     torch.testing.assert_close(moved[0], moved[1], rtol=0.5, atol=0.004)
-
 
 
 def test_heads_fill_a_portrait_and_stay_inside():

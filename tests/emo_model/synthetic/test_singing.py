@@ -12,11 +12,14 @@ from emo_model.synthetic.singing import Melody, Style, compose, sing
 from emo_model.synthetic.speech import RATE, Speech
 from emo_model.synthetic.visemes import is_vowel
 
-STYLE = Style(tonic=220.0, scale=(0, 2, 4, 5, 7, 9, 11), beat=0.5, vibrato=0.0, vibrato_hertz=5.5, drift=0.0, glide=0.02)
+STYLE = Style(
+    tonic=220.0, scale=(0, 2, 4, 5, 7, 9, 11), beat=0.5, vibrato=0.0, vibrato_hertz=5.5, drift=0.0, glide=0.02
+)
 
 
 def hum(hertz: float = 120.0) -> Speech:
-    """'s', 'a', 's', 'i' and 0.3 s of silence at either end; the vowels are buzzes, 'a' louder at 700 Hz, 'i' at 2300 Hz."""
+    """'s', 'a', 's', 'i' and 0.3 s of silence at either end; the vowels are buzzes, 'a' louder at 700 Hz, 'i' at 2300
+    Hz."""
     phonemes = (("s", 0.3, 0.4), ("a", 0.4, 0.55), ("s", 0.55, 0.65), ("iː", 0.65, 0.8))
     time = torch.arange(round(1.1 * RATE)) / RATE
     waveform = 1e-3 * torch.randn(len(time), generator=torch.Generator().manual_seed(0))
@@ -27,7 +30,7 @@ def hum(hertz: float = 120.0) -> Speech:
             continue
         formant = 700 if ipa == "a" else 2300
         for number in range(1, 30):
-            size = 0.02 + 0.2 * math.exp(-((number * hertz - formant) / 200) ** 2)
+            size = 0.02 + 0.2 * math.exp(-(((number * hertz - formant) / 200) ** 2))
             waveform[here] += size * torch.sin(2 * torch.pi * number * hertz * time[here])
     return Speech(waveform, phonemes, "test", "test", "en")
 
@@ -64,8 +67,11 @@ def test_every_vowel_has_its_notes():
 class TestSung:
     pytest.importorskip("pyworld", reason="pip install pyworld 'setuptools<81'")
     speech = hum()
-    melody = Melody((("s", 0.3, 0.4), ("a", 0.4, 1.0), ("s", 1.0, 1.1), ("iː", 1.1, 1.9)),
-                    ((0.4, 1.0, 220.0), (1.1, 1.5, 330.0), (1.5, 1.9, 165.0)), 2.2)
+    melody = Melody(
+        (("s", 0.3, 0.4), ("a", 0.4, 1.0), ("s", 1.0, 1.1), ("iː", 1.1, 1.9)),
+        ((0.4, 1.0, 220.0), (1.1, 1.5, 330.0), (1.5, 1.9, 165.0)),
+        2.2,
+    )
 
     def test_the_sound_is_as_long_as_the_melody(self):
         sung = sing(self.speech, self.melody, STYLE, seed=0)
@@ -76,7 +82,7 @@ class TestSung:
     def test_the_pitch_is_that_of_the_notes(self):
         sung = sing(self.speech, self.melody, STYLE, seed=0)
         for start, end, hertz in self.melody.notes:
-            middle = sung.waveform[round((start + 0.12) * RATE):round((end - 0.12) * RATE)]
+            middle = sung.waveform[round((start + 0.12) * RATE) : round((end - 0.12) * RATE)]
             assert pitch_of(middle, hertz) == pytest.approx(hertz, rel=0.03)
 
     def test_a_held_vowel_sounds_from_its_beginning_to_its_end(self):
@@ -86,18 +92,20 @@ class TestSung:
         inside = torch.zeros(len(loud), dtype=torch.bool)
         for ipa, start, end in self.melody.phonemes:
             if is_vowel(ipa):
-                inside[round(start * 100) + 3:round(end * 100) - 3] = True
-                assert loud[round(start * 100) + 3:round(end * 100) - 3].min() > 0.3 * loud[inside].median()
+                inside[round(start * 100) + 3 : round(end * 100) - 3] = True
+                assert loud[round(start * 100) + 3 : round(end * 100) - 3].min() > 0.3 * loud[inside].median()
         assert loud[:27].max() < 0.1 * loud[inside].median()
         assert loud[-27:].max() < 0.1 * loud[inside].median()
         for (start, end), formant in (((0.5, 0.9), 700), ((1.6, 1.8), 2300)):
-            spectrum = torch.fft.rfft(sung[round(start * RATE):round(end * RATE)]).abs().square()
+            spectrum = torch.fft.rfft(sung[round(start * RATE) : round(end * RATE)]).abs().square()
             hertz = torch.linspace(0, RATE / 2, len(spectrum))
             near = spectrum[(hertz > formant - 350) & (hertz < formant + 350)].sum()
             assert near > 0.6 * spectrum[hertz > 400].sum()
 
     def test_the_same_seed_sings_the_same(self):
-        one, two, other = (sing(self.speech, self.melody, replace(STYLE, drift=0.2), seed=seed).waveform for seed in (0, 0, 1))
+        one, two, other = (
+            sing(self.speech, self.melody, replace(STYLE, drift=0.2), seed=seed).waveform for seed in (0, 0, 1)
+        )
         assert torch.equal(one, two)
         assert not torch.equal(one, other)
 

@@ -37,23 +37,31 @@ def bursts() -> Speech:
     waveform = torch.zeros(2 * RATE)
     buzz = 0.3 * torch.sign(torch.sin(2 * torch.pi * 120 * torch.arange(2 * RATE) / RATE))
     for start, end in spans:
-        waveform[round(start * RATE):round(end * RATE)] = buzz[round(start * RATE):round(end * RATE)]
+        waveform[round(start * RATE) : round(end * RATE)] = buzz[round(start * RATE) : round(end * RATE)]
     return Speech(waveform, tuple(("a", start, end) for start, end in spans), "test", "test", "en")
 
 
 def heard_spans(speech: Speech) -> list[tuple[float, float]]:
     """Where it sounds: runs of 10 ms above a tenth of the loudest."""
-    level = speech.waveform[:len(speech.waveform) // 160 * 160].unflatten(0, (-1, 160)).square().mean(1).sqrt()
+    level = speech.waveform[: len(speech.waveform) // 160 * 160].unflatten(0, (-1, 160)).square().mean(1).sqrt()
     loud = (level > 0.1 * level.max()).int()
     edges = torch.diff(loud, prepend=torch.zeros(1), append=torch.zeros(1))
     starts, ends = ((edges == step).nonzero().flatten() / 100 for step in (1, -1))
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("change", [
-    lambda speech: change_speed(speech, 1.25), lambda speech: change_speed(speech, 0.8),
-    lambda speech: warp_vocal_tract(speech, 1.2), lambda speech: warp_vocal_tract(speech, 0.85), lambda speech: tilt(speech, 4.0),
-    lambda speech: add_noise(speech, 30.0, seed=0, colour=-3.0), lambda speech: insert_silence(speech, 0.8, 0.33)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda speech: change_speed(speech, 1.25),
+        lambda speech: change_speed(speech, 0.8),
+        lambda speech: warp_vocal_tract(speech, 1.2),
+        lambda speech: warp_vocal_tract(speech, 0.85),
+        lambda speech: tilt(speech, 4.0),
+        lambda speech: add_noise(speech, 30.0, seed=0, colour=-3.0),
+        lambda speech: insert_silence(speech, 0.8, 0.33),
+    ],
+)
 def test_what_is_done_to_speech_keeps_its_phonemes_in_place(bursts, change):
     changed = change(bursts)
     told = [(start, end) for _, start, end in changed.phonemes]
@@ -68,8 +76,11 @@ def test_twice_as_fast_is_half_as_long(bursts):
 
 def test_a_shorter_vocal_tract_raises_the_formants_and_not_the_pitch():
     time = torch.arange(RATE) / RATE
-    buzz = sum(torch.exp(torch.tensor(-((harmonic * 120 - 1000) / 250) ** 2)) * torch.cos(2 * torch.pi * 120 * harmonic * time)
-               for harmonic in range(1, 40))  # a formant at 1000 Hz
+    buzz = sum(
+        torch.exp(torch.tensor(-(((harmonic * 120 - 1000) / 250) ** 2)))
+        * torch.cos(2 * torch.pi * 120 * harmonic * time)
+        for harmonic in range(1, 40)
+    )  # a formant at 1000 Hz
     speech = Speech(0.1 * buzz, (), "test", "test", "en")
     strength = torch.fft.rfft(warp_vocal_tract(speech, 1.2).waveform).abs()
     assert int(strength.argmax()) % 120 == 0  # bins are 1 Hz: still harmonics of 120
@@ -112,7 +123,7 @@ def check(speech: Speech):
     assert ends[-1] <= speech.seconds
     spoken = torch.zeros(len(speech.waveform), dtype=torch.bool)
     for _, start, end in speech.phonemes:
-        spoken[round(start * RATE):round(end * RATE)] = True
+        spoken[round(start * RATE) : round(end * RATE)] = True
     energy = speech.waveform.square()
     assert energy[spoken].sum() > 0.97 * energy.sum()  # sound is where phonemes are
 
@@ -139,7 +150,7 @@ def test_measuring_hears_held_out_voices_only():
 def test_the_same_seed_says_the_same():
     one, two, other = (sample_speech(seed, 2.0) for seed in (5, 5, 6))
     assert one.voice == two.voice
-    assert [ipa for ipa, _, _ in one.phonemes][:-1] == [ipa for ipa, _, _ in two.phonemes][:len(one.phonemes) - 1]
+    assert [ipa for ipa, _, _ in one.phonemes][:-1] == [ipa for ipa, _, _ in two.phonemes][: len(one.phonemes) - 1]
     assert [ipa for ipa, _, _ in one.phonemes] != [ipa for ipa, _, _ in other.phonemes]
 
 

@@ -29,7 +29,9 @@ def test_prepared_sound_is_the_spoken_sound_in_its_place(folder):
         spoken = sample_speech(3 * 1_000_003 + index, 4.0)
         assert speech.voice == spoken.voice
         assert [ipa for ipa, _, _ in speech.phonemes][:20] == [ipa for ipa, _, _ in spoken.phonemes][:20]
-        outlines = [torch.nn.functional.avg_pool1d(sound.abs()[None], 160)[0] for sound in (spoken.waveform, speech.waveform)]
+        outlines = [
+            torch.nn.functional.avg_pool1d(sound.abs()[None], 160)[0] for sound in (spoken.waveform, speech.waveform)
+        ]
         assert torch.corrcoef(torch.stack(outlines))[0, 1] > 0.9
 
 
@@ -64,9 +66,9 @@ def test_a_clip_carries_the_mouth_of_its_own_sound(folder):
     clip = library.clip(2, seconds=1.0)
     for speech in library:  # find where the piece was cut
         for start in range(0, len(speech.waveform) - RATE, RATE // 25):
-            if torch.equal(speech.waveform[start:start + RATE], clip.waveform):
+            if torch.equal(speech.waveform[start : start + RATE], clip.waveform):
                 first = start * 25 // RATE
-                assert torch.equal(mouth_tracks(speech)[first:first + 25], clip.tracks)
+                assert torch.equal(mouth_tracks(speech)[first : first + 25], clip.tracks)
                 return
     pytest.fail("the clip's sound is in no prepared clip")
 
@@ -81,7 +83,9 @@ def test_asking_for_more_than_there_is_names_the_lengths(folder):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="No prepared speech.*`python -m emo_model.training prepare-speech --out"):
+    with pytest.raises(
+        FileNotFoundError, match="No prepared speech.*`python -m emo_model.training prepare-speech --out"
+    ):
         SpeechLibrary(tmp_path)
 
 
@@ -89,7 +93,9 @@ def test_an_empty_folder_is_named(tmp_path):
 def mixed(tmp_path_factory):
     pytest.importorskip("pyworld", reason="pip install pyworld 'setuptools<81'")
     mixture = Mixture(sung=0.5, accompanied=0.6, voiceless=0.25)
-    return mixture, prepare_speech(tmp_path_factory.mktemp("mixed"), minutes=0.5, seed=4, clip_seconds=3.0, mixture=mixture)
+    return mixture, prepare_speech(
+        tmp_path_factory.mktemp("mixed"), minutes=0.5, seed=4, clip_seconds=3.0, mixture=mixture
+    )
 
 
 def test_a_mixture_holds_songs_and_accompaniment_and_music_alone(mixed):

@@ -27,8 +27,8 @@ def say(*sounds: tuple[str, float], loudness: float = 0.2) -> Speech:
 def test_lips_close_within_a_frame_even_for_short_sounds(consonant, shift):
     tracks = mouth_tracks(say(("", 0.4 + shift), ("a", 0.2), (consonant, 0.05), ("a", 0.2), ("", 0.4)))
     frame = int((0.6 + shift + 0.025) * 25)
-    assert tracks[frame - 1:frame + 2, CLOSURE].max() > 0.98
-    assert tracks[frame - 1:frame + 2, OPENING].min() < 0.03
+    assert tracks[frame - 1 : frame + 2, CLOSURE].max() > 0.98
+    assert tracks[frame - 1 : frame + 2, OPENING].min() < 0.03
 
 
 def test_a_vowel_between_two_closures_opens_the_mouth():
@@ -62,7 +62,7 @@ def test_ah_is_wider_open_than_ee_and_oo():
 
 def test_louder_is_wider():
     speech = say(("a", 0.5), ("a", 0.5))
-    speech.waveform[:RATE // 2] *= 0.2
+    speech.waveform[: RATE // 2] *= 0.2
     tracks = mouth_tracks(speech)
     assert tracks[6, OPENING] < 0.8 * tracks[18, OPENING]
 
@@ -86,7 +86,9 @@ def test_the_same_movement_at_any_frame_rate():
 
 
 def test_tracks_stay_in_their_range():
-    tracks = mouth_tracks(say(("a", 0.3), ("p", 0.1), ("i", 0.2), ("u", 0.2), ("f", 0.1), ("?", 0.1), loudness=0.9), fps=100.0)
+    tracks = mouth_tracks(
+        say(("a", 0.3), ("p", 0.1), ("i", 0.2), ("u", 0.2), ("f", 0.1), ("?", 0.1), loudness=0.9), fps=100.0
+    )
     assert tracks[:, [OPENING, CLOSURE, TUCK]].min() >= 0
     assert tracks.abs().max() <= 1
 

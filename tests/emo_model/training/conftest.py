@@ -19,6 +19,7 @@ from emo_model.training.clips import ClipStore
 @pytest.fixture
 def store(config, seeded) -> Callable[..., ClipStore]:
     """store(people=3, length=10): clips whose audio and speed count the frames, so that a batch tells where it was cut."""
+
     def make(people: int = 3, length: int = 10) -> ClipStore:
         cells = config.latent_size
         frames = torch.arange(length).view(1, length, 1, 1) + 100 * torch.arange(people).view(people, 1, 1, 1)
@@ -28,7 +29,8 @@ def store(config, seeded) -> Callable[..., ClipStore]:
             audio=frames.expand(people, length, config.audio_layers, config.audio_width).half(),
             speed=10.0 * torch.arange(length).expand(people, length),
             landmarks=torch.tensor([[0.5, 0.75], [0.35, 0.4], [0.65, 0.4]]).expand(people, length, 3, 2).half(),
-            boxes=torch.tensor([0.25, 0.25, 0.75, 1.0]).expand(people, 4).clone())
+            boxes=torch.tensor([0.25, 0.25, 0.75, 1.0]).expand(people, 4).clone(),
+        )
 
     return make
 
@@ -45,13 +47,19 @@ def puppets(tmp_path_factory, photograph) -> Path:
 
 @pytest.fixture(scope="session")
 def speech_folder(tmp_path_factory) -> Path:
-    """A quarter of a minute of prepared 'speech': a hum that is loud in each vowel and gone in each p, with its phonemes."""
+    """A quarter of a minute of prepared 'speech': a hum that is loud in each vowel and gone in each p, with its
+    phonemes."""
+
     def hum(index: int, seconds: float, *, held_out: bool = False) -> Speech:
         steps = round(seconds / 0.2)
         sounds = ["aipu"[(step * step + index) % 4] for step in range(steps)]
         time = torch.arange(round(seconds * RATE)) / RATE
         loud = torch.tensor([0.0 if sound == "p" else 0.3 for sound in sounds]).repeat_interleave(round(0.2 * RATE))
-        waveform = loud * torch.sin(2 * torch.pi * (110 + 20 * index) * time) * (1 + 0.5 * torch.sin(2 * torch.pi * 900 * time))
+        waveform = (
+            loud
+            * torch.sin(2 * torch.pi * (110 + 20 * index) * time)
+            * (1 + 0.5 * torch.sin(2 * torch.pi * 900 * time))
+        )
         phonemes = tuple((sound, 0.2 * step, 0.2 * (step + 1)) for step, sound in enumerate(sounds))
         return Speech(waveform, phonemes, "hum:low", "hum", "en")
 

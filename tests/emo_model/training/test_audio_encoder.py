@@ -120,8 +120,9 @@ def tone(seconds: float = 3.0) -> torch.Tensor:
 
 
 def test_so_many_pieces_have_no_voice_and_a_shut_mouth():
-    task = AudioEncoderTask(SMALL, [silence()], beds=[tone()], shares=Shares(voiceless=0.25, accompanied=0.5), batch_size=400,
-                            seconds=1.0)
+    task = AudioEncoderTask(
+        SMALL, [silence()], beds=[tone()], shares=Shares(voiceless=0.25, accompanied=0.5), batch_size=400, seconds=1.0
+    )
     batch = task.batch(0)
     shut = batch.tracks.abs().amax((1, 2)) == 0
     assert 0.19 < float(shut.float().mean()) < 0.31
@@ -144,11 +145,17 @@ def test_beds_lie_under_the_voice_at_the_drawn_level(monkeypatch):
     noise = torch.randn(5 * RATE, generator=torch.Generator().manual_seed(1))
     power = {}
     for decibels in (40.0, 5.0):  # nearly nothing, and 5 dB below
-        task = AudioEncoderTask(SMALL, [silence(seconds=5.0)], beds=[noise], batch_size=4, seconds=3.0,
-                                shares=Shares(voiceless=0.0, accompanied=1.0, plain=0.0, snr=(decibels, decibels)))
+        task = AudioEncoderTask(
+            SMALL,
+            [silence(seconds=5.0)],
+            beds=[noise],
+            batch_size=4,
+            seconds=3.0,
+            shares=Shares(voiceless=0.0, accompanied=1.0, plain=0.0, snr=(decibels, decibels)),
+        )
         mel = task.batch(0).mel
         power[decibels] = float((mel @ (1 / task.encoder.filters.amax(1))).mean())
-    assert power[5.0] / power[40.0] == pytest.approx(1 + 10 ** -0.5, rel=0.05)
+    assert power[5.0] / power[40.0] == pytest.approx(1 + 10**-0.5, rel=0.05)
 
 
 def test_so_many_pieces_are_heard_as_they_were_recorded(monkeypatch):
@@ -172,7 +179,9 @@ def test_beds_too_short_for_a_piece_are_refused():
 
 def test_more_blocks_change_nothing_at_first():
     shallow = AudioEncoderTask(SMALL, [babble(0)], seconds=1.6).encoder
-    deep = AudioEncoderTask(replace(SMALL, blocks=4), [babble(0)], seconds=1.6, start=shallow.state_dict(), seed=7).encoder
+    deep = AudioEncoderTask(
+        replace(SMALL, blocks=4), [babble(0)], seconds=1.6, start=shallow.state_dict(), seed=7
+    ).encoder
     sound = babble(2).waveform[None]
     torch.testing.assert_close(deep(sound), shallow(sound))
     assert len(deep.blocks) == 4

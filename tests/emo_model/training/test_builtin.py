@@ -43,7 +43,9 @@ def made(tmp_path_factory, puppets, speech_folder):
 
 
 def finished(out) -> list[str]:
-    return [line["finished"] for line in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "finished" in line]
+    return [
+        line["finished"] for line in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "finished" in line
+    ]
 
 
 def different(one, two) -> list[str]:
@@ -73,7 +75,9 @@ def test_one_command_makes_a_model_that_loads_and_talks(made, conditions):
 def test_the_file_says_how_it_was_made(made):
     card = native.load(made / "builtin.safetensors").card
     assert card["made_by"] == "python -m emo_model.training builtin --preset test --seed 0 --scale 1.0"
-    assert {"image": 3, "video": 3, "speed": 3}.items() <= card["steps"].items() and card["pictures"] and card["machine"]
+    assert (
+        {"image": 3, "video": 3, "speed": 3}.items() <= card["steps"].items() and card["pictures"] and card["machine"]
+    )
     assert card["licence"]
 
 
@@ -102,8 +106,15 @@ def test_a_run_that_is_stopped_again_and_again_ends_in_the_same_file(made, puppe
     stops = 0
     while not (tmp_path / "builtin.safetensors").exists():
         try:
-            make_builtin(tmp_path, puppets=puppets, speech=speech_folder, preset="test", minutes=25 / 60, resume=True,
-                         clock=ticking())
+            make_builtin(
+                tmp_path,
+                puppets=puppets,
+                speech=speech_folder,
+                preset="test",
+                minutes=25 / 60,
+                resume=True,
+                clock=ticking(),
+            )
         except OutOfTime:
             stops += 1
     assert stops >= 2
@@ -128,8 +139,20 @@ def test_what_another_preset_began_is_not_gone_on_with(made, puppets, speech_fol
         make_builtin(tmp_path, puppets=puppets, speech=speech_folder, preset="test", resume=True)
 
 
-def test_the_command_leaves_with_status_3_when_its_minutes_are_over_and_0_when_it_is_done(made, puppets, speech_folder, tmp_path):
-    command = ["builtin", "--preset", "test", "--puppets", str(puppets), "--speech", str(speech_folder), "--out", str(tmp_path)]
+def test_the_command_leaves_with_status_3_when_its_minutes_are_over_and_0_when_it_is_done(
+    made, puppets, speech_folder, tmp_path
+):
+    command = [
+        "builtin",
+        "--preset",
+        "test",
+        "--puppets",
+        str(puppets),
+        "--speech",
+        str(speech_folder),
+        "--out",
+        str(tmp_path),
+    ]
     assert main([*command, "--minutes", "0"]) == 3 and not (tmp_path / "builtin.safetensors").exists()
     for file in made.glob("*.safetensors"):
         shutil.copy(file, tmp_path)
@@ -137,10 +160,22 @@ def test_the_command_leaves_with_status_3_when_its_minutes_are_over_and_0_when_i
 
 
 def test_a_trained_model_is_gone_on_with_under_its_own_scales(made, puppets, speech_folder, tmp_path):
-    command = ["builtin", "--preset", "test", "--puppets", str(puppets), "--speech", str(speech_folder), "--out", str(tmp_path)]
+    command = [
+        "builtin",
+        "--preset",
+        "test",
+        "--puppets",
+        str(puppets),
+        "--speech",
+        str(speech_folder),
+        "--out",
+        str(tmp_path),
+    ]
     assert main([*command, "--start", str(made / "builtin.safetensors")]) == 0
     before, after = (native.load(folder / "builtin.safetensors") for folder in (made, tmp_path))
-    assert after.config == before.config and "image" not in finished(tmp_path) and "statistics" not in finished(tmp_path)
+    assert (
+        after.config == before.config and "image" not in finished(tmp_path) and "statistics" not in finished(tmp_path)
+    )
     for name, part in before.parts.items():
         own = after.parts[name].state_dict()
         moved = [(value.float() - own[key].float()).abs().max() for key, value in part.state_dict().items()]
@@ -148,10 +183,22 @@ def test_a_trained_model_is_gone_on_with_under_its_own_scales(made, puppets, spe
 
 
 def test_a_model_of_another_preset_is_not_gone_on_with(puppets, speech_folder, tmp_path):
-    with pytest.raises(ValueError, match="of preset 'builtin' .* training 'test' continues from a whole model of that preset"):
+    with pytest.raises(
+        ValueError, match="of preset 'builtin' .* training 'test' continues from a whole model of that preset"
+    ):
         make_builtin(tmp_path, puppets=puppets, speech=speech_folder, start=native.DEFAULT_WEIGHTS, preset="test")
 
 
 def test_a_folder_with_a_run_is_not_trained_over(made, puppets, speech_folder):
-    command = ["builtin", "--preset", "test", "--puppets", str(puppets), "--speech", str(speech_folder), "--out", str(made)]
+    command = [
+        "builtin",
+        "--preset",
+        "test",
+        "--puppets",
+        str(puppets),
+        "--speech",
+        str(speech_folder),
+        "--out",
+        str(made),
+    ]
     assert main(command) == 2

@@ -1,4 +1,5 @@
-"""The fourth stage: where a step of the student should land, what the student and its teacher see, and a run as a whole."""
+"""The fourth stage: where a step of the student should land, what the student and its teacher see, and a run as a
+whole."""
 
 from __future__ import annotations
 
@@ -67,6 +68,7 @@ def test_a_teacher_that_does_not_stop_where_the_student_does_is_refused():
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_walking_is_the_sampler(name, seeded):
     noise, timesteps = seeded(2, 4, 3, 4, 4), SCHEDULES[name].timesteps(5)
+
     def predict(x, timestep):
         return torch.sin(3 * x) + timestep / 1000
 
@@ -158,16 +160,23 @@ def test_every_other_batch_begins_where_the_students_own_clip_ended(task):
         assert len(given) == 1 and torch.equal(given[0], first.clip.motion)
         task(second)
         before = task._context(second.before, task.emo.encode_reference(second.clip.reference))
-        own = sample_ddim(lambda x, t: task.emo.predict(x, torch.full((2,), t), before), second.before.noise,
-                          task.schedule, [999, 499], lambda done, clean: None)
+        own = sample_ddim(
+            lambda x, t: task.emo.predict(x, torch.full((2,), t), before),
+            second.before.noise,
+            task.schedule,
+            [999, 499],
+            lambda done, clean: None,
+        )
     assert torch.equal(given[1], second.before.motion)
-    torch.testing.assert_close(given[2], own[:, :, -task.emo.config.motion_frames:])
+    torch.testing.assert_close(given[2], own[:, :, -task.emo.config.motion_frames :])
 
 
 def test_the_clip_before_ends_where_the_clip_begins(task):
     batch = task().batch(1)
     middle = PRESETS["test"].audio_margin_frames
-    heard = torch.cat([part.audio[:, :, middle, 0, 0] for part in (batch.before, batch.clip)], dim=1)  # counts the frames
+    heard = torch.cat(
+        [part.audio[:, :, middle, 0, 0] for part in (batch.before, batch.clip)], dim=1
+    )  # counts the frames
     assert torch.equal(heard.diff(dim=1), torch.ones(2, 7))
 
 
@@ -185,7 +194,10 @@ def test_only_the_students_backbone_trains_and_the_teacher_stays_as_it_was(task)
 
 def test_what_reads_portrait_and_voice_is_in_memory_once(task):
     task = task()
-    assert task.teacher.reference_net is task.emo.reference_net and task.teacher.audio_projection is task.emo.audio_projection
+    assert (
+        task.teacher.reference_net is task.emo.reference_net
+        and task.teacher.audio_projection is task.emo.audio_projection
+    )
     assert task.teacher.backbone is not task.emo.backbone
 
 
@@ -231,10 +243,14 @@ def weights(path) -> dict[str, torch.Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}
 
 
-def test_a_run_makes_a_file_that_differs_in_the_backbone_only_and_says_how_to_sample_it(model, clips, tmp_path, conditions):
+def test_a_run_makes_a_file_that_differs_in_the_backbone_only_and_says_how_to_sample_it(
+    model, clips, tmp_path, conditions
+):
     made = distill(tmp_path / "run", model=model, how=HOW, clips=clips)
     before, after = weights(model), weights(made)
-    assert after and all(name.startswith("emo.backbone.") and not torch.equal(before[name], after[name]) for name in after)
+    assert after and all(
+        name.startswith("emo.backbone.") and not torch.equal(before[name], after[name]) for name in after
+    )
     student = native.load(shutil.copy(made, model.parent), dtype=torch.float32)  # beside its base
     assert student.card["sampling"] == {"steps": 2, "audio_guidance": 1.0, "reference_guidance": 1.0}
     assert student.card["teacher"]["steps"] == 4 and len(student.card["teacher"]["sha256"]) == 64
@@ -264,9 +280,11 @@ def test_a_folder_with_a_run_is_not_trained_over(model, clips, tmp_path, caplog)
 
 def test_files_that_hold_no_clips_are_refused_by_name(model, tmp_path, caplog):
     (tmp_path / "clips.txt").write_text("nothing to learn from, but more than a few bytes of it")
-    for file, says in ((tmp_path / "clips.txt", "clips.txt contains no weights: it is a text"),
-                       (tmp_path / "gone", "there is no file"),
-                       (model, "is not a file of training clips: this is an EMO model of this pack")):
+    for file, says in (
+        (tmp_path / "clips.txt", "clips.txt contains no weights: it is a text"),
+        (tmp_path / "gone", "there is no file"),
+        (model, "is not a file of training clips: this is an EMO model of this pack"),
+    ):
         assert main(["distill", "--model", str(model), "--clips", str(file), "--out", str(tmp_path / "run")]) == 2
         assert says in caplog.records[-1].getMessage()
 
@@ -279,8 +297,21 @@ def test_clips_of_another_kind_of_model_are_refused(model, tmp_path, store):
 
 def test_the_command_stops_when_its_minutes_are_over_and_goes_on(model, clips, tmp_path):
     out = model.parent / "run"  # beside its base
-    command = ["distill", "--model", str(model), "--out", str(out), "--clips", str(clips), "--teacher-steps", "2",
-               "--audio-guidance", "1.5", "--scale", "0.5"]
+    command = [
+        "distill",
+        "--model",
+        str(model),
+        "--out",
+        str(out),
+        "--clips",
+        str(clips),
+        "--teacher-steps",
+        "2",
+        "--audio-guidance",
+        "1.5",
+        "--scale",
+        "0.5",
+    ]
     assert main([*command, "--minutes", "0"]) == 3 and not (out / "fast.safetensors").exists()
     assert main([*command, "--resume"]) == 0
     shutil.copy(out / "fast.safetensors", model.parent)
@@ -292,5 +323,8 @@ def test_the_command_stops_when_its_minutes_are_over_and_goes_on(model, clips, t
 
 def test_a_model_without_a_recipe_is_refused_with_the_names_of_all(bundle, tmp_path, caplog):
     native.save(tmp_path / "odd.safetensors", replace(bundle, config=replace(bundle.config, name="odd")))
-    assert main(["distill", "--model", str(tmp_path / "odd.safetensors"), "--out", str(tmp_path / "run"), "--clips", "x"]) == 2
+    assert (
+        main(["distill", "--model", str(tmp_path / "odd.safetensors"), "--out", str(tmp_path / "run"), "--clips", "x"])
+        == 2
+    )
     assert "of preset 'odd', for which there is no recipe; choose --preset of: emo, builtin, test" in caplog.text

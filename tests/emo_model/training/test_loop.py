@@ -26,7 +26,8 @@ pytest.importorskip("accelerate")
 
 
 class Line(nn.Module):
-    """Learns 3 x + 1 from four seeded points a step; one parameter does not train. `seen`: the weights before each step."""
+    """Learns 3 x + 1 from four seeded points a step; one parameter does not train. `seen`: the weights before each
+    step."""
 
     def __init__(self, *, broken_at: int | None = None):
         super().__init__()
@@ -67,7 +68,9 @@ def test_the_rate_rises_over_the_warmup_and_falls_to_a_twentieth():
 
 def test_a_run_carried_elsewhere_warms_up_again():
     plan = Plan("x", steps=1000, learning_rate=2.0, warmup_steps=10)
-    assert plan.rate(500, warm_from=500) == pytest.approx(plan.rate(500) / 10) and plan.rate(509, warm_from=500) == plan.rate(509)
+    assert plan.rate(500, warm_from=500) == pytest.approx(plan.rate(500) / 10) and plan.rate(
+        509, warm_from=500
+    ) == plan.rate(509)
 
 
 def test_the_average_follows_the_weights_with_the_plans_decay(tmp_path):
@@ -104,7 +107,9 @@ def test_a_line_is_logged_every_so_many_steps_and_at_the_end(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_a_remedy(tmp_path):
-    with pytest.raises(FloatingPointError, match="the loss of stage 'line' is (nan|inf) at step 5; lower the learning rate"):
+    with pytest.raises(
+        FloatingPointError, match="the loss of stage 'line' is (nan|inf) at step 5; lower the learning rate"
+    ):
         train(Line(broken_at=4), PLAN, tmp_path)
 
 
@@ -133,11 +138,25 @@ def test_processes_that_train_together_stop_together(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    together = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-                "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), str(Path(__file__).parent)])}
-    running = [subprocess.Popen([sys.executable, "-c", ONE_OF_TWO, str(tmp_path)], stdout=subprocess.PIPE, text=True,
-                                env={**together, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    together = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "ACCELERATE_USE_CPU": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), str(Path(__file__).parent)]),
+    }
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_OF_TWO, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**together, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
     said = [process.communicate(timeout=120)[0] for process in running]
     assert said[0] == said[1] and re.fullmatch(r"stage 'line' stands at step [3-6] of 12\n", said[0])
     assert (tmp_path / "state" / "line.safetensors").exists()
@@ -159,7 +178,8 @@ def test_time_that_is_over_ends_the_run_with_its_state_saved(tmp_path):
 
 
 def stop_and_go(make, plan: Plan, out, *, deadline: float) -> tuple[nn.Module, dict, int]:
-    """Train, stopped whenever `deadline` ticks of the clock are over, each time with a new task; how often it was stopped."""
+    """Train, stopped whenever `deadline` ticks of the clock are over, each time with a new task; how often it was
+    stopped."""
     for stops in itertools.count():
         task = make()
         try:
@@ -174,7 +194,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights_bit_for_bit(tmp_path):
     assert stops >= 2
     assert all(torch.equal(average[name], whole[name]) for name in whole)
     assert [(line["step"], line["loss"]) for line in lines(tmp_path / "stopped")] == [
-        (line["step"], line["loss"]) for line in lines(tmp_path / "whole")]
+        (line["step"], line["loss"]) for line in lines(tmp_path / "whole")
+    ]
 
 
 def test_a_killed_run_goes_on_from_its_last_saved_state(tmp_path):
@@ -204,7 +225,9 @@ def test_a_state_of_another_model_is_refused(tmp_path):
             super().__init__()
             self.bend = nn.Parameter(torch.zeros(1))
 
-    with pytest.raises(ValueError, match="line.safetensors is of another model or stage; remove it, or choose another --out"):
+    with pytest.raises(
+        ValueError, match="line.safetensors is of another model or stage; remove it, or choose another --out"
+    ):
         train(Curve(), PLAN, tmp_path)
 
 
@@ -234,7 +257,9 @@ def another_precision():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def test_in_bf16_the_weights_and_their_average_stay_in_full_precision(another_precision, tmp_path, config, awake, store):
+def test_in_bf16_the_weights_and_their_average_stay_in_full_precision(
+    another_precision, tmp_path, config, awake, store
+):
     task = EmoTask(awake(Emo(config)), replace(VIDEO, batch=2), store(), seed=0)
     losses = []
     task.register_forward_hook(lambda task, given, answer: losses.append(answer[0].item()))

@@ -20,8 +20,15 @@ def task(emo, store):
     return lambda name: EmoTask(emo, STAGES[name], store(), seed=0)
 
 
-@pytest.mark.parametrize("levels", [{"attention_levels": (True, True)}, {"attention_levels": (True, False)},
-                                    {"attention_levels": (False, True), "reference_addition": True}], ids=["test", "emo", "cpu"])
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {"attention_levels": (True, True)},
+        {"attention_levels": (True, False)},
+        {"attention_levels": (False, True), "reference_addition": True},
+    ],
+    ids=["test", "emo", "cpu"],
+)
 @pytest.mark.parametrize("name", STAGES)
 def test_gradients_reach_exactly_what_the_stage_trains(config, awake, store, name, levels):
     task = EmoTask(awake(Emo(replace(config, **levels))), STAGES[name], store(), seed=0).train()
@@ -37,7 +44,11 @@ def test_the_next_stage_wakes_what_the_one_before_froze(emo, store):
     frozen = {name for name, value in emo.named_parameters() if not value.requires_grad}
     EmoTask(emo, STAGES["video"], store(), seed=0)
     assert any("motion_modules" in name for name in frozen)
-    assert all(value.requires_grad for name, value in emo.named_parameters() if "motion_modules" in name and "_speed" not in name)
+    assert all(
+        value.requires_grad
+        for name, value in emo.named_parameters()
+        if "motion_modules" in name and "_speed" not in name
+    )
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -45,7 +56,9 @@ def test_the_loss_is_the_weighted_squared_error_of_the_prediction(task, name):
     task = task(name).eval()
     batch, said = task.batch(0), []
     predict = task.emo.predict
-    task.emo.predict = lambda noisy, timestep, context: said.append((noisy, predict(noisy, timestep, context))) or said[-1][1]
+    task.emo.predict = lambda noisy, timestep, context: (
+        said.append((noisy, predict(noisy, timestep, context))) or said[-1][1]
+    )
     with torch.no_grad():
         loss, values = task(batch)
     alpha, sigma = (scale.view(-1, 1, 1, 1, 1) for scale in task.schedule.scales(batch.timestep))
@@ -59,8 +72,11 @@ def test_the_loss_is_the_weighted_squared_error_of_the_prediction(task, name):
     torch.testing.assert_close(values["mouth_and_eyes"], error[near].mean())
 
 
-HEARD = {"image": {"reference", "face_mask"}, "video": {"reference", "face_mask", "audio", "motion"},
-         "speed": {"reference", "face_mask", "audio", "motion", "speed"}}
+HEARD = {
+    "image": {"reference", "face_mask"},
+    "video": {"reference", "face_mask", "audio", "motion"},
+    "speed": {"reference", "face_mask", "audio", "motion", "speed"},
+}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -68,11 +84,18 @@ def test_a_stage_hears_exactly_what_it_should(task, name, seeded):
     task = task(name).eval()
     batch = task.batch(0)
     batch = replace(batch, **{f"keeps_{part}": torch.ones(3) for part in ("reference", "audio", "motion")})
-    others = {"reference": seeded(*batch.reference.shape, seed=9), "face_mask": 1 - batch.face_mask, "audio": -batch.audio,
-              "motion": seeded(*batch.motion.shape, seed=8), "speed": batch.speed + 30}
+    others = {
+        "reference": seeded(*batch.reference.shape, seed=9),
+        "face_mask": 1 - batch.face_mask,
+        "audio": -batch.audio,
+        "motion": seeded(*batch.motion.shape, seed=8),
+        "speed": batch.speed + 30,
+    }
     with torch.no_grad():
         loss, _ = task(batch)
-        heard = {part for part, other in others.items() if not torch.equal(task(replace(batch, **{part: other}))[0], loss)}
+        heard = {
+            part for part, other in others.items() if not torch.equal(task(replace(batch, **{part: other}))[0], loss)
+        }
     assert heard == HEARD[name]
 
 
@@ -109,8 +132,10 @@ def test_a_batch_is_the_same_for_the_same_seed_stage_step_and_rank(emo, store):
 
 
 def test_channels_weigh_in_the_loss_as_the_stage_says(emo, store):
-    plain, even, first = (EmoTask(emo, replace(STAGES["video"], channel_weights=weights), store(), seed=0).eval()
-                          for weights in ((), (2.0,) * 8, (1.0,) + (0.0,) * 7))
+    plain, even, first = (
+        EmoTask(emo, replace(STAGES["video"], channel_weights=weights), store(), seed=0).eval()
+        for weights in ((), (2.0,) * 8, (1.0,) + (0.0,) * 7)
+    )
     batch, said = plain.batch(0), []
     predict = emo.predict
     emo.predict = lambda *given: said.append(predict(*given)) or said[-1]

@@ -26,14 +26,20 @@ def trained(names, stage) -> set[str]:
 
 
 def test_the_image_stage_trains_reference_net_backbone_and_face_locator_without_time_and_voice(names):
-    expected = {name for name in names if name.startswith(("reference_net.", "backbone.", "face_locator."))
-                and not any(part in name for part in (TEMPORAL, *VOICE))}
+    expected = {
+        name
+        for name in names
+        if name.startswith(("reference_net.", "backbone.", "face_locator."))
+        and not any(part in name for part in (TEMPORAL, *VOICE))
+    }
     assert trained(names, IMAGE) == expected and len(expected) > 1_000
 
 
 def test_the_video_stage_trains_all_but_what_reads_the_speed(names):
     left = names - trained(names, VIDEO)
-    assert left == {name for name in names if name.startswith("speed_layers.") or any(part in name for part in SPEED_READING)}
+    assert left == {
+        name for name in names if name.startswith("speed_layers.") or any(part in name for part in SPEED_READING)
+    }
     assert any("attn_speed" in name for name in left)
 
 
