@@ -113,7 +113,7 @@ class ModelConfig:
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"  # or "linear"
     zero_terminal_snr: bool = True
-    # Differs from EMO: of the noise that was trained on, what clips begin with where it suits the model; one or one a channel
+    # Differs from EMO: factor of the initial noise of clips, relative to training; one, or one per channel
     noise_scale: float | tuple[float, ...] = 1.0
     noise_pose: float = 1.0  # the same for the two largest shapes of the flow, which are the head's pose
     # Differs from EMO: noise of the same kind as the motion, see sampling/noise.py; 0 shapes: white noise

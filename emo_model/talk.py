@@ -62,7 +62,7 @@ def speak(
     square: bool = False,
     fps: float | None = None,
     motion: MotionFrames = MotionFrames(),
-) -> Iterator[np.ndarray]:  # noqa: B008
+) -> Iterator[np.ndarray]:
     """Yield blocks of frames (F, H, W, 3) uint8 while they are generated, at `fps` frames per second (the model's by
     default).
 
@@ -117,7 +117,7 @@ class Scene:
         weights: str | None = None,
         finished_only: bool = False,
         motion: MotionFrames = MotionFrames(),
-        predict: PredictCached | None = None,  # noqa: B008
+        predict: PredictCached | None = None,
         on_step: Callable[[StepReport], None] = ignore,
     ) -> Iterator[Tensor]:
         """Scaled latents (1, C, F, h, w), clip by clip; see `ClipRenderer`, and, with a cache, `CachedRenderer`."""

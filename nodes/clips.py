@@ -1,4 +1,4 @@
-"""EMO Clips To Latent and EMO Continue From: the clips of a video as a LATENT, and as motion frames of the next video."""
+"""EMO Clips To Latent and EMO Continue From: a video's clips as a LATENT, and as motion frames of the next video."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def shipped() -> Path:
 def conditions(seeded) -> Callable[..., Conditions]:
     """conditions(config, frames=10): a seeded portrait and voice of so many frames."""
 
-    def make(config: ModelConfig, *, frames: int, speed: Speed = Speed.constant(12.5)) -> Conditions:  # noqa: B008
+    def make(config: ModelConfig, *, frames: int, speed: Speed = Speed.constant(12.5)) -> Conditions:
         size, cells = config.image_size, config.latent_size
         mask = torch.zeros(1, 1, size, size)
         mask[:, :, size // 4 : -size // 4, size // 4 :] = 1

@@ -1,4 +1,4 @@
-"""docs/data_path.md makes a journey; here it is made, on the meta device but for the sound, and every shape compared."""
+"""The shapes of docs/data_path.md, compared with those of the code, on the meta device (except for the sound)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`torch.compile` for the backbone, block by block: compiled in seconds to minutes, once for all clips of that shape."""
+"""`torch.compile` for the backbone, block by block: it takes seconds to minutes, once for all clips of that shape."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class Bench:
         *,
         sampling: SamplingConfig | None = None,
         amount: Amount = Amount(),
-    ):  # noqa: B008
+    ):
         if amount.clips < 2:
             raise ValueError(f"the control needs the voice of another clip: at least 2 clips, got {amount.clips}")
         self.bundle, self.finder, self.sources, self.records, self.amount = bundle, finder, sources, records, amount

@@ -51,7 +51,7 @@ class Difference:
 
 
 def seeded_weight(key: str, shape: tuple[int, ...], *, salt: str = "") -> Tensor:
-    """The weight under a key of an oracle's net: of numpy's legacy generator, seeded with the CRC-32 of salt and key."""
+    """The weight of a key in an oracle's net, from numpy's legacy generator seeded with the CRC-32 of salt and key."""
     draw = np.random.RandomState(zlib.crc32((salt + key).encode())).randn(*shape)
     if len(shape) == 1 and key.endswith(".weight") and fnmatchcase(key, "*norm*.weight"):
         draw = 1 + 0.1 * draw

@@ -84,7 +84,7 @@ class Reading:
 
     @classmethod
     def of(cls, meshes: Tensor, rest: Tensor, eyes: Tensor | None = None) -> Reading:
-        """meshes (F, 468, 3) and the portrait's own (468, 3), in pixels of the square at 256; eyes: see `eye_changes`."""
+        """meshes (F, 468, 3) and the portrait's (468, 3), in pixels of the square at 256; eyes: see `eye_changes`."""
         steady, start = meshes[:, list(STEADY)].float(), rest[list(STEADY)].float()
         rotations = torch.stack([similarity(start, mesh)[0] for mesh in steady])
         yaw = torch.atan2(rotations[:, 0, 2], rotations[:, 2, 2])

@@ -10,7 +10,7 @@ Channels of raw latents (B, 8, h, w), for frame and portrait meshes in the squar
     4     lip press minus lower-lip tuck under the teeth, -1 to 1
     5     lid opening over the eye's width, times 3
     6, 7  gaze, right and down; about 1 brings the iris to the corner
-Channels 2 to 4 are multiplied by a Gaussian around the mouth's centre in the frame, 5 to 7 around the centre of each eye.
+Channels 2 to 4 are multiplied by a Gaussian around the mouth's centre in the frame, 5 to 7 by one around each eye's.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def motion_latents(
 
 
 def portrait_latents(mesh: Tensor, *, cells: int, size: int) -> Tensor:
-    """mesh (468, 3) of the portrait in pixels of the square at `size` -> its raw latents at rest (1, 8, cells, cells)."""
+    """mesh (468, 3) of the portrait in pixels of the square at `size` -> raw latents at rest (1, 8, cells, cells)."""
     return motion_latents(mesh.new_zeros(1, 2, cells, cells), mesh[None], mesh, cells=cells, size=size)
 
 

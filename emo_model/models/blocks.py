@@ -1,4 +1,4 @@
-"""Building blocks of the SD 1.5 skeleton, named as in diffusers: resnet block, resampling, and the spatial transformer."""
+"""Building blocks of the SD 1.5 skeleton, named as in diffusers: resnet block, resampling, spatial transformer."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class SpatialTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def project_reference(self, feature: Tensor) -> KeysValues:
-        """The portrait's feature (B, N, C), of a square, as the block reads it; for Hallo (B, T, N, C), of T portraits."""
+        """Keys and values of the portrait's feature (B, N, C), of a square; for Hallo (B, T, N, C), of T portraits."""
         block = self.transformer_blocks[0]
         if self.is_joined:
             return block.attn1.project(feature if feature.ndim == 4 else feature[:, None])

@@ -34,7 +34,7 @@ class FaceLocator(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, mask: Tensor) -> Tensor:
-        """mask (B, 1, H, W) in 0..1, in pixels -> (B, C, h, w), C of the latents or of the backbone's first features."""
+        """mask (B, 1, H, W) in 0..1 -> (B, C, h, w), C of the latents or of the backbone's first features."""
         x = F.silu(self.conv_in(mask.expand(-1, self.mask_channels, -1, -1)))
         for block in self.blocks:
             x = F.silu(block(x))

@@ -44,7 +44,7 @@ class FaceMesh(nn.Module):
         self.presence_head = _Head(channels, blocks=1, values=1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """pixels (B, 3, 192, 192) in 0..1 -> points (B, 468, 3), x, y and z in pixels; presence (B,) of a face in 0..1."""
+        """pixels (B, 3, 192, 192) in 0..1 -> points (B, 468, 3), x, y, z in pixels; presence (B,) of a face in 0..1."""
         x = self.activation(self.conv_in(F.pad(pixels, (0, 1, 0, 1))))
         for block in self.blocks:
             x = block(x)

@@ -61,8 +61,11 @@ def average_teeth(*, device: torch.device | str = "cpu") -> Teeth:
 
 
 def draw_teeth(table: Tensor, skull: Tensor, jaw: Tensor) -> Tensor:
-    """table (B, 9, 1, STEPS), skull (B, 2, h, w) right and down on the plane of the teeth, jaw (B,) how far it has dropped
-    -> (B, 4, h, w): how much enamel of the upper row shows, its brightness, and both of the lower row."""
+    """(B, 4, h, w): how much enamel of the upper row shows, its brightness, and both of the lower row.
+
+    table: (B, 9, 1, STEPS); skull: (B, 2, h, w) right and down on the plane of the teeth; jaw: (B,), how far it has
+    dropped.
+    """
     across, down = skull[:, 0], skull[:, 1]
     read = F.grid_sample(
         table.expand(len(skull), -1, -1, -1),

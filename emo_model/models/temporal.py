@@ -73,7 +73,7 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalModule(nn.Module):
-    """Every cell of the picture attends along time, to the motion frames first; starts as the identity (zero output)."""
+    """Each cell attends along time, over the motion frames and its own frames; zero output before training."""
 
     def __init__(self, config: ModelConfig, channels: int):
         super().__init__()
@@ -85,7 +85,7 @@ class TemporalModule(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def project(self, motion: Tensor) -> MotionContext:
-        """motion (B, n, N, C): features of the motion frames, zeros for the first clip -> what `forward` reads of them."""
+        """Prepare motion (B, n, N, C), the features of the motion frames (zeros for the first clip), for `forward`."""
         if is_grad_enabled() and not motion.requires_grad:
             motion = (
                 motion.detach().requires_grad_()

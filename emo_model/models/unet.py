@@ -1,4 +1,4 @@
-"""Reference net and backbone (EMO, figure 2): two SD 1.5 UNets, written once, that differ in what follows each resnet."""
+"""Reference net and backbone (EMO, figure 2): one SD 1.5 UNet, used twice, with other layers after its resnets."""
 
 from __future__ import annotations
 

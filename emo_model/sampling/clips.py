@@ -1,4 +1,4 @@
-"""A video of any length, clip by clip: the last frames of a clip are the motion frames of the next (EMO, section 3.2)."""
+"""A video of any length, clip by clip: a clip's last frames are the motion frames of the next (EMO, section 3.2)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RenderClip(Protocol):
     def __call__(self, number: int, motion: MotionFrames) -> Tensor | None: ...
 
 
-def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames()) -> Iterator[Tensor]:  # noqa: B008
+def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames()) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last clip is cut to the frames of the audio.
 
     motion: the last frames of a video that this one continues.

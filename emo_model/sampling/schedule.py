@@ -1,4 +1,4 @@
-"""The noise schedule: noise in training and timesteps in sampling come from one table (DDPM, DDIM; zero terminal SNR)."""
+"""The noise schedule: one table for noise in training and timesteps in sampling (DDPM, DDIM; zero terminal SNR)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class NoiseSchedule:
         return alpha.item(), sigma.item()
 
     def log_snr(self, timestep: int) -> float:
-        """log(alpha / sigma): rises from minus infinity (pure noise, if the schedule begins there) to infinity (clean)."""
+        """log(alpha / sigma): minus infinity for pure noise, infinity for clean latents."""
         alpha, sigma = self.scales(timestep)
         return (alpha.log() - sigma.log()).item()
 

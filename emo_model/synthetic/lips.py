@@ -11,7 +11,7 @@ from .motion import FaceMotion
 
 
 def mouth_shape(who: Identities, motion: FaceMotion) -> tuple[Tensor, Tensor, Tensor]:
-    """Half width of the lips, and how far the inner edges lie above and below the line where they meet; (B, 1, 1) each."""
+    """Half width of the lips, distance of the inner edges above and below the line where they meet; (B, 1, 1) each."""
     opening = wide(motion.opening * (1 - 0.92 * motion.closure)).clamp(0, 1)
     width = wide(motion.width)
     half = wide(who.mouth_width) * (1 + 0.17 * width.clamp(min=0) + 0.36 * width.clamp(max=0) - 0.07 * opening)

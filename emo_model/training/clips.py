@@ -170,7 +170,7 @@ def face_masks(boxes: Tensor, size: int, *, whole: Tensor) -> Tensor:
 
 
 def loss_weight(landmarks: Tensor, size: int) -> Tensor:
-    """landmarks (B, F, 3, 2) -> weights (B, F, size, size): 1, and up to 5 more around the mouth and around each eye."""
+    """landmarks (B, F, 3, 2) -> weights (B, F, size, size): 1, and up to 5 more around the mouth and each eye."""
     places = (torch.arange(size, device=landmarks.device) + 0.5) / size
     spread = torch.tensor([0.075, 0.05, 0.05], device=landmarks.device)[:, None, None]  # of the picture's width
     x, y = landmarks[..., 0, None, None], landmarks[..., 1, None, None]  # (B, F, 3, 1, 1)

@@ -111,7 +111,7 @@ class DistillationTask(nn.Module):
     def _say(self, x: Tensor, timestep: int, context: Context) -> Tensor:
         noisy = x.clone()
         if self.training and torch.is_grad_enabled():
-            noisy.requires_grad_()  # torch's CPU group norm crashes where its weight wants a gradient and its input does not
+            noisy.requires_grad_()  # torch's CPU group norm crashes where only its weight requires a gradient
         return self.emo.predict(noisy, torch.full((len(x),), timestep, device=x.device), context).float()
 
     def _sample(self, noise: Tensor, context: Context) -> Tensor:

@@ -57,7 +57,7 @@ class EmoTask(nn.Module):
             context = replace(context, audio=None)
         noisy = self.schedule.add_noise(batch.clean, batch.noise, batch.timestep)
         if self.training:
-            noisy.requires_grad_()  # torch's CPU group norm crashes where its weight wants a gradient and its input does not
+            noisy.requires_grad_()  # torch's CPU group norm crashes where only its weight requires a gradient
         said = emo.predict(noisy, batch.timestep, context)
         error = (
             said.float() - self.schedule.target(batch.clean, batch.noise, batch.timestep)

@@ -1,4 +1,4 @@
-"""Group norm that leaves channels-last pictures as they lie: torch's numbers, on the way of a CPU and on that of a GPU."""
+"""Group norm that keeps channels-last pictures as they are: torch's numbers, by the code for CPUs and that for GPUs."""
 
 from __future__ import annotations
 

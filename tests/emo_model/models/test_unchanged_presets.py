@@ -94,7 +94,7 @@ def test_parameters_keep_their_names_and_shapes(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_outputs_stay_the_same(name):
-    """In float64: in float32 the rounding grows to nearly 1e-4 where tiny pictures are normed by groups of two numbers."""
+    """In float64: in float32, rounding grows to nearly 1e-4 where tiny pictures are normed in groups of two numbers."""
     metadata, outputs = read()
     made = video(ModelConfig.from_json(metadata[f"{name}.config"]))
     assert outputs[name].std() > 0.3

@@ -60,7 +60,7 @@ def test_the_backbones_shapes_are_sd15s_but_for_keys_and_values_of_the_portrait(
 
 @pytest.fixture
 def tiny(config):
-    """A config whose last level has no attention, as SD 1.5's, and diffusers' UNet of the same shape, deaf to its text."""
+    """A config whose last level has no attention, as SD 1.5's, and diffusers' UNet of that shape, ignoring its text."""
     diffusers = pytest.importorskip("diffusers")
     config = replace(
         config,

@@ -1,4 +1,4 @@
-"""Hallo through the same loop of clips: the portrait before the first, then the last frames; guidance in its own way."""
+"""Hallo in the same clip loop: the portrait before the first clip, then the last frames; Hallo's own guidance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m emo_model.training builtin` with the test preset, from puppets and prepared speech to a file that talks."""
+"""`python -m emo_model.training builtin` with the test preset: from puppets and prepared speech to a model file."""
 
 from __future__ import annotations
 
