@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models import face_detector, face_mesh
+from ..auxiliary import face_detector, face_mesh
 
 CHOICES = ("largest", "leftmost", "rightmost")
 LARGEST_PICTURE = 1920  # pixels on the long side; larger pictures are downscaled by an integer factor before detection

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..auxiliary.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
 from ..config import ModelConfig
 from ..inputs.face import apply_fit
 from ..inputs.lids import fit_lids
@@ -18,7 +19,6 @@ from ..inputs.media import to_uint8
 from ..inputs.motion_latents import consistent_latents, lid_closure, mouth_centre
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
-from ..models.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
 from ..types import Fit, Portrait
 from .eyelids import Eyelid, eyelids, window
 

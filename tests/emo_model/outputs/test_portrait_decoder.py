@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from emo_model.auxiliary.motion_decoder import DecodedMotion, MotionDecoder
 from emo_model.config import PRESETS
 from emo_model.inputs.face import apply_fit
 from emo_model.inputs.media import to_uint8
 from emo_model.inputs.portrait import fit_to_video, read_portrait
-from emo_model.models.motion_decoder import DecodedMotion, MotionDecoder
 from emo_model.outputs.portrait_decoder import PortraitDecoder
 
 

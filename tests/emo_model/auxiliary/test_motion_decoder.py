@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from emo_model.models.motion_decoder import LOOK, MotionDecoder, moved_point, sample, warp, window
+from emo_model.auxiliary.motion_decoder import LOOK, MotionDecoder, moved_point, sample, warp, window
 
 SKULL = torch.tensor([[[0.1, 0.0, -0.8], [0.0, 0.1, -1.1]]])  # of the test preset's 16 cells: origin at (8, 11)
 

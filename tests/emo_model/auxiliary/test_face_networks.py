@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from emo_model.models.face_detector import FaceDetector, anchor_centres, decode_boxes
-from emo_model.models.face_mesh import FaceMesh
+from emo_model.auxiliary.face_detector import FaceDetector, anchor_centres, decode_boxes
+from emo_model.auxiliary.face_mesh import FaceMesh
 
 
 def test_detector_gives_a_score_and_a_box_for_each_of_896_anchors(awake, seeded):
