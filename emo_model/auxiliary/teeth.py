@@ -1,7 +1,7 @@
 """Teeth drawn from numbers: where on the plane of the teeth enamel shows, and how bright it is.
 
-A network that learns from many mouths paints the mean of all teeth, a blur. So their edges are drawn, and the network
-says only their colour and light, and where they show. Differs from EMO: its pixels are painted by a network alone.
+A network trained on many mouths paints the mean of all teeth, a blur. So their edges are drawn, and the network
+predicts only their colour and light, and where they show. Differs from EMO: its pixels are painted by a network alone.
 """
 
 from __future__ import annotations
