@@ -156,8 +156,8 @@ class MotionDecoder(nn.Module):
     def read_portrait(
         self, pixels: Tensor, maps: Tensor, latents: Tensor, mouth: Tensor, skull: Tensor
     ) -> PortraitFeatures:
-        """pixels: (B, 3, 2 S, 2 S) in [-1, 1]; maps: (B, 5, S / 4, S / 4) of `inputs.portrait_maps`; latents: (B, C, h, w),
-        raw, of the portrait; mouth: (B, 2), its centre in cells of the maps; skull: as in `PortraitFeatures`."""
+        """pixels: (B, 3, 2 S, 2 S) in [-1, 1]; maps: (B, 5, S / 4, S / 4) of `inputs.portrait_maps`; latents: raw,
+        of the portrait, (B, C, h, w); mouth: (B, 2), its centre in cells of the maps; skull: see `PortraitFeatures`."""
         working = F.avg_pool2d(pixels, 2)
         fine = self.portrait_fine(torch.cat([F.pixel_unshuffle(working, PATCH), maps], 1))
         middle = self.portrait_middle(fine)

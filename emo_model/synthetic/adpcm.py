@@ -22,13 +22,13 @@ _CLIMB = np.array([-1, -1, -1, -1, 2, 4, 6, 8], dtype=np.int32)
 def encode(samples: np.ndarray) -> np.ndarray:
     """samples (B, T) int16, T even -> (B, T // 2) uint8, the earlier sample in the low half of a byte."""
     codes = np.empty((samples.shape[1], samples.shape[0]), dtype=np.uint8)
-    said, level = np.zeros((2, len(samples)), dtype=np.int32)
-    for place, wanted in enumerate(samples.T.astype(np.int32)):
+    value, level = np.zeros((2, len(samples)), dtype=np.int32)
+    for place, sample in enumerate(samples.T.astype(np.int32)):
         step = _STEPS[level]
-        miss = wanted - said
+        miss = sample - value
         code = np.minimum(np.abs(miss) * 4 // step, 7)
         codes[place] = code + 8 * (miss < 0)
-        said, level = _follow(said, level, step, code, miss < 0)
+        value, level = _follow(value, level, step, code, miss < 0)
     return (codes[0::2] | codes[1::2] << 4).T
 
 
@@ -36,16 +36,16 @@ def decode(packed: np.ndarray) -> np.ndarray:
     """packed (B, T // 2) uint8 -> samples (B, T) int16."""
     codes = np.stack([packed.T & 15, packed.T >> 4], axis=1).reshape(-1, len(packed))  # (T, B)
     samples = np.empty(codes.shape, dtype=np.int16)
-    said, level = np.zeros((2, len(packed)), dtype=np.int32)
+    value, level = np.zeros((2, len(packed)), dtype=np.int32)
     for place, code in enumerate(codes):
-        said, level = _follow(said, level, _STEPS[level], (code & 7).astype(np.int32), code > 7)
-        samples[place] = said
+        value, level = _follow(value, level, _STEPS[level], (code & 7).astype(np.int32), code > 7)
+        samples[place] = value
     return samples.T
 
 
 def _follow(
-    said: np.ndarray, level: np.ndarray, step: np.ndarray, code: np.ndarray, falls: np.ndarray
+    value: np.ndarray, level: np.ndarray, step: np.ndarray, code: np.ndarray, falls: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The sample that a code stands for, and the level of the next step."""
     change = (2 * code + 1) * step >> 3
-    return np.clip(np.where(falls, said - change, said + change), -32768, 32767), np.clip(level + _CLIMB[code], 0, 88)
+    return np.clip(np.where(falls, value - change, value + change), -32768, 32767), np.clip(level + _CLIMB[code], 0, 88)
