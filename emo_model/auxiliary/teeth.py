@@ -15,7 +15,6 @@ from torch import Tensor
 REACH, STEPS = 0.6, 1201  # tables over -REACH..REACH, in distances of the outer eye corners
 EDGE = 0.006  # over which an edge softens
 LOWER_BEHIND = 0.94  # brightness of the lower row, which stands further back
-CHANNELS = 9  # of a table
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,12 +20,6 @@ def correlation(values: Tensor, truth: Tensor) -> float:
     return ((values * truth).sum() / (values.square().sum() * truth.square().sum()).sqrt()).item()
 
 
-def gain(values: Tensor, truth: Tensor) -> float:
-    """How much a track moves against the truth: ratio of standard deviations; nan where the truth does not move."""
-    spread = truth.double().std().item()
-    return math.nan if spread < 1e-6 else values.double().std().item() / spread
-
-
 def lag_frames(values: Tensor, truth: Tensor, *, reach: int = 6) -> float:
     """How many frames the reading comes after the truth: where their correlation peaks, a parabola between whole
     frames.

@@ -141,10 +141,6 @@ class Identities:
     def to(self, device) -> Identities:
         return Identities(**{field.name: getattr(self, field.name).to(device) for field in dataclasses.fields(self)})
 
-    def repeat(self, times: int) -> Identities:
-        """Each person `times` times in a row: the pictures of B clips of as many frames."""
-        return self[torch.arange(len(self), device=self.seed.device).repeat_interleave(times)]
-
 
 def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | str = "cpu") -> Identities:
     """seeds: B integers -> the B people that belong to them."""

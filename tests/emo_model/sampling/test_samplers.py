@@ -143,23 +143,6 @@ def test_every_step_is_one_evaluation_and_is_reported_with_the_clean_estimate(sa
     assert asked == [999, 749, 499, 249] and told == [(done, noise.shape) for done in (1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_on_step_may_raise_and_nothing_is_evaluated_after(sampler, seeded):
-    asked = []
-
-    def predict(x, timestep):
-        asked.append(timestep)
-        return x
-
-    def cancel(done, clean):
-        if done == 2:
-            raise InterruptedError("the user pressed cancel")
-
-    with pytest.raises(InterruptedError, match="cancel"):
-        sample(predict, seeded(*SHAPE), NoiseSchedule(VELOCITY), sampler=sampler, steps=8, on_step=cancel)
-    assert len(asked) == 2
-
-
 def test_an_unknown_sampler_is_refused_with_the_known_ones(seeded):
     with pytest.raises(ValueError, match="there is no sampler 'heun'; choose one of: ddim, dpmpp_2m"):
         sample(lambda x, timestep: x, seeded(*SHAPE), NoiseSchedule(VELOCITY), sampler="heun", steps=4)
