@@ -97,13 +97,8 @@ class ModelConfig:
     motion_frames: int = 4  # n
     # face locator and speed layers; no buckets: no speed layers
     face_locator_channels: tuple[int, ...] = (16, 32, 64, 128)
-    speed_centres: tuple[float, ...] = (
-        2.5,
-        12.5,
-        25.0,
-        42.5,
-        65.0,
-    )  # c_d, degrees per second. EMO leaves open: the buckets
+    # c_d, degrees per second. EMO leaves open: the buckets
+    speed_centres: tuple[float, ...] = (2.5, 12.5, 25.0, 42.5, 65.0)
     speed_radii: tuple[float, ...] = (5.0, 5.0, 7.5, 10.0, 12.5)  # r_d, degrees per second
     speed_width: int = 320
     # noise schedule. EMO leaves open: schedule and prediction type

@@ -25,11 +25,8 @@ from ..types import Fit
 SIZE = 256  # pixels of the head square that places and trembling are given in
 AT_ONCE = 32
 SWAY_FRAMES = 3.0  # standard deviation of the Gaussian that smooths the pose before its speed is taken
-EYE_WIDTH, EYE_HEIGHT, EYE_ROOM = (
-    28,
-    16,
-    1.05,
-)  # points that an eye is compared at, and their width in widths of the eye
+# points that an eye is compared at, and their width in widths of the eye
+EYE_WIDTH, EYE_HEIGHT, EYE_ROOM = (28, 16, 1.05)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,10 +24,8 @@ from ..synthetic.visemes import mouth_tracks, voiced_energy
 
 NEW_LANGUAGE = "fi"  # of which no voice is trained on
 DRAWN = "drawn"  # how the names of drawn heads begin
-PAUSE_SECONDS, PAUSE_EDGE_SECONDS = (
-    1.6,
-    0.24,
-)  # of the pause that is put into speech, and what is left out at either end
+# of the pause that is put into speech, and what is left out at either end
+PAUSE_SECONDS, PAUSE_EDGE_SECONDS = (1.6, 0.24)
 LEAST_SPOKEN = 0.6  # share of a piece in which somebody speaks
 OVERSAMPLING = 4  # pixels of flow along each side of a cell
 

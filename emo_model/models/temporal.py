@@ -46,9 +46,8 @@ class TemporalBlock(nn.Module):
 
     def project(self, tokens: Tensor) -> MotionContext:
         """tokens (B N, n, C) of the motion frames -> their keys and values."""
-        normed = self.norm1(tokens) + frame_codes(
-            *tokens.shape[1:], like=tokens
-        )  # as in AnimateDiff, values have codes
+        # as in AnimateDiff, values have codes
+        normed = self.norm1(tokens) + frame_codes(*tokens.shape[1:], like=tokens)
         return MotionContext(self.attn1.project(normed), *((tokens, normed) if self.has_second else (None, None)))
 
     def forward(self, x: Tensor, motion: MotionContext, speed: Tensor | KeysValues | None) -> Tensor:

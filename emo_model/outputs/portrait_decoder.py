@@ -25,11 +25,8 @@ from .eyelids import Eyelid, eyelids, window
 AT_ONCE = 8  # frames that the network decodes together
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
-LANCZOS = (
-    0.032,
-    -0.160,
-    0.628,
-)  # half way between pixels, from the farthest of three; a little sharper than the plain kernel
+# half way between pixels, from the farthest of three; a little sharper than the plain kernel
+LANCZOS = (0.032, -0.160, 0.628)
 
 
 class PortraitDecoder:
@@ -108,9 +105,8 @@ class PortraitDecoder:
         maps = portrait_maps(self.mesh, size=size, cells=size // PATCH)[None]
         latents = to_raw(self.latents, self.config)
         given = square, maps, latents, mouth_centre(self.mesh)[None] / PATCH
-        skull = skull_plane(self.mesh)[None] * torch.tensor(
-            [PATCH, PATCH, 1.0]
-        )  # not in half precision: it counts cells
+        # not in half precision: it counts cells
+        skull = skull_plane(self.mesh)[None] * torch.tensor([PATCH, PATCH, 1.0])
         return self.decoder.read_portrait(*(x.to(self.device, self.dtype) for x in given), skull.to(self.device))
 
     @torch.no_grad()

@@ -35,9 +35,8 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     arc = (1 - square).clamp(min=0)
     arch = arc.sqrt() * 0.45 + arc * 0.55  # inner edges: between a parabola and an ellipse
     corner = -(wide(who.smile) + 0.018 * width.clamp(min=0)) * (square - 0.35) * (1 - 0.5 * rounded)  # corners up
-    line = corner + 0.012 * bell((t / 0.35).square()) * (
-        1 - wide(motion.opening)
-    )  # the upper lip's middle dips a little
+    # the upper lip's middle dips a little
+    line = corner + 0.012 * bell((t / 0.35).square()) * (1 - wide(motion.opening))
     top, bottom = line - up * arch, line + fall * arch - 0.035 * tuck * arc
     thin = (1 - 0.62 * closure) * (1 + 0.30 * rounded)
     bow = 1 - 0.20 * bell((t / 0.20).square()) + 0.12 * bell(((t.abs() - 0.28) / 0.3).square())

@@ -128,9 +128,8 @@ class ClipStore:
         )
         steps = steps.clamp(0, length - 1)  # (B, F, K)
 
-        other = integers(
-            self.stills.shape[1] + 2 * stage.frame_references, count
-        )  # the stills, or (two chances) another frame
+        # the stills, or (two chances) another frame
+        other = integers(self.stills.shape[1] + 2 * stage.frame_references, count)
         still = self.stills[who, other.clamp(max=self.stills.shape[1] - 1)].float()
         frame = self.latents[who, integers(length, count)].float()
         reference = torch.where((other < self.stills.shape[1]).view(-1, 1, 1, 1), still, frame)

@@ -100,9 +100,8 @@ class MotionDecoderTask(nn.Module):
             look, teeth = mouth_look(puppet.look), mouth_teeth(puppet.look)
             own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
             motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
-            motion = replace(
-                motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs)
-            )  # `outputs.eyelids`
+            # `outputs.eyelids`
+            motion = replace(motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs))
             if self.only_mouth:
                 least = torch.rand(self.pairs, generator=generator)
                 motion = replace(
@@ -184,9 +183,8 @@ class MotionDecoderTask(nn.Module):
         """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its
         window."""
         decoder = self.decoder
-        read = (
-            x[:: self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull)
-        )  # each once
+        # each once
+        read = (x[:: self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))
         portrait = decoder.read_portrait(*read).repeat(self.pairs)
         decoded = decoder(batch.latents, portrait, batch.look, batch.teeth, batch.jaw)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)

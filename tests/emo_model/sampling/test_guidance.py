@@ -8,11 +8,8 @@ from emo_model.models.context import Context
 from emo_model.sampling.samplers import guided
 from emo_model.types import ReferenceFeatures
 
-BOTH, DEAF, NOBODY = (
-    7.0,
-    3.0,
-    2.0,
-)  # what the fake model says with portrait and voice, without the voice, without either
+# what the fake model says with portrait and voice, without the voice, without either
+BOTH, DEAF, NOBODY = (7.0, 3.0, 2.0)
 
 
 class FakeEmo:

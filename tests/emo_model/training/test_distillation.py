@@ -167,9 +167,8 @@ def test_every_other_batch_begins_where_the_students_own_clip_ended(task):
 def test_the_clip_before_ends_where_the_clip_begins(task):
     batch = task().batch(1)
     middle = PRESETS["test"].audio_margin_frames
-    heard = torch.cat(
-        [part.audio[:, :, middle, 0, 0] for part in (batch.before, batch.clip)], dim=1
-    )  # counts the frames
+    # counts the frames
+    heard = torch.cat([part.audio[:, :, middle, 0, 0] for part in (batch.before, batch.clip)], dim=1)
     assert torch.equal(heard.diff(dim=1), torch.ones(2, 7))
 
 
