@@ -43,14 +43,6 @@ def test_channels_last_stays_so_and_another_layout_is_torchs(seeded):
     assert torch.equal(norm(plain), F.group_norm(plain, 4, norm.weight, norm.bias))
 
 
-@torch.no_grad()
-def test_the_slow_case_of_a_cpu_is_not_torchs(seeded, monkeypatch):
-    x, asked = picture(seeded, 2, 12, 16, 16), []
-    monkeypatch.setattr(module, "_by_products", lambda rows, *_: asked.append(rows.shape) or rows)
-    GroupNorm(4, 12)(x)
-    assert asked == [(2, 256, 12)]
-
-
 def test_gradients_are_torchs(seeded):
     norm, x = GroupNorm(4, 12), picture(seeded, 2, 12, 16, 16).requires_grad_()
     norm(x).square().sum().backward()

@@ -52,11 +52,8 @@ def video(config: ModelConfig) -> torch.Tensor:
         return torch.from_numpy(draw.randn(*shape)).float()
 
     size, frames = config.image_size, config.clip_frames + 1
-    portrait = Portrait(
-        normal(1, config.latent_channels, config.latent_size, config.latent_size),
-        torch.zeros(1, 3, size, size),
-        Fit(size, size, 0, 0, size, size),
-    )
+    latents, fit = normal(1, config.latent_channels, *[config.latent_size] * 2), Fit(size, size, 0, 0, size, size)
+    portrait = Portrait(latents, torch.zeros(1, 3, size, size), fit)
     mask = torch.zeros(1, 1, size, size)
     mask[..., size // 4 :, : size // 2] = 1
     audio = AudioFeatures(normal(frames, config.audio_layers, config.audio_width), config.fps, frames / config.fps)

@@ -118,12 +118,6 @@ def test_second_order_comes_nearer_the_solution_than_ddim(sampler, seeded):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_more_steps_come_nearer_the_solution(sampler, seeded):
-    errors = [gaussian_error(sampler, steps, seeded(*SHAPE)) for steps in (5, 20, 100)]
-    assert errors[0] > 1.5 * errors[1] > 1.5 * 1.5 * errors[2] > 0
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_step_is_one_evaluation_and_is_reported_with_the_clean_estimate(sampler, seeded):
     asked, told = [], []
 

@@ -58,21 +58,9 @@ def test_as_many_moments_as_people_are_asked_for():
         render(sample_identities([1, 2]), FaceMotion.neutral(3), size=64)
 
 
-def test_mouths_are_at_least_a_quarter_of_the_face_wide():
-    people = sample_identities(range(300))
-    assert (people.mouth_width / people.face_width).min() > 0.25
-
-
 def test_heads_fill_a_portrait_and_stay_inside():
     people = sample_identities(range(300))
     head = people.head_size  # crown to chin, as a share of the picture
     assert head.min() > 0.5 and head.max() < 0.72
     top = (people.head_y - people.head_size * (1 + people.hair_top) + 1) / 2
     assert top.min() > 0
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_paints_what_the_cpu_paints():
-    people, motion = sample_identities(PEOPLE), sample_still_motion(PEOPLE)
-    there = render(people, motion, size=SIZE, device="cuda").cpu()
-    assert (there - render(people, motion, size=SIZE)).abs().mean() < 1e-3
