@@ -21,6 +21,7 @@ from ..inputs.vae import to_raw
 from ..models.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
 from ..types import Fit, Portrait
 from .eyelids import Eyelid, eyelids, window
+from .folds import hold_inside
 
 AT_ONCE = 8  # frames that the network decodes together
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
@@ -89,7 +90,8 @@ class PortraitDecoder:
         raw = consistent_latents(
             to_raw(latents.to(self.device), self.config), self.mesh, self._maps, size=self.config.image_size
         )
-        return self.decoder(raw.to(self.dtype), self._portrait)
+        decoded = self.decoder(raw.to(self.dtype), self._portrait)
+        return replace(decoded, flow=hold_inside(decoded.flow))
 
     def _square(self) -> Tensor:
         """(1, 3, 2 S, 2 S) in [-1, 1]: the square around the head at twice the working size."""
