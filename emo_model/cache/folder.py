@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from .keys import content_of
-from .locks import Lease, is_held, locked
+from .locks import Lease, is_held, locked, open_private
 
 log = logging.getLogger("emo")
 FORMAT = "comfyui-emo clip 1"
@@ -68,7 +68,7 @@ class ClipCache:
     def run(self) -> CacheRun:
         """Clean up, and hold all clips that are found or saved from now on. Raises OSError where no file can be
         written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder)
         with locked(self.folder / LOCK):
             self._clean()
             lease = Lease(self.folder)
@@ -77,8 +77,8 @@ class ClipCache:
     @property
     def revision(self) -> str:
         """Changes when the folder was removed, or a clip was found missing: what was made from it may lack clips."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / LOCK, "a", encoding="utf-8") as file:
+        make_private(self.folder)
+        with open_private(self.folder / LOCK, "a") as file:
             state = os.fstat(file.fileno())
         return f"{self.folder} {state.st_ino} {state.st_mtime_ns}"
 
@@ -162,7 +162,7 @@ class CacheRun:
         latents = latents.detach().float().cpu().contiguous()
         data = save({"latents": latents}, {"format": FORMAT, "key": key, "content": content_of(latents)})
         try:
-            with open(part, "xb") as file:
+            with open_private(part, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -271,6 +271,34 @@ def read_clip(path: Path) -> Tensor | None:
         return None
     expected = {"format": FORMAT, "key": path.stem, "content": content_of(latents)}
     return latents if metadata == expected else None
+
+
+def make_private(folder: Path) -> None:
+    """Create the folder for its owner alone, whatever the umask; one that holds nothing but our files becomes so.
+
+    Clips show how a person's face moves. A folder that a user named and that holds other files is left as it is; its
+    clips are readable by their owner alone in any case.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        if os.name == "nt" or not folder.is_dir():
+            folder.mkdir(exist_ok=True)  # raises if it is no folder
+            return
+        state = folder.stat()
+        if state.st_uid != os.getuid() or not state.st_mode & 0o077:
+            return
+        names = os.listdir(folder)
+        if not names or not all(
+            name == LOCK or any(kind.fullmatch(name) for kind in (CLIP, PART, LEASE)) for name in names
+        ):
+            return
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.chmod(folder / name, 0o600)
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
 
 
 def _remove(path: Path) -> bool:

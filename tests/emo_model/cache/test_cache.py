@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -542,3 +543,27 @@ def test_a_second_video_goes_on_from_the_last_frames_of_the_first(emo, config, c
     one = plain(emo, conditions(config, frames=8), motion=motion)
     assert torch.equal(seen[0], motion.latents) and torch.equal(seen[1], one[:, :, 2:4])
     assert not torch.equal(one, plain(emo, conditions(config, frames=8)))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_clips_are_readable_by_their_owner_alone(tmp_path, umask):
+    def mode(path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    before = os.umask(umask)
+    try:
+        with ClipCache(tmp_path / "clips").run() as run:
+            run.save("0" * 64, torch.zeros(1, 1, 1, 1, 1))
+            modes = {mode(path) for path in (tmp_path / "clips").iterdir()}
+        assert mode(tmp_path / "clips") == 0o700 and modes == {0o600}
+        for path in (tmp_path / "clips", *(tmp_path / "clips").iterdir()):  # as earlier versions left them
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        ClipCache(tmp_path / "clips").run().lease.close()
+        assert mode(tmp_path / "clips") == 0o700 and {mode(path) for path in (tmp_path / "clips").iterdir()} == {0o600}
+        (tmp_path / "clips" / "letter.txt").touch()
+        (tmp_path / "clips").chmod(0o755)
+        ClipCache(tmp_path / "clips").run().lease.close()
+        assert mode(tmp_path / "clips") == 0o755, "a folder with a user's own files is not changed"
+    finally:
+        os.umask(before)
