@@ -130,10 +130,24 @@ class Scene:
         return generate_clips(cached, motion=motion)
 
 
+def read_inputs(
+    picture: str | Path | Tensor, voice: str | Path | tuple[Tensor, int] | SoundFile
+) -> tuple[Tensor, SoundFile | tuple[Tensor, int]]:
+    """Picture and voice as `prepare` needs them; what has been read already is handed on. Raises as `speak` does."""
+    if not isinstance(picture, Tensor):
+        picture = media.read_picture(picture)
+    sound = voice if isinstance(voice, (tuple, SoundFile)) else SoundFile(voice)
+    samples = sound[0].shape[1] if isinstance(sound, tuple) else sound.samples
+    if not samples:
+        name = "the voice" if isinstance(sound, tuple) else sound.path.name
+        raise ValueError(f"{name} contains no sound (0 samples); use another file")
+    return picture, sound
+
+
 def prepare(
     bundle: Bundle,
     picture: str | Path | Tensor,
-    voice: str | Path | tuple[Tensor, int],
+    voice: str | Path | tuple[Tensor, int] | SoundFile,
     *,
     sampling: SamplingConfig | None = None,
     face: str | int | Sequence[float] | None = None,
@@ -144,17 +158,11 @@ def prepare(
     """Read picture and voice and detect the face; arguments and errors as in `speak`."""
     config, device = bundle.config, next(bundle.emo.parameters()).device
     sampling = sampling or bundle.sampling
-    if not isinstance(picture, Tensor):
-        picture = media.read_picture(picture)
+    picture, sound = read_inputs(picture, voice)
     mesh = portrait.find_mesh(load_face_finder(), picture, face)
     if square:
         picture, mesh = portrait.cut_square(picture, mesh)
     picture, mesh = portrait.fit_to_video(picture, mesh, long_side=long_side)
-    sound = voice if isinstance(voice, tuple) else SoundFile(voice)
-    samples = sound[0].shape[1] if isinstance(sound, tuple) else sound.samples
-    if not samples:
-        name = "the voice" if isinstance(sound, tuple) else sound.path.name
-        raise ValueError(f"{name} contains no sound (0 samples); use another file")
     audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
     shown = portrait.read_portrait(picture, mesh, config)
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))

@@ -182,6 +182,13 @@ def load(
     return bundle
 
 
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """The files that loading a model may read: itself, and where the base of a variant is looked for."""
+    path = Path(path)
+    card = json.loads(_metadata(path).get("card", "{}"))
+    return (path,) if BASE not in card else (path, path.with_name(card[BASE]), DEFAULT_WEIGHTS)
+
+
 def _base(path: Path, card: dict) -> Path:
     """The base of a variant, identified by its hash."""
     candidates = [

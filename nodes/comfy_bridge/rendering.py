@@ -8,7 +8,7 @@ import time
 from ...emo_model.cache.folder import CachedClips
 from ...emo_model.cache.renderer import CachedRenderer
 from ...emo_model.config import SamplingConfig
-from ...emo_model.estimate import count_clips, estimate, frames_at_once, minutes_and_seconds
+from ...emo_model.estimate import count_clips, estimate, frames_at_once, grain_of, minutes_and_seconds
 from ...emo_model.models.emo import Emo
 from ...emo_model.sampling.clips import ClipRenderer, generate_clips
 from ...emo_model.sampling.progress import StepReport
@@ -48,7 +48,7 @@ def render(
     one_by_one = -(-(model.config.clip_frames + model.config.motion_frames) // 2) if evaluations(config) > 1 else None
     is_whole, fit = is_bound(shown_by), conditions.portrait.fit
     picture, size = ((fit.height, fit.width), None) if is_whole else (None, model.config.image_size)
-    finished, began = 0, time.monotonic()
+    grain, finished, began = grain_of(conditions.portrait.pixels), 0, time.monotonic()
 
     def renderer(emo: Emo, batch_branches: bool, on_step, room: int = frames) -> ClipRenderer:
         reencode = {} if vae is None else {"reencode": model.reencoding(vae, frames=room)}
@@ -81,6 +81,7 @@ def render(
             seconds_per_step=seconds_per_step,
             feature_bytes=conditions.audio.frames.nbytes,
             picture=picture,
+            grain=grain,
         )
 
     try:
