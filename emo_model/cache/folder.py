@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..types import is_finite
 from .keys import content_of
 from .locks import Lease, is_held, locked, open_private
 
@@ -137,8 +138,8 @@ class CacheRun:
         """Begin again with the first clip."""
         self.keys.clear()
 
-    def find(self, key: str) -> Tensor | None:
-        """The clip's latents (1, C, F, h, w) float32, or None. A damaged file is removed."""
+    def find(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor | None:
+        """The clip's latents (1, C, F, h, w) float32, or None. A damaged file, or one of another shape, is removed."""
         path = self.cache.folder / f"{key}.safetensors"
         with locked(self.cache.folder / LOCK):
             try:
@@ -148,7 +149,7 @@ class CacheRun:
             except PermissionError:  # another user's; it can be read
                 pass
         latents = read_clip(path)
-        if latents is None:
+        if latents is None or shape not in (None, tuple(latents.shape)):
             log.warning("EMO: %s is damaged; its clip is rendered again", path)
             _remove(path)
             return None
@@ -156,7 +157,12 @@ class CacheRun:
         return latents
 
     def save(self, key: str, latents: Tensor) -> None:
-        """Returns when the whole clip is on the disk. Raises OSError with what is kept and what helps."""
+        """Returns when the whole clip is on the disk. Raises OSError with what is kept and what helps.
+
+        NaN and infinity are never kept: they raise ValueError.
+        """
+        if not is_finite(latents):
+            raise ValueError(f"clip {len(self.keys) + 1} has NaN or infinite values and is not kept")
         path = self.cache.folder / f"{key}.safetensors"
         part = self.cache.folder / f"{key}.{self.lease.name}.part"
         latents = latents.detach().float().cpu().contiguous()
@@ -263,14 +269,20 @@ class CachedClips:
 
 
 def read_clip(path: Path) -> Tensor | None:
-    """The latents of an undamaged file; None for any other."""
+    """The latents of an undamaged file; None for any other, and for one with NaN or infinite values.
+
+    Another kind of file under such a name, a pipe for example, is not opened.
+    """
     try:
+        if not path.is_file():
+            return None
         with safe_open(path, "pt") as file:
             metadata, latents = file.metadata() or {}, file.get_tensor("latents")
     except (OSError, SafetensorError):
         return None
     expected = {"format": FORMAT, "key": path.stem, "content": content_of(latents)}
-    return latents if metadata == expected else None
+    is_clip = metadata == expected and latents.dtype == torch.float32 and latents.ndim == 5
+    return latents if is_clip and is_finite(latents) else None
 
 
 def make_private(folder: Path) -> None:

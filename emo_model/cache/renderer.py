@@ -44,7 +44,10 @@ class CachedRenderer:
         if number == 0:
             self.run.restart()
         key = self.keys.of(number, self.video.clip(number), motion.latents)
-        latents = self.run.find(key)
+        model = self.video.model
+        latents = self.run.find(
+            key, (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
+        )
         if latents is not None:
             self.render.report(number, self.render.sampling.steps, latents, is_cached=True)
         elif not self.finished_only:

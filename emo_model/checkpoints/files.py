@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..types import is_finite
+
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -163,6 +165,16 @@ def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError(f"{path.name} is a torch file without a dict of weights")
     return tensors
+
+
+def check_weight(value: Tensor, name: str, file: Path) -> Tensor:
+    """The tensor. Raises ValueError for NaN or infinite values, which would turn every frame black."""
+    if not is_finite(value):
+        raise ValueError(
+            f"{file.name} is damaged: {name} has NaN or infinite values. Copy or download it again; a file that was "
+            "trained or converted here needs an earlier state"
+        )
+    return value
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from ..config import SAMPLING, ModelConfig, SamplingConfig
 from ..models.audio_encoder import AudioEncoder
 from ..models.emo import Emo
 from ..models.motion_decoder import MotionDecoder
-from .files import open_tensors
+from .files import check_weight, open_tensors
 from .kinds import NATIVE, wrong_file
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
@@ -175,7 +175,7 @@ def load(
             )
         for full, file in where.items():
             name, key = full.split(".", 1)
-            value = file.get_tensor(full)
+            value = check_weight(file.get_tensor(full), full, path)
             states[name][key] = value if dtype is None else value.to(dtype)
     for name, part in bundle.parts.items():
         part.load_state_dict(states[name], assign=True)

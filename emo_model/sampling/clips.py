@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import ModelConfig, SamplingConfig
 from ..models.emo import Emo
-from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
+from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures, is_finite
 from .finish import finish_clip
 from .noise import draw_noise, head_pace
 from .progress import StepReport, ignore
@@ -97,11 +97,23 @@ class ClipRenderer:
         self.reference = self.times = self.mask = self.face = None
 
     def __call__(self, number: int, motion: MotionFrames) -> Tensor:
-        """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too."""
+        """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too.
+
+        Raises ValueError for NaN or infinity in what is given, and in what comes out.
+        """
         sampling, clip, timesteps = self.sampling, self.video.clip(number), self.schedule.timesteps(self.sampling.steps)
         noise = next(
             noise for index, noise in self.noises if index == number
         )  # clip k has the seed's k-th, rendered or cached
+        given = {
+            "the audio features": clip.audio,
+            "the face mask": clip.face_mask,
+            "the portrait's latents": self.video.conditions.portrait.latents,
+            "the motion frames": motion.latents,
+        }
+        for what, values in given.items():
+            if values is not None and not is_finite(values):
+                raise ValueError(f"{what} of clip {number + 1} have NaN or infinite values; make them again")
         before = None if motion.latents is None else motion.latents.to(self.device)
         with torch.no_grad():
             self._prepare_video(clip, timesteps)
@@ -126,6 +138,12 @@ class ClipRenderer:
                 sampler=sampling.sampler,
                 steps=sampling.steps,
                 on_step=lambda step, clean: self.report(number, step, clean),
+            )
+        if not is_finite(latents):
+            raise ValueError(
+                f"the model made NaN or infinite values in clip {number + 1} (computed in {self.dtype}, audio guidance "
+                f"{sampling.audio_guidance:g}). Compute in float32 (ComfyUI: --force-fp32), lower the guidance, or "
+                "copy the model file again"
             )
         return finish_clip(
             latents,
