@@ -19,7 +19,7 @@ from .checkpoints.native import Bundle
 from .config import SamplingConfig
 from .estimate import count_clips
 from .inputs import media, portrait
-from .inputs.audio import SoundFile, encode_lazily
+from .inputs.audio import SoundFile, as_waveform, encode_lazily
 from .outputs.portrait_decoder import PortraitDecoder
 from .sampling.clips import ClipRenderer, generate_clips
 from .sampling.progress import StepReport, ignore
@@ -136,7 +136,10 @@ def read_inputs(
     """Picture and voice as `prepare` needs them; what has been read already is handed on. Raises as `speak` does."""
     if not isinstance(picture, Tensor):
         picture = media.read_picture(picture)
-    sound = voice if isinstance(voice, (tuple, SoundFile)) else SoundFile(voice)
+    if isinstance(voice, tuple):
+        sound = as_waveform(voice[0]), voice[1]
+    else:
+        sound = voice if isinstance(voice, SoundFile) else SoundFile(voice)
     samples = sound[0].shape[1] if isinstance(sound, tuple) else sound.samples
     if not samples:
         name = "the voice" if isinstance(sound, tuple) else sound.path.name

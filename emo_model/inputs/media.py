@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .audio import open_media
+from .sound_decoding import open_media
 
 
 def read_picture(path: str | Path) -> Tensor:
