@@ -24,7 +24,7 @@ from .outputs.portrait_decoder import PortraitDecoder
 from .sampling.clips import ClipRenderer, generate_clips
 from .sampling.progress import StepReport, ignore
 from .sampling.samplers import PredictCached
-from .types import Conditions, MotionFrames, Speed
+from .types import Conditions, MotionFrames, Speed, is_finite
 
 MODELS = {"default": native.DEFAULT_WEIGHTS, "fast": native.FAST_WEIGHTS}
 
@@ -133,9 +133,16 @@ class Scene:
 def read_inputs(
     picture: str | Path | Tensor, voice: str | Path | tuple[Tensor, int] | SoundFile
 ) -> tuple[Tensor, SoundFile | tuple[Tensor, int]]:
-    """Picture and voice as `prepare` needs them; what has been read already is handed on. Raises as `speak` does."""
+    """Picture, (1, 3, H, W) in [-1, 1] or uint8, and voice; what has been read already is handed on.
+
+    Raises as `speak` does.
+    """
     if not isinstance(picture, Tensor):
-        picture = media.read_picture(picture)
+        picture = media.read_pixels(picture)
+    elif picture.ndim != 4 or tuple(picture.shape[:2]) != (1, 3):
+        raise ValueError(f"the picture must be (1, 3, H, W), in [-1, 1] or uint8, got {tuple(picture.shape)}")
+    if not is_finite(picture):
+        raise ValueError("the picture has NaN or infinite pixels; use another")
     if isinstance(voice, tuple):
         sound = as_waveform(voice[0]), voice[1]
     else:
