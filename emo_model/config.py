@@ -12,6 +12,8 @@ import json
 import math
 from dataclasses import dataclass, replace
 
+from .config_values import check_fields, parse_object
+
 
 @dataclass(frozen=True)
 class MotionDecoderConfig:
@@ -195,9 +197,9 @@ class ModelConfig:
     def from_json(cls, text: str) -> ModelConfig:
         """Inverse of `to_json`; reads files with Hallo's fields beside EMO's as well.
 
-        Raises ValueError with the field's name for a field this version does not know.
+        Raises ValueError with the field's name for a field this version does not know, or of another type or range.
         """
-        values = json.loads(text)
+        values = parse_object(text, "the model's config")
         if values.pop("autoencoder", None) is not None:
             raise ValueError(
                 f"this model ('{values.get('name')}') is of an earlier version, which painted the "
@@ -210,8 +212,12 @@ class ModelConfig:
         parts = (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig), ("hallo", HalloConfig))
         for name, part in parts:
             if values.get(name) is not None:
+                if not isinstance(values[name], dict):
+                    raise ValueError(f"the model's config says {name} = {values[name]!r:.80}, but it must be an object")
                 _refuse_unknown(part, values[name])
+                check_fields(part, values[name], prefix=f"{name}.")
                 values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
+        check_fields(cls, values)
         return cls(
             **{key: value if dataclasses.is_dataclass(value) else _tuples(value) for key, value in values.items()}
         )

@@ -46,7 +46,7 @@ def check_readable(path: str | Path, what: str) -> Path:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         if isinstance(error, FileNotFoundError):
-            raise FileNotFoundError(f"{what} {path} does not exist; check the name") from None
+            raise FileNotFoundError(f"there is no file {path!s:.300}; check the name of {what}") from None
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise OSError(f"{what} {path!s:.200} cannot be read: {reason}") from None
     if stat.S_ISDIR(mode):

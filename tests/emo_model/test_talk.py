@@ -300,7 +300,10 @@ def test_the_shortest_sound_makes_one_frame(folder):
         (["face.png", "voice.wav", "--long-side", "5"], "--long-side must be 64 to 8192 pixels, got 5"),
         (["face.png", "tiny.safetensors"], "tiny.safetensors is not a sound file that PyAV can read, or is damaged"),
         (["face.png", "empty.wav"], "empty.wav contains no sound"),
-        (["face.png", "voice.wav", "--model", "nobody.safetensors"], "the model nobody.safetensors does not exist"),
+        (
+            ["face.png", "voice.wav", "--model", "nobody.safetensors"],
+            "there is no file nobody.safetensors; check the name of the model",
+        ),
         (
             ["face.png", "voice.wav", "--model", "lean.safetensors"],
             "lean.safetensors contains no motion decoder and audio encoder",
