@@ -94,6 +94,7 @@ class ModelConfig:
     audio_margin_frames: int = 2  # m: a frame hears the features of frames f-m .. f+m
     # temporal modules
     temporal_attentions: int = 2  # self-attentions over frames per module, as AnimateDiff
+    temporal_heads: int | None = None  # of their attentions; None: attention_heads
     temporal_position_limit: int = 32
     clip_frames: int = 12  # f
     motion_frames: int = 4  # n
@@ -256,6 +257,8 @@ class SamplingConfig:
         for name in ("audio_guidance", "reference_guidance", "head_speed", "blinks"):
             if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
+            if getattr(self, name) > 1000:
+                raise ValueError(f"{name} must be at most 1000, got {getattr(self, name):g}")
         for name in ("audio_guidance", "reference_guidance"):
             start, end = getattr(self, f"{name}_start"), getattr(self, f"{name}_end")
             if not 0 <= start <= end <= 1:

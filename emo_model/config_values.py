@@ -21,7 +21,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "channels": (1, 8192),
     "layers_per_block": (1, 8),
     "attention_heads": (1, 256),
-    "motion_attention_heads": (1, 256),
+    "temporal_heads": (1, 256),
     "norm_groups": (1, 1024),
     "feed_forward_multiplier": (1, 32),
     "audio_layers": (1, 128),
