@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..inputs.files import reason_of
 from ..types import is_finite
 from .keys import content_of
 from .locks import Lease, is_held, locked, open_private
@@ -143,7 +144,7 @@ class CacheRun:
         path = self.cache.folder / f"{key}.safetensors"
         with locked(self.cache.folder / LOCK):
             try:
-                os.utime(path)  # from now on nothing removes it
+                self._use(path)  # from now on nothing removes it
             except FileNotFoundError:
                 return None
             except PermissionError:  # another user's; it can be read
@@ -155,6 +156,11 @@ class CacheRun:
             return None
         self.keys.append(key)
         return latents
+
+    def _use(self, path: Path) -> None:
+        """Mark a clip as used now, and in any case after this run began: clocks go back."""
+        now = max(time.time(), self.lease.began)
+        os.utime(path, (now, now))
 
     def save(self, key: str, latents: Tensor) -> None:
         """Returns when the whole clip is on the disk. Raises OSError with what is kept and what helps.
@@ -172,6 +178,7 @@ class CacheRun:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            self._use(part)
             os.replace(part, path)
             _sync_folder(self.cache.folder)
         except OSError as error:
@@ -181,12 +188,13 @@ class CacheRun:
                 self.keys.append(key)
                 return
             free = shutil.disk_usage(self.cache.folder).free if self.cache.folder.is_dir() else 0
-            raise type(error)(
-                error.errno,
-                f"clip {len(self.keys) + 1} could not be kept in {self.cache.folder}: {error.strerror}; "
+            said = OSError(
+                f"clip {len(self.keys) + 1} could not be kept in {self.cache.folder}: {reason_of(error)}; "
                 f"{free / GB:.2f} GB are free there. The {len(self.keys)} clips before it are kept: make "
-                "room and start again, and it goes on from there",
-            ) from error
+                "room and start again, and it goes on from there"
+            )
+            said.errno = error.errno
+            raise said from error
         self.keys.append(key)
         self.rendered += 1
 

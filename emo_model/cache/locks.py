@@ -15,6 +15,9 @@ LONGEST_RUN = 7 * 86_400  # seconds; used only where the file system has no lock
 def open_private(path: Path, mode: str):
     """`open` for a file that only its owner can read; text is UTF-8."""
 
+    if path.exists() and not path.is_file():  # opening a pipe may wait forever
+        raise OSError(f"{path} is a folder, pipe or device in place of a file; remove it")
+
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags, 0o600)
 
@@ -35,6 +38,7 @@ class Lease:
             lock(self.file, wait=False)
         self.file.write(f"process {os.getpid()}\n")
         self.file.flush()
+        self.began = os.fstat(self.file.fileno()).st_mtime
 
     def close(self) -> None:
         if not self.file.closed:

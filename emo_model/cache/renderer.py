@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sampling.clips import ClipRenderer
+from ..sampling.clips import ClipRenderer, unchanged
 from ..types import MotionFrames
 from .folder import CacheRun
 from .keys import ClipKeys, weights_of
@@ -27,6 +27,11 @@ class CachedRenderer:
         reencoding: str = "",
         finished_only: bool = False,
     ):
+        if render.reencode is not unchanged and not reencoding:
+            raise ValueError(
+                "clips whose motion frames are re-encoded need a name for how: set 'reencoding', or clips of another "
+                "encoder would be taken for these"
+            )
         self.render, self.run, self.finished_only, self.video = render, run, finished_only, render.video
         self.keys = ClipKeys(
             render.emo.config,

@@ -62,6 +62,11 @@ def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames())
         yield latents[:, :, : video.clip(number).frames]
 
 
+def unchanged(latents: Tensor) -> Tensor:
+    """Motion frames as they are: no re-encoding."""
+    return latents
+
+
 class ClipRenderer:
     """Renders one clip from its number and the motion frames before it; keeps what stays the same over a video.
 
@@ -80,7 +85,7 @@ class ClipRenderer:
         reference: ReferenceFeatures | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-        reencode: Callable[[Tensor], Tensor] = lambda latents: latents,
+        reencode: Callable[[Tensor], Tensor] = unchanged,
         batch_branches: bool = True,
         predict: PredictCached | None = None,
         on_step: Callable[[StepReport], None] = ignore,
