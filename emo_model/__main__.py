@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -374,6 +375,8 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="render nothing: make a video of the cached clips of an interrupted run",
     )
+    # argparse takes -1e-3 for an option; Python 3.14 does not
+    parser._negative_number_matcher = re.compile(r"-((\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|inf|nan)$")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from pathlib import Path
 
 _REASONS = {
     errno.ENOENT: "it does not exist",
+    errno.EEXIST: "there is a file of this name already",
     errno.EACCES: "permission denied",
     errno.EPERM: "the operation is not permitted",
     errno.EISDIR: "it is a folder",
@@ -31,8 +31,9 @@ def reason_of(error: OSError) -> str:
 def sentence_of(error: BaseException) -> str:
     """The error as a sentence; those of the system get the file's name and no number."""
     if isinstance(error, OSError) and error.errno is not None:
-        named = "" if error.filename is None else f"{os.fspath(error.filename)!s} cannot be used: "
-        return f"{named}{reason_of(error)}"
+        if error.filename is None:
+            return error.strerror or reason_of(error)
+        return f"{error.filename!s} cannot be used: {reason_of(error)}"
     return str(error)
 
 

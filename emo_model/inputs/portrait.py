@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -33,8 +34,22 @@ def find_mesh(finder: FaceFinder, picture: Tensor, face: str | int | Sequence[fl
         return choose_face(finder.find(picture), "largest" if face is None else face).mesh
     height, width = picture.shape[-2:]
     edges = [float(edge) for edge in face]
+    shown = ", ".join(f"{edge:g}" for edge in edges)
+    if len(edges) != 4 or not all(map(math.isfinite, edges)):
+        raise ValueError(f"the face box ({shown}) must be four numbers: left, top, right, bottom")
     if max(edges) <= 1:
+        if min(edges) < 0:
+            raise ValueError(f"the face box ({shown}) is in fractions of the picture, which are 0 to 1")
         edges = [edge * length for edge, length in zip(edges, (width, height, width, height), strict=True)]
+    elif any(0 < edge < 1 for edge in edges):
+        raise ValueError(
+            f"the face box ({shown}) mixes fractions of the picture (0 to 1) and pixels; state all four in one unit"
+        )
+    elif min(edges) < 0 or edges[2] > width + 1 or edges[3] > height + 1:
+        raise ValueError(
+            f"the face box ({shown}), in pixels, reaches beyond the picture of {width}x{height}; state left, top, "
+            "right, bottom in the picture's own pixels, or as fractions of it (0 to 1)"
+        )
     return finder.mesh_in(picture, tuple(edges)).mesh
 
 

@@ -92,7 +92,9 @@ def render(
         if not batch_branches:
             finished = count_finished(batch_branches=False)
         if finished_only and not finished:
-            raise ValueError(f"No clip of this video is finished yet in {cache.folder}. Set 'render' to 'all clips'.")
+            raise _NothingFinishedError(
+                f"Set 'render' to 'all clips': no clip of this video is finished yet in {cache.folder}."
+            )
         if finished < clips and not finished_only:
             tell(hidden, f"{plan().says} {cache.summary}")
             plan().refuse_what_cannot_fit(cache.folder, output_folder())
@@ -109,6 +111,11 @@ def render(
                         pass
 
                 model.run(work, frames=frames if batch_branches else one_by_one, fewer=None if finished else one_by_one)
+    except _NothingFinishedError as error:
+        logging.warning("EMO: %s", error)
+        show(hidden, str(error))
+        run.lease.close()
+        raise
     except BaseException as error:
         kept = max(finished, len(run.keys))
         said = f"{kept} of {clips} clips are kept in {cache.folder}; queue again to continue" + (
@@ -133,6 +140,10 @@ def render(
             hidden, f"{made.frames} of {made.wanted} frames were finished before; nothing was rendered. {cache.summary}"
         )
     return made
+
+
+class _NothingFinishedError(ValueError):
+    """'finished clips only' without any; said once, in log and error alike."""
 
 
 class _Countdown:
