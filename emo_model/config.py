@@ -148,7 +148,13 @@ class ModelConfig:
                 f"temporal_position_limit {self.temporal_position_limit}"
             )
         if self.prediction not in ("v_prediction", "epsilon"):
-            raise ValueError(f"prediction must be 'v_prediction' or 'epsilon', got '{self.prediction}'")
+            raise ValueError(f"prediction must be 'v_prediction' or 'epsilon', got '{self.prediction:.60}'")
+        if self.beta_schedule not in ("scaled_linear", "linear"):
+            raise ValueError(f"beta_schedule must be 'scaled_linear' or 'linear', got '{self.beta_schedule:.60}'")
+        for width, has_attention in zip(self.channels, self.attention_levels, strict=True):
+            for heads in {self.attention_heads, self.temporal_heads or self.attention_heads}:
+                if width % heads and (has_attention or not self.hallo):
+                    raise ValueError(f"{width} channels cannot be divided among {heads} attention heads")
         if self.hallo and self.reference_positions:
             raise ValueError("reference_positions are not built for Hallo's joined attention; set one of the two only")
         scales = self.noise_scale if isinstance(self.noise_scale, tuple) else (self.noise_scale,)
@@ -254,6 +260,8 @@ class SamplingConfig:
     def __post_init__(self):
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.steps > 1000:
+            raise ValueError(f"steps must be 1 to 1000, got {self.steps}")
         for name in ("audio_guidance", "reference_guidance", "head_speed", "blinks"):
             if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")

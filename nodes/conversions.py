@@ -281,11 +281,11 @@ def speed_curve(text: str, *, level: float) -> Speed:
     try:
         pairs = sorted((float(seconds), float(speed)) for seconds, speed in (knot.split(":") for knot in knots))
     except ValueError:
-        raise ValueError(f"The curve '{text.strip()}' cannot be parsed. {wanted}") from None
+        raise ValueError(f"The curve '{text.strip():.80}' cannot be parsed. {wanted}") from None
     times, speeds = zip(*pairs, strict=True)
     if min(speeds) < 0 or len(set(times)) < len(times) or not all(map(math.isfinite, times + speeds)):
         raise ValueError(
-            f"The curve '{text.strip()}' has a negative speed, a repeated time or an infinite number. {wanted}"
+            f"The curve '{text.strip():.80}' has a negative speed, a repeated time or an infinite number. {wanted}"
         )
     return Speed(times, speeds)
 

@@ -89,6 +89,10 @@ class SoundFile:
     def _check_codec(self, stream) -> None:
         if stream.codec_context is None or not stream.rate or not stream.channels:
             raise ValueError(f"PyAV cannot decode the sound of {self.path.name}; use a WAV, FLAC, MP3 or Ogg file")
+        if stream.codec_context.name == "pcm_f24le":  # FFmpeg takes whole numbers so stored for floating point
+            raise ValueError(
+                f"{self.path.name} stores 24 bits in 32, which PyAV misreads; export it with 16 or 24 bits"
+            )
 
     def _reason(self, error) -> str:
         """FFmpeg's own words, which tell more than its number; the file is opened again to hear them."""

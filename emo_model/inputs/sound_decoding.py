@@ -17,6 +17,9 @@ FROM_ZERO = {
     "mov,mp4,m4a,3gp,3g2,mj2",
     "matroska,webm",
 }  # formats whose time begins at 0; others begin where they begin
+MISSING = 0.25  # seconds; lengths in headers are rounded
+UNREAD = 0.2  # share of a file that is not sound; less is headers
+WITHOUT_EXTRAS = {"ogg", "matroska,webm"}  # formats that hold little beside the sound if they have one track
 CANCELLED = 0.1  # of the channels' power: where less is left of their mean, they are opposite
 FULL_SCALE = 64.0  # of float samples; larger ones are whole numbers of 16 or 32 bits that were stored as float
 AUDIBLE_OFFSET = 0.005  # of the sound's own strength
@@ -44,6 +47,8 @@ class Losses:
 
     packets: int = 0
     silent: float = 0.0
+    missing: float = 0.0  # seconds at the end that the file states, but does not have
+    unread: float = 0.0  # share of the file's bytes that were passed over
     is_cut: bool = False  # the file ends with an error
 
     @property
@@ -54,6 +59,10 @@ class Losses:
             parts.append(f"{self.packets} damaged packet{'s' * (self.packets > 1)} skipped")
         if self.silent > 0:
             parts.append(f"{self.silent:.2f} s where the file has no sound are silent")
+        if self.missing > 0:
+            parts.append(f"the last {self.missing:.2f} s that the file states are not in it")
+        if self.unread > 0:
+            parts.append(f"{self.unread:.0%} of the file is damaged and was passed over")
         if self.is_cut:
             parts.append("the file is damaged, nothing can be read after that")
         return "; ".join(parts)
@@ -70,7 +79,8 @@ class SoundDecoder:
         self.container, self.stream = container, sound_stream(container)
         self.losses = Losses()
         self.rate = self.channels = 0
-        self._packets = 0
+        self._packets = self._bytes = 0
+        self.end: float | None = None
         self._is_after_loss = False
         self._converter, self._form = None, None
 
@@ -98,6 +108,8 @@ class SoundDecoder:
             position += samples.shape[1]
             if samples.shape[1]:
                 yield samples
+        if position:
+            self._count_missing(position / self.rate)
 
     def _begin(self) -> None:
         starts = self.container.start_time
@@ -107,6 +119,16 @@ class SoundDecoder:
             self.end = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - self.origin
         else:
             self.end = None if self.container.duration is None else self.container.duration / 1_000_000
+
+    def _count_missing(self, seconds: float) -> None:
+        missing = 0.0 if self.end is None else self.end - seconds
+        if missing > max(MISSING, 0.02 * seconds):
+            self.losses = replace(self.losses, missing=missing)
+        size = self.container.size
+        if self.container.format.name in WITHOUT_EXTRAS and len(self.container.streams) == 1 and size > 0:
+            unread = 1 - self._bytes / size
+            if unread > UNREAD:
+                self.losses = replace(self.losses, unread=unread)
 
     def _is_beyond(self, position: int) -> bool:
         return self.end is not None and position > (self.end + 1) * self.rate
@@ -161,6 +183,7 @@ class SoundDecoder:
                 self.losses = replace(self.losses, packets=self.losses.packets + 1)
                 continue
             self._packets += 1
+            self._bytes += packet.size
             yield from (frame for frame in frames if frame.samples and frame.rate)
         if first is not None and (not self.rate or self.losses.packets > self._packets):
             raise first
