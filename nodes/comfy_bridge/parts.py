@@ -29,7 +29,16 @@ from ...emo_model.types import ReferenceFeatures
 from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
 from .files import model_path
-from .management import Made, interruptible, is_out_of_memory, managed, or_smaller, patcher_of, to_intermediate
+from .management import (
+    Made,
+    interruptible,
+    is_out_of_memory,
+    kernels_of,
+    managed,
+    or_smaller,
+    patcher_of,
+    to_intermediate,
+)
 from .portraits import PortraitVAE
 
 GIB = 1024**3
@@ -63,7 +72,7 @@ class EmoModel:
             config,
             patcher,
             compute,
-            weights_of(emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs",
+            weights_of(emo) + kernels_of(emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs",
             graphs,
         )
 

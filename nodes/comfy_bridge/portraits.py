@@ -133,9 +133,13 @@ class PortraitVAE(comfy.sd.VAE):
         config = self.made_for
         expected = (config.latent_channels, config.latent_size, config.latent_size)
         if tuple(latents.shape[1:]) != expected:
+            of_whom = {4: " (Stable Diffusion's, of pictures)", 16: " (SD3's or FLUX's, of pictures)"}.get(
+                latents.shape[1]
+            )
             raise ValueError(
-                "Connect the LATENT of 'EMO Clips To Latent': these latents are "
-                f"{tuple(latents.shape[1:])}, the motion latents of EMO '{config.name}' are {expected}."
+                "Connect the LATENT of 'EMO Clips To Latent', or decode with the VAE that these latents belong to and "
+                f"connect 'images': they are {tuple(latents.shape[1:])}{of_whom or ''}, the motion latents of EMO "
+                f"'{config.name}' are {expected}."
             )
 
 

@@ -8,7 +8,7 @@ import time
 from ...emo_model.cache.folder import CachedClips
 from ...emo_model.cache.renderer import CachedRenderer
 from ...emo_model.config import SamplingConfig
-from ...emo_model.estimate import count_clips, estimate, frames_at_once, minutes_and_seconds
+from ...emo_model.estimate import count_clips, estimate, frames_at_once, grain_of, minutes_and_seconds
 from ...emo_model.models.emo import Emo
 from ...emo_model.sampling.clips import ClipRenderer, generate_clips
 from ...emo_model.sampling.progress import StepReport
@@ -48,7 +48,7 @@ def render(
     one_by_one = -(-(model.config.clip_frames + model.config.motion_frames) // 2) if evaluations(config) > 1 else None
     is_whole, fit = is_bound(shown_by), conditions.portrait.fit
     picture, size = ((fit.height, fit.width), None) if is_whole else (None, model.config.image_size)
-    finished, began = 0, time.monotonic()
+    grain, finished, began = grain_of(conditions.portrait.pixels), 0, time.monotonic()
 
     def renderer(emo: Emo, batch_branches: bool, on_step, room: int = frames) -> ClipRenderer:
         reencode = {} if vae is None else {"reencode": model.reencoding(vae, frames=room)}
@@ -81,6 +81,7 @@ def render(
             seconds_per_step=seconds_per_step,
             feature_bytes=conditions.audio.frames.nbytes,
             picture=picture,
+            grain=grain,
         )
 
     try:
@@ -91,7 +92,9 @@ def render(
         if not batch_branches:
             finished = count_finished(batch_branches=False)
         if finished_only and not finished:
-            raise ValueError(f"No clip of this video is finished yet in {cache.folder}. Set 'render' to 'all clips'.")
+            raise _NothingFinishedError(
+                f"Set 'render' to 'all clips': no clip of this video is finished yet in {cache.folder}."
+            )
         if finished < clips and not finished_only:
             tell(hidden, f"{plan().says} {cache.summary}")
             plan().refuse_what_cannot_fit(cache.folder, output_folder())
@@ -108,6 +111,11 @@ def render(
                         pass
 
                 model.run(work, frames=frames if batch_branches else one_by_one, fewer=None if finished else one_by_one)
+    except _NothingFinishedError as error:
+        logging.warning("EMO: %s", error)
+        show(hidden, str(error))
+        run.lease.close()
+        raise
     except BaseException as error:
         kept = max(finished, len(run.keys))
         said = f"{kept} of {clips} clips are kept in {cache.folder}; queue again to continue" + (
@@ -132,6 +140,10 @@ def render(
             hidden, f"{made.frames} of {made.wanted} frames were finished before; nothing was rendered. {cache.summary}"
         )
     return made
+
+
+class _NothingFinishedError(ValueError):
+    """'finished clips only' without any; said once, in log and error alike."""
 
 
 class _Countdown:

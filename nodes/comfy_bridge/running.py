@@ -98,7 +98,7 @@ def write_video(
 
     One block is written while the next is computed, so two are in memory. The workflow (from `hidden`) and `last`, the
     latents (1, C, n, h, w) of the last frames, are stored in the file unless ComfyUI runs with --disable-metadata.
-    Raises if the prefix leads outside the output folder.
+    After an error or a cancel nothing remains in the folder. Raises if the prefix leads outside the output folder.
     """
     blocks = iter(blocks)
     first = next(blocks)
@@ -117,6 +117,7 @@ def write_video(
             crf=quality,
             codec=codec,
             metadata=workflow_of(hidden),
+            keeps_part=False,
         ) as video,
         SerialExecutor() as writer,
     ):
@@ -127,8 +128,16 @@ def write_video(
 
 
 def workflow_of(hidden) -> dict[str, str]:
-    """Metadata from which the page restores the graph; empty if ComfyUI runs with --disable-metadata."""
+    """Metadata from which the page restores the graph; empty if ComfyUI runs with --disable-metadata.
+
+    ComfyUI adds the nodes' fingerprints to the prompt ('is_changed'); those of other packs name files of the machine.
+    """
     if args.disable_metadata:
         return {}
-    values = {**(hidden.extra_pnginfo or {}), **({"prompt": hidden.prompt} if hidden.prompt is not None else {})}
+    values = dict(hidden.extra_pnginfo or {})
+    if hidden.prompt is not None:
+        values["prompt"] = {
+            number: {key: value for key, value in node.items() if key != "is_changed"}
+            for number, node in hidden.prompt.items()
+        }
     return {key: json.dumps(value) for key, value in values.items()}
