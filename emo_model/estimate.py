@@ -37,15 +37,23 @@ class Estimate:
     video_bytes: int
 
     @property
-    def says(self) -> str:
-        """One sentence for the log and the node."""
+    def length(self) -> str:
+        """One sentence for the node: how much there is to do."""
         there = f", of which {self.finished} are finished" if self.finished else ""
         time = "" if self.minutes is None else f"; {minutes_and_seconds(self.minutes * 60)} on this machine"
+        return f"{self.frames} frames in {self.clips} clips{there}{time}."
+
+    @property
+    def needs(self) -> str:
+        """One sentence for the log: memory and disk."""
         return (
-            f"{self.frames} frames in {self.clips} clips{there}{time}. At most {self.device_bytes / GB:.2f} GB of "
-            f"the device's memory and {self.ram_bytes / GB:.2f} GB of RAM; {self.clip_bytes / GB:.2f} GB of disk "
-            f"for clips, about {self.video_bytes / GB:.2f} GB for the video."
+            f"At most {in_bytes(self.device_bytes)} of the device's memory and {in_bytes(self.ram_bytes)} of RAM; "
+            f"{in_bytes(self.clip_bytes)} of disk for clips, about {in_bytes(self.video_bytes)} for the video."
         )
+
+    @property
+    def says(self) -> str:
+        return f"{self.length} {self.needs}"
 
     def refuse_what_cannot_fit(self, clips_folder: str | Path, video_folder: str | Path | None = None) -> None:
         """Raises OSError with the numbers and a remedy where a disk is too small."""
@@ -123,6 +131,12 @@ def activation_bytes(config: ModelConfig, frames: int, compute_bytes: int) -> in
     A third more than was counted for 'hallo' with both halves of guidance in one batch; for smaller models more.
     """
     return config.latent_size**2 * frames * config.channels[0] * compute_bytes * ACTIVATIONS
+
+
+def in_bytes(size: float) -> str:
+    """'12 kB', '340 MB', '4.9 GB'."""
+    unit, name = next(one for one in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= one[0] or one[0] == 1e3)
+    return f"{size / unit:.1f} {name}" if unit == 1e9 else f"{size / unit:.0f} {name}"
 
 
 def minutes_and_seconds(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from .audio import BuiltInAudioEncoder, audio_layers, encode_audio
 from .clip_cache import clip_cache, clips_folder, clips_revision, output_folder, vae_fingerprint
-from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, register_model_folder
+from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, offer_as_inputs, register_model_folder
 from .management import managed, patcher_of, to_intermediate
 from .parts import (
     EmoModel,
@@ -12,6 +12,8 @@ from .parts import (
     encode_picture,
     latents_match_frames,
     load_model,
+    own_audio_encoder,
+    own_vae,
 )
 from .portraits import PortraitVAE, bind, face_of, framing, is_bound, mesh_of, resolve_vae
 from .rendering import render
@@ -44,7 +46,10 @@ __all__ = [
     "mesh_of",
     "model_names",
     "model_path",
+    "offer_as_inputs",
     "output_folder",
+    "own_audio_encoder",
+    "own_vae",
     "patcher_of",
     "register_model_folder",
     "render",

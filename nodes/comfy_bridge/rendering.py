@@ -93,7 +93,7 @@ def render(
         if finished_only and not finished:
             raise ValueError(f"No clip of this video is finished yet in {cache.folder}. Set 'render' to 'all clips'.")
         if finished < clips and not finished_only:
-            tell(hidden, f"{plan().says} {cache.summary}")
+            tell(hidden, plan().length, f"{plan().needs} {cache.summary}")
             plan().refuse_what_cannot_fit(cache.folder, output_folder())
             previewer = previewer_of(model.config, model.device, shown_by)
             with Progress(clips * config.steps, previewer=previewer, size=size) as progress:
@@ -110,10 +110,10 @@ def render(
                 model.run(work, frames=frames if batch_branches else one_by_one, fewer=None if finished else one_by_one)
     except BaseException as error:
         kept = max(finished, len(run.keys))
-        said = f"{kept} of {clips} clips are kept in {cache.folder}; queue again to continue" + (
+        said = f"{kept} of {clips} clips are kept; queue again to continue" + (
             "; set 'render' to 'finished clips only' for a video of what is done." if kept else "."
         )
-        logging.warning("EMO: %s", said)
+        logging.warning("EMO: %s They are in %s.", said, cache.folder)
         show(hidden, said)
         if kept and len(error.args) == 1 and isinstance(error.args[0], str):
             error.args = (f"{error.args[0]}\n{said}",)
@@ -125,13 +125,22 @@ def render(
         tell(
             hidden,
             f"{made.frames} frames; {run.rendered} of {clips} clips rendered in {seconds:.1f} s "
-            f"({seconds / (run.rendered * model.config.clip_frames):.2f} s per frame). {cache.summary}",
+            f"({seconds / (run.rendered * model.config.clip_frames):.2f} s per frame), with {settings(config)}.",
+            cache.summary,
         )
     else:
         tell(
-            hidden, f"{made.frames} of {made.wanted} frames were finished before; nothing was rendered. {cache.summary}"
+            hidden,
+            f"{made.frames} of {made.wanted} frames were finished before; nothing was rendered.",
+            f"They were made with {settings(config)}. {cache.summary}",
         )
     return made
+
+
+def settings(config: SamplingConfig) -> str:
+    """'3 steps of ddim, audio guidance 1.3, reference guidance 1'."""
+    steps = f"{config.steps} step{'s' * (config.steps > 1)} of {config.sampler}"
+    return f"{steps}, audio guidance {config.audio_guidance:g}, reference guidance {config.reference_guidance:g}"
 
 
 class _Countdown:
@@ -150,7 +159,8 @@ class _Countdown:
             return
         if not self.is_timed:
             self.is_timed = True
-            tell(self.hidden, self.plan(progress.seconds_per_step).says)
+            plan = self.plan(progress.seconds_per_step)
+            tell(self.hidden, plan.length, plan.needs)
         elif time.monotonic() - self.said >= 1:
             self.said = time.monotonic()
             left = minutes_and_seconds(progress.seconds_per_step * (progress.total - done))

@@ -22,17 +22,18 @@ from ...emo_model.outputs.video import VideoWriter
 from .previews import Animation
 
 
-def tell(hidden, text: str) -> None:
-    """Log a sentence and show it in the running node; `hidden` has the node's id."""
-    logging.info("EMO: %s", text)
+def tell(hidden, text: str, more: str = "") -> None:
+    """Log a sentence and show it in the running node, whose id `hidden` has; more: for the log only, such as paths."""
+    logging.info("EMO: %s", f"{text} {more}".strip())
     show(hidden, text)
 
 
 def show(hidden, text: str) -> None:
-    """Show a sentence in the running node."""
+    """Show a sentence in the running node, or in the one that the page shows in its place."""
     server = sys.modules.get("server")  # None in tests, which run without one
     if server is not None and hidden.unique_id is not None:
-        server.PromptServer.instance.send_progress_text(text, hidden.unique_id)
+        shown = hidden.unique_id.split(".")[0]  # nodes that 'EMO Talking Portrait' is made of are '3.0.0.5' of '3'
+        server.PromptServer.instance.send_progress_text(text, shown)
 
 
 class Progress:

@@ -381,15 +381,14 @@ def test_a_missing_model_names_the_folder_to_put_it_in(bridge, folders, name):
         bridge.model_path(name)
 
 
-def test_both_built_in_models_load_and_the_fast_one_says_how_to_sample_it(bridge, built_in, caplog):
-    caplog.set_level("INFO")
+def test_both_built_in_models_load_and_each_brings_its_own_settings(bridge, built_in):
     default, fast = (bridge.load_model(name) for name in ("built-in default", "built-in fast"))
     assert dataclasses.replace(fast[0].config, noise_scale=1.0) == dataclasses.replace(
         default[0].config, noise_scale=1.0
     )
     assert all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
-    said = [record.getMessage() for record in caplog.records if "was trained for" in record.getMessage()]
-    assert said[-1] == "EMO: 'built-in fast' was trained for 2 steps and audio_guidance 1; set them in EMO Sampler"
+    assert (default[0].sampling.steps, default[0].sampling.audio_guidance) == (3, 1.3)
+    assert (fast[0].sampling.steps, fast[0].sampling.audio_guidance) == (2, 1.0)
 
 
 def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(pack, tiny, reference, monkeypatch):
