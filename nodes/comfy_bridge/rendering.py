@@ -18,7 +18,7 @@ from .clip_cache import clip_cache, output_folder, vae_fingerprint
 from .management import stop_if_cancelled
 from .parts import EmoModel
 from .portraits import is_bound
-from .previews import previewer_of
+from .previews import previewer_of, still_previewer_of
 from .running import Progress, show, tell
 
 
@@ -96,8 +96,9 @@ def render(
             tell(hidden, plan().length, f"{plan().needs} {cache.summary}")
             plan().refuse_what_cannot_fit(cache.folder, output_folder())
             previewer = previewer_of(model.config, model.device, shown_by)
+            still = None if previewer else still_previewer_of(model.config, shown_by)
             with Progress(clips * config.steps, previewer=previewer, size=size) as progress:
-                shown = _Countdown(progress, hidden, plan)
+                shown = _Countdown(progress, hidden, plan, still)
 
                 def work(emo: Emo, is_short: bool, room: int) -> None:
                     nonlocal batch_branches
@@ -144,10 +145,10 @@ def settings(config: SamplingConfig) -> str:
 
 
 class _Countdown:
-    """The bar, the picture and, once a second, the time that is left."""
+    """The bar, the picture and, once a second, the time that is left; still: shows a frame of each clip, or None."""
 
-    def __init__(self, progress: Progress, hidden, plan):
-        self.progress, self.hidden, self.plan = progress, hidden, plan
+    def __init__(self, progress: Progress, hidden, plan, still=None):
+        self.progress, self.hidden, self.plan, self.still = progress, hidden, plan, still
         self.said, self.is_timed = 0.0, False
         progress.begin()
 
@@ -157,6 +158,8 @@ class _Countdown:
         if report.is_cached:
             progress.begin()
             return
+        if self.still is not None and report.step == report.steps:
+            progress.show_still(self.still, report.denoised)
         if not self.is_timed:
             self.is_timed = True
             plan = self.plan(progress.seconds_per_step)

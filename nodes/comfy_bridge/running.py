@@ -69,6 +69,12 @@ class Progress:
             self.animation.show(latents)
         self._send(None)
 
+    def show_still(self, previewer, latents: Tensor) -> None:
+        """Send the middle frame of latents (1, C, F, h, w), where there is no animation."""
+        if self.animation is None:
+            middle = latents[:, :, latents.shape[2] // 2].detach().float()
+            self._send(previewer.decode_latent_to_preview_image("JPEG", middle))
+
     def begin(self) -> None:
         """Start measuring time."""
         self.began = (time.monotonic(), self.done)

@@ -436,3 +436,14 @@ def test_a_run_holds_its_clips_as_long_as_comfyui_holds_the_result(pack, sample,
 def test_workflows_that_name_a_sampler_of_earlier_versions_still_run(sample, pack, saved, now):
     assert pack["nodes.sampler"].EmoSampler.validate_inputs(saved) is True
     assert sample(sampler=saved).keys == sample(sampler=now).keys
+
+
+def test_one_picture_per_clip_is_shown_where_comfyui_asks_for_none(pack, sample, monkeypatch):
+    from comfy.cli_args import LatentPreviewMethod, args
+
+    shown, progress = [], pack["nodes.comfy_bridge.running"].Progress
+    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.NoPreviews)
+    monkeypatch.setattr(progress, "_send", lambda self, preview: shown.append(preview))
+    sample(seed=55)
+    pictures = [preview[1] for preview in shown if preview is not None]
+    assert len(pictures) == 7 and {picture.size for picture in pictures} == {(256, 217)}
