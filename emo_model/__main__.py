@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -25,10 +25,13 @@ from .acceleration.cuda_graphs import capture_steps
 from .cache.folder import CacheLimits, ClipCache
 from .cache.keys import weights_of
 from .checkpoints import native
+from .checkpoints.mediapipe import load_face_finder
 from .config import SamplingConfig
 from .estimate import estimate
 from .inputs import faces
-from .inputs.portrait import LONG_SIDE
+from .inputs.check import check_portrait
+from .inputs.media import read_picture
+from .inputs.portrait import LONG_SIDE, find_face
 from .outputs.background_writer import BackgroundWriter, one_core_for_writing
 from .outputs.video import SOUND_CODECS, VideoWriter
 from .sampling.progress import StepReport
@@ -156,6 +159,17 @@ def make_video(
     if torch.device(device).type == "cuda":
         said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
     return said
+
+
+def check(portrait: Path, face: str | Sequence[float] | None = None) -> dict:
+    """Log what the portrait means for a video; returns the fields of the JSON line: those of `Check`, and warnings."""
+    picture = read_picture(portrait)
+    found = check_portrait(picture, *find_face(load_face_finder(), picture, face))
+    log.info("%s", found.summary)
+    for line in found.lines or ["Nothing that would show in the video."]:
+        log.info("%s", line)
+    figures = {name: round(value, 3) for name, value in asdict(found).items()}
+    return {"portrait": str(portrait), **figures, "warnings": found.lines}
 
 
 def clips_folder() -> Path:
@@ -340,10 +354,19 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="render nothing: make a video of the cached clips of an interrupted run",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="make no video: say what the portrait's face means for one, and write the figures as a JSON line",
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C
     try:
+        if chosen.check:
+            said = check(chosen.portrait, chosen.face or chosen.which_face)
+            sys.stdout.write(json.dumps(said) + "\n")
+            return 0
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
         if not 64 <= chosen.long_side <= 8192:

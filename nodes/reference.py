@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..emo_model.inputs.check import check_portrait
 from ..emo_model.inputs.face import FITS, fit_picture
 from ..emo_model.inputs.identity import NoFaceError
 from ..emo_model.inputs.portrait import LONG_SIDE, fit_to_video, read_portrait
@@ -131,6 +132,7 @@ class EmoReferenceEncoder(io.ComfyNode):
         portrait = read_portrait(whole, mesh, model.config)
         bound = comfy_bridge.bind(vae, whole, portrait, model.config)
         said = portrait.fit.summary + conversions.faces_found(faces, which_face)
+        said = "\n".join([said, *check_portrait(given, found, faces).lines])
         if shrink > 1:
             said = f"Picture {given.shape[-1]}x{given.shape[-2]} downscaled: 'long_side' is {long_side}. {said}"
         reference = Reference(
