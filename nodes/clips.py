@@ -64,11 +64,13 @@ class EmoContinueFrom(io.ComfyNode):
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip="Any video, with 'vae'; its last frames are encoded. Files of this pack embed "
+                    tooltip="Any video, with 'reference' or 'vae'; its last frames are encoded. Files of this pack embed "
                     "their last latents and continue exactly.",
                 ),
                 io.Image.Input(
-                    "images", optional=True, tooltip="Decoded frames of a video, with 'vae'; the last ones are encoded."
+                    "images",
+                    optional=True,
+                    tooltip="Decoded frames of a video, with 'reference' or 'vae'; the last ones are encoded.",
                 ),
                 io.Vae.Input(
                     "vae",
@@ -79,9 +81,8 @@ class EmoContinueFrom(io.ComfyNode):
                 ReferenceType.Input(
                     "reference",
                     optional=True,
-                    tooltip="From EMO Reference Encoder. Built-in model: provides the VAE if 'vae' is "
-                    "not connected. Other models: crops the square from 'video' or 'images' "
-                    "that show the whole picture.",
+                    tooltip="From EMO Reference Encoder; provides the VAE if 'vae' is not connected. Models "
+                    "without motion latents: crops the square from 'video' or 'images' that show the whole picture.",
                 ),
             ],
             outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from comfy_api.latest import io
-from comfy_execution.graph_utils import GraphBuilder
 
 from ..emo_model.config import SamplingConfig
 from . import comfy_bridge, conversions, shipped
@@ -46,8 +45,8 @@ class EmoTalkingPortrait(io.ComfyNode):
                     io.Image.Input(
                         "portrait",
                         optional=True,
-                        tooltip="One picture with a face, at any size: photograph, painting, drawing. Not connected: the "
-                        "portrait that ships with this pack.",
+                        tooltip="One picture with a face, at any size: photograph, painting, drawing. Not connected: "
+                        "the portrait that ships with this pack.",
                     )
                 ),
                 as_link(
@@ -105,7 +104,7 @@ class EmoTalkingPortrait(io.ComfyNode):
     ) -> io.NodeOutput:
         """portrait and voice are links, handed on as they are: what did not change is not computed again."""
         conversions.check_option(quality, QUALITIES, "a quality")
-        graph = GraphBuilder()
+        graph = comfy_bridge.GraphBuilder()
         loaded = graph.node("EmoLoadModel", model_name=model).out(0)
         picture = {} if portrait is None else {"image": portrait}
         sound = {} if voice is None else {"audio": voice}

@@ -1,5 +1,7 @@
 """The one adapter to ComfyUI's engine; nothing else in this pack imports it. What the nodes use of it:"""
 
+from comfy_execution.graph_utils import GraphBuilder
+
 from .audio import BuiltInAudioEncoder, audio_layers, encode_audio
 from .clip_cache import clip_cache, clips_folder, clips_revision, output_folder, vae_fingerprint
 from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, offer_as_inputs, register_model_folder
@@ -23,6 +25,7 @@ __all__ = [
     "BUILT_IN",
     "BuiltInAudioEncoder",
     "EmoModel",
+    "GraphBuilder",
     "PortraitVAE",
     "Progress",
     "audio_layers",
