@@ -118,7 +118,8 @@ class EmoReferenceEncoder(io.ComfyNode):
         reference, said = encode(model, vae, given, fit=fit, face=face, which_face=which_face, long_side=long_side)
         comfy_bridge.tell(cls.hidden, said)
         picture = comfy_bridge.to_intermediate(conversions.images(reference.portrait.pixels))
-        return io.NodeOutput(reference, picture, reference.vae, ui=ui.PreviewImage(picture, cls=cls))
+        preview = None if comfy_bridge.is_part(cls.hidden) else ui.PreviewImage(picture, cls=cls)
+        return io.NodeOutput(reference, picture, reference.vae, ui=preview)
 
     @classmethod
     def _with_motion(

@@ -41,7 +41,7 @@ function showWidgetsOfMode(node) {
     const hidden = !(isLinked(node, widget.name) || (isEdge ? needsEdges : isLinked(node, "before")));
     isChanged ||= Boolean(widget.hidden) !== hidden;
     widget.hidden = hidden; // the classic page
-    widget.options = { ...widget.options, hidden }; // Nodes 2.0
+    widget.options.hidden = hidden; // Nodes 2.0
   }
   if (!isChanged) return;
   node.widgets = [...node.widgets]; // Nodes 2.0 reads the list again

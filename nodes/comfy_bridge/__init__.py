@@ -19,7 +19,7 @@ from .parts import (
 )
 from .portraits import PortraitVAE, bind, face_of, framing, is_bound, mesh_of, resolve_vae
 from .rendering import render
-from .running import Progress, show, tell, workflow_of, write_video
+from .running import Progress, is_part, show, tell, workflow_of, write_video
 
 __all__ = [
     "BUILT_IN",
@@ -43,6 +43,7 @@ __all__ = [
     "fingerprint",
     "framing",
     "is_bound",
+    "is_part",
     "latents_match_frames",
     "load_model",
     "managed",

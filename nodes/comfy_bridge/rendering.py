@@ -125,9 +125,8 @@ def render(
     if run.rendered:
         tell(
             hidden,
-            f"{made.frames} frames; {run.rendered} of {clips} clips rendered in {seconds:.1f} s "
-            f"({seconds / (run.rendered * model.config.clip_frames):.2f} s per frame), with {settings(config)}.",
-            cache.summary,
+            f"{made.frames} frames; {run.rendered} of {clips} clips rendered in {seconds:.1f} s: {settings(config)}.",
+            f"{seconds / (run.rendered * model.config.clip_frames):.2f} s per frame. {cache.summary}",
         )
     else:
         tell(
@@ -139,9 +138,10 @@ def render(
 
 
 def settings(config: SamplingConfig) -> str:
-    """'3 steps of ddim, audio guidance 1.3, reference guidance 1'."""
-    steps = f"{config.steps} step{'s' * (config.steps > 1)} of {config.sampler}"
-    return f"{steps}, audio guidance {config.audio_guidance:g}, reference guidance {config.reference_guidance:g}"
+    """'3 steps of ddim, audio guidance 1.3'; a scale of 1 guides nothing and is left out."""
+    scales = {"audio": config.audio_guidance, "reference": config.reference_guidance}
+    guided = [f", {name} guidance {scale:g}" for name, scale in scales.items() if scale != 1]
+    return f"{config.steps} step{'s' * (config.steps > 1)} of {config.sampler}{''.join(guided)}"
 
 
 class _Countdown:

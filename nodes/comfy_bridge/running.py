@@ -32,8 +32,12 @@ def show(hidden, text: str) -> None:
     """Show a sentence in the running node, or in the one that the page shows in its place."""
     server = sys.modules.get("server")  # None in tests, which run without one
     if server is not None and hidden.unique_id is not None:
-        shown = hidden.unique_id.split(".")[0]  # nodes that 'EMO Talking Portrait' is made of are '3.0.0.5' of '3'
-        server.PromptServer.instance.send_progress_text(text, shown)
+        server.PromptServer.instance.send_progress_text(text, hidden.unique_id.split(".")[0])
+
+
+def is_part(hidden) -> bool:
+    """Whether a node is one of those that another is made of: the id of such a node of '3' is '3.0.0.5'."""
+    return hidden.unique_id is not None and "." in hidden.unique_id
 
 
 class Progress:
