@@ -106,10 +106,16 @@ def wire(page, node, slot: str, source, output: str) -> None:
     raise AssertionError(f"dragging from '{output}' to '{slot}' made no link")
 
 
-def press_run_and_play(page) -> None:
+def press_run(page) -> str:
+    """Click the button -> the prompt's id."""
     with page.expect_response(lambda reply: reply.url.endswith("/prompt") and reply.request.method == "POST") as answer:
         next(button for button in map(page.locator, RUN_BUTTONS) if button.count()).first.click()
     assert answer.value.status == 200
+    return answer.value.json()["prompt_id"]
+
+
+def press_run_and_play(page) -> None:
+    press_run(page)
     page.wait_for_function(PLAYED)
     assert page.evaluate(PROBLEMS) == []
     page.evaluate(f"() => {{ const video = {MADE}; video.muted = true; return video.play(); }}")

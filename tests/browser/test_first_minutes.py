@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import wave
 from itertools import combinations
 from pathlib import Path
 
 import pytest
-from comfyui_page import PLAYED, PROBLEMS, SEARCH, add, drop, press_run_and_play, wire
+from comfyui_page import PLAYED, PROBLEMS, SEARCH, add, drop, press_run, press_run_and_play, wire
 from comfyui_server import ROOT
 
 BOXES = """is20 => window.app.graph._nodes.map(node => {
@@ -259,4 +260,11 @@ def test_a_blueprint_is_placed_wired_and_run(page, server, name):
         "EmoVideoCombine",
     ]
     if name == "Talk":
-        press_run_and_play(page)
+        queued = press_run(page)
+        deadline = time.monotonic() + 200
+        while not (done := server.get(f"/history/{queued}")) and time.monotonic() < deadline:
+            page.wait_for_timeout(500)
+        assert done[queued]["status"]["status_str"] == "success"
+        shown = [one["filename"] for output in done[queued]["outputs"].values() for one in output.get("images", ())]
+        assert any(name.endswith(".mp4") for name in shown)
+        picture(page, "blueprint")

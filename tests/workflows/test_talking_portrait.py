@@ -59,6 +59,7 @@ def test_another_seed_renders_again_and_reads_neither_portrait_nor_voice(server)
     log = server.log[begin:]
     assert "clips rendered" in log and "Portrait " not in log and "frames per second are" not in log
     assert any(maximum > 100 for _, maximum in result["progress"])
+    assert result["previews"] == 0  # the page would keep the last one in place of the video
 
 
 def test_a_sound_that_a_link_does_not_carry_is_named(server):
