@@ -173,8 +173,8 @@ def table(rows: list[dict]) -> str:
     lines = [
         f"{first['device']}, torch {first['torch']}, {first['frames']} frames of {first['size']}x{first['size']}, "
         f"{first['steps']} steps, weights {first['weights_gib']:.2f} GiB ({first['type']})",
-        f"{'GiB free':16}{'s/frame':>9}{'ratio':>7}{'decoding':>10}{'peak GiB: reading':>19}{'sampling':>10}{'decoding':>10}"
-        f"{'differs by':>12}",
+        f"{'GiB free':16}{'s/frame':>9}{'ratio':>7}{'decoding':>10}{'peak GiB: reading':>19}{'sampling':>10}"
+        f"{'decoding':>10}{'differs by':>12}",
     ]
     for row in rows:
         name = ("all" if row["budget_gib"] is None else f"{row['budget_gib']:g}") + (

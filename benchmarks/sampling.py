@@ -1,12 +1,14 @@
 """What sampling costs, as one table: exact savings, samplers, shortcuts, storage and length, as ratios within one run.
 
-    python benchmarks/sampling.py [--model FILE | --preset NAME] [--device cuda] [--dtype float16] [--compile] [--json OUT]
+    python benchmarks/sampling.py [--model FILE | --preset NAME] [--device cuda] [--dtype float16] [--compile] \\
+        [--json OUT]
     python benchmarks/sampling.py --preset hallo --device cuda --dtype float16 --sections bars \\
         --clips 1 --repeat 1 --compile
 
-Each row is the least of `--repeat` runs, taken in turns so that a machine that others use moves all rows alike, and compared with
-the row it names. TFLOP are counted, 2 per multiplication, of what the row computes. Seconds per frame are of the whole way from
-conditions to pixels. With --preset the weights are random: good for timing and for equal results, not for looking at.
+Each row is the least of `--repeat` runs, taken in turns so that a machine that others use moves all rows alike, and
+compared with the row it names. TFLOP are counted, 2 per multiplication, of what the row computes. Seconds per frame
+cover everything from conditions to pixels. With --preset the weights are random: good for timing and for equal results,
+not for looking at.
 --draw FIGURE draws the JSON of an earlier run and measures nothing.
 """
 
@@ -125,7 +127,7 @@ class Bench:
         predict: PredictCached | None = None,
         decodes: bool = True,
     ) -> Tensor:
-        """Latents; decoded as well, where the model has a decoder: to frames of the shipped portrait, at its own size."""
+        """Latents; where the model has a decoder, they are decoded to frames of the shipped portrait, too."""
         made = []
         render = ClipRenderer(
             emo or self.emo, self.conditions(frames), sampling, device=self.device, dtype=self.dtype, predict=predict
@@ -240,7 +242,7 @@ def sd_decoder(config: ModelConfig, device: torch.device, dtype: torch.dtype) ->
     return Decoder().eval().requires_grad_(False).to(device, dtype, memory_format=torch.channels_last)
 
 
-# ---- the bars: seconds per frame from conditions to pixels, and how near a step comes to what the machine can do --------
+# ---- the bars: seconds per frame from conditions to pixels, and the share of the machine's peak --------------------
 
 
 def matmul_tflops(bench: Bench) -> float:
@@ -360,7 +362,7 @@ def bars(bench: Bench, frames: int, *, compiles: bool) -> list[Row]:
     return rows
 
 
-# ---- exact savings: step by step, and one saving after the other -------------------------------------------------------
+# ---- exact savings: step by step, and one saving after the other ----------------------------------------------------
 
 
 class _Uncached:

@@ -97,13 +97,8 @@ class ModelConfig:
     motion_frames: int = 4  # n
     # face locator and speed layers; no buckets: no speed layers
     face_locator_channels: tuple[int, ...] = (16, 32, 64, 128)
-    speed_centres: tuple[float, ...] = (
-        2.5,
-        12.5,
-        25.0,
-        42.5,
-        65.0,
-    )  # c_d, degrees per second. EMO leaves open: the buckets
+    # c_d, degrees per second. EMO leaves open: the buckets
+    speed_centres: tuple[float, ...] = (2.5, 12.5, 25.0, 42.5, 65.0)
     speed_radii: tuple[float, ...] = (5.0, 5.0, 7.5, 10.0, 12.5)  # r_d, degrees per second
     speed_width: int = 320
     # noise schedule. EMO leaves open: schedule and prediction type
@@ -113,7 +108,7 @@ class ModelConfig:
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"  # or "linear"
     zero_terminal_snr: bool = True
-    # Differs from EMO: of the noise that was trained on, what clips begin with where it suits the model; one or one a channel
+    # Differs from EMO: factor of the initial noise of clips, relative to training; one, or one per channel
     noise_scale: float | tuple[float, ...] = 1.0
     noise_pose: float = 1.0  # the same for the two largest shapes of the flow, which are the head's pose
     # Differs from EMO: noise of the same kind as the motion, see sampling/noise.py; 0 shapes: white noise

@@ -42,8 +42,8 @@ def load(model: str | Path = "default", device: torch.device | str = "cpu") -> B
     bundle = native.load(path, dtype=torch.float32, device=device)
     if bundle.motion_decoder is None or bundle.audio_encoder is None:
         raise ValueError(
-            f"{Path(path).name} contains no motion decoder and audio encoder; use it in ComfyUI, with "
-            "core's loaders of VAE and audio encoder"
+            f"{Path(path).name} contains no motion decoder and audio encoder; use it in ComfyUI, with core's loaders "
+            "of VAE and audio encoder"
         )
     for part in (bundle.emo, bundle.motion_decoder):
         part.to(memory_format=torch.channels_last)
@@ -62,9 +62,8 @@ def speak(
     square: bool = False,
     fps: float | None = None,
     motion: MotionFrames = MotionFrames(),
-) -> Iterator[np.ndarray]:  # noqa: B008
-    """Yield blocks of frames (F, H, W, 3) uint8 while they are generated, at `fps` frames per second (the model's by
-    default).
+) -> Iterator[np.ndarray]:
+    """Yield blocks of frames (F, H, W, 3) uint8 as they are generated, at `fps` frames per second (the model's own).
 
     picture: a file, or pixels (1, 3, H, W) in [-1, 1]; voice: a file, or a waveform (C, T) and its sample rate.
     sampling: None for the model's own. face: 'largest', 'leftmost', 'rightmost' or its number from the left, or its
@@ -117,17 +116,16 @@ class Scene:
         weights: str | None = None,
         finished_only: bool = False,
         motion: MotionFrames = MotionFrames(),
-        predict: PredictCached | None = None,  # noqa: B008
+        predict: PredictCached | None = None,
         on_step: Callable[[StepReport], None] = ignore,
     ) -> Iterator[Tensor]:
         """Scaled latents (1, C, F, h, w), clip by clip; see `ClipRenderer`, and, with a cache, `CachedRenderer`."""
         render = ClipRenderer(
             self.bundle.emo, self.conditions, self.sampling, device=self.device, predict=predict, on_step=on_step
         )
-        cached = (
-            render if cache is None else CachedRenderer(render, cache, weights=weights, finished_only=finished_only)
-        )
-        return generate_clips(cached, motion=motion)
+        if cache is not None:
+            render = CachedRenderer(render, cache, weights=weights, finished_only=finished_only)
+        return generate_clips(render, motion=motion)
 
 
 def prepare(
@@ -158,11 +156,5 @@ def prepare(
     audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
     shown = portrait.read_portrait(picture, mesh, config)
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))
-    return Scene(
-        bundle,
-        sampling,
-        picture,
-        conditions,
-        sound,
-        PortraitDecoder(bundle.motion_decoder, config, picture, shown, device=device),
-    )
+    decoder = PortraitDecoder(bundle.motion_decoder, config, picture, shown, device=device)
+    return Scene(bundle, sampling, picture, conditions, sound, decoder)

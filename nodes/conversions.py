@@ -432,7 +432,7 @@ def playable_prefix(prefix: str) -> str:
 
 
 def masks_over_time(before: FaceMask | FaceMasks | None, mask: FaceMask, from_second: float) -> FaceMask | FaceMasks:
-    """The mask alone, or `before` until `from_second` and the mask after it. Raises ValueError if it starts too early."""
+    """The mask alone, or `before` until `from_second`, then the mask. Raises ValueError if it starts too early."""
     if before is None:
         return mask
     earlier = FaceMasks.of(before)

@@ -48,7 +48,7 @@ class EmoSamplingOptions(io.ComfyNode):
                 ),
                 part("reference_guidance_start", "Reference guidance starts at this fraction of the steps (0 to 1)."),
                 part("reference_guidance_end", "Reference guidance ends at this fraction of the steps (0 to 1)."),
-                # workflows save the values of widgets by their order, required before optional ones: this one keeps its place
+                # workflows save widget values by order, required before optional ones: this one keeps its place
                 advanced(
                     io.Int.Input(
                         "deep_cache",

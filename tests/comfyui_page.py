@@ -48,11 +48,14 @@ PLACE = """([id, x, y]) => { const canvas = window.app.canvas; window.app.graph.
 DOT = """([id, isInput, name]) => {
     const node = window.app.graph.getNodeById(id), slots = isInput ? node.inputs : node.outputs;
     const place = slots.findIndex(slot => slot.name === name), canvas = window.app.canvas;
-    const at = isInput ? node.getInputPos(place) : node.getOutputPos(place), box = canvas.canvas.getBoundingClientRect();
-    return [(at[0] + canvas.ds.offset[0]) * canvas.ds.scale + box.x, (at[1] + canvas.ds.offset[1]) * canvas.ds.scale + box.y];
+    const at = isInput ? node.getInputPos(place) : node.getOutputPos(place);
+    const box = canvas.canvas.getBoundingClientRect(), {offset, scale} = canvas.ds;
+    return [(at[0] + offset[0]) * scale + box.x, (at[1] + offset[1]) * scale + box.y];
 }"""
-SOURCE = """([id, name]) => { const node = window.app.graph.getNodeById(id), input = node.inputs.find(i => i.name === name);
-    const links = window.app.graph.links, link = input.link == null ? null : links.get?.(input.link) ?? links[input.link];
+SOURCE = """([id, name]) => {
+    const input = window.app.graph.getNodeById(id).inputs.find(i => i.name === name);
+    const links = window.app.graph.links;
+    const link = input.link == null ? null : links.get?.(input.link) ?? links[input.link];
     return link && [link.origin_id, window.app.graph.getNodeById(link.origin_id).outputs[link.origin_slot].name]; }"""
 SET = """([id, name, value]) => {
     const widget = window.app.graph.getNodeById(id).widgets.find(w => w.name === name);

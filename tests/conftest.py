@@ -79,21 +79,13 @@ def shipped() -> Path:
 def conditions(seeded) -> Callable[..., Conditions]:
     """conditions(config, frames=10): a seeded portrait and voice of so many frames."""
 
-    def make(config: ModelConfig, *, frames: int, speed: Speed = Speed.constant(12.5)) -> Conditions:  # noqa: B008
+    def make(config: ModelConfig, *, frames: int, speed: Speed = Speed.constant(12.5)) -> Conditions:
         size, cells = config.image_size, config.latent_size
         mask = torch.zeros(1, 1, size, size)
         mask[:, :, size // 4 : -size // 4, size // 4 :] = 1
-        return Conditions(
-            Portrait(
-                seeded(1, config.latent_channels, cells, cells, seed=11),
-                torch.zeros(1, 3, size, size),
-                Fit(size, size, 0, 0, size, size),
-            ),
-            FaceMask(mask),
-            AudioFeatures(
-                seeded(frames, config.audio_layers, config.audio_width, seed=12), config.fps, frames / config.fps
-            ),
-            speed,
-        )
+        latents, fit = seeded(1, config.latent_channels, cells, cells, seed=11), Fit(size, size, 0, 0, size, size)
+        audio = seeded(frames, config.audio_layers, config.audio_width, seed=12)
+        portrait = Portrait(latents, torch.zeros(1, 3, size, size), fit)
+        return Conditions(portrait, FaceMask(mask), AudioFeatures(audio, config.fps, frames / config.fps), speed)
 
     return make

@@ -14,6 +14,7 @@ ROOMS = {
     "types": 0,
     "config": 1,
     "models": 2,
+    "auxiliary": 2,
     "checkpoints": 3,
     "inputs": 3,
     "sampling": 4,
@@ -24,7 +25,8 @@ ROOMS = {
     "cache": 5,
     "acceleration": 5,
 }
-NEIGHBOURS = {frozenset({"training", "evaluation"})}  # of one storey, and strangers to each other
+# of one level, and independent of each other
+NEIGHBOURS = {frozenset({"training", "evaluation"}), frozenset({"models", "auxiliary"})}
 HOSTS = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "nodes", "server"}
 ENGINE = HOSTS - {"comfy_api"}  # nodes other than the bridge see ComfyUI's schemas only
 AT_RUN_TIME = {"torch", "numpy", "einops", "safetensors", "av", "PIL", "tqdm"}

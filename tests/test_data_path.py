@@ -1,4 +1,4 @@
-"""docs/data_path.md makes a journey; here it is made, on the meta device but for the sound, and every shape compared."""
+"""The shapes of docs/data_path.md, compared with those of the code, on the meta device (except for the sound)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from emo_model.auxiliary.motion_decoder import MotionDecoder
 from emo_model.checkpoints import native
 from emo_model.checkpoints.mediapipe import load_face_finder
 from emo_model.config import PRESETS, SamplingConfig
 from emo_model.inputs import media, portrait
 from emo_model.inputs.audio import encode_long, features_per_frame, resample
 from emo_model.inputs.portrait_maps import portrait_maps
-from emo_model.models.motion_decoder import MotionDecoder
 from emo_model.outputs.portrait_decoder import PortraitDecoder
 from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.training.clips import ClipStore

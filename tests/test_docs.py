@@ -18,6 +18,9 @@ PAGES = [
 ]
 
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_to_one(page):
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
@@ -37,13 +40,22 @@ def test_every_file_in_the_picture_of_the_architecture_exists():
     assert len(files) > 10 and [name for name in files if not (ROOT / "emo_model" / name).exists()] == []
 
 
+def test_the_names_in_readmes_table_of_where_things_are_computed_are_in_their_files():
+    rows = re.findall(r"^\| [\w ']+ \| \[`[\w/.]+`\]\((emo_model/[\w/.]+)\) \| (`.*) \|$", README, re.MULTILINE)
+    assert len(rows) == 7
+    for path, names in rows:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert all(name.split(".")[-1] in text for name in re.findall(r"`([\w.]+)`", names.split(";")[0])), path
+
+
 def test_ci_types_the_readmes_test_command():
-    lines = re.findall(r"^python3? .*-m pytest.*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(r"^python3? .*-m pytest.*$", README, re.MULTILINE)
     assert len(lines) == 1 and "requirements-dev.txt" in lines[0]
     assert os.access(ROOT / ".ci" / "run", os.X_OK) or os.name == "nt"
 
 
-def test_the_requirements_for_tests_pin_nothing_and_bring_those_for_use():
+def test_the_requirements_for_tests_pin_only_the_formatter_and_include_those_for_use():
     lines = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if not line.startswith("#")]
-    assert lines[0] == "-r requirements.txt" and all(re.fullmatch(r"[\w-]+", line) for line in lines[1:])
+    assert lines[0] == "-r requirements.txt"
+    assert [line for line in lines[1:] if not re.fullmatch(r"[\w-]+", line)] == ["ruff>=0.17,<0.18"]

@@ -1,2 +1,1 @@
-"""What makes a given `Emo` faster, applied from outside: the networks know nothing of it, and compute the same up to
-rounding."""
+"""Makes a given `Emo` faster, applied from outside; it computes the same up to rounding."""

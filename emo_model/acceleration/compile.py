@@ -1,4 +1,4 @@
-"""`torch.compile` for the backbone, block by block: compiled in seconds to minutes, once for all clips of that shape."""
+"""`torch.compile` for the backbone, block by block: it takes seconds to minutes, once for all clips of that shape."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("emo")
 def compile_blocks(emo: Emo, *, backend: str = "inductor", device: torch.device | str = "cpu", **options) -> bool:
     """Compile the blocks of the backbone at their first call, by `nn.Module.compile`. Returns whether that is possible.
 
-    They compute the same up to rounding. Where no compiler works, the log says so and the blocks run as they are.
+    They compute the same up to rounding. Where no compiler works, a warning is logged and the blocks run as they are.
     `options` go to torch.compile, such as mode="max-autotune-no-cudagraphs".
     """
     if not _compiler_works(backend, device):
@@ -44,11 +44,8 @@ def is_compiled(part: nn.Module) -> bool:
 def _compiler_works(backend: str, device: torch.device | str) -> bool:
     try:
         torch.compile(lambda x: (x + 1).sin(), backend=backend)(torch.ones(8, device=device))
-    except Exception as error:  # torch lets through whatever compilers and drivers raise
-        log.warning(
-            "the networks are not compiled, and run as they are: %s: %s",
-            type(error).__name__,
-            " ".join(str(error).split())[:300],
-        )
+    except Exception as error:  # compilers and drivers raise all kinds
+        reason = " ".join(str(error).split())[:300]
+        log.warning("the networks are not compiled, and run as they are: %s: %s", type(error).__name__, reason)
         return False
     return True

@@ -42,8 +42,8 @@ class CudaGraphs:
 
     A graph always reads and writes the same buffers. So its inputs are copied there, those that the steps of a clip
     share once per clip, and its prediction is copied from there, so that no later step overwrites it. Weights are read
-    in place; where they have moved, all graphs are captured anew. Where capturing fails, the log says so and steps run
-    without graphs.
+    in place; where they have moved, all graphs are captured anew. Where capturing fails, a warning is logged and steps
+    run without graphs.
     """
 
     def __init__(self, emo: Emo, capture: Capture):
@@ -70,9 +70,7 @@ class CudaGraphs:
         if self.is_possible and kind not in self.graphs:
             try:
                 self.graphs[kind] = _Graph(self.emo, self.capture, noisy, timestep, context)
-            except (
-                RuntimeError
-            ) as error:  # whatever drivers and kernels raise that cannot be captured, and too little memory
+            except RuntimeError as error:  # from kernels that cannot be captured, and from too little memory
                 self._give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         if not self.is_possible:
             return self.emo.predict(noisy, timestep, context)  # outside of the handler, where the error holds no memory
@@ -133,9 +131,8 @@ class CudaCapture:
                 run()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            graph, pool=self.pool, capture_error_mode="thread_local"
-        ):  # other threads decode and draw previews
+        # other threads decode and draw previews meanwhile
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             prediction = run()
         return _CudaCaptured(graph, prediction)
 

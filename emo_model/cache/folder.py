@@ -62,7 +62,7 @@ class CacheLimits:
 class ClipCache:
     """A folder of clips, shared by all runs that name it, also at the same time."""
 
-    def __init__(self, folder: str | Path, limits: CacheLimits = CacheLimits()):  # noqa: B008
+    def __init__(self, folder: str | Path, limits: CacheLimits = CacheLimits()):
         self.folder, self.limits = Path(folder), limits
 
     def run(self) -> CacheRun:

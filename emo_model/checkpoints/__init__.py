@@ -1,1 +1,1 @@
-"""Cellar: files of weights. Every foreign name ends here."""
+"""Files of weights; names of foreign layouts end here."""

@@ -101,7 +101,8 @@ def run_convert(chosen: argparse.Namespace) -> Lines:
         yield f"{chosen.out} has the keys of Hallo's net.pth"
     else:
         config = hallo.to_native(chosen.file, chosen.out, dtype=dtype, image_size=chosen.image_size)
-        yield f"{chosen.out} is an EMO model '{config.name}' of {config.image_size}x{config.image_size}; put it into models/emo"
+        size = f"{config.image_size}x{config.image_size}"
+        yield f"{chosen.out} is an EMO model '{config.name}' of {size}; put it into models/emo"
 
 
 def run_init(chosen: argparse.Namespace) -> Lines:

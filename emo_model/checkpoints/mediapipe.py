@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..auxiliary.face_detector import FaceDetector
+from ..auxiliary.face_mesh import FaceMesh
 from ..inputs.faces import FaceFinder
-from ..models.face_detector import FaceDetector
-from ..models.face_mesh import FaceMesh
 from .files import open_tensors
 
 FACES = Path(__file__).parent.parent / "weights" / "faces.safetensors"

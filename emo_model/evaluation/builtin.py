@@ -37,7 +37,7 @@ from . import scenes
 from .metrics import picture, sharpness
 from .metrics.identity import Likeness
 from .reading import Reading, read
-from .scenes import Said, Scene
+from .scenes import Piece, Scene
 from .stage import Stage, Take
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class Bench:
         *,
         sampling: SamplingConfig | None = None,
         amount: Amount = Amount(),
-    ):  # noqa: B008
+    ):
         if amount.clips < 2:
             raise ValueError(f"the control needs the voice of another clip: at least 2 clips, got {amount.clips}")
         self.bundle, self.finder, self.sources, self.records, self.amount = bundle, finder, sources, records, amount
@@ -224,21 +224,21 @@ class Bench:
             log.info("identity: skipped: %s", error)
             return None
 
-    def scenes(self, name: str, said: Sequence[Said], *, first: int = 0, people: Sequence[int] = ()) -> list[Scene]:
+    def scenes(self, name: str, pieces: Sequence[Piece], *, first: int = 0, people: Sequence[int] = ()) -> list[Scene]:
         """Each piece by another person, from number `first` on, as long as there are people (photographs, if none are
         given)."""
         people = people or self.people
-        chosen = [self.puppets[people[(first + number) % len(people)]] for number in range(len(said))]
+        chosen = [self.puppets[people[(first + number) % len(people)]] for number in range(len(pieces))]
         return [
             scenes.make_scene(f"{name}{number}", person, piece, seed=_number(f"{name}{number}"), fps=self.fps)
-            for number, (person, piece) in enumerate(zip(chosen, said, strict=True))
+            for number, (person, piece) in enumerate(zip(chosen, pieces, strict=True))
         ]
 
     @cached_property
     def main_scenes(self) -> list[Scene]:
         return self.scenes("main", self._pieces(self.speech, self.amount.clips, 1, suits=_is_known))
 
-    def _pieces(self, library: SpeechLibrary, count: int, seed: int, **how) -> list[Said]:
+    def _pieces(self, library: SpeechLibrary, count: int, seed: int, **how) -> list[Piece]:
         try:
             return scenes.pieces(library, count, seconds=self.amount.seconds, fps=self.fps, seed=seed, **how)
         except ValueError as error:
@@ -270,26 +270,26 @@ class Bench:
         )
 
     def _language(self) -> None:
-        said = self._pieces(
+        pieces = self._pieces(
             self.speech, self.amount.few, 2, suits=lambda speech: speech.language == scenes.NEW_LANGUAGE
         )
-        self._watch("language", self.scenes("language", said, first=40), self._spoken)
+        self._watch("language", self.scenes("language", pieces, first=40), self._spoken)
 
     def _sung(self) -> None:
         if self.sources.sung is None:
             raise _Skipped("give a folder of held-out singing as --sung")
-        said = self._pieces(SpeechLibrary(self.sources.sung), self.amount.few, 3, suits=lambda speech: speech.sung)
-        self._watch("sung", self.scenes("sung", said, first=60), self._spoken)
+        pieces = self._pieces(SpeechLibrary(self.sources.sung), self.amount.few, 3, suits=lambda speech: speech.sung)
+        self._watch("sung", self.scenes("sung", pieces, first=60), self._spoken)
 
     def _music(self) -> None:
-        said = self._pieces(self.speech, self.amount.few, 4, suits=_is_known, change=scenes.with_music)
-        self._watch("music", self.scenes("music", said, first=80), self._spoken)
+        pieces = self._pieces(self.speech, self.amount.few, 4, suits=_is_known, change=scenes.with_music)
+        self._watch("music", self.scenes("music", pieces, first=80), self._spoken)
 
     def _pauses(self) -> None:
-        said = scenes.paused_pieces(
+        pieces = scenes.paused_pieces(
             self.speech, self.amount.few, seconds=self.amount.seconds, fps=self.fps, seed=5, suits=_is_known
         )
-        self._watch("pauses", self.scenes("pauses", said, first=100), self._spoken)
+        self._watch("pauses", self.scenes("pauses", pieces, first=100), self._spoken)
 
     def _speed(self) -> None:
         speeds = self.bundle.config.speed_centres
@@ -310,22 +310,22 @@ class Bench:
         people = scenes.people(self.puppets, kind)
         if not people:
             raise _Skipped(f"{self.sources.puppets.name} holds no such people that are kept from training")
-        said = self._pieces(self.speech, self.amount.few, seed, suits=_is_known)
-        self._watch(kind, self.scenes(kind, said, people=people), self._spoken)
+        pieces = self._pieces(self.speech, self.amount.few, seed, suits=_is_known)
+        self._watch(kind, self.scenes(kind, pieces, people=people), self._spoken)
 
     def _recordings(self) -> None:
         if not self.sources.recordings:
             raise _Skipped("give sound files of real speech as --recordings")
-        said = []
+        pieces = []
         for path in self.sources.recordings:
             waveform = resample(*read_audio(path))[: round(self.amount.recording_seconds * RATE)]
             frames = int(len(waveform) / RATE * self.fps)
-            said.append(
-                scenes.encoder_said(
+            pieces.append(
+                scenes.encoder_piece(
                     path.name, waveform[: round(frames / self.fps * RATE)], self._heard(waveform, frames)
                 )
             )
-        self._watch("recordings", self.scenes("recordings", said, first=120), self._spoken)
+        self._watch("recordings", self.scenes("recordings", pieces, first=120), self._spoken)
 
     @torch.no_grad()
     def _heard(self, waveform: Tensor, frames: int) -> Tensor:
@@ -338,7 +338,7 @@ class Bench:
     def _portraits(self) -> None:
         if not self.sources.portraits:
             raise _Skipped("give real pictures, or a folder of them, as --portraits")
-        said = scenes.pieces(
+        pieces = scenes.pieces(
             self.speech,
             len(self.sources.portraits),
             seconds=self.amount.portrait_seconds,
@@ -346,7 +346,7 @@ class Bench:
             seed=8,
             suits=_is_known,
         )
-        for number, (path, piece) in enumerate(zip(self.sources.portraits, said, strict=True)):
+        for number, (path, piece) in enumerate(zip(self.sources.portraits, pieces, strict=True)):
             signature = f"{_hash(path.read_bytes())} {_hash(piece.waveform.numpy().tobytes())}"
             if self.records.get("portraits", path.name, signature) is None:
                 try:
@@ -358,7 +358,7 @@ class Bench:
                 except (NoFaceError, OSError, ValueError) as error:
                     record = {"refused": str(error)}
                 self.records.put("portraits", path.name, signature, record)
-                self._tell("portraits", number, len(said), path.name)
+                self._tell("portraits", number, len(pieces), path.name)
 
     def _fast(self) -> None:
         if not self.sources.fast.exists():
@@ -380,7 +380,7 @@ class Bench:
 
         from ..__main__ import make_video
 
-        said = scenes.cut(self.speech[0], 0, round(8 * self.fps), fps=self.fps)
+        piece = scenes.cut(self.speech[0], 0, round(8 * self.fps), fps=self.fps)
         person = self.puppets[self.people[0]]
         models = {"default": self.bundle_path} if self.bundle_path else {}
         if self.sources.fast.exists():
@@ -388,7 +388,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             Image.fromarray(person.picture).resize((512, 512), Image.Resampling.LANCZOS).save(folder / "picture.png")
-            _write_wav(folder / "voice.wav", said.waveform)
+            _write_wav(folder / "voice.wav", piece.waveform)
             for name, path in models.items():
                 sampling = self.stage.sampling if name == "default" else native.read_sampling(path)
                 made = make_video(
@@ -418,8 +418,8 @@ class Bench:
         count = amount.long_clips * math.ceil(amount.long_seconds / 10)
         speech = scenes.pieces(self.speech, count, seconds=10, fps=self.fps, seed=9)
         each = len(speech) // amount.long_clips
-        said = [scenes.joined(speech[first : first + each]) for first in range(0, each * amount.long_clips, each)]
-        self._watch("long", self.scenes("long", said, first=140), self._spoken)
+        pieces = [scenes.joined(speech[first : first + each]) for first in range(0, each * amount.long_clips, each)]
+        self._watch("long", self.scenes("long", pieces, first=140), self._spoken)
 
     # one clip
 

@@ -1,5 +1,4 @@
-"""How well audio encoders hear the mouth in voices that training never heard: spoken, sung, over music, in noise, in
-pauses."""
+"""How well audio encoders predict the mouth from unseen voices: spoken, sung, over music, in noise, in pauses."""
 
 from __future__ import annotations
 
@@ -106,28 +105,28 @@ def conditioned(condition: str, spoken: Iterable[Speech], sung: Iterable[Speech]
 
 @torch.no_grad()
 def measure_hearing(encoder: AudioEncoder, clips: Iterable[Speech]) -> Hearing:
-    pairs, closed, wanted, shut = [], 0, 0, []
+    pairs, closed, closures, shut = [], 0, 0, []
     for speech in clips:
-        heard = encoder.mouth(encoder(speech.waveform[None]))[0]
-        truth = mouth_tracks(speech, fps=_RATE)[: len(heard)]
-        heard = heard[: len(truth)]
-        pairs.append((heard, truth))
+        predicted = encoder.mouth(encoder(speech.waveform[None]))[0]
+        truth = mouth_tracks(speech, fps=_RATE)[: len(predicted)]
+        predicted = predicted[: len(truth)]
+        pairs.append((predicted, truth))
         for ipa, start, end in speech.phonemes:
             here = slice(
                 round((start - 0.02) * _RATE), max(round((start - 0.02) * _RATE) + 1, round((end + 0.02) * _RATE))
             )
             if ipa[0] in "pbm" and len(truth[here]) and float(truth[here, 2].max()) > 0.5:
-                wanted += 1
-                closed += float(heard[here, 2].max()) > 0.5
+                closures += 1
+                closed += float(predicted[here, 2].max()) > 0.5
         shut += [
-            (heard[round(start * _RATE) : round(end * _RATE), 0] < _SHUT).float() for start, end in _pauses(speech)
+            (predicted[round(start * _RATE) : round(end * _RATE), 0] < _SHUT).float() for start, end in _pauses(speech)
         ]
-    heard, truth = (torch.cat(side).double() for side in zip(*pairs, strict=True))
-    r = {track: _correlation(heard[:, column], truth[:, column]) for column, track in enumerate(TRACKS)}
+    predicted, truth = (torch.cat(side).double() for side in zip(*pairs, strict=True))
+    r = {track: _correlation(predicted[:, column], truth[:, column]) for column, track in enumerate(TRACKS)}
     return Hearing(
         r,
-        float(heard[:, 0].std() / truth[:, 0].std().clamp(min=1e-9)) if truth.any() else float("nan"),
-        closed / wanted if wanted else float("nan"),
+        float(predicted[:, 0].std() / truth[:, 0].std().clamp(min=1e-9)) if truth.any() else float("nan"),
+        closed / closures if closures else float("nan"),
         float(torch.cat(shut).mean()) if shut else float("nan"),
     )
 

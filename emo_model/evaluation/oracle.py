@@ -51,7 +51,7 @@ class Difference:
 
 
 def seeded_weight(key: str, shape: tuple[int, ...], *, salt: str = "") -> Tensor:
-    """The weight under a key of an oracle's net: of numpy's legacy generator, seeded with the CRC-32 of salt and key."""
+    """The weight of a key in an oracle's net, from numpy's legacy generator seeded with the CRC-32 of salt and key."""
     draw = np.random.RandomState(zlib.crc32((salt + key).encode())).randn(*shape)
     if len(shape) == 1 and key.endswith(".weight") and fnmatchcase(key, "*norm*.weight"):
         draw = 1 + 0.1 * draw
@@ -191,12 +191,12 @@ class _Ours:
         """One prediction without guidance, and everything on the way to it."""
         context = self._context()
         hooks = [module.register_forward_hook(self._keep(f"out.act.{name}")) for name, module in self._places()]
-        said = self.emo.predict(self.noisy, self.tensors["in.timestep"], context)
+        prediction = self.emo.predict(self.noisy, self.tensors["in.timestep"], context)
         for hook in hooks:
             hook.remove()
         self.cache |= {
-            "out.noise_pred": said,
-            "out.noise_pred_evalmode": said,
+            "out.noise_pred": prediction,
+            "out.noise_pred_evalmode": prediction,
             "out.face_tokens_uncond": context.identity[:, 0],
             "out.face_tokens": context.identity[:, 1],
             "out.audio_tokens": context.audio,
@@ -219,14 +219,14 @@ class _Ours:
         """The latents after each step of DDIM under guidance."""
         scale = self.description[f"guidance_scale_ddim{steps}"]
         sampling = SamplingConfig(audio_guidance=scale, reference_guidance=scale)
-        predict, seen = guided(self.emo, self._context(), sampling), []
+        predict, latents = guided(self.emo, self._context(), sampling), []
 
         def watched(noisy: Tensor, timestep: int) -> Tensor:
-            seen.append(noisy)
+            latents.append(noisy)
             return predict(noisy, timestep)
 
-        seen.append(sample(watched, self.noisy, self.schedule, steps=steps))
-        self.cache |= {f"out.ddim{steps}.step{step}": x for step, x in enumerate(seen[1:])}
+        latents.append(sample(watched, self.noisy, self.schedule, steps=steps))
+        self.cache |= {f"out.ddim{steps}.step{step}": x for step, x in enumerate(latents[1:])}
 
     def _keep(self, name: str):
         frames = self.noisy.shape[2]

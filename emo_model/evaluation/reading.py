@@ -25,11 +25,8 @@ from ..types import Fit
 SIZE = 256  # pixels of the head square that places and trembling are given in
 AT_ONCE = 32
 SWAY_FRAMES = 3.0  # standard deviation of the Gaussian that smooths the pose before its speed is taken
-EYE_WIDTH, EYE_HEIGHT, EYE_ROOM = (
-    28,
-    16,
-    1.05,
-)  # points that an eye is compared at, and their width in widths of the eye
+# points that an eye is compared at, and their width in widths of the eye
+EYE_WIDTH, EYE_HEIGHT, EYE_ROOM = (28, 16, 1.05)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +81,7 @@ class Reading:
 
     @classmethod
     def of(cls, meshes: Tensor, rest: Tensor, eyes: Tensor | None = None) -> Reading:
-        """meshes (F, 468, 3) and the portrait's own (468, 3), in pixels of the square at 256; eyes: see `eye_changes`."""
+        """meshes (F, 468, 3) and the portrait's (468, 3), in pixels of the square at 256; eyes: see `eye_changes`."""
         steady, start = meshes[:, list(STEADY)].float(), rest[list(STEADY)].float()
         rotations = torch.stack([similarity(start, mesh)[0] for mesh in steady])
         yaw = torch.atan2(rotations[:, 0, 2], rotations[:, 2, 2])

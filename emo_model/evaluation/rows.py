@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -20,24 +20,9 @@ WINDOW_SECONDS = 10  # of the long videos
 def rows(groups: dict, ceilings: dict, about: dict) -> list[Row]:
     """Every row that these records can fill."""
     maker = _Maker(groups, ceilings, about)
-    return [
-        row
-        for make in (
-            maker.mouth,
-            maker.others,
-            maker.pauses,
-            maker.eyes_and_head,
-            maker.speeds,
-            maker.identity,
-            maker.picture,
-            maker.over_time,
-            maker.looks,
-            maker.times,
-            maker.fast,
-            maker.decoder,
-        )
-        for row in make()
-    ]
+    main = (maker.mouth, maker.others, maker.pauses, maker.eyes_and_head, maker.speeds, maker.identity, maker.picture)
+    more = (maker.over_time, maker.looks, maker.times, maker.fast, maker.decoder)
+    return [row for make in (*main, *more) for row in make()]
 
 
 class _Maker:
@@ -47,11 +32,8 @@ class _Maker:
 
     def clips(self, group: str) -> list[Clip]:
         if group not in self._made:
-            self._made[group] = [
-                Clip(record, self.ceilings[record["scene"]])
-                for record in self.groups.get(group, {}).values()
-                if "scene" in record
-            ]
+            records = [record for record in self.groups.get(group, {}).values() if "scene" in record]
+            self._made[group] = [Clip(record, self.ceilings[record["scene"]]) for record in records]
         return self._made[group]
 
     def skipped(self, group: str, key: str, what: str, bar: str = "", aim: str = "") -> list[Row]:
@@ -59,67 +41,50 @@ class _Maker:
         reason = self.groups.get(group, {}).get("skipped")
         return [Row(key, what, math.nan, bar=bar, aim=aim, note=f"skipped: {reason['reason']}")] if reason else []
 
-    # rows
-
     def mouth(self) -> list[Row]:
         clips = self.clips("main")
         if not clips:
             return []
         readable = [clip.r[0] for clip in clips if clip.r[1] > READABLE]
-        made = [
-            _row(
-                "opening_r",
-                "mouth opening against the voice, r",
-                bootstrap_mean([clip.r[0] for clip in clips]),
-                ceiling=mean([clip.r[1] for clip in clips]),
-            ),
-            _row(
-                "opening_share", "the same as a share of the ceiling's", _ratio(clips, "r"), bar=">= 0.93", aim="0.97"
-            ),
-            Row(
-                "opening_worst",
-                f"the same, worst clip whose ceiling is above {READABLE:g}",
-                min(readable, default=math.nan),
-                count=len(readable),
-                bar=">= 0.65",
-                aim="0.80",
-            ),
-        ]
-        made += self._control(clips)
-        made += [
-            _row(
+        what = f"the same, worst clip whose ceiling is above {READABLE:g}"
+        worst = min(readable, default=math.nan)
+        widths = "weak: read the ceiling in its column"
+        closed = _sums([clip.closed[1:] for clip in clips])
+        lag = bootstrap_mean([clip.lag for clip in clips])
+        return [
+            _mean("opening_r", "mouth opening against the voice, r", clips, "r"),
+            _share("opening_share", "the same as a share of the ceiling's", clips, "r", bar=">= 0.93", aim="0.97"),
+            Row("opening_worst", what, worst, count=len(readable), bar=">= 0.65", aim="0.80"),
+            *self._control(clips),
+            _share(
                 "width_share",
                 "mouth width, r as a share of the ceiling's",
-                _ratio(clips, "width_r"),
+                clips,
+                "width_r",
                 bar=">= 0.65",
-                ceiling=mean([clip.width_r[1] for clip in clips]),
-                note="weak: the ceiling itself is what the column says",
+                ceiling=_ceiling(clips, "width_r"),
+                note=widths,
             ),
-            _row(
+            _share(
                 "closures",
                 "lips shut at p, b, m, share of the puppets'",
-                _ratio(clips, "closed"),
+                clips,
+                "closed",
                 bar=">= 0.8",
                 aim="0.9",
-                ceiling=_over(clips, lambda clip: clip.closed[1], lambda clip: clip.closed[2]),
+                ceiling=closed,
                 note=self._chance(),
             ),
-            _row(
+            _share(
                 "amplitude",
                 "opening, how far it moves against the puppets'",
-                _ratio(clips, "moves"),
+                clips,
+                "moves",
                 bar="0.9 to 1.15",
                 unit="x",
             ),
-            _row(
-                "lag",
-                "mouth later than the puppets'",
-                bootstrap_mean([clip.lag for clip in clips]),
-                bar="size <= 0.5",
-                unit="frames",
-            ),
+            _row("lag", "mouth later than the puppets'", lag, bar="size <= 0.5", unit="frames"),
         ]
-        return made
 
     def _control(self, clips: list[Clip]) -> list[Row]:
         records = [record for record in self.groups.get("control", {}).values() if "voice_of" in record]
@@ -127,14 +92,13 @@ class _Maker:
             return []
         own, other = [], []
         for record in records:
-            said = Reading.from_lists(record["reading"]).opening
+            opening = Reading.from_lists(record["reading"]).opening
             for found, scene in ((own, record["scene"]), (other, record["voice_of"])):
-                found.append(correlation(said, torch.tensor(self.ceilings[scene]["truth"]["opening"])))
+                found.append(correlation(opening, torch.tensor(self.ceilings[scene]["truth"]["opening"])))
         apart = mean(other) - mean([clip.r[0] for clip in clips])
+        what = "control: another clip's voice, r with the truth"
         return [
-            _row(
-                "control_r", "control: another clip's voice, r with the truth", bootstrap_mean(own), bar="size <= 0.1"
-            ),
+            _row("control_r", what, bootstrap_mean(own), bar="size <= 0.1"),
             _row("control_other_r", "the same frames against that voice, r", bootstrap_mean(other)),
             Row("control_apart", "that, minus the first row", apart, count=len(records), bar="size <= 0.02"),
         ]
@@ -147,11 +111,8 @@ class _Maker:
                 clip = Clip(record, self.ceilings[record["scene"]])
                 if clip.closed[2]:
                     reached, counted = reached + clip.closed[0], counted + clip.closed[2]
-        return (
-            f"ceiling: share of all; another clip's voice reaches {reached / counted:.2f}"
-            if counted
-            else "ceiling: share of all"
-        )
+        chance = f"; another clip's voice reaches {reached / counted:.2f}" if counted else ""
+        return f"ceiling: share of all{chance}"
 
     def others(self) -> list[Row]:
         made = []
@@ -162,93 +123,38 @@ class _Maker:
         ):
             what = f"{what}: opening r, share of the ceiling's"
             clips = self.clips(group)
-            made += (
-                [_row(key, what, _ratio(clips, "r"), bar=bar, aim=aim, ceiling=mean([clip.r[1] for clip in clips]))]
-                if clips
-                else self.skipped(group, key, what, bar, aim)
-            )
+            if clips:
+                made.append(_share(key, what, clips, "r", bar=bar, aim=aim, ceiling=_ceiling(clips, "r")))
+            else:
+                made += self.skipped(group, key, what, bar, aim)
         what, clips = "real speech: opening against the audio encoder's own track, r", self.clips("recordings")
-        return made + (
-            [
-                _row(
-                    "recordings_r",
-                    what,
-                    bootstrap_mean([clip.r[0] for clip in clips]),
-                    bar=">= 0.85",
-                    ceiling=mean([clip.r[1] for clip in clips]),
-                )
-            ]
-            if clips
-            else self.skipped("recordings", "recordings_r", what, ">= 0.85")
-        )
+        if clips:
+            return [*made, _mean("recordings_r", what, clips, "r", bar=">= 0.85")]
+        return made + self.skipped("recordings", "recordings_r", what, ">= 0.85")
 
     def pauses(self) -> list[Row]:
-        clips = self.clips("pauses")
-        return (
-            [
-                _row(
-                    "pauses_shut",
-                    "mouth in pauses as shut as the portrait's",
-                    bootstrap_mean([clip.shut[0] for clip in clips]),
-                    bar=">= 0.97",
-                    ceiling=mean([clip.shut[1] for clip in clips]),
-                    unit="of frames",
-                )
-            ]
-            if clips
-            else []
-        )
+        clips, what = self.clips("pauses"), "mouth in pauses as shut as the portrait's"
+        return [_mean("pauses_shut", what, clips, "shut", bar=">= 0.97", unit="of frames")] if clips else []
 
     def eyes_and_head(self) -> list[Row]:
         clips = self.clips("main")
         if not clips:
             return []
+        spread = {"bar": "0.8 to 1.2", "aim": "1.0", "unit": "x"}
+        blinks = {"ceiling": _ceiling(clips, "blinks"), "note": "weak: read from the change of the eyes' pictures"}
+        shake = {"ceiling": _ceiling(clips, "shake"), "note": "ceiling: px at 256"}
+        trembling = "trembling (second difference of mesh points) against the puppets'"
+        what = "frames with shut eyes against the puppets'"
         return [
-            _row(
-                "blinks",
-                "frames with shut eyes against the puppets'",
-                _ratio(clips, "blinks"),
-                bar="0.6 to 1.4",
-                unit="x",
-                ceiling=mean([clip.blinks[1] for clip in clips]),
-                note="weak: read from the change of the eyes' pictures",
-            ),
-            _row(
-                "lids_agree",
-                "frames whose lids agree",
-                bootstrap_mean([clip.agreement[0] for clip in clips]),
-                bar=">= 0.97",
-                ceiling=mean([clip.agreement[1] for clip in clips]),
-            ),
-            _row(
-                "pose_spread",
-                "head pose, spread against the puppets'",
-                _ratio(clips, "turn"),
-                bar="0.8 to 1.2",
-                aim="1.0",
-                unit="x",
-            ),
-            _row(
-                "place_spread",
-                "head position, spread against the puppets'",
-                _ratio(clips, "place"),
-                bar="0.8 to 1.2",
-                aim="1.0",
-                unit="x",
-            ),
-            _row(
-                "trembling",
-                "trembling (second difference of mesh points) against the puppets'",
-                _ratio(clips, "shake"),
-                bar="<= 1.15",
-                unit="x",
-                ceiling=mean([clip.shake[1] for clip in clips]),
-                note="ceiling: px at 256",
-            ),
+            _share("blinks", what, clips, "blinks", bar="0.6 to 1.4", unit="x", **blinks),
+            _mean("lids_agree", "frames whose lids agree", clips, "agreement", bar=">= 0.97"),
+            _share("pose_spread", "head pose, spread against the puppets'", clips, "turn", **spread),
+            _share("place_spread", "head position, spread against the puppets'", clips, "place", **spread),
+            _share("trembling", trembling, clips, "shake", bar="<= 1.15", unit="x", **shake),
         ]
 
     def speeds(self) -> list[Row]:
-        fps = self.about["fps"]
+        fps, what = self.about["fps"], "head speed, highest against lowest setting"
         found = {
             float(name.removeprefix("speed ")): [
                 Reading.from_lists(record["reading"]).speed(fps).mean().item() for record in records.values()
@@ -257,25 +163,16 @@ class _Maker:
             if name.startswith("speed ")
         }
         if len(found) < 2:
-            return self.skipped("speed", "head_speed", "head speed, highest against lowest setting", ">= 2.5", "4")
+            return self.skipped("speed", "head_speed", what, ">= 2.5", "4")
         ordered = [found[speed] for speed in sorted(found)]
-        pairs = list(zip(ordered[0], ordered[-1], strict=False))
+        pairs = [(high, low) for low, high in zip(ordered[0], ordered[-1], strict=False)]
         means = [mean(values) for values in ordered]
-        steady = all(low < high for low, high in zip(means, means[1:], strict=False))
+        rises = float(all(low < high for low, high in zip(means, means[1:], strict=False)))
+        note = ", ".join(f"{speed:g}: {value:.1f}" for speed, value in zip(sorted(found), means, strict=True))
+        note += " degrees a second"
         return [
-            _row(
-                "head_speed",
-                "head speed, highest against lowest setting",
-                bootstrap(pairs, lambda some: sum(high for _, high in some) / max(1e-9, sum(low for low, _ in some))),
-                bar=">= 2.5",
-                aim="4",
-                unit="x",
-                note=", ".join(f"{speed:g}: {value:.1f}" for speed, value in zip(sorted(found), means, strict=True))
-                + " degrees a second",
-            ),
-            Row(
-                "head_speed_monotone", "head speed rises with the setting", float(steady), count=len(pairs), bar=">= 1"
-            ),
+            _row("head_speed", what, bootstrap(pairs, _sums), bar=">= 2.5", aim="4", unit="x", note=note),
+            Row("head_speed_monotone", "head speed rises with the setting", rises, count=len(pairs), bar=">= 1"),
         ]
 
     def identity(self) -> list[Row]:
@@ -288,15 +185,10 @@ class _Maker:
         )
         if not every:
             reason = "needs dlib" if pictures else self.groups.get("portraits", {}).get("skipped", {}).get("reason", "")
-            return (
-                [Row(key, what, math.nan, bar=bar, aim=aim, note=f"skipped: {reason}") for key, what, bar, aim in names]
-                if reason
-                else []
-            )
+            note = f"skipped: {reason}"
+            return [Row(key, what, math.nan, bar=bar, aim=aim, note=note) for key, what, bar, aim in names if reason]
         worst = max((max(record["identity"]), name) for name, record in pictures.items() if record.get("identity"))
-        middle = bootstrap(
-            found, lambda some: torch.tensor([value for values in some for value in values]).median().item()
-        )
+        middle = bootstrap(found, lambda some: torch.tensor([x for values in some for x in values]).median().item())
         return [
             _row(*names[0][:2], middle, bar=names[0][2], aim=names[0][3]),
             Row(*names[1][:2], every[-1], count=len(found), bar=names[1][2], aim=names[1][3], note=worst[1]),
@@ -311,28 +203,13 @@ class _Maker:
         made = []
         if pictures:
             outside = sum(record["outside"] for record in pictures.values())
-            made.append(
-                Row(
-                    "outside",
-                    "pixels outside the head square that changed, before encoding",
-                    float(outside),
-                    count=len(pictures),
-                    bar="<= 0",
-                )
-            )
-        moving = [
-            record
-            for group in ("main", "portraits", "looks", "drawn", "language")
-            for name, record in self.groups.get(group, {}).items()
-            if "folds" in record
-        ]
-        if moving:
-            share = bootstrap(
-                moving,
-                lambda some: mean([float(value >= 0) for record in some for value in record["folds"]]),
-                draws=300,
-            )
-            made.append(_row("unfolded", "frames without a fold", share, bar=">= 0.999"))
+            what = "pixels outside the head square that changed, before encoding"
+            made.append(Row("outside", what, float(outside), count=len(pictures), bar="<= 0"))
+        groups = ("main", "portraits", "looks", "drawn", "language")
+        records = [record for group in groups for record in self.groups.get(group, {}).values()]
+        if moving := [record["folds"] for record in records if "folds" in record]:
+            unfolded = bootstrap(moving, lambda some: mean([float(x >= 0) for folds in some for x in folds]), draws=300)
+            made.append(_row("unfolded", "frames without a fold", unfolded, bar=">= 0.999"))
         for key, what, some in (
             ("sharp_face", "sharpness of the moving face against the portrait", self.groups.get("main", {})),
             ("sharp_face_real", "the same (sharpness of the face) in real pictures", pictures),
@@ -340,15 +217,8 @@ class _Maker:
             values = [_known(record["sharp_face"]) for record in some.values() if "sharp_face" in record]
             made += [_row(key, what, bootstrap_mean(values), bar=">= 0.95", unit="x")] if values else []
         if clips:
-            made.append(
-                _row(
-                    "sharp_mouth",
-                    "sharpness of the mouth's inside against the puppets'",
-                    _ratio(clips, "sharp_mouth"),
-                    bar=">= 0.8",
-                    unit="x",
-                )
-            )
+            what = "sharpness of the mouth's inside against the puppets'"
+            made.append(_share("sharp_mouth", what, clips, "sharp_mouth", bar=">= 0.8", unit="x"))
         return made + self._passes()
 
     def _passes(self) -> list[Row]:
@@ -356,65 +226,43 @@ class _Maker:
         if not pictures:
             return []
         failed = {name: reason for name, record in pictures.items() if (reason := _fails(record))}
-        values = [float(name not in failed) for name in pictures]
-        return [
-            _row(
-                "passes",
-                "pictures that pass: face found, likeness < 0.4, nothing torn",
-                bootstrap_mean(values),
-                bar=">= 0.95",
-                aim="0.99",
-                note="; ".join(f"{name}: {reason}" for name, reason in failed.items()),
-            )
-        ]
+        passed = bootstrap_mean([float(name not in failed) for name in pictures])
+        what = "pictures that pass: face found, likeness < 0.4, nothing torn"
+        note = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        return [_row("passes", what, passed, bar=">= 0.95", aim="0.99", note=note)]
 
     def over_time(self) -> list[Row]:
         clips, fps = self.clips("main"), self.about["fps"]
         made = []
         longer = [seconds for clip in clips if len(seconds := clip.by_second(fps)) > 1]
         if longer:
-            made.append(
-                _row(
-                    "first_second",
-                    "first second: mouth opening r against the rest",
-                    bootstrap([(values[0], mean(values[1:])) for values in longer], _sums),
-                    unit="x",
-                    bar="0.9 to 1.1",
-                )
-            )
-        if clips and len(clips[0].said) > self.about["clip_frames"]:
-            jumps = [clip.jumps(self.about["clip_frames"]) for clip in clips]
-            made.append(
-                _row(
-                    "joins",
-                    "joins of clips: head speed across against inside",
-                    bootstrap(jumps, _sums),
-                    unit="x",
-                    bar="<= 1.12",
-                )
-            )
+            share = bootstrap([(values[0], mean(values[1:])) for values in longer], _sums)
+            what = "first second: mouth opening r against the rest"
+            made.append(_row("first_second", what, share, unit="x", bar="0.9 to 1.1"))
+        if clips and len(clips[0].generated) > self.about["clip_frames"]:
+            jumps = bootstrap([clip.jumps(self.about["clip_frames"]) for clip in clips], _sums)
+            what = "joins of clips: head speed across against inside"
+            made.append(_row("joins", what, jumps, unit="x", bar="<= 1.12"))
+
+        def opening(clip: Clip, at: int, to: int) -> float:
+            return correlation(clip.generated.opening[at:to], clip.truth["opening"][at:to])
+
+        def place(clip: Clip, at: int, to: int) -> float:
+            return clip.generated.place[at:to].mean(0).norm().item()
+
+        def shake(clip: Clip, at: int, to: int) -> float:
+            return clip.generated.shake[at : to - 2].mean().item()
+
         for key, what, value in (
-            (
-                "drift_opening",
-                "a minute: change of the opening's r",
-                lambda clip, at, to: correlation(clip.said.opening[at:to], clip.truth["opening"][at:to]),
-            ),
-            (
-                "drift_place",
-                "a minute: change of the head's place, px at 256",
-                lambda clip, at, to: clip.said.place[at:to].mean(0).norm().item(),
-            ),
-            (
-                "drift_shake",
-                "a minute: change of the trembling, px",
-                lambda clip, at, to: clip.said.shake[at : to - 2].mean().item(),
-            ),
+            ("drift_opening", "a minute: change of the opening's r", opening),
+            ("drift_place", "a minute: change of the head's place, px at 256", place),
+            ("drift_shake", "a minute: change of the trembling, px", shake),
         ):
             window = round(WINDOW_SECONDS * fps)
             runs = [
                 [
                     ((at + window / 2) / fps / 60, value(clip, at, at + window))
-                    for at in range(0, len(clip.said) - window + 1, window)
+                    for at in range(0, len(clip.generated) - window + 1, window)
                 ]
                 for clip in self.clips("long")
             ]
@@ -422,14 +270,9 @@ class _Maker:
                 made.append(_row(key, what, slope(runs, block=1), unit="a minute"))
         drifting = [record["identity"] for record in self.groups.get("long", {}).values() if record.get("identity")]
         if drifting:
-            runs = [[(index, value) for index, value in enumerate(values)] for values in drifting]
-            made.append(
-                _row(
-                    "drift_identity",
-                    "a minute: change of the likeness from first to last",
-                    slope([[(index / (len(run) - 1), value) for index, value in run] for run in runs], block=1),
-                )
-            )
+            runs = [[(index / (len(values) - 1), value) for index, value in enumerate(values)] for values in drifting]
+            what = "a minute: change of the likeness from first to last"
+            made.append(_row("drift_identity", what, slope(runs, block=1)))
         return made
 
     def looks(self) -> list[Row]:
@@ -439,18 +282,8 @@ class _Maker:
             what, clips = f"{what}: opening's share of the ceiling, over that of photographs", self.clips(group)
             if clips:
                 share = _ratio(clips, "r")
-                made.append(
-                    Row(
-                        f"{group}_share",
-                        what,
-                        share.value / base,
-                        share.low / base,
-                        share.high / base,
-                        share.count,
-                        ceiling=mean([clip.r[1] for clip in clips]),
-                        bar=">= 0.9",
-                    )
-                )
+                share = Estimate(share.value / base, share.low / base, share.high / base, share.count)
+                made.append(_row(f"{group}_share", what, share, ceiling=_ceiling(clips, "r"), bar=">= 0.9"))
             else:
                 made += self.skipped(group, f"{group}_share", what, ">= 0.9")
         return made
@@ -460,18 +293,11 @@ class _Maker:
         for name, bar, aim in (("default", "<= 0.07", "0.05"), ("fast", "<= 0.04", "0.025")):
             record = self.groups.get("time", {}).get(name)
             if record:
-                made.append(
-                    Row(
-                        f"seconds_{name}",
-                        f"{name}: 512x512 out, everything included",
-                        record["seconds_per_frame"],
-                        count=record["frames"],
-                        bar=bar,
-                        aim=aim,
-                        unit="s a frame",
-                        note=f"{record['threads']} threads; first clip after {record['first_clip_seconds']:.1f} s",
-                    )
-                )
+                what = f"{name}: 512x512 out, everything included"
+                note = f"{record['threads']} threads; first clip after {record['first_clip_seconds']:.1f} s"
+                seconds, count = record["seconds_per_frame"], record["frames"]
+                more = {"bar": bar, "aim": aim, "unit": "s a frame", "note": note}
+                made.append(Row(f"seconds_{name}", what, seconds, count=count, **more))
         return made if threads else []
 
     def fast(self) -> list[Row]:
@@ -479,106 +305,57 @@ class _Maker:
         shared = [key for key in fast if key in main and "scene" in fast[key]]
         if not shared:
             return self.skipped("fast", "fast_opening", "fast against default: opening r", ">= 0.96")
-        pairs = [
-            (Clip(fast[key], self.ceilings[fast[key]["scene"]]), Clip(main[key], self.ceilings[main[key]["scene"]]))
-            for key in shared
-        ]
+        quick, usual = ([Clip(some[key], self.ceilings[some[key]["scene"]]) for key in shared] for some in (fast, main))
+
+        def against(name: str) -> Estimate:
+            pairs = zip(quick, usual, strict=True)
+            return bootstrap([(getattr(one, name)[0], getattr(other, name)[0]) for one, other in pairs], _sums)
+
         made = [
-            _row(
-                "fast_opening",
-                "fast against default: opening r",
-                bootstrap([(quick.r[0], usual.r[0]) for quick, usual in pairs], _sums),
-                bar=">= 0.96",
-                unit="x",
-            ),
-            _row(
-                "fast_trembling",
-                "fast against default: trembling",
-                bootstrap([(quick.shake[0], usual.shake[0]) for quick, usual in pairs], _sums),
-                bar="<= 1.05",
-                unit="x",
-            ),
+            _row("fast_opening", "fast against default: opening r", against("r"), bar=">= 0.96", unit="x"),
+            _row("fast_trembling", "fast against default: trembling", against("shake"), bar="<= 1.05", unit="x"),
         ]
-        apart = [
-            (mean(fast[key]["identity"]), mean(main[key]["identity"]))
-            for key in shared
-            if fast[key].get("identity") and main[key].get("identity")
-        ]
-        return made + (
-            [
-                _row(
-                    "fast_identity",
-                    "fast against default: dlib distance",
-                    bootstrap(apart, _sums),
-                    bar="<= 1.05",
-                    unit="x",
-                )
-            ]
-            if apart
-            else []
-        )
+        known = [key for key in shared if fast[key].get("identity") and main[key].get("identity")]
+        if known:
+            pairs = [(mean(fast[key]["identity"]), mean(main[key]["identity"])) for key in known]
+            what = "fast against default: dlib distance"
+            made.append(_row("fast_identity", what, bootstrap(pairs, _sums), bar="<= 1.05", unit="x"))
+        return made
 
     def decoder(self) -> list[Row]:
         clips, records = self.clips("decoder"), list(self.groups.get("decoder", {}).values())
         if not clips:
             return []
         of = "true latents through the decoder: "
+        sharp = bootstrap_mean([_known(record["sharp_face"]) for record in records])
+        unfolded = bootstrap_mean([mean([float(value >= 0) for value in record["folds"]]) for record in records])
+        torn = bootstrap_mean([max(record["torn"]) for record in records])
         made = [
-            _row(
-                "decoder_opening",
-                of + "opening r, share of the ceiling's",
-                _ratio(clips, "r"),
-                ceiling=mean([clip.r[1] for clip in clips]),
-            ),
-            _row(
-                "decoder_width",
-                of + "width r, share",
-                _ratio(clips, "width_r"),
-                ceiling=mean([clip.width_r[1] for clip in clips]),
-            ),
-            _row("decoder_amplitude", of + "amplitude", _ratio(clips, "moves"), unit="x"),
-            _row("decoder_closures", of + "closures, share", _ratio(clips, "closed")),
-            _row("decoder_blinks", of + "shut eyes", _ratio(clips, "blinks"), unit="x"),
-            _row(
-                "decoder_lids",
-                of + "lids agree",
-                bootstrap_mean([clip.agreement[0] for clip in clips]),
-                ceiling=mean([clip.agreement[1] for clip in clips]),
-            ),
-            _row("decoder_pose", of + "pose spread", _ratio(clips, "turn"), unit="x"),
-            _row("decoder_trembling", of + "trembling", _ratio(clips, "shake"), unit="x"),
-            _row(
-                "decoder_sharp_face",
-                of + "sharpness of the face",
-                bootstrap_mean([_known(record["sharp_face"]) for record in records]),
-                unit="x",
-            ),
-            _row("decoder_sharp_mouth", of + "sharpness of the mouth's inside", _ratio(clips, "sharp_mouth"), unit="x"),
-            _row(
-                "decoder_unfolded",
-                of + "frames without a fold",
-                bootstrap_mean([mean([float(value >= 0) for value in record["folds"]]) for record in records]),
-            ),
-            _row(
-                "decoder_torn",
-                of + "share of the square stretched threefold, worst frame",
-                bootstrap_mean([max(record["torn"]) for record in records]),
-            ),
+            _share(f"decoder_{key}", of + what, clips, name, ceiling=_ceiling(clips, name))
+            for key, what, name in (
+                ("opening", "opening r, share of the ceiling's", "r"),
+                ("width", "width r, share", "width_r"),
+            )
         ]
         made += [
-            _row(
-                f"decoder_{key}",
-                of + what,
-                bootstrap_mean([record[key] for record in records]),
-                unit="dB",
-                ceiling=mean([record[base] for record in records]),
-                note="ceiling column: a picture that rests",
-            )
-            for key, base, what in (
-                ("psnr", "psnr_still", "whole picture"),
-                ("psnr_mouth", "psnr_still_mouth", "mouth and lips"),
-            )
+            _share("decoder_amplitude", of + "amplitude", clips, "moves", unit="x"),
+            _share("decoder_closures", of + "closures, share", clips, "closed"),
+            _share("decoder_blinks", of + "shut eyes", clips, "blinks", unit="x"),
+            _mean("decoder_lids", of + "lids agree", clips, "agreement"),
+            _share("decoder_pose", of + "pose spread", clips, "turn", unit="x"),
+            _share("decoder_trembling", of + "trembling", clips, "shake", unit="x"),
+            _row("decoder_sharp_face", of + "sharpness of the face", sharp, unit="x"),
+            _share("decoder_sharp_mouth", of + "sharpness of the mouth's inside", clips, "sharp_mouth", unit="x"),
+            _row("decoder_unfolded", of + "frames without a fold", unfolded),
+            _row("decoder_torn", of + "share of the square stretched threefold, worst frame", torn),
         ]
+        for key, base, what in (
+            ("psnr", "psnr_still", "whole picture"),
+            ("psnr_mouth", "psnr_still_mouth", "mouth and lips"),
+        ):
+            more = {"unit": "dB", "ceiling": mean([record[base] for record in records])}
+            value = bootstrap_mean([record[key] for record in records])
+            made.append(_row(f"decoder_{key}", of + what, value, note="ceiling column: a picture that rests", **more))
         apart = [mean(record["identity"]) for record in records if record.get("identity")]
         return made + ([_row("decoder_identity", of + "dlib distance", bootstrap_mean(apart))] if apart else [])
 
@@ -598,6 +375,20 @@ def _row(key: str, what: str, estimate: Estimate, **more) -> Row:
     return Row(key, what, estimate.value, estimate.low, estimate.high, estimate.count, **more)
 
 
+def _mean(key: str, what: str, clips: Sequence[Clip], name: str, **more) -> Row:
+    """The mean over clips of a number of the model's frames, and of the puppets' own as the ceiling."""
+    estimate = bootstrap_mean([getattr(clip, name)[0] for clip in clips])
+    return _row(key, what, estimate, ceiling=_ceiling(clips, name), **more)
+
+
+def _share(key: str, what: str, clips: Sequence[Clip], name: str, **more) -> Row:
+    return _row(key, what, _ratio(clips, name), **more)
+
+
+def _ceiling(clips: Sequence[Clip], name: str) -> float:
+    return mean([getattr(clip, name)[1] for clip in clips])
+
+
 def _sums(pairs: Sequence[tuple[float, ...]]) -> float:
     """Sum of the first over sum of the second numbers; pairs without a number are left out."""
     known = [pair for pair in pairs if not any(math.isnan(value) for value in pair[:2])]
@@ -609,10 +400,6 @@ def _ratio(clips: Sequence[Clip], name: str) -> Estimate:
     """What the model's frames reach of what the puppets' reach, over all clips that have both."""
     pairs = [getattr(clip, name) for clip in clips]
     return bootstrap([pair for pair in pairs if not any(math.isnan(value) for value in pair[:2])], _sums)
-
-
-def _over(clips: Sequence[Clip], above: Callable[[Clip], float], below: Callable[[Clip], float]) -> float:
-    return _sums([(above(clip), below(clip)) for clip in clips])
 
 
 def _known(values: Sequence[float | None]) -> float:

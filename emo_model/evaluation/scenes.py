@@ -24,10 +24,8 @@ from ..synthetic.visemes import mouth_tracks, voiced_energy
 
 NEW_LANGUAGE = "fi"  # of which no voice is trained on
 DRAWN = "drawn"  # how the names of drawn heads begin
-PAUSE_SECONDS, PAUSE_EDGE_SECONDS = (
-    1.6,
-    0.24,
-)  # of the pause that is put into speech, and what is left out at either end
+# of the pause that is put into speech, and what is left out at either end
+PAUSE_SECONDS, PAUSE_EDGE_SECONDS = (1.6, 0.24)
 LEAST_SPOKEN = 0.6  # share of a piece in which somebody speaks
 OVERSAMPLING = 4  # pixels of flow along each side of a cell
 
@@ -96,7 +94,7 @@ class Scene:
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class Piece:
     """A piece of speech: waveform (T,), tracks (F, 4), energy (F,), silent (F,) bool."""
 
     waveform: Tensor
@@ -107,9 +105,9 @@ class Said:
     language: str
 
 
-def make_scene(key: str, person: Person, said: Said, *, seed: int, fps: float) -> Scene:
-    motion = sample_motion(seed, len(said.tracks), fps, mouth=said.tracks, voiced=said.energy)
-    return Scene(key, person, said.voice, said.language, said.waveform, motion, said.silent)
+def make_scene(key: str, person: Person, piece: Piece, *, seed: int, fps: float) -> Scene:
+    motion = sample_motion(seed, len(piece.tracks), fps, mouth=piece.tracks, voiced=piece.energy)
+    return Scene(key, person, piece.voice, piece.language, piece.waveform, motion, piece.silent)
 
 
 KINDS = {
@@ -137,7 +135,7 @@ def pieces(
     seed: int,
     suits: Callable[[Speech], bool] = lambda speech: True,
     change: Callable[[Speech, int], Speech] = lambda speech, number: speech,
-) -> list[Said]:
+) -> list[Piece]:
     """`count` pieces of the clips that suit, each clip once before any comes again; in most of each piece somebody
     speaks.
 
@@ -169,7 +167,7 @@ def paused_pieces(
     fps: float,
     seed: int,
     suits: Callable[[Speech], bool] = lambda speech: True,
-) -> list[Said]:
+) -> list[Piece]:
     """Pieces with a pause of 1.6 s in the middle."""
     found = []
     before = (seconds - PAUSE_SECONDS) / 2
@@ -185,7 +183,7 @@ def paused_pieces(
     return found
 
 
-def cut(speech: Speech, first: int, frames: int, *, fps: float) -> Said:
+def cut(speech: Speech, first: int, frames: int, *, fps: float) -> Piece:
     """Frames first, first + 1, ...: a piece that begins inside a word begins with its mouth open."""
     start, length = round(first / fps * RATE), round(frames / fps * RATE)
     waveform = speech.waveform[start : start + length]
@@ -194,7 +192,7 @@ def cut(speech: Speech, first: int, frames: int, *, fps: float) -> Said:
     silent = torch.ones(frames, dtype=torch.bool)
     for _, begin, end in speech.phonemes:
         silent &= (times < begin - PAUSE_EDGE_SECONDS) | (times > end + PAUSE_EDGE_SECONDS)
-    return Said(
+    return Piece(
         waveform,
         _padded(mouth_tracks(speech, fps=fps)[first : first + frames], frames),
         _padded(voiced_energy(speech, fps=fps)[first : first + frames], frames),
@@ -209,18 +207,18 @@ def with_music(speech: Speech, number: int, *, decibels: float = 5.0) -> Speech:
     return mix(speech, accompaniment(6_000 + number, speech.seconds), decibels)
 
 
-def joined(parts: Sequence[Said]) -> Said:
+def joined(parts: Sequence[Piece]) -> Piece:
     """Pieces one after the other, in the first one's voice by name."""
-    return Said(
+    return Piece(
         *(torch.cat([getattr(part, name) for part in parts]) for name in ("waveform", "tracks", "energy", "silent")),
         parts[0].voice,
         parts[0].language,
     )
 
 
-def encoder_said(name: str, waveform: Tensor, tracks: Tensor) -> Said:
+def encoder_piece(name: str, waveform: Tensor, tracks: Tensor) -> Piece:
     """A recording, whose mouth nobody knows, with the mouth that an audio encoder hears in it."""
-    return Said(waveform, tracks, tracks[:, 0], torch.zeros(len(tracks), dtype=torch.bool), name, "")
+    return Piece(waveform, tracks, tracks[:, 0], torch.zeros(len(tracks), dtype=torch.bool), name, "")
 
 
 def _spoken(speech: Speech, begin: float, end: float) -> float:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from .. import talk
+from ..auxiliary.motion_decoder import DecodedMotion
 from ..checkpoints.native import Bundle
 from ..config import SamplingConfig
 from ..inputs.faces import FaceFinder
 from ..inputs.portrait import read_portrait
 from ..inputs.vae import to_scaled
-from ..models.motion_decoder import DecodedMotion
 from ..outputs.portrait_decoder import PortraitDecoder
 from ..synthetic.speech import RATE
 from ..types import Fit, Portrait

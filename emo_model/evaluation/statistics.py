@@ -10,32 +10,28 @@ import torch
 from torch import Tensor
 
 
-def correlation(said: Tensor, true: Tensor) -> float:
+def correlation(values: Tensor, truth: Tensor) -> float:
     """Pearson's r of two tracks (T,); 0 where the reading never changes, nan where the truth does not."""
-    said, true = said.double() - said.double().mean(), true.double() - true.double().mean()
-    if true.square().mean() < 1e-12:
+    values, truth = values.double() - values.double().mean(), truth.double() - truth.double().mean()
+    if truth.square().mean() < 1e-12:
         return math.nan
-    if said.square().mean() < 1e-12:
+    if values.square().mean() < 1e-12:
         return 0.0
-    return ((said * true).sum() / (said.square().sum() * true.square().sum()).sqrt()).item()
+    return ((values * truth).sum() / (values.square().sum() * truth.square().sum()).sqrt()).item()
 
 
-def gain(said: Tensor, true: Tensor) -> float:
-    """How much a track moves against the truth: ratio of standard deviations; nan where the truth does not move."""
-    spread = true.double().std().item()
-    return math.nan if spread < 1e-6 else said.double().std().item() / spread
-
-
-def lag_frames(said: Tensor, true: Tensor, *, reach: int = 6) -> float:
+def lag_frames(values: Tensor, truth: Tensor, *, reach: int = 6) -> float:
     """How many frames the reading comes after the truth: where their correlation peaks, a parabola between whole
     frames.
 
     Only the stretch that exists at every shift is compared. nan where the truth never changes.
     """
-    if len(true) < 2 * reach + 8:
-        raise ValueError(f"a lag of up to {reach} frames needs at least {2 * reach + 8} frames, got {len(true)}")
-    middle = true[reach : len(true) - reach]
-    at = [correlation(said[reach + shift : len(said) - reach + shift], middle) for shift in range(-reach, reach + 1)]
+    if len(truth) < 2 * reach + 8:
+        raise ValueError(f"a lag of up to {reach} frames needs at least {2 * reach + 8} frames, got {len(truth)}")
+    middle = truth[reach : len(truth) - reach]
+    at = [
+        correlation(values[reach + shift : len(values) - reach + shift], middle) for shift in range(-reach, reach + 1)
+    ]
     if any(math.isnan(value) for value in at):
         return math.nan
     best = max(range(len(at)), key=at.__getitem__)

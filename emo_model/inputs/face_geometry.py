@@ -179,7 +179,7 @@ def extend(mesh: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def follow(points: Tensor, rigidity: Tensor, mesh: Tensor) -> Tensor:
-    """Where the portrait's points (664, 3) are when its face has become `mesh` (468, 3): hair and neck follow the head."""
+    """The portrait's points (664, 3) after its face has moved to `mesh` (468, 3): hair and neck follow the head."""
     steady = list(STEADY)
     turn, scale, shift = similarity(points[steady], mesh[steady])
     rigid = scale * points @ turn.T + shift
@@ -221,7 +221,7 @@ def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @cache
 def triangles() -> tuple[Tensor, Tensor]:
-    """(T, 3) numbers of points, and (T,) the part each shows: skin 0, or what lies behind MOUTH, LEFT_EYE, RIGHT_EYE."""
+    """(T, 3) point numbers, and (T,) the part each shows: skin 0, or what lies behind MOUTH, LEFT_EYE, RIGHT_EYE."""
     skin = load_file(TABLE)["triangles"].long()
     rings, count = [], len(OVAL)
     number = [list(OVAL)] + [

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models import face_detector, face_mesh
+from ..auxiliary import face_detector, face_mesh
 
 CHOICES = ("largest", "leftmost", "rightmost")
 LARGEST_PICTURE = 1920  # pixels on the long side; larger pictures are downscaled by an integer factor before detection
@@ -74,7 +74,7 @@ class Regions:
 
     @classmethod
     def around(cls, low: Tensor, high: Tensor, eyes: Tensor) -> Regions:
-        """Squares around boxes from low to high (N, 2), rotated upright by eyes (N, 2, 2), left in the picture first."""
+        """Squares around boxes from low to high (N, 2), rotated upright by eyes (N, 2, 2), left one first."""
         across = eyes[:, 1] - eyes[:, 0]
         return cls((low + high) / 2, MESH_SIDE * (high - low).amax(1), torch.atan2(across[:, 1], across[:, 0]))
 

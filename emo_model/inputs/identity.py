@@ -16,7 +16,7 @@ MOUTH_WIDTHS = (2.0, 0.9)  # width and height of Hallo's lip box (twice the mout
 
 @dataclass(frozen=True, eq=False)
 class FoundFace:
-    """The largest face: embedding (1, 512), not normalised; boxes: left, top, right, bottom in pixels of the picture."""
+    """The largest face. embedding: (1, 512), not normalised; boxes: left, top, right, bottom in pixels."""
 
     embedding: Tensor
     box: tuple[float, float, float, float]

@@ -47,7 +47,7 @@ def fit_lids(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
 
 
 def _best_move(grey: np.ndarray, row: np.ndarray, bow: np.ndarray, outward: np.ndarray, eyes: float, lid: str) -> float:
-    """How far outward, eye distances, the step from dark (inside) to light (outside) is greatest along the whole lid."""
+    """How far outward, in eye distances, the step from dark (inside) to light is greatest along the whole lid."""
     moves = np.linspace(*FURTHEST[lid], 49)
     weight = bow ** CENTRE[lid]
     places = row[None] + (moves[:, None] * eyes * bow)[..., None] * outward  # (M, 9, 2)

@@ -10,7 +10,7 @@ Channels of raw latents (B, 8, h, w), for frame and portrait meshes in the squar
     4     lip press minus lower-lip tuck under the teeth, -1 to 1
     5     lid opening over the eye's width, times 3
     6, 7  gaze, right and down; about 1 brings the iris to the corner
-Channels 2 to 4 are multiplied by a Gaussian around the mouth's centre in the frame, 5 to 7 around the centre of each eye.
+Channels 2 to 4 are multiplied by a Gaussian around the mouth's centre in the frame, 5 to 7 by one around each eye's.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SQUINT, SHUT = (
     0.9,
     0.15,
 )  # shares of the portrait's lid opening: lids close below the first and are shut below the second
+FREELY, FARTHEST = 2.0, 3.0  # cells that a head may move, and that it may approach
 UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
 LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then midpoints of upper and lower lid
 
@@ -94,7 +95,7 @@ def motion_latents(
 
 
 def portrait_latents(mesh: Tensor, *, cells: int, size: int) -> Tensor:
-    """mesh (468, 3) of the portrait in pixels of the square at `size` -> its raw latents at rest (1, 8, cells, cells)."""
+    """mesh (468, 3) of the portrait in pixels of the square at `size` -> raw latents at rest (1, 8, cells, cells)."""
     return motion_latents(mesh.new_zeros(1, 2, cells, cells), mesh[None], mesh, cells=cells, size=size)
 
 
@@ -146,7 +147,7 @@ def _lid_share(lids: Tensor, left: Tensor, right: Tensor, at_rest: Tensor) -> Te
     return (_amplitude(lids, left) + _amplitude(lids, right)) / at_rest.sum()
 
 
-def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
+def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 12) -> Tensor:
     """Project backward flow (F, 2, h, w) in cells, with maps (5, h, w) of the portrait, onto rigid head motion.
 
     In parallel projection a rigid motion with scaling is linear in a point's x, y and depth: its eight coefficients are
@@ -173,12 +174,22 @@ def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 4) -> Tensor:
     weight = there[:, 5].flatten(1)[..., None]
     normal = basis.transpose(1, 2) @ (weight * basis) + 1e-3 * torch.eye(4, device=flow.device)
     moves = torch.linalg.solve(normal, basis.transpose(1, 2) @ (weight * -flow.flatten(2).transpose(1, 2)))  # (F, 4, 2)
+    moves = moves * _held_back(moves, fields[0, :4], steady)
     kept = there[:, 6:7]
     for _ in range(rounds):
         moved = torch.einsum("fkhw,fkc->fchw", there[:, :4], moves) * there[:, 4:5]
         source = place - moved
         there = at(source)
     return (source - place) + kept * (flow - (source - place))
+
+
+def _held_back(moves: Tensor, basis: Tensor, steady: Tensor) -> Tensor:
+    """moves (F, 4, 2) of basis (4, h, w) -> factors (F, 1, 1) up to 1: no place of the face, where steady (h, w) is 1,
+    moves further than `FARTHEST`: between there and the border of the square, which rests, the flow would fold."""
+    away = torch.einsum("fkc,khw->fchw", moves, basis).norm(dim=1).mul(steady).flatten(1).amax(1)
+    room = FARTHEST - FREELY
+    held = torch.where(away > FREELY, FREELY + room * ((away - FREELY) / room).tanh(), away)
+    return (held / away.clamp(min=1e-6))[:, None, None]
 
 
 def _amplitude(values: Tensor, bell: Tensor) -> Tensor:

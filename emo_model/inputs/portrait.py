@@ -69,7 +69,7 @@ def cut_square(picture: Tensor, mesh: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def read_portrait(picture: Tensor, mesh: Tensor, config: ModelConfig) -> Portrait:
-    """picture (1, 3, H, W) in [-1, 1] and its face mesh (468, 3) in pixels -> Portrait for models with motion latents."""
+    """picture (1, 3, H, W) in [-1, 1], its face mesh (468, 3) in pixels -> Portrait for models with motion latents."""
     fit = head_square(mesh, width=picture.shape[-1], height=picture.shape[-2], size=config.image_size)
     own = mesh_in_square(mesh, fit)
     raw = portrait_latents(own, cells=config.latent_size, size=config.image_size)

@@ -80,7 +80,7 @@ def features_per_frame_in_pieces(
     in_memory: int = IN_MEMORY,
     on_progress: OnProgress = lambda done, of: None,
 ) -> AudioFeatures:
-    """`inputs.audio.features_per_frame` of `wav2vec2_layers`, with the memory of a piece: what is long lies in files."""
+    """`inputs.audio.features_per_frame` of `wav2vec2_layers`, in the memory of one piece; the rest is in files."""
     layers = wav2vec2_layers(
         model, sound, piece_rows=piece_rows, device=device, folder=folder, in_memory=in_memory, on_progress=on_progress
     )

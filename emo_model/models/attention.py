@@ -11,30 +11,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""(queries (B, N, C), keys (B, M, C), values (B, M, C), heads) -> answers (B, N, C)"""
+"""(queries (B, N, C), keys (B, M, C), values (B, M, C), heads) -> (B, N, C)"""
 
 MOST_SEQUENCES = 2**15  # at once: kernels number them in a dimension of CUDA's grid that ends at 65535
 
 
 def dot_product(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Softmax attention by torch's own kernels, an `Attend`; heads are views, so nothing is copied on the way in."""
+    """Softmax attention by torch's own kernels, an `Attend`; heads are views, so no input is copied."""
     if q.device.type == "cuda" and len(q) > MOST_SEQUENCES:
         parts = zip(*(x.split(MOST_SEQUENCES) for x in (q, k, v)), strict=True)
         return torch.cat([dot_product(*part, heads) for part in parts])
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    if (
-        q.device.type == "cpu" and q.dtype == torch.bfloat16
-    ):  # backwards, torch's CPU kernel is four times slower in bfloat16
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # the backward kernel is four times slower in bfloat16
         with torch.autocast("cpu", enabled=False):
-            answers = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
+            attended = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
     else:
-        answers = F.scaled_dot_product_attention(q, k, v)
-    return answers.transpose(1, 2).flatten(2)
+        attended = F.scaled_dot_product_attention(q, k, v)
+    return attended.transpose(1, 2).flatten(2)
 
 
 class KeysValues(NamedTuple):
-    """Context tokens as an attention reads them, (B, M, C) each. What does not depend on the noise is projected once
-    per clip."""
+    """Projected context tokens, (B, M, C) each; computed once per clip where they do not depend on the noise."""
 
     keys: Tensor
     values: Tensor
@@ -68,11 +65,10 @@ class Attention(nn.Module):
         return KeysValues(self.to_k(context if codes is None else context + codes), self.to_v(context))
 
     def forward(self, x: Tensor, context: Tensor | KeysValues | None = None, *, codes: Tensor | None = None) -> Tensor:
-        """x (B, N, C) attends to context (B / F, M, D), which F consecutive rows share, or its keys and values -> (B,
-        N, C).
+        """x (B, N, C) attends to context (B / F, M, D), shared by F consecutive rows, or its keys and values.
 
-        context None: x itself. codes (N, C): positions, added to x for the queries (and for the keys of
-        self-attention).
+        context None: x itself. codes (N, C): positions, added to x for the queries (and the keys of self-attention).
+        Returns (B, N, C).
         """
         q = self.to_q(x if codes is None else x + codes)
         if not isinstance(context, KeysValues):
@@ -92,13 +88,12 @@ class GEGLU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GEGLU feed-forward; `net` has the places of diffusers' (0 the gate, 1 a dropout, 2 the output)."""
+    """GEGLU feed-forward; `net` is numbered as in diffusers (0 gate, 1 dropout, 2 output)."""
 
     def __init__(self, channels: int, *, multiplier: int):
         super().__init__()
-        self.net = nn.ModuleList(
-            [GEGLU(channels, channels * multiplier), nn.Identity(), nn.Linear(channels * multiplier, channels)]
-        )
+        inner = channels * multiplier
+        self.net = nn.ModuleList([GEGLU(channels, inner), nn.Identity(), nn.Linear(inner, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](self.net[0](x))
@@ -107,9 +102,8 @@ class FeedForward(nn.Module):
 def sinusoidal(positions: Tensor, channels: int, *, max_period: float = 10_000.0) -> Tensor:
     """positions (...) -> codes (..., channels), cosines before sines, float32 (SD 1.5's timestep embedding)."""
     half = channels // 2
-    frequencies = torch.exp(
-        -math.log(max_period) * torch.arange(half, device=positions.device, dtype=torch.float32) / half
-    )
+    steps = torch.arange(half, device=positions.device, dtype=torch.float32)
+    frequencies = torch.exp(-math.log(max_period) * steps / half)
     angles = positions.float()[..., None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -123,8 +117,7 @@ def frame_codes(frames: int, channels: int, *, like: Tensor) -> Tensor:
 
 def grid_codes(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
     """(N, C): the position of each cell in the picture; half of the channels for its row, half for its column."""
-    rows, columns = torch.meshgrid(
-        torch.arange(height, device=like.device), torch.arange(width, device=like.device), indexing="ij"
-    )
+    places = (torch.arange(count, device=like.device) for count in (height, width))
+    rows, columns = torch.meshgrid(*places, indexing="ij")
     positions = torch.stack([rows / height, columns / width], dim=-1).reshape(-1, 2) * 8 * math.pi  # several periods
     return sinusoidal(positions, channels // 2, max_period=64.0).flatten(1).to(like.dtype)

@@ -19,10 +19,8 @@ SAMPLE_RATE = 16000
 STRIDE = 320  # samples per feature: 50 a second
 _HOP, _WINDOW, _FFT = 160, 400, 512  # samples: mel frames 10 ms apart, 25 ms long
 _LEVEL_FRAMES = 250  # mel frames to each side over which the level is averaged
-_LOUDEST_FRAMES, _LOUDEST_SHARE = (
-    1000,
-    0.02,
-)  # to each side the loudest level is sought; no level is less than this of it
+# to each side the loudest level is sought; no level is less than this of it
+_LOUDEST_FRAMES, _LOUDEST_SHARE = (1000, 0.02)
 _LEVEL_FLOOR = 1e-6  # mean power per mel band below which sound counts as silence, about -67 dB of full scale
 _DETAIL_FLOOR = 3e-4  # of the level; what lies below is not looked at
 

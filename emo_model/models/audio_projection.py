@@ -1,4 +1,4 @@
-"""Audio windows to the tokens that audio-attention reads (EMO, 'Audio Layers'), and Hallo's way to do it."""
+"""Audio windows to audio tokens (EMO, 'Audio Layers'), and Hallo's projection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..config import ModelConfig
 
 
 class AudioProjection(nn.Module):
-    """One token for each step of the window: the encoder's layers concatenated, projected, and told their place.
+    """One token for each step of the window: the encoder's layers concatenated and projected, plus a position.
 
     EMO leaves open: how the features of a window become tokens.
     """
@@ -29,15 +29,14 @@ class AudioProjection(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """windows (B, F, K, L, D) -> (B, F, K, width)."""
         if windows.shape[2] != self.places.num_embeddings:
-            raise ValueError(
-                f"audio windows have {windows.shape[2]} steps, this model was built for {self.places.num_embeddings}"
-            )
-        hidden = self.linear_2(nn.functional.silu(self.linear_1(windows.flatten(3))))
+            steps, expected = windows.shape[2], self.places.num_embeddings
+            raise ValueError(f"audio windows have {steps} steps, this model was built for {expected}")
+        hidden = self.linear_2(F.silu(self.linear_1(windows.flatten(3))))
         return self.norm(hidden + self.places(torch.arange(windows.shape[2], device=windows.device)).to(hidden.dtype))
 
 
 class WindowProjection(nn.Module):
-    """Hallo: three layers turn all layers of the whole window into `audio_tokens` tokens at once."""
+    """Hallo: three linear layers turn the features of the whole window into `audio_tokens` tokens."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -52,9 +51,8 @@ class WindowProjection(nn.Module):
         """windows (B, F, K, L, D) -> (B, F, M, width)."""
         if tuple(windows.shape[2:]) != self.window:
             raise ValueError(
-                f"audio windows are {tuple(windows.shape[2:])} (steps, layers, width), this model was "
-                f"built for {self.window}; hear the voice with the audio encoder that the model was "
-                "trained with"
+                f"audio windows are {tuple(windows.shape[2:])} (steps, layers, width), this model was built for "
+                f"{self.window}; use the audio encoder that the model was trained with"
             )
         hidden = F.relu(self.proj2(F.relu(self.proj1(windows.flatten(2)))))
         return self.norm(rearrange(self.proj3(hidden), "b f (m d) -> b f m d", m=self.tokens))

@@ -1,4 +1,4 @@
-"""Audio transformer: audio attention for pose, face and lips, each where its mask lets it (Hallo, arXiv 2406.08801)."""
+"""Audio transformer: audio attention for pose, face and lips, each within its mask (Hallo, arXiv 2406.08801)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..config import ModelConfig
 from .attention import Attention, FeedForward, KeysValues
 from .blocks import per_frame
 
-REGIONS = ("full", "face", "lip")  # 'full' is what the pose, all of the picture, does
+REGIONS = ("full", "face", "lip")  # 'full', the whole picture, is for the pose
 
 
 class AudioTransformerBlock(nn.Module):
@@ -32,7 +32,7 @@ class AudioTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
     def project(self, audio: Tensor) -> tuple[KeysValues, ...]:
-        """audio (B F, M, D) as the attention of each region reads it."""
+        """Keys and values of audio (B F, M, D) for the attention of each region."""
         return tuple(getattr(self, f"attn2_{index}").project(audio) for index in range(len(REGIONS)))
 
     def forward(self, x: Tensor, audio: tuple[KeysValues, ...], regions: Tensor, weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Building blocks of the SD 1.5 skeleton, named as in diffusers: resnet block, resampling, and the spatial transformer."""
+"""Building blocks of the SD 1.5 skeleton, named as in diffusers: resnet block, resampling, spatial transformer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Upsample(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, then (backbone only) reference attention and audio attention, then the feed-forward.
 
-    EMO puts reference attention where SD 1.5 has text cross-attention, so it takes the names norm2 and attn2.
+    EMO puts reference attention where SD 1.5 has text cross-attention, hence the names norm2 and attn2.
     """
 
     def __init__(self, config: ModelConfig, channels: int, *, is_backbone: bool):
@@ -83,10 +83,9 @@ class TransformerBlock(nn.Module):
         reference: Tensor | KeysValues | None = None,
         audio: Tensor | KeysValues | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """x (B F, N, C) -> (x, feature): what self-attention reads, (B F, N, C), is the reference net's feature.
+        """x (B F, N, C) -> (x, feature (B F, N, C)); the input of self-attention is the reference net's feature.
 
-        reference (B, N, C) is shared by the frames of a video; audio (B F, M, D) is each frame's own. codes: (N, C),
-        positions.
+        reference (B, N, C) is shared by the frames of a video, audio (B F, M, D) is per frame; codes (N, C): positions.
         """
         feature = self.norm1(x)
         x = x + self.attn1(feature, codes=codes)
@@ -98,8 +97,7 @@ class TransformerBlock(nn.Module):
 
 
 class JoinedTransformerBlock(nn.Module):
-    """Hallo's: self-attention reads the portrait's tokens as well, cross-attention reads identity tokens; then the
-    feed-forward.
+    """Hallo's: self-attention over the frame's and the portrait's tokens, attention to identity tokens, feed-forward.
 
     The same in reference net and backbone; the parameters are those of SD 1.5, text attention included.
     """
@@ -122,8 +120,7 @@ class JoinedTransformerBlock(nn.Module):
         return x + self.ff(self.norm3(x)), feature
 
     def _attend_to_both(self, feature: Tensor, reference: KeysValues | None, *, frames: int) -> Tensor:
-        """Self-attention; frame f also reads the tokens of portrait f % T of its video. Videos beyond R have no
-        portrait."""
+        """Self-attention; frame f also attends to portrait f % T of its video. Videos beyond R have no portrait."""
         own = self.attn1.project(feature)
         if reference is None:
             return self.attn1(feature, own)
@@ -137,7 +134,7 @@ class JoinedTransformerBlock(nn.Module):
 
 
 class FeatureEnd(nn.Module):
-    """The reference net's last transformer block: nothing after its feature is ever read, so only the norm remains."""
+    """The reference net's last transformer block: only its feature is used, so it ends at the first norm."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -145,8 +142,7 @@ class FeatureEnd(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """diffusers' Transformer2DModel with one block: the cells of a frame attend to each other, to the portrait and the
-    audio."""
+    """diffusers' Transformer2DModel with one block: a frame's cells attend to each other, the portrait, the audio."""
 
     def __init__(self, config: ModelConfig, channels: int, *, is_backbone: bool, is_last_feature: bool = False):
         super().__init__()
@@ -157,30 +153,28 @@ class SpatialTransformer(nn.Module):
         if is_last_feature:
             self.transformer_blocks = nn.ModuleList([FeatureEnd(channels)])
             return
-        self.transformer_blocks = nn.ModuleList(
-            [
-                JoinedTransformerBlock(config, channels)
-                if self.is_joined
-                else TransformerBlock(config, channels, is_backbone=is_backbone)
-            ]
-        )
+        if self.is_joined:
+            block = JoinedTransformerBlock(config, channels)
+        else:
+            block = TransformerBlock(config, channels, is_backbone=is_backbone)
+        self.transformer_blocks = nn.ModuleList([block])
         self.proj_out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
     def project_reference(self, feature: Tensor) -> KeysValues:
-        """The portrait's feature (B, N, C), of a square, as the block reads it; for Hallo (B, T, N, C), of T portraits."""
+        """Keys and values of the portrait's feature (B, N, C), of a square; for Hallo (B, T, N, C), of T portraits."""
         block = self.transformer_blocks[0]
         if self.is_joined:
             return block.attn1.project(feature if feature.ndim == 4 else feature[:, None])
         return block.attn2.project(feature, codes=self.codes(feature))
 
     def project_identity(self, identity: Tensor) -> KeysValues:
-        """Identity tokens (B, M, D), as Hallo's blocks read them."""
+        """Keys and values of identity tokens (B, M, D), for Hallo's blocks."""
         return self.transformer_blocks[0].attn2.project(identity)
 
     def project_audio(self, audio: Tensor) -> KeysValues:
-        """Audio tokens (B F, M, D), as EMO's blocks read them."""
+        """Keys and values of audio tokens (B F, M, D), for EMO's blocks."""
         return self.transformer_blocks[0].attn_audio.project(audio)
 
     def codes(self, tokens: Tensor, *, height: int | None = None) -> Tensor | None:
@@ -200,8 +194,7 @@ class SpatialTransformer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """x (B F, C, H, W) -> (x, feature (B F, N, C)).
 
-        identity is for Hallo's blocks, audio for EMO's; codes: what `codes` returns for (H, W), where it is known
-        already.
+        identity is for Hallo's blocks, audio for EMO's; codes: the output of `codes` for (H, W), if known.
         """
         height = x.shape[-2]
         tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")

@@ -1,4 +1,4 @@
-"""The parts of EMO together (arXiv 2402.17485, figure 2): read the portrait, prepare a clip, predict its noise."""
+"""The parts of EMO together (arXiv 2402.17485, figure 2): encode the portrait, prepare a clip, predict its noise."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ from .unet import Backbone, ReferenceNet
 
 
 class LocatedFace(NamedTuple):
-    """A face mask as the backbone reads it: features (B, C, 1, h, w); for Hallo regions (B, 3, N) by level."""
+    """A face mask after encoding: features (B, C, 1, h, w); for Hallo regions (B, 3, N) by level."""
 
     features: Tensor
     regions: tuple[Tensor, ...]
 
 
 class Emo(nn.Module):
-    """Reference net, backbone, face locator, audio projection and speed layers of one model (Hallo: no speed, identity
-    tokens).
+    """Reference net, backbone, face locator, audio projection and speed layers of one model.
 
-    Runs on the device and in the dtype of what it is given; moves nothing.
+    Hallo's has no speed layers, but identity tokens. Runs on the device and in the dtype of its inputs; moves nothing.
     """
 
     def __init__(self, config: ModelConfig):
@@ -46,15 +45,13 @@ class Emo(nn.Module):
         self.identity_projection = IdentityProjection(config) if config.hallo else None
         cells = (config.latent_size, config.latent_size)
         shapes = torch.zeros(config.latent_channels, config.noise_shapes, *cells) if config.noise_shapes else None
-        self.register_buffer(
-            "noise_shapes", shapes
-        )  # of the noise that it was trained on, see sampling/noise.py; None: white
+        self.register_buffer("noise_shapes", shapes)  # of the noise in training, see sampling/noise.py; None: white
 
     def encode_reference(self, portrait: Tensor, identity: Tensor | None = None) -> ReferenceFeatures:
         """portrait (B, C, h, w) scaled latents -> features (B, N, C) by layer.
 
         identity (B, D): the face embedding, for models with identity tokens; None: unknown, as zeros.
-        Differs from EMO: the portrait is read once per video, not once per clip together with the motion frames.
+        Differs from EMO: the portrait is encoded once per video, not once per clip together with the motion frames.
         """
         size = (self.config.latent_channels, self.config.latent_size, self.config.latent_size)
         if tuple(portrait.shape[1:]) != size:
@@ -68,12 +65,11 @@ class Emo(nn.Module):
         face = no_face if identity is None else identity.to(portrait)
         if face.shape != no_face.shape:
             raise ValueError(
-                f"the face embedding is {tuple(face.shape)}, model '{self.config.name}' needs "
-                f"{tuple(no_face.shape)}: use the face recogniser that the model was trained with, or "
-                "none"
+                f"the face embedding is {tuple(face.shape)}, model '{self.config.name}' needs {tuple(no_face.shape)}: "
+                "use the face recogniser that the model was trained with, or none"
             )
         tokens = self.identity_projection(torch.cat([no_face, face]))  # (2 B, M, D)
-        return self._read_with_identity(portrait, rearrange(tokens, "(two b) m d -> b two m d", two=2))
+        return self._encode_with_identity(portrait, rearrange(tokens, "(two b) m d -> b two m d", two=2))
 
     def encode_motion(self, motion: MotionFrames, *, like: ReferenceFeatures) -> ReferenceFeatures:
         """Features (B, n, N, C) of the motion frames by layer; `like` are the portrait's.
@@ -91,14 +87,12 @@ class Emo(nn.Module):
         if self.identity_projection is None:
             features = ReferenceFeatures(self.reference_net(pictures))
         else:
-            features = replace(
-                self._read_with_identity(pictures, like.identity.repeat_interleave(count, dim=0)), identity=None
-            )
+            tokens = like.identity.repeat_interleave(count, dim=0)
+            features = replace(self._encode_with_identity(pictures, tokens), identity=None)
         return features.map(lambda x: rearrange(x, "(b m) n c -> b m n c", m=count))
 
-    def _read_with_identity(self, pictures: Tensor, identity: Tensor) -> ReferenceFeatures:
-        """pictures (B, C, h, w) read with both of their identity tokens (B, 2, M, D): those of no face, and the
-        portrait's."""
+    def _encode_with_identity(self, pictures: Tensor, identity: Tensor) -> ReferenceFeatures:
+        """pictures (B, C, h, w) encoded with both of their identity tokens (B, 2, M, D): no face's, the portrait's."""
         no_face, face = identity.unbind(1)
         return ReferenceFeatures(self.reference_net(pictures, face), self.reference_net(pictures, no_face), identity)
 
@@ -114,13 +108,8 @@ class Emo(nn.Module):
         regions, sizes = regions.to(like), [self.config.latent_size]
         while len(sizes) < len(self.config.channels):
             sizes.append((sizes[-1] + 1) // 2)
-        return LocatedFace(
-            features,
-            tuple(
-                F.interpolate(regions.float(), size=(size, size), mode="bilinear", antialias=True).flatten(2).to(like)
-                for size in sizes
-            ),
-        )
+        levels = (F.interpolate(regions.float(), size=(n, n), mode="bilinear", antialias=True) for n in sizes)
+        return LocatedFace(features, tuple(level.flatten(2).to(like) for level in levels))
 
     def prepare(
         self,
@@ -135,21 +124,14 @@ class Emo(nn.Module):
         face = self.locate_face(clip.face_mask, clip.regions, like=reference) if face is None else face
         device, dtype = face.features.device, face.features.dtype
         speed = None if self.speed_layers is None else self.speed_layers(clip.speed.to(device), dtype=dtype)
-        context = Context(
-            reference,
-            motion,
-            self.audio_projection(clip.audio.to(device, dtype)),
-            speed,
-            face.features,
-            reference.identity,
-        )
+        audio = self.audio_projection(clip.audio.to(device, dtype))
+        context = Context(reference, motion, audio, speed, face.features, reference.identity)
         if self.config.hallo is None:
             return context
         if not face.regions:
             raise ValueError(
-                f"model '{self.config.name}' moves pose, face and lips apart and needs to know where they "
-                "are: give the face mask with its regions (in ComfyUI: connect 'EMO Face Mask Builder' to "
-                "'face_mask')"
+                f"model '{self.config.name}' needs the regions of pose, face and lips: give a face mask with regions "
+                "(in ComfyUI: connect 'EMO Face Mask Builder' to 'face_mask')"
             )
         weights = torch.tensor(region_weights, device=device, dtype=dtype)
         return replace(context, regions=face.regions, region_weights=weights)
@@ -160,12 +142,11 @@ class Emo(nn.Module):
         return CachedContext(self.backbone.cache(context), face, context.regions, context.region_weights)
 
     def embed_timesteps(self, timesteps: Sequence[int], like: Tensor) -> Tensor:
-        """The embeddings of all steps at once, (S, T), of which a row is a step's `timestep` in `predict`."""
+        """The embeddings of all steps, (S, T); a row is the `timestep` of `predict`."""
         return self.backbone.embed_timesteps(torch.tensor(timesteps, device=like.device), like)
 
     def predict(self, noisy: Tensor, timestep: Tensor, context: Context | CachedContext) -> Tensor:
-        """noisy (B, C, F, h, w), timestep (B,) -> the model's prediction (noise or velocity, as config.prediction
-        says).
+        """noisy (B, C, F, h, w), timestep (B,) -> the prediction (noise or velocity: config.prediction).
 
         timestep: or (1, T), its row of `embed_timesteps`.
         """

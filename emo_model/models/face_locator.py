@@ -1,6 +1,6 @@
-"""Face locator: light convolutions on the face mask, added to the noisy latents (EMO, 'Face Locator').
+"""Face locator: a few convolutions on the face mask, added to the noisy latents (EMO, 'Face Locator').
 
-Hallo's is the same on a mask of three channels, added to the features of the backbone's first convolution.
+Hallo's takes a mask of three channels and is added to the output of the backbone's first convolution.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from ..config import ModelConfig
 
 
 class FaceLocator(nn.Module):
-    """EMO leaves open: the layers. Ours halve the picture until a cell of the mask is one of the latent; zero output at
-    first."""
+    """EMO leaves open: the layers. Ours halve the mask down to latent cells; zero output before training."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -34,7 +33,7 @@ class FaceLocator(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, mask: Tensor) -> Tensor:
-        """mask (B, 1, H, W) in 0..1, in pixels -> (B, C, h, w), C of the latents or of the backbone's first features."""
+        """mask (B, 1, H, W) in 0..1 -> (B, C, h, w), C of the latents or of the backbone's first features."""
         x = F.silu(self.conv_in(mask.expand(-1, self.mask_channels, -1, -1)))
         for block in self.blocks:
             x = F.silu(block(x))

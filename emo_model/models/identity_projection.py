@@ -1,4 +1,4 @@
-"""Identity tokens: a face embedding as words that cross-attention reads (Hallo, after IP-Adapter, arXiv 2308.06721)."""
+"""Identity tokens: a face embedding as tokens for cross-attention (Hallo, after IP-Adapter, arXiv 2308.06721)."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class IdentityProjection(nn.Module):
         self.norm = nn.LayerNorm(sizes.identity_context_width)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """embedding (B, D) of a face, as it comes from the recogniser; zeros: nobody -> (B, M, width)."""
+        """embedding (B, D) of a face from the recogniser, zeros for no face -> (B, M, width)."""
         return self.norm(rearrange(self.proj(embedding), "b (m d) -> b m d", m=self.tokens))

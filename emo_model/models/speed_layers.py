@@ -1,8 +1,9 @@
-"""Speed layers: head rotation speed as a soft choice of buckets, read by the temporal modules (EMO, 'Speed Layers')."""
+"""Speed layers: head rotation speed as a soft choice of buckets, for the temporal modules (EMO, 'Speed Layers')."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
@@ -23,4 +24,4 @@ class SpeedLayers(nn.Module):
 
     def forward(self, speed: Tensor, *, dtype: torch.dtype) -> Tensor:
         """speed (B, F, K), the window of degrees per second around each frame -> speed features (B, F, D)."""
-        return self.linear_2(nn.functional.silu(self.linear_1(self.buckets(speed).flatten(2).to(dtype))))
+        return self.linear_2(F.silu(self.linear_1(self.buckets(speed).flatten(2).to(dtype))))

@@ -1,5 +1,4 @@
-"""Temporal module with motion frames and speed attention (EMO, arXiv 2402.17485, 'Temporal Modules' and 'Speed
-Layers')."""
+"""Temporal module: attention over motion frames and frames, and to the head speed (EMO, 'Temporal Modules')."""
 
 from __future__ import annotations
 
@@ -14,10 +13,9 @@ from .attention import Attention, FeedForward, KeysValues, frame_codes
 
 
 class MotionContext(NamedTuple):
-    """The motion frames as a temporal module reads them, computed once per clip: (B N, n, C) each.
+    """The motion frames of a temporal module, computed once per clip: (B N, n, C) each.
 
-    keys_values: for the first self-attention. tokens, and normed, what that attention reads of them: only for a second
-    one.
+    keys_values: for the first self-attention; tokens, and normed, its input: only where there is a second one.
     """
 
     keys_values: KeysValues
@@ -47,15 +45,13 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels, multiplier=config.feed_forward_multiplier)
 
     def project(self, tokens: Tensor) -> MotionContext:
-        """tokens (B N, n, C) of the motion frames."""
-        normed = self.norm1(tokens) + frame_codes(
-            *tokens.shape[1:], like=tokens
-        )  # AnimateDiff: codes for the values, too
+        """tokens (B N, n, C) of the motion frames -> their keys and values."""
+        # as in AnimateDiff, values have codes
+        normed = self.norm1(tokens) + frame_codes(*tokens.shape[1:], like=tokens)
         return MotionContext(self.attn1.project(normed), *((tokens, normed) if self.has_second else (None, None)))
 
     def forward(self, x: Tensor, motion: MotionContext, speed: Tensor | KeysValues | None) -> Tensor:
-        """x (B N, F, C), speed (B, F, D) or its keys and values -> (B N, F, C); the motion frames are read and then
-        dropped."""
+        """x (B N, F, C), speed (B, F, D) or its keys and values -> (B N, F, C), without the motion frames."""
         n = motion.keys_values.keys.shape[1]
         codes = frame_codes(n + x.shape[1], x.shape[2], like=x)
         normed = self.norm1(x) + codes[n:]
@@ -73,7 +69,7 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalModule(nn.Module):
-    """Every cell of the picture attends along time, to the motion frames first; starts as the identity (zero output)."""
+    """Each cell attends along time, over the motion frames and its own frames; zero output before training."""
 
     def __init__(self, config: ModelConfig, channels: int):
         super().__init__()
@@ -85,12 +81,11 @@ class TemporalModule(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def project(self, motion: Tensor) -> MotionContext:
-        """motion (B, n, N, C): features of the motion frames, zeros for the first clip -> what `forward` reads of them."""
+        """Prepare motion (B, n, N, C), the features of the motion frames (zeros for the first clip), for `forward`."""
         if is_grad_enabled() and not motion.requires_grad:
-            motion = (
-                motion.detach().requires_grad_()
-            )  # torch's CPU group norm crashes where only its weight wants a gradient
-        normed = self.norm(rearrange(motion, "b m n c -> (b m) c 1 n"))  # the norm of a frame, whatever its shape
+            # torch's CPU group norm crashes where only its weight requires a gradient
+            motion = motion.detach().requires_grad_()
+        normed = self.norm(rearrange(motion, "b m n c -> (b m) c 1 n"))  # over a frame, whatever its shape
         tokens = rearrange(normed, "(b m) c 1 n -> (b n) m c", b=len(motion)).contiguous()
         return self.transformer_blocks[0].project(self.proj_in(tokens))
 

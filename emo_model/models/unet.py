@@ -1,4 +1,4 @@
-"""Reference net and backbone (EMO, figure 2): two SD 1.5 UNets, written once, that differ in what follows each resnet."""
+"""Reference net and backbone (EMO, figure 2): one SD 1.5 UNet, used twice, with other layers after its resnets."""
 
 from __future__ import annotations
 
@@ -70,12 +70,10 @@ class Block(nn.Module):
 
     def layer(self, index: int) -> tuple[str, Layer]:
         """(name, layer) after resnet `index`."""
-        attention, temporal, audio = (
-            getattr(self, part)[index] if hasattr(self, part) else None
-            for part in ("attentions", "motion_modules", "audio_modules")
-        )
-        part = "resnets" if attention is None else "attentions"
-        return f"{self.name}.{part}.{index}", Layer(self.level, attention, temporal, audio)
+        kinds = ("attentions", "motion_modules", "audio_modules")
+        attention, temporal, audio = (getattr(self, kind)[index] if hasattr(self, kind) else None for kind in kinds)
+        kind = "resnets" if attention is None else "attentions"
+        return f"{self.name}.{kind}.{index}", Layer(self.level, attention, temporal, audio)
 
 
 class UNet(nn.Module):
@@ -120,9 +118,8 @@ class UNet(nn.Module):
         for level, width in enumerate(widths):
             inside = [channels, *[width] * (layers - 1)]  # of resnets, and (Hallo's quirk) of audio modules
             resnets = [resnet(before, width) for before in inside]
-            self.down_blocks.append(
-                block(f"down_blocks.{level}", resnets, width, level, inside, config.attention_levels[level])
-            )
+            name = f"down_blocks.{level}"
+            self.down_blocks.append(block(name, resnets, width, level, inside, config.attention_levels[level]))
             skips += [width] * layers
             channels = width
             if level < len(widths) - 1:
@@ -136,9 +133,7 @@ class UNet(nn.Module):
             for _ in range(layers + 1):
                 resnets.append(resnet(channels + skips.pop(), width))
                 channels = width
-            inside = [widths[max(level - 1, 0)]] * (
-                layers + 1
-            )  # Hallo's quirk: audio modules have the width of the next level
+            inside = [widths[max(level - 1, 0)]] * (layers + 1)  # Hallo's quirk: as wide as the next level
             name = f"up_blocks.{len(self.up_blocks)}"
             self.up_blocks.append(block(name, resnets, width, level, inside, config.attention_levels[level]))
             if level:
@@ -153,8 +148,7 @@ class UNet(nn.Module):
             yield from (block.layer(index) for index in range(block.size))
 
     def embed_timesteps(self, timesteps: Tensor, like: Tensor) -> Tensor:
-        """timesteps (S,) -> (S, T) in the dtype of `like`: what is added in each resnet, side by side in the order of
-        `run`."""
+        """timesteps (S,) -> (S, T) in the dtype of `like`: the vectors of all resnets, in the order of `run`."""
         embedded = F.silu(self.time_embedding(sinusoidal(timesteps, self.time_channels).to(like.dtype)))
         return torch.cat([resnet.time_emb_proj(embedded) for block in self.blocks() for resnet in block.resnets], dim=1)
 
@@ -165,9 +159,8 @@ class UNet(nn.Module):
         convolution.
         """
         resnets = [resnet for block in self.blocks() for resnet in block.resnets]
-        times = dict(
-            zip(resnets, time.split([resnet.time_emb_proj.out_features for resnet in resnets], dim=1), strict=True)
-        )
+        sizes = [resnet.time_emb_proj.out_features for resnet in resnets]
+        times = dict(zip(resnets, time.split(sizes, dim=1), strict=True))
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
         if face is not None:
             x = x + per_frame(face, len(x))
@@ -194,22 +187,19 @@ class UNet(nn.Module):
 class ReferenceNet(UNet):
     """The UNet without time, audio or noise; its features carry the identity of the portrait (EMO, 'ReferenceNet').
 
-    Features are what each self-attention reads; where a level has no attention, the resnet's output. EMO leaves open:
+    Features are the inputs of each self-attention; at levels without attention, the resnets' outputs. EMO leaves open:
     what is taken at levels without attention, and whether text cross-attention stays. Ours has none.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__(config, attention=lambda channels: SpatialTransformer(config, channels, is_backbone=False))
         self.reads_resnets = config.hallo is None
-        last = self.up_blocks[-1]  # nothing after its last feature is read, so nothing is built
-        if config.attention_levels[0]:
-            last.attentions[-1] = SpatialTransformer(
-                config, config.channels[0], is_backbone=False, is_last_feature=True
-            )
+        if config.attention_levels[0]:  # nothing after the last feature is used, so nothing is built
+            last = SpatialTransformer(config, config.channels[0], is_backbone=False, is_last_feature=True)
+            self.up_blocks[-1].attentions[-1] = last
 
     def forward(self, latents: Tensor, identity: Tensor | None = None) -> dict[str, Tensor]:
-        """latents (B, C, H, W) scaled and clean, identity tokens (B, M, D) if the model has any -> {layer name: (B, N,
-        C)}."""
+        """latents (B, C, H, W) scaled and clean, identity (B, M, D) for Hallo -> features (B, N, C) by layer name."""
         features = {}
 
         def collect(name: str, layer: Layer, x: Tensor) -> Tensor:
@@ -227,7 +217,7 @@ class ReferenceNet(UNet):
 
 
 class ReferenceAddition(nn.Module):
-    """Adds the portrait's features of the same cell; nothing at first (zero weights)."""
+    """Adds the portrait's features of the same cell; zero output before training."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -236,16 +226,15 @@ class ReferenceAddition(nn.Module):
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """feature (B, N, C), of a square -> what is added to x, (B, C, h, w)."""
+        """feature (B, N, C), of a square -> (B, C, h, w), to be added."""
         return rearrange(self.proj(feature), "b (h w) c -> b c h w", h=round(feature.shape[1] ** 0.5))
 
 
 class Backbone(UNet):
-    """The denoising UNet: reference attention, audio attention and temporal module after the resnets (EMO, 'Backbone
-    Network').
+    """The denoising UNet: reference and audio attention, temporal module after resnets (EMO, 'Backbone Network').
 
-    EMO leaves open: how levels without attention read the portrait. Ours do not, or, with config.reference_addition,
-    add the reference net's features of the same cell: heads move little, so most of a picture lies where it lies in the
+    EMO leaves open: how levels without attention use the portrait. Ours ignore it, or, with config.reference_addition,
+    add the reference net's features of the same cell: heads move little, so most of a picture is where it is in the
     portrait.
     """
 
@@ -259,24 +248,17 @@ class Backbone(UNet):
         )
         self.reference_additions = nn.ModuleDict()
         if config.reference_addition:
-            levels = list(zip(config.channels, config.attention_levels, strict=True))
-            for kind, order, layers in (
-                ("down", levels, config.layers_per_block),
-                ("up", levels[::-1], config.layers_per_block + 1),
-            ):
-                self.reference_additions.update(
-                    {
-                        f"{kind}_blocks_{level}_resnets_{index}": ReferenceAddition(width)
-                        for level, (width, has_attention) in enumerate(order)
-                        if not has_attention
-                        for index in range(layers)
-                    }
-                )
+            for block in (*self.down_blocks, *self.up_blocks):
+                for index, resnet in enumerate(block.resnets):
+                    name, layer = block.layer(index)
+                    if layer.attention is None:
+                        addition = ReferenceAddition(resnet.conv2.out_channels)
+                        self.reference_additions[name.replace(".", "_")] = addition
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(config.channels[0], config.latent_channels, 3, padding=1)
 
     def cache(self, context: Context) -> dict[str, LayerContext]:
-        """Keys and values of every layer, which no noise reaches: computed once per clip, for all denoising steps."""
+        """Keys and values of the context in every layer, computed once per clip for all denoising steps."""
         return {name: self._cache_layer(name, layer, context) for name, layer in self.layers()}
 
     def _cache_layer(self, name: str, layer: Layer, context: Context) -> LayerContext:
@@ -318,9 +300,8 @@ class Backbone(UNet):
             given = layers[name]
             if layer.attention is not None:
                 audio = None if layer.audio is not None else given.audio
-                x, _ = layer.attention(
-                    x, reference=given.reference, audio=audio, identity=given.identity, codes=given.codes
-                )
+                reference, identity, codes = given.reference, given.identity, given.codes
+                x, _ = layer.attention(x, reference=reference, audio=audio, identity=identity, codes=codes)
             elif given.addition is not None:
                 x = x + per_frame(given.addition, len(x))
             if layer.audio is not None and given.audio is not None:

@@ -18,10 +18,8 @@ from torch import Tensor
 from ..inputs import face_geometry as geometry
 
 UPPER_SHARE, LOWER_SHARE = 0.84, 0.10  # of the gap: how much of it each lid closes; the lashes cover the rest
-LASHES, SHADE = (
-    0.07,
-    0.4,
-)  # half widths of the eye below the upper lid's line that move with it, and how dark shut lids meet
+# half widths of the eye below the upper lid's line that move with it, and how dark shut lids meet
+LASHES, SHADE = (0.07, 0.4)
 EDGE = 0.2  # half widths of the eye at the lid's edge, lashes and their line, that move down without being stretched
 SKIN = 0.7  # of the way from the upper lid to the brow, the skin that takes part
 CHEEK = 0.5  # half widths of the eye below it that follow the lower lid

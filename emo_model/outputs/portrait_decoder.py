@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..auxiliary.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
 from ..config import ModelConfig
 from ..inputs.face import apply_fit
 from ..inputs.lids import fit_lids
@@ -18,18 +19,16 @@ from ..inputs.media import to_uint8
 from ..inputs.motion_latents import consistent_latents, lid_closure, mouth_centre
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
-from ..models.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
 from ..types import Fit, Portrait
 from .eyelids import Eyelid, eyelids, window
+from .folds import hold_inside
 
+SHARPENING = 0.6  # of what is painted: its network learned means, which are soft
 AT_ONCE = 8  # frames that the network decodes together
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
-LANCZOS = (
-    0.032,
-    -0.160,
-    0.628,
-)  # half way between pixels, from the farthest of three; a little sharper than the plain kernel
+# half way between pixels, from the farthest of three; a little sharper than the plain kernel
+LANCZOS = (0.032, -0.160, 0.628)
 
 
 class PortraitDecoder:
@@ -89,7 +88,8 @@ class PortraitDecoder:
         raw = consistent_latents(
             to_raw(latents.to(self.device), self.config), self.mesh, self._maps, size=self.config.image_size
         )
-        return self.decoder(raw.to(self.dtype), self._portrait)
+        decoded = self.decoder(raw.to(self.dtype), self._portrait)
+        return replace(decoded, flow=hold_inside(decoded.flow))
 
     def _square(self) -> Tensor:
         """(1, 3, 2 S, 2 S) in [-1, 1]: the square around the head at twice the working size."""
@@ -108,9 +108,8 @@ class PortraitDecoder:
         maps = portrait_maps(self.mesh, size=size, cells=size // PATCH)[None]
         latents = to_raw(self.latents, self.config)
         given = square, maps, latents, mouth_centre(self.mesh)[None] / PATCH
-        skull = skull_plane(self.mesh)[None] * torch.tensor(
-            [PATCH, PATCH, 1.0]
-        )  # not in half precision: it counts cells
+        # not in half precision: it counts cells
+        skull = skull_plane(self.mesh)[None] * torch.tensor([PATCH, PATCH, 1.0])
         return self.decoder.read_portrait(*(x.to(self.device, self.dtype) for x in given), skull.to(self.device))
 
     @torch.no_grad()
@@ -138,8 +137,18 @@ class PortraitDecoder:
 def _painted(decoded: DecodedMotion) -> Tensor:
     """Colours in 0..255 and share of the painted mouth, (F, 4, P + 2, P + 2): with a border of a pixel where its share
     is 0."""
-    colours = F.pad(decoded.mouth_rgb.float(), (1, 1, 1, 1), mode="replicate")
+    colours = _sharper(decoded.mouth_rgb.float()).clamp_(-1, 1)
+    colours = F.pad(colours, (1, 1, 1, 1), mode="replicate")
     return torch.cat([colours.add_(1).mul_(127.5), F.pad(decoded.mouth_mask.float(), (1, 1, 1, 1))], 1)
+
+
+def _sharper(colours: Tensor, *, away: int = 2) -> Tensor:
+    """(F, 3, P, P) plus `SHARPENING` of its difference from the mean of four pixels around, two pixels away."""
+    padded = F.pad(colours, (away, away, away, away), mode="replicate")
+    size, around = colours.shape[-1], torch.zeros_like(colours)
+    for down, right in ((0, away), (2 * away, away), (away, 0), (away, 2 * away)):
+        around += padded[..., down : down + size, right : right + size]
+    return torch.lerp(around.div_(4), colours, 1 + SHARPENING)
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,9 +64,8 @@ class VideoWriter:
         for key, value in {"comment": GENERATED, **(metadata or {})}.items():
             self.container.metadata[key] = value
         options = {"crf": str(crf), "preset": preset}
-        if (
-            min(width, height) < 64
-        ):  # x264's macroblock tree reads out of bounds at this size: output is not deterministic
+        # x264's macroblock tree reads out of bounds at this size: output is not deterministic
+        if min(width, height) < 64:
             options["x264-params"] = "mbtree=0"
         self.video = self.container.add_stream("libx264", rate=self.rate, options=options)
         self.video.width, self.video.height = width + width % 2, height + height % 2
@@ -84,9 +83,8 @@ class VideoWriter:
     def __exit__(self, kind, error, trace) -> None:
         with contextlib.ExitStack() as closing:
             if kind is not None:
-                closing.enter_context(
-                    contextlib.suppress(av.error.FFmpegError)
-                )  # e.g. a full disk, already reported by `error`
+                # e.g. a full disk, already reported by `error`
+                closing.enter_context(contextlib.suppress(av.error.FFmpegError))
             closing.callback(self.container.close)
             if self.frames:
                 if self.sound is not None:

@@ -1,1 +1,1 @@
-"""Living room: noise schedule, samplers, guidance, and the clip loop where everything meets."""
+"""Noise schedule, samplers, guidance, and the clip loop."""

@@ -1,16 +1,17 @@
-"""A video of any length, clip by clip: the last frames of a clip are the motion frames of the next (EMO, section 3.2)."""
+"""A video of any length, clip by clip: a clip's last frames are the motion frames of the next (EMO, section 3.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from itertools import count
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig, SamplingConfig
+from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
@@ -18,40 +19,23 @@ from .noise import draw_noise, head_pace
 from .progress import StepReport, ignore
 from .samplers import PredictCached, guided, sample
 from .schedule import NoiseSchedule
+from .video import Video
 
 SAMPLING_VERSION = 3  # of what is computed here; raise it where recorded outputs change (test_version.py)
 
 
-@dataclass(frozen=True, eq=False)
-class Video:
-    """What is asked for, cut into clips of `model.clip_frames` frames."""
-
-    model: ModelConfig
-    conditions: Conditions
-
-    @property
-    def clips(self) -> int:
-        return -(-self.conditions.frames // self.model.clip_frames)
-
-    def clip(self, number: int) -> ClipConditions:
-        """The conditions of clip `number`, from 0."""
-        size = self.model.clip_frames
-        return self.conditions.clip(number * size, clip_frames=size, margin_frames=self.model.audio_margin_frames)
-
-
 class RenderClip(Protocol):
-    """(clip number, motion frames before it) -> scaled latents (1, C, F, h, w), or None, which ends the video before
-    it."""
+    """(clip number, motion frames before it) -> scaled latents (1, C, F, h, w); None ends the video before the clip."""
 
     video: Video
 
     def __call__(self, number: int, motion: MotionFrames) -> Tensor | None: ...
 
 
-def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames()) -> Iterator[Tensor]:  # noqa: B008
+def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames()) -> Iterator[Tensor]:
     """Yield scaled latents (1, C, F, h, w), float32, clip by clip; the last clip is cut to the frames of the audio.
 
-    motion: the last frames of a video that this one continues.
+    motion: the last frames of the video to continue.
     """
     video = render.video
     for number in range(video.clips):
@@ -62,104 +46,75 @@ def generate_clips(render: RenderClip, *, motion: MotionFrames = MotionFrames())
         yield latents[:, :, : video.clip(number).frames]
 
 
+@dataclass(eq=False)
 class ClipRenderer:
     """Renders one clip from its number and the motion frames before it; keeps what stays the same over a video.
 
     emo: on `device`, in `dtype`; noise is drawn on the CPU, so a seed means the same on every device. reference: the
-    portrait's features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are read; Hallo sends
-    them through the VAE (`inputs.vae.through_pixels`). batch_branches, predict: see `guided`. on_step: called after
-    each step; may raise to stop.
+    portrait's features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are encoded; Hallo
+    passes them through the VAE (`inputs.vae.through_pixels`). batch_branches, predict: see `guided`. on_step: called
+    after each step; may raise to stop.
     """
 
-    def __init__(
-        self,
-        emo: Emo,
-        conditions: Conditions,
-        sampling: SamplingConfig,
-        *,
-        reference: ReferenceFeatures | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        reencode: Callable[[Tensor], Tensor] = lambda latents: latents,
-        batch_branches: bool = True,
-        predict: PredictCached | None = None,
-        on_step: Callable[[StepReport], None] = ignore,
-    ):
-        self.emo, self.video, self.sampling, self.given_reference = (
-            emo,
-            Video(emo.config, conditions),
-            sampling,
-            reference,
-        )
-        self.device, self.dtype, self.reencode, self.on_step = torch.device(device), dtype, reencode, on_step
-        self.batch_branches, self.predict, self.schedule = batch_branches, predict, NoiseSchedule(emo.config)
-        self.noises = self._draw_noises(torch.Generator().manual_seed(sampling.seed))
-        self.reference = self.times = self.mask = self.face = None
+    emo: Emo
+    conditions: Conditions
+    sampling: SamplingConfig
+    _: KW_ONLY
+    reference: ReferenceFeatures | None = None
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+    reencode: Callable[[Tensor], Tensor] = lambda latents: latents
+    batch_branches: bool = True
+    predict: PredictCached | None = None
+    on_step: Callable[[StepReport], None] = ignore
+
+    def __post_init__(self):
+        self.video, self.schedule = Video(self.emo.config, self.conditions), NoiseSchedule(self.emo.config)
+        self.given_reference, self.reference = self.reference, None
+        self.timesteps = self.schedule.timesteps(self.sampling.steps)
+        self.noises = self._draw_noises(torch.Generator().manual_seed(self.sampling.seed))
+        self.mask = self.face = None
 
     def __call__(self, number: int, motion: MotionFrames) -> Tensor:
         """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too."""
-        sampling, clip, timesteps = self.sampling, self.video.clip(number), self.schedule.timesteps(self.sampling.steps)
-        noise = next(
-            noise for index, noise in self.noises if index == number
-        )  # clip k has the seed's k-th, rendered or cached
+        emo, sampling, clip = self.emo, self.sampling, self.video.clip(number)
+        noise = next(noise for index, noise in self.noises if index == number).to(self.device)
         before = None if motion.latents is None else motion.latents.to(self.device)
         with torch.no_grad():
-            self._prepare_video(clip, timesteps)
+            self._prepare_video(clip)
             read = MotionFrames(None if before is None else self.reencode(before).to(self.dtype))
-            features = self.emo.encode_motion(read, like=self.reference)
-            context = self.emo.prepare(
-                self.reference, features, clip, face=self.face, region_weights=sampling.region_weights
-            )
-            predict = guided(
-                self.emo,
-                context,
-                sampling,
-                timesteps,
-                times=self.times,
-                batch_branches=self.batch_branches,
-                predict=self.predict,
-            )
+            features = emo.encode_motion(read, like=self.reference)
+            weights = sampling.region_weights
+            context = emo.prepare(self.reference, features, clip, face=self.face, region_weights=weights)
+            options = {"times": self.times, "batch_branches": self.batch_branches, "predict": self.predict}
+            predict = guided(emo, context, sampling, self.timesteps, **options)
+            on_step = partial(self.report, number)
             latents = sample(
-                predict,
-                noise.to(self.device),
-                self.schedule,
-                sampler=sampling.sampler,
-                steps=sampling.steps,
-                on_step=lambda step, clean: self.report(number, step, clean),
+                predict, noise, self.schedule, sampler=sampling.sampler, steps=sampling.steps, on_step=on_step
             )
-        return finish_clip(
-            latents,
-            before,
-            self.emo.config,
-            sampling,
-            first_frame=number * self.emo.config.clip_frames,
-            fps=self.video.conditions.audio.fps,
-        )
+        first_frame, fps = number * emo.config.clip_frames, self.conditions.audio.fps
+        return finish_clip(latents, before, emo.config, sampling, first_frame=first_frame, fps=fps)
 
     def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:
         self.on_step(StepReport(number + 1, self.video.clips, step, self.sampling.steps, denoised, is_cached))
 
-    def _prepare_video(self, clip: ClipConditions, timesteps: Sequence[int]) -> None:
-        """The portrait's features and the embedded timesteps, once; the face, as often as its mask changes."""
+    def _prepare_video(self, clip: ClipConditions) -> None:
+        """Encode the portrait and the timesteps once, and the face mask whenever it changes."""
+        emo, portrait = self.emo, self.conditions.portrait
         if self.reference is None:
-            portrait = self.video.conditions.portrait
-            self.reference = self.given_reference or self.emo.encode_reference(
-                portrait.latents.to(self.device, self.dtype), portrait.identity
-            )
-            self.reference = self.reference.map(lambda x: x.to(self.device, self.dtype))
+            latents = portrait.latents.to(self.device, self.dtype)
+            reference = self.given_reference or emo.encode_reference(latents, portrait.identity)
+            self.reference = reference.map(lambda x: x.to(self.device, self.dtype))
+            self.times = emo.embed_timesteps(self.timesteps, latents)
         if clip.face_mask is not self.mask:
-            self.mask, self.face = (
-                clip.face_mask,
-                self.emo.locate_face(clip.face_mask, clip.regions, like=self.reference),
-            )
-        if self.times is None:
-            self.times = self.emo.embed_timesteps(timesteps, self.face.features)
+            self.mask, self.face = clip.face_mask, emo.locate_face(clip.face_mask, clip.regions, like=self.reference)
 
     def _draw_noises(self, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:
-        model = self.emo.config
+        """Clip numbers and their noise; clip k has the seed's k-th, whether the clips before it are cached or not."""
+        model, conditions = self.emo.config, self.conditions
         shape = (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
         for number in count():
             frames = number * model.clip_frames + torch.arange(model.clip_frames)
-            pace = head_pace(self.video.conditions.speed.at(frames, self.video.conditions.audio.fps).mean().item())
+            pace = head_pace(conditions.speed.at(frames, conditions.audio.fps).mean().item())
             noise = draw_noise(model, shape, generator, shapes=self.emo.noise_shapes, is_start=True, pace=pace)
             yield number, self.sampling.noise_scale * noise

@@ -9,8 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class StepReport:
-    """Progress: `step` of `steps` in clip `clip` of `clips`, counted from 1; denoised: the clean estimate (B, C, F, h,
-    w).
+    """`step` of `steps` in clip `clip` of `clips`, counted from 1; denoised: the clean estimate (B, C, F, h, w).
 
     is_cached: the clip comes from a cache; reported once, with its last step.
     """

@@ -1,6 +1,6 @@
-"""From noise to clean latents: classifier-free guidance, and the samplers, whose model is any callable.
+"""From noise to clean latents: classifier-free guidance and the samplers, which take any callable as the model.
 
-Guidance is apart for audio and portrait (arXiv 2207.12598; two scales: arXiv 2211.09800, eq. 3).
+Audio and portrait have a guidance scale each (arXiv 2207.12598; two scales: arXiv 2211.09800, eq. 3).
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ def guided(
     batch_branches: bool = True,
     predict: PredictCached | None = None,
 ) -> Predict:
-    """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and takes no further branch.
+    """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and needs no further branch.
 
     With e(portrait, audio):  e(0, 0) + reference * (e(p, 0) - e(0, 0)) + audio * (e(p, a) - e(p, 0)). Two equal scales
-    guide portrait and audio as one, as Hallo does: e(p, 0) cancels. sampling.mixed_identity: see there; only Hallo has
-    identity tokens.
+    guide portrait and audio together, as Hallo does: e(p, 0) cancels. sampling.mixed_identity: see `mix_identity`.
     timesteps: of all steps, from which intervals of guidance are counted; empty: the scales hold at any timestep.
-    times: their embeddings (S, T), of `Emo.embed_timesteps`, if known. batch_branches: evaluate the branches as one
-    batch, which takes more memory and fills a GPU better. predict: in place of `emo.predict`.
+    times: their embeddings (S, T) from `Emo.embed_timesteps`, if known. batch_branches: evaluate the branches as one
+    batch, which takes more memory and uses a GPU better. predict: replaces `emo.predict`.
     """
     if sampling.reference_guidance != 1 and sampling.mixed_identity:
         context = mix_identity(context)
@@ -59,10 +58,7 @@ def guided(
         names = branches_of(audio, reference)
         if names not in cached:
             cached[names] = cache(names)
-        predictions, x = (
-            [],
-            noisy.to(context.face.dtype),
-        )  # the model may calculate in half precision, the sampler never does
+        predictions, x = [], noisy.to(context.face.dtype)  # the model may run in half precision, the sampler never does
         for count, batch in cached[names]:
             at = torch.full((count * len(x),), timestep, device=x.device) if times is None else times[step : step + 1]
             predictions += predict(x.repeat(count, 1, 1, 1, 1), at, batch).float().split(len(x))
@@ -77,7 +73,7 @@ def guided(
 
 
 def branches_of(audio: float, reference: float) -> tuple[str, ...]:
-    """The branches that these scales of guidance need; of two, the second is compared with."""
+    """The branches that these guidance scales need, the conditional first."""
     if audio == reference == 1:
         return ("conditional",)
     if audio == reference:
@@ -93,8 +89,7 @@ def evaluations(sampling: SamplingConfig) -> int:
 def sample_ddim(
     predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep
 ) -> Tensor:
-    """Deterministic DDIM (arXiv 2010.02502, eta 0), the paper's sampler; Euler's method on the probability flow is the
-    same."""
+    """Deterministic DDIM (arXiv 2010.02502, eta 0), the paper's sampler; equal to Euler's method on the flow ODE."""
     x = noise
     for done, (now, after) in enumerate(_steps(timesteps), start=1):
         clean, eps = schedule.clean_and_noise(x, predict(x, now), now)
@@ -107,10 +102,9 @@ def sample_ddim(
 def sample_dpmpp_2m(
     predict: Predict, noise: Tensor, schedule: NoiseSchedule, timesteps: list[int], on_step: OnStep
 ) -> Tensor:
-    """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2); first order where the log-SNR is infinite: at pure noise and at
-    the end.
+    """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2).
 
-    Three steps or fewer from pure noise are all of first order, and that is DDIM.
+    Of first order where the log-SNR is infinite, at pure noise and at the end: three steps or fewer equal DDIM.
     """
     x, before = noise, None  # before: (clean estimate, log-SNR) of the step before
     for done, (now, after) in enumerate(_steps(timesteps), start=1):
@@ -141,7 +135,7 @@ def _towards(direction: Tensor, x: Tensor, schedule: NoiseSchedule, now: int, af
 _SAMPLERS = {"ddim": sample_ddim, "dpmpp_2m": sample_dpmpp_2m}
 SAMPLERS = tuple(_SAMPLERS)
 OLD_SAMPLERS = {"euler": "ddim", "unipc": "dpmpp_2m", "lcm": "ddim"}
-"""What saved workflows may still name -> what is used now: 'euler' was 'ddim'; the others were of no measured use."""
+"""Samplers of old workflows -> what replaces them: 'euler' was 'ddim'; no measurement supported the others."""
 
 
 def sample(

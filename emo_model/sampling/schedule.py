@@ -1,4 +1,4 @@
-"""The noise schedule: noise in training and timesteps in sampling come from one table (DDPM, DDIM; zero terminal SNR)."""
+"""The noise schedule: one table for noise in training and timesteps in sampling (DDPM, DDIM; zero terminal SNR)."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class NoiseSchedule:
         return squared.sqrt(), (1 - squared).sqrt()
 
     def numbers(self, timestep: int) -> tuple[float, float]:
-        """`scales` of one timestep as plain numbers: no device has to be asked for them, and none is waited for."""
+        """`scales` of one timestep as Python numbers, so that nothing waits for a device."""
         alpha, sigma = self.scales(timestep)
         return alpha.item(), sigma.item()
 
     def log_snr(self, timestep: int) -> float:
-        """log(alpha / sigma): rises from minus infinity (pure noise, if the schedule begins there) to infinity (clean)."""
+        """log(alpha / sigma): minus infinity for pure noise, infinity for clean latents."""
         alpha, sigma = self.scales(timestep)
         return (alpha.log() - sigma.log()).item()
 
@@ -59,18 +59,18 @@ class NoiseSchedule:
         return alpha * clean + sigma * noise
 
     def target(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-        """What the model learns to say: the noise, or the velocity alpha * noise - sigma * clean (arXiv 2202.00512)."""
+        """What the model learns to predict: noise, or velocity alpha * noise - sigma * clean (arXiv 2202.00512)."""
         if self.prediction == "epsilon":
             return noise
         alpha, sigma = self._spread(timestep, clean)
         return alpha * noise - sigma * clean
 
-    def clean_and_noise(self, noisy: Tensor, said: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
-        """The clean latents and the noise that the model's answer stands for."""
+    def clean_and_noise(self, noisy: Tensor, prediction: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
+        """The clean latents and the noise that follow from the model's prediction."""
         alpha, sigma = self.numbers(timestep)
         if self.prediction == "epsilon":
-            return (noisy - sigma * said) / alpha, said
-        return alpha * noisy - sigma * said, sigma * noisy + alpha * said
+            return (noisy - sigma * prediction) / alpha, prediction
+        return alpha * noisy - sigma * prediction, sigma * noisy + alpha * prediction
 
     def _spread(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         return tuple(scale.to(like).view(-1, *[1] * (like.ndim - 1)) for scale in self.scales(timestep))

@@ -1,5 +1,4 @@
-"""Talking heads that are drawn and voices that are made, so that mouth, pose, gaze and lids of every frame are known.
+"""Puppets and synthetic speech: training data whose mouth, pose, gaze and lids are known in every frame.
 
-`identities` draws people from seeds, `motion` moves them, `renderer` paints them; `speech` speaks, `visemes` shapes the
-mouth. `python -m emo_model.synthetic --help` shows them.
+`identities`, `renderer`: drawn heads; `puppets`: pictures that move; `motion`: how; `speech`, `visemes`: what is said.
 """

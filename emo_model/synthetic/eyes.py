@@ -75,9 +75,8 @@ def _paint_eye(
     sheet.paint(color, iris)
     sheet.paint(who.iris * 0.30, ramp(r, 0.74, 0.98) * iris * (0.80 - 0.2 * anime))
     sheet.paint(who.ink * 0.35, sheet.cover((r - (0.46 + 0.04 * anime)) * size) * inside)
-    sheet.paint(
-        who.ink * 0.5, bell(((down - upper) / (h * 0.55)).square()) * inside * (down > upper - 0.05) * 0.42
-    )  # the lid's shadow
+    # the lid's shadow
+    sheet.paint(who.ink * 0.5, bell(((down - upper) / (h * 0.55)).square()) * inside * (down > upper - 0.05) * 0.42)
     glint = torch.ones_like(who.skin)
     gl = torch.where(wide(who.light[:, 0]) > 0, 1.0, -1.0)
     spot = ((ix - gl * size * 0.33).square() + (iy + size * 0.36).square()).clamp(min=1e-9).sqrt() - size * (

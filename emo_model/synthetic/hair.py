@@ -56,9 +56,10 @@ class Hair:
         ).abs() * 2 - 0.5
         line = wide(who.hairline) + swept - wide(who.hair_jag) * teeth * 1.5 + 0.4 * ruffle
         edge = wide(who.hair_open) - 0.03 + 0.07 * ramp(y, -0.25, 0.45) + 0.05 * wave * torch.sin(y * 7)
+        # hair beside the temples stays
         self.open = torch.maximum(
             soft_max((line - y) * 0.9, x.abs() - edge, 0.26), face + 0.02 - 2 * ramp(py, 0.10, 0.45)
-        )  # hair beside the temples stays
+        )
         self.open = torch.where(
             self.scarf > 0, (((x / 0.66).square() + ((y - 0.17) / 0.86).square()).sqrt() - 1) * 0.7, self.open
         )

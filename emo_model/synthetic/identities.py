@@ -141,10 +141,6 @@ class Identities:
     def to(self, device) -> Identities:
         return Identities(**{field.name: getattr(self, field.name).to(device) for field in dataclasses.fields(self)})
 
-    def repeat(self, times: int) -> Identities:
-        """Each person `times` times in a row: the pictures of B clips of as many frames."""
-        return self[torch.arange(len(self), device=self.seed.device).repeat_interleave(times)]
-
 
 def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | str = "cpu") -> Identities:
     """seeds: B integers -> the B people that belong to them."""
@@ -230,9 +226,8 @@ def sample_identities(seeds: Sequence[int] | Tensor, *, device: torch.device | s
     top = torch.where(hatted, top.clamp(max=0.10), top)
     bun = torch.where(hatted, 0.0, bun)
 
-    beard_kind = choose(
-        "beard kind", row([0.52, 0.16, 0.14, 0.10, 0.08])
-    )  # none, stubble, full, moustache, goatee-like
+    # none, stubble, full, moustache, goatee-like
+    beard_kind = choose("beard kind", row([0.52, 0.16, 0.14, 0.10, 0.08]))
     grown = (femininity < 0.5) & (age > 0.3) & (anime + (child > 0) < 1)
     beard = torch.where(grown, row([0, 0.32, 0.95, 0, 0.0])[beard_kind], 0.0)
     moustache = torch.where(grown, row([0, 0.30, 0.95, 0.95, 0.9])[beard_kind], 0.0)

@@ -11,7 +11,7 @@ from .motion import FaceMotion
 
 
 def mouth_shape(who: Identities, motion: FaceMotion) -> tuple[Tensor, Tensor, Tensor]:
-    """Half width of the lips, and how far the inner edges lie above and below the line where they meet; (B, 1, 1) each."""
+    """Half width of the lips, distance of the inner edges above and below the line where they meet; (B, 1, 1) each."""
     opening = wide(motion.opening * (1 - 0.92 * motion.closure)).clamp(0, 1)
     width = wide(motion.width)
     half = wide(who.mouth_width) * (1 + 0.17 * width.clamp(min=0) + 0.36 * width.clamp(max=0) - 0.07 * opening)
@@ -35,9 +35,8 @@ def paint_mouth(whole: Sheet, who: Identities, motion: FaceMotion, pose: Pose) -
     arc = (1 - square).clamp(min=0)
     arch = arc.sqrt() * 0.45 + arc * 0.55  # inner edges: between a parabola and an ellipse
     corner = -(wide(who.smile) + 0.018 * width.clamp(min=0)) * (square - 0.35) * (1 - 0.5 * rounded)  # corners up
-    line = corner + 0.012 * bell((t / 0.35).square()) * (
-        1 - wide(motion.opening)
-    )  # the upper lip's middle dips a little
+    # the upper lip's middle dips a little
+    line = corner + 0.012 * bell((t / 0.35).square()) * (1 - wide(motion.opening))
     top, bottom = line - up * arch, line + fall * arch - 0.035 * tuck * arc
     thin = (1 - 0.62 * closure) * (1 + 0.30 * rounded)
     bow = 1 - 0.20 * bell((t / 0.20).square()) + 0.12 * bell(((t.abs() - 0.28) / 0.3).square())

@@ -185,9 +185,8 @@ def head_speed_degrees(motion: FaceMotion, fps: float) -> Tensor:
     if turn.shape[-3] < 2:
         return torch.zeros_like(motion.yaw)
     between = turn[..., 1:, :, :] - turn[..., :-1, :, :]
-    angle = 2 * torch.asin(
-        (between.square().sum((-2, -1)).sqrt() / 8**0.5).clamp(max=1)
-    )  # |R - S| = sqrt(8) sin(angle / 2)
+    # |R - S| = sqrt(8) sin(angle / 2)
+    angle = 2 * torch.asin((between.square().sum((-2, -1)).sqrt() / 8**0.5).clamp(max=1))
     speed = torch.rad2deg(angle) * fps
     return torch.cat((speed[..., :1], speed), -1).float()
 

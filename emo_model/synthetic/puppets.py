@@ -112,9 +112,8 @@ class Puppet:
             self._colours(self.rest[list(points)]) @ [0.299, 0.587, 0.114]
             for points in ((205, 207, 57, 61, 91, 181, 216), (425, 427, 287, 291, 321, 405, 436))
         ]
-        self.sides = [
-            float(np.clip(side / max(sum(sides) / 2, 1), 0.4, 1.5)) for side in sides
-        ]  # light from the left or right
+        # light from the left or right
+        self.sides = [float(np.clip(side / max(sum(sides) / 2, 1), 0.4, 1.5)) for side in sides]
 
     def pose(self, motion: FaceMotion) -> np.ndarray:
         """Motion (F,) or () -> points (F, 664, 3) in pixels."""
@@ -191,9 +190,8 @@ class Puppet:
         half = self.size / 2
         shift = np.stack([tracks["x"] * half, tracks["y"] * half, 0 * half * tracks["x"]], -1)
         change = turn - np.eye(3)
-        away = (shaped - self.pivot) @ change.transpose(0, 2, 1) + shift[
-            :, None
-        ]  # how the head's motion displaces each point
+        # how the head's motion displaces each point
+        away = (shaped - self.pivot) @ change.transpose(0, 2, 1) + shift[:, None]
         points = np.repeat(self.rest[None], len(local), axis=0)
         points += self.rigidity[:, None] * away
         points[:, :FACE] += moved

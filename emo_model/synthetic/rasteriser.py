@@ -16,7 +16,7 @@ def kernels():
 
     @njit(cache=True, fastmath=False)
     def draw(points, move, corners, parts, flow, part, depth):
-        """points (P, 3) in pixels, move (P, 2): source minus place -> flow (2, S, S), part (S, S) uint8 of the nearest."""
+        """points (P, 3) in pixels, move (P, 2) source minus place -> flow (2, S, S), nearest part (S, S) uint8."""
         size = flow.shape[1]
         flow[:] = 0
         part[:] = 0

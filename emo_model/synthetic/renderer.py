@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from .canvas import Pose, Sheet, bell, ramp, wide
 from .eyes import paint_eyes, paint_glasses
-from .face import JAW_DROP, face_distance, paint_beard, paint_ears, paint_marks, paint_nose, paint_skin
+from .face import face_distance, paint_beard, paint_ears, paint_marks, paint_nose, paint_skin
 from .hair import Hair, paint_hat
 from .identities import Identities
-from .lips import mouth_shape, paint_mouth
+from .lips import paint_mouth
 from .motion import FaceMotion
 from .scene import paint_background, paint_body
-
-
-@dataclass(frozen=True, eq=False)
-class Landmarks:
-    """Points (B, 2) as x, y in 0..1 of the picture, and the half width (B,) of mouth and eyes in the same unit."""
-
-    mouth: Tensor
-    eye_left: Tensor  # at the left of the picture
-    eye_right: Tensor
-    nose: Tensor
-    chin: Tensor
-    mouth_radius: Tensor
-    eye_radius: Tensor
 
 
 def render(
@@ -101,24 +86,3 @@ def paint_strokes(sheet: Sheet, who: Identities, motion: FaceMotion, pose: Pose)
     dab = mess * bell(((across - column - 0.5) / 0.62).square()) * bell(((along - row - 0.5) / 0.62).square())
     warm = torch.stack((1 + 0.30 * dab, 1 + 0.26 * dab, 1 + 0.20 * dab), 1)
     sheet.rgb.mul_(1 + (warm - 1) * who.strokes[:, None, None, None])
-
-
-def landmarks(identities: Identities, motion: FaceMotion) -> Landmarks:
-    """Where the features of each picture are."""
-    pose = Pose(identities, motion)
-    zero = wide(0 * identities.mouth_y)
-    half, up, fall = mouth_shape(identities, motion)
-
-    def point(place) -> Tensor:
-        return torch.cat([part[:, 0] for part in place], -1).add(1).div(2)
-
-    chin = 1 + JAW_DROP * wide(motion.opening * (1 - 0.9 * motion.closure))
-    return Landmarks(
-        mouth=point(pose.place(zero, wide(identities.mouth_y) + 0.5 * (fall - up))),
-        eye_left=point(pose.place(-wide(identities.eye_x), wide(identities.eye_y))),
-        eye_right=point(pose.place(wide(identities.eye_x), wide(identities.eye_y))),
-        nose=point(pose.place(zero, wide(identities.nose_y), lift=0.15)),
-        chin=point(pose.out(pose.sin_yaw * 0.23, chin + 0.16 * pose.sin_pitch)),
-        mouth_radius=(half * pose.scale).flatten() / 2,
-        eye_radius=wide(identities.eye_width).mul(pose.scale).flatten() / 2,
-    )

@@ -55,7 +55,7 @@ def _lower(sheet: Sheet, distance: Tensor) -> tuple[Sheet, Tensor]:
 
 
 def paint_body(sheet: Sheet, who: Identities, pose: Pose, chin: Tensor, back_hair) -> None:
-    """chin: (B, H, W) distance to the face, for its shadow; back_hair() is painted between the shoulders and the neck."""
+    """chin: (B, H, W) distance to the face, for its shadow; back_hair(): paints between shoulders and neck."""
     sheet, chin = _lower(sheet, chin)
     x, y = (sheet.u - pose.body_u) / pose.body_scale, (sheet.v - pose.body_v) / pose.body_scale
     collar = [wide((who.collar == index).float()) for index in range(len(COLLARS))]

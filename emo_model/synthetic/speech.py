@@ -121,6 +121,8 @@ _LANGUAGES = {  # of espeak, and what `sentences` calls them
     "cs": "cs",
     "ca": "ca",
     "fi": "fi",
+    "ru": "ru",
+    "hi": "hi",
 }
 _FESTIVAL_LANGUAGES = {
     "kal_diphone": "en",
@@ -135,6 +137,8 @@ _FESTIVAL_LANGUAGES = {
     "upc_ca_ona_hts": "ca",
     "suo_fi_lj_diphone": "fi",
     "hy_fi_mv_diphone": "fi",
+    "msu_ru_nsh_clunits": "ru",
+    "hindi_NSK_diphone": "hi",
 }
 
 HELD_OUT = (
@@ -152,12 +156,12 @@ English speaker (slt) in two engines, and every neural voice (piper; only measur
 
 TRAINING_VOICES = (
     (
-        0.40,
+        0.25,
         tuple(f"espeak:{language}+{variant}" for language in _LANGUAGES if language != "fi" for variant in _VARIANTS),
     ),
-    (0.30, ("flite:rms", "flite:awb", "flite:kal16")),
+    (0.25, ("flite:rms", "flite:awb", "flite:kal16")),
     (
-        0.30,
+        0.50,
         (
             "festival:ked_diphone",
             "festival:kal_diphone",
@@ -168,6 +172,8 @@ TRAINING_VOICES = (
             "festival:czech_ph",
             "festival:czech_krb",
             "festival:upc_ca_ona_hts",
+            "festival:msu_ru_nsh_clunits",
+            "festival:hindi_NSK_diphone",
         ),
     ),
 )
@@ -285,8 +291,8 @@ def sample_speech(
     installed voices. espeak speaks them a few samples differently each time (its library keeps hidden state), so keep
     what was prepared.
 
-    held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract are
-    varied.
+    held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract vary,
+    those of voices made from recordings so far that each stands for many speakers.
     perform: changes each sentence after it is spoken (`singing.sample_singing` sings it).
     Raises RuntimeError if no engine is installed.
     """
@@ -301,11 +307,10 @@ def sample_speech(
     voice = choose.choice(choose.choices([voices for _, voices in groups], [share for share, _ in groups])[0])
     language = language_of(voice)
     rate, pitch = math.exp(choose.gauss(-0.05, 0.12)), math.exp(choose.gauss(0.0, 0.15))
-    speed = 1.0 if held_out else math.exp(choose.gauss(0.0, 0.08))
-    tract = 1.0 if held_out else math.exp(choose.gauss(0.0, 0.10))
+    speed, tract = (1.0, 1.0) if held_out else _another_speaker(choose, is_natural=not voice.startswith("espeak"))
     parts, now = [], -choose.uniform(0.1, 0.6)
     while now < seconds:
-        part = synthesize(sentence(choose, language), voice, rate=rate, pitch=pitch)
+        part = synthesize(sentence(choose, language), voice, rate=rate / speed, pitch=pitch)
         part = change_speed(part, speed) if speed != 1 else part
         part = part if perform is None else perform(part, choose)
         start = max(0.0, now)
@@ -318,6 +323,15 @@ def sample_speech(
 
 
 # What may be done to speech without losing its phoneme times
+
+
+def _another_speaker(choose: random.Random, *, is_natural: bool) -> tuple[float, float]:
+    """(speed of a tape, by which pitch and formants rise; warp of the vocal tract, which takes most of that back).
+
+    Voices made from recordings are few and mostly of men, so they are moved further than espeak's.
+    """
+    speed = math.exp(min(max(choose.gauss(0.03, 0.22 if is_natural else 0.08), -0.4), 0.5))
+    return speed, math.exp(choose.gauss(0.0, 0.10)) * speed**-0.6
 
 
 def change_speed(speech: Speech, factor: float) -> Speech:
@@ -509,87 +523,31 @@ def _speak_espeak(text: str, name: str, rate: float, pitch: float):
 
 # flite and festival, as programs
 
-_ENGLISH = {
-    "aa": "ɑː",
-    "ae": "æ",
-    "ah": "ʌ",
-    "ao": "ɔː",
-    "aw": "aʊ",
-    "ax": "ə",
-    "axr": "ɚ",
-    "ay": "aɪ",
-    "b": "b",
-    "ch": "tʃ",
-    "d": "d",
-    "dh": "ð",
-    "dx": "ɾ",
-    "eh": "ɛ",
-    "el": "əl",
-    "em": "əm",
-    "en": "ən",
-    "er": "ɜː",
-    "ey": "eɪ",
-    "f": "f",
-    "g": "ɡ",
-    "hh": "h",
-    "hv": "h",
-    "ih": "ɪ",
-    "ix": "ɪ",
-    "iy": "iː",
-    "jh": "dʒ",
-    "k": "k",
-    "l": "l",
-    "m": "m",
-    "n": "n",
-    "ng": "ŋ",
-    "nx": "n",
-    "ow": "oʊ",
-    "oy": "ɔɪ",
-    "p": "p",
-    "r": "ɹ",
-    "s": "s",
-    "sh": "ʃ",
-    "t": "t",
-    "th": "θ",
-    "uh": "ʊ",
-    "uw": "uː",
-    "v": "v",
-    "w": "w",
-    "y": "j",
-    "z": "z",
-    "zh": "ʒ",
-}
-_OTHERS = {  # Italian, Catalan, Czech, Finnish; letters not named here are their own IPA
-    "tS": "tʃ",
-    "dZ": "dʒ",
-    "S": "ʃ",
-    "Z": "ʒ",
-    "L": "ʎ",
-    "J": "ɲ",
-    "E": "ɛ",
-    "O": "ɔ",
-    "ax": "ə",
-    "rr": "r",
-    "B": "β",
-    "D": "ð",
-    "G": "ɣ",
-    "g": "ɡ",
-    "ng": "ŋ",
-    "N": "ŋ",
-    "z~": "ʒ",
-    "s~": "ʃ",
-    "c~": "tʃ",
-    "r~": "rʒ",
-    "t~": "c",
-    "d~": "ɟ",
-    "n~": "ɲ",
-    "ch": "x",
-    "@": "æ",
-    "7": "ø",
-    "#": "",
-    "##": "",
-    "pau": "",
-}
+
+def _labels(pairs: str) -> dict[str, str]:
+    """'label=IPA label=IPA' -> what an engine calls a phoneme -> IPA."""
+    return dict(pair.split("=", 1) for pair in pairs.split())
+
+
+_ENGLISH = _labels(
+    "aa=ɑː ae=æ ah=ʌ ao=ɔː aw=aʊ ax=ə axr=ɚ ay=aɪ b=b ch=tʃ d=d dh=ð dx=ɾ eh=ɛ el=əl em=əm en=ən er=ɜː ey=eɪ "
+    "f=f g=ɡ hh=h hv=h ih=ɪ ix=ɪ iy=iː jh=dʒ k=k l=l m=m n=n ng=ŋ nx=n ow=oʊ oy=ɔɪ p=p r=ɹ s=s sh=ʃ t=t th=θ "
+    "uh=ʊ uw=uː v=v w=w y=j z=z zh=ʒ"
+)
+_OTHERS = _labels(
+    "tS=tʃ dZ=dʒ S=ʃ Z=ʒ L=ʎ J=ɲ E=ɛ O=ɔ ax=ə rr=r B=β D=ð G=ɣ g=ɡ ng=ŋ N=ŋ z~=ʒ s~=ʃ c~=tʃ r~=rʒ t~=c d~=ɟ "
+    "n~=ɲ ch=x @=æ 7=ø #= ##= pau="
+)  # Italian, Catalan, Czech, Finnish; letters not named here are their own IPA
+_RUSSIAN = _labels(
+    "a=ɐ aa=a ae=ɪ ay=ə e=ɪ ee=ɛ ii=i y=ɨ yy=ɨ oo=o uu=u ur=u c=ts ch=tɕ sch=ɕ sh=ʃ zh=ʒ h=x hh=x g=ɡ gg=ɡ pau="
+)  # doubled vowels are stressed, doubled consonants soft
+_HINDI = _labels(
+    "a=ə aa=a ih=ɪ iy=i uh=ʊ uw=u eh=e ay=ɛ oh=o aw=ɔ kh=k g=ɡ gh=ɡ ch=tʃ chh=tʃ j=dʒ jh=dʒ T=ʈ Th=ʈ D=ɖ Dh=ɖ "
+    "th=t dh=d ddh=d ph=f bh=b y=j v=ʋ sh=ʃ N=ɳ pau="
+)
+
+
+_ENCODINGS = {"cs": "iso8859-2", "ru": "utf-8", "hi": "utf-8"}  # of texts for festival
 
 
 def _speak_flite(text: str, name: str, rate: float, pitch: float):
@@ -608,13 +566,13 @@ def _speak_festival(text: str, name: str, rate: float, pitch: float):
     language = _FESTIVAL_LANGUAGES.get(name, "en")
     with tempfile.TemporaryDirectory() as folder:
         sound, marks, script = (Path(folder) / file for file in ("speech.wav", "speech.lab", "speech.scm"))
-        quoted = text.replace("\\", " ").replace('"', " ")
+        quoted = text.replace("\\", " ").replace('"', " ").replace("!", ".")  # its Russian rules do not know '!'
         orders = (
             f"(voice_{name})\n(Parameter.set 'Duration_Stretch {1 / rate:.3f})\n"
             f'(set! spoken (utt.synth (Utterance Text "{quoted}")))\n'
             f'(utt.save.wave spoken "{sound}" \'riff)\n(utt.save.segs spoken "{marks}")\n'
         )
-        script.write_bytes(orders.encode("iso8859-2" if language == "cs" else "iso8859-1", "ignore"))
+        script.write_bytes(orders.encode(_ENCODINGS.get(language, "iso8859-1"), "ignore"))
         _run(["festival", "-b", str(script)])
         if not sound.exists():
             raise ValueError(f"festival could not speak as '{name}'; is its festvox package installed?")
@@ -627,6 +585,10 @@ def _speak_festival(text: str, name: str, rate: float, pitch: float):
 def _ipa(label: str, language: str) -> str:
     if language == "en":
         return _ENGLISH.get(label, "")
+    if language == "hi":
+        return _HINDI.get(label, label)
+    if language == "ru":
+        return _RUSSIAN.get(label, label[:1])
     plain = label.rstrip("0123456789:") or label  # stress and length
     return _OTHERS.get(label, _OTHERS.get(plain, plain))
 

@@ -1,8 +1,8 @@
 """Prepared speech: a folder with sound and phonemes, from which training draws clips without any speech engine.
 
 speech.adpcm  all clips one after the other, each a row of IMA ADPCM, 8 kB a second; read with numpy alone
-speech.json   for each clip: samples, voice, engine, language, phonemes (IPA, start, end in seconds); if it is sung; and where
-              other sound lies under the voice, the loudness of the voice alone, in 1/10000
+speech.json   for each clip: samples, voice, engine, language, phonemes (IPA, start, end in seconds); if it is sung;
+              and where other sound lies under the voice, the loudness of the voice alone, in 1/10000
 """
 
 from __future__ import annotations

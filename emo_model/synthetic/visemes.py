@@ -155,9 +155,8 @@ def _fine_tracks(speech: Speech) -> Tensor:
         pull = weight[:, column]
         tracks[:, column] = _blend(wish[:, column] * pull, BLEND_SECONDS[column]) / _blend(pull, BLEND_SECONDS[column])
     for column in (2, 3):
-        tracks[:, column] = (1.45 * _blend(wish[:, column], BLEND_SECONDS[column])).clamp(
-            0, 1
-        )  # 1.45: short sounds reach 1
+        # 1.45: short sounds reach 1
+        tracks[:, column] = (1.45 * _blend(wish[:, column], BLEND_SECONDS[column])).clamp(0, 1)
     tracks[:, 0] *= (0.35 + 0.8 * _loudness(speech).clamp(0, 1).sqrt()).clamp(max=1.15)
     tracks[:, 0] = (tracks[:, 0] * (1 - tracks[:, 2]) * (1 - 0.5 * tracks[:, 3])).clamp(0, 1)
     return tracks

@@ -260,7 +260,7 @@ def distort_voice(mel: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def distort_sound(mel: Tensor, generator: torch.Generator) -> Tensor:
-    """All that is heard (B, T, bands): nothing above a cut-off, noise, and another loudness."""
+    """All that is heard (B, T, bands): nothing above a cut-off, noise, bands that are missing, and another loudness."""
     batch, frames, bands = mel.shape
     # nothing above a cut-off, as on the telephone
     top = torch.where(_often(0.2, mel, generator), _uniform(0.55, 1.0, mel, generator), torch.ones(()))
@@ -273,7 +273,13 @@ def distort_sound(mel: Tensor, generator: torch.Generator) -> Tensor:
     noise = noise * torch.where(_often(0.3, mel, generator), slow.transpose(1, 2).exp(), torch.ones(()))
     quiet = 10 ** (-_uniform(3, 50, mel, generator) / 10)
     quiet = torch.where(_often(0.85, mel, generator), quiet, torch.zeros(()))
-    mel = mel + quiet * mel.mean((1, 2), keepdim=True) * noise
+    level = mel.mean((1, 2), keepdim=True)
+    mel = mel + quiet * level * noise
+    # nothing in up to 14 bands, so that no single cue is relied on (SpecAugment, arXiv 1904.08779)
+    lowest = _uniform(0, bands, mel, generator)
+    lost = torch.arange(bands).sub(lowest).div(_uniform(1, 14, mel, generator))
+    lost = (lost >= 0) & (lost < 1) & _often(0.5, mel, generator)
+    mel = torch.where(lost, 1e-4 * level, mel)
     return mel * 10 ** (_uniform(-30, 10, mel, generator) / 10)
 
 

@@ -128,9 +128,8 @@ class ClipStore:
         )
         steps = steps.clamp(0, length - 1)  # (B, F, K)
 
-        other = integers(
-            self.stills.shape[1] + 2 * stage.frame_references, count
-        )  # the stills, or (two chances) another frame
+        # the stills, or (two chances) another frame
+        other = integers(self.stills.shape[1] + 2 * stage.frame_references, count)
         still = self.stills[who, other.clamp(max=self.stills.shape[1] - 1)].float()
         frame = self.latents[who, integers(length, count)].float()
         reference = torch.where((other < self.stills.shape[1]).view(-1, 1, 1, 1), still, frame)
@@ -170,7 +169,7 @@ def face_masks(boxes: Tensor, size: int, *, whole: Tensor) -> Tensor:
 
 
 def loss_weight(landmarks: Tensor, size: int) -> Tensor:
-    """landmarks (B, F, 3, 2) -> weights (B, F, size, size): 1, and up to 5 more around the mouth and around each eye."""
+    """landmarks (B, F, 3, 2) -> weights (B, F, size, size): 1, and up to 5 more around the mouth and each eye."""
     places = (torch.arange(size, device=landmarks.device) + 0.5) / size
     spread = torch.tensor([0.075, 0.05, 0.05], device=landmarks.device)[:, None, None]  # of the picture's width
     x, y = landmarks[..., 0, None, None], landmarks[..., 1, None, None]  # (B, F, 3, 1, 1)

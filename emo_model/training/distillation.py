@@ -1,8 +1,8 @@
-"""Few steps without guidance: a student whose every step lands where several guided steps of its teacher land.
+"""Few steps without guidance: each step of a student ends where several guided steps of its teacher end.
 
-Progressive distillation (arXiv 2202.00512) of a guided model (arXiv 2210.03142), on the student's own way: the noisy
-latents of its later steps, and half of the time the motion frames, are what it made itself, so that what it gets wrong
-it learns to mend. Differs from EMO: the paper has no such stage.
+Progressive distillation (arXiv 2202.00512) of a guided model (arXiv 2210.03142), on the student's own samples: the
+noisy latents of its later steps, and half of the time the motion frames, are its own output, so that it learns to
+correct its errors. Differs from EMO: the paper has no such stage.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class DistillationBatch:
 class DistillationTask(nn.Module):
     """The student's training on a store of clips; `forward(batch)` is the loss.
 
-    Only the student's backbone trains. What reads portrait, motion frames, voice, speed and mask stays the teacher's,
-    and is read once for both. `emo` becomes the student; the teacher is a copy of it as it is now.
+    Only the student's backbone trains. The encoders of portrait, motion frames, audio, speed and mask are shared with
+    the teacher, and run once for both. `emo` becomes the student; the teacher is a copy of it as it is now.
     """
 
     def __init__(self, emo: Emo, how: Distillation, clips: ClipStore, *, seed: int):
@@ -52,6 +52,7 @@ class DistillationTask(nn.Module):
         shared = {id(part): part for name, part in emo.named_children() if name != "backbone"}
         self.emo, self.teacher = emo, copy.deepcopy(emo, shared)
         self.how, self.clips, self.seed = how, clips, seed
+        self.guidance = {"audio_guidance": how.audio_guidance, "reference_guidance": how.reference_guidance}
         self.schedule = NoiseSchedule(emo.config)
         self.paths = paths(self.schedule, how.steps, how.teacher_steps)
         for name, parameter in self.named_parameters():
@@ -65,67 +66,55 @@ class DistillationTask(nn.Module):
         stage, frames = self.how.stage, self.emo.config.clip_frames
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} {rank}".encode()))
         both = self.clips.batch(stage, self.emo.config, generator, clips=2, noise_shapes=self.emo.noise_shapes)
-        noise = draw_noise(
-            self.emo.config, tuple(both.noise.shape), generator, shapes=self.emo.noise_shapes, is_start=True
-        )
-        both = replace(both, noise=noise.to(both.noise))  # as clips will begin
+        shape, shapes = tuple(both.noise.shape), self.emo.noise_shapes
+        noise = draw_noise(self.emo.config, shape, generator, shapes=shapes, is_start=True)
+        both = replace(both, noise=noise.to(both.noise))  # the initial noise of clips
         first, second = both.cut(0, frames), both.cut(frames, 2 * frames)
         return DistillationBatch(second, first) if step % 2 else DistillationBatch(first, None)
 
     def forward(self, batch: DistillationBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted squared error of what the student says against what would land it where its teacher does, mean over
-        its steps."""
+        """Weighted squared error against the predictions that end where the teacher ends, mean over the steps."""
         clip, before = batch.clip, batch.before
         with torch.no_grad():
             reference = self.emo.encode_reference(clip.reference)
             if before is not None:
                 made = self._sample(before.noise, self._context(before, reference))
-                clip = replace(
-                    clip,
-                    motion=MotionFrames.last_of(made, self.emo.config.motion_frames).latents,
-                    keeps_motion=torch.ones_like(clip.keeps_motion),
-                )
+                motion = MotionFrames.last_of(made, self.emo.config.motion_frames).latents
+                clip = replace(clip, motion=motion, keeps_motion=torch.ones_like(clip.keeps_motion))
             context = self._context(clip, reference)
-        teach = guided(
-            self.teacher,
-            context,
-            SamplingConfig(audio_guidance=self.how.audio_guidance, reference_guidance=self.how.reference_guidance),
-        )
+        teach = guided(self.teacher, context, SamplingConfig(**self.guidance))
         x, losses, values = clip.noise, [], {}
         for path in self.paths:
             now, after = path[0], path[-1]
             with torch.no_grad():
                 there = walk(teach, x, self.schedule, path)
                 target = landing_prediction(self.schedule, x, there, now, after)
-            said = self._say(x, now, context)
-            error = (said - target).square().mean(1)  # (B, F, h, w)
+            prediction = self._predict(x, now, context)
+            error = (prediction - target).square().mean(1)  # (B, F, h, w)
             losses.append((error * clip.weight).sum() / clip.weight.sum())
             near = clip.weight > 3
-            values |= {
-                f"plain_{now}": error.mean().detach(),
-                f"mouth_and_eyes_{now}": (error * near).sum().detach() / near.sum().clamp(min=1),
-            }
-            x = land(self.schedule, x, said, now, after).detach()
+            values[f"plain_{now}"] = error.mean().detach()
+            values[f"mouth_and_eyes_{now}"] = (error * near).sum().detach() / near.sum().clamp(min=1)
+            x = land(self.schedule, x, prediction, now, after).detach()
         return torch.stack(losses).mean(), values
 
-    def _say(self, x: Tensor, timestep: int, context: Context) -> Tensor:
+    def _predict(self, x: Tensor, timestep: int, context: Context) -> Tensor:
         noisy = x.clone()
         if self.training and torch.is_grad_enabled():
-            noisy.requires_grad_()  # torch's CPU group norm crashes where its weight wants a gradient and its input does not
+            noisy.requires_grad_()  # torch's CPU group norm crashes where only its weight requires a gradient
         return self.emo.predict(noisy, torch.full((len(x),), timestep, device=x.device), context).float()
 
     def _sample(self, noise: Tensor, context: Context) -> Tensor:
-        """What the student makes of the noise as it is now."""
+        """The student's current sample from the noise."""
         timesteps = [*(path[0] for path in self.paths), -1]
-        return walk(lambda x, timestep: self._say(x, timestep, context), noise, self.schedule, timesteps)
+        return walk(lambda x, timestep: self._predict(x, timestep, context), noise, self.schedule, timesteps)
 
     def _context(self, clip: TrainingBatch, reference: ReferenceFeatures) -> Context:
         emo = self.emo
         motion = emo.encode_motion(MotionFrames(clip.motion), like=reference)
         motion = motion.map(lambda x: x * clip.keeps_motion.view(-1, 1, 1, 1).to(x))
-        return emo.prepare(
-            reference, motion, ClipConditions(clip.audio, clip.speed, clip.face_mask, clip.clean.shape[2])
-        )
+        conditions = ClipConditions(clip.audio, clip.speed, clip.face_mask, clip.clean.shape[2])
+        return emo.prepare(reference, motion, conditions)
 
 
 def paths(schedule: NoiseSchedule, steps: int, teacher_steps: int) -> list[list[int]]:
@@ -142,9 +131,9 @@ def paths(schedule: NoiseSchedule, steps: int, teacher_steps: int) -> list[list[
     return [all_steps[first : first + each + 1] for first in range(0, teacher_steps, each)]
 
 
-def land(schedule: NoiseSchedule, x: Tensor, said: Tensor, now: int, after: int) -> Tensor:
+def land(schedule: NoiseSchedule, x: Tensor, prediction: Tensor, now: int, after: int) -> Tensor:
     """Where one step of DDIM from `now` to `after` ends."""
-    clean, noise = schedule.clean_and_noise(x, said, now)
+    clean, noise = schedule.clean_and_noise(x, prediction, now)
     alpha, sigma = (scale.to(x.device) for scale in schedule.scales(after))
     return alpha * clean + sigma * noise
 
@@ -157,9 +146,9 @@ def walk(predict: Predict, x: Tensor, schedule: NoiseSchedule, timesteps: list[i
 
 
 def landing_prediction(schedule: NoiseSchedule, x: Tensor, there: Tensor, now: int, after: int) -> Tensor:
-    """What the model must say at x for one step of DDIM from `now` to `after` to end at `there`.
+    """The prediction at x with which one step of DDIM from `now` to `after` ends at `there`.
 
-    A step is affine in what the model says, for velocity and for noise: land(x, said) = land(x, 0) + said * land(0, 1).
+    A step is affine in the prediction p, for velocity and for noise: land(x, p) = land(x, 0) + p * land(0, 1).
     """
     nothing = torch.zeros((), device=x.device)
     return (there - land(schedule, x, nothing, now, after)) / land(schedule, nothing, nothing + 1, now, after)
@@ -177,8 +166,7 @@ def distill(
     precision: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
-    """Train the fast variant of a model file into OUT/fast.safetensors; its card names the sampling that it was made
-    for.
+    """Train the fast variant of a model file into OUT/fast.safetensors; its card contains its sampling settings.
 
     clips: a saved ClipStore of latents of this model's kind. The file holds only what differs from `model`, which must
     be found where the file is loaded. Raises OutOfTime when `minutes` are over, with the state saved (call again with
@@ -199,44 +187,26 @@ def distill(
     cells = (config.latent_channels, config.latent_size, config.latent_size)
     if tuple(store.latents.shape[2:]) != cells:
         raise ValueError(
-            f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs "
-            f"{cells}: give clips that were made for it"
+            f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs {cells}: "
+            "give clips that were made for it"
         )
     task = DistillationTask(bundle.emo, how, store, seed=seed)
     if device == "cpu":
         task.to(memory_format=torch.channels_last)
     plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=how.ema_decay)
-    average = train(
-        task,
-        plan,
-        out,
-        deadline=deadline,
-        clock=clock,
-        mixed_precision=precision or ("bf16" if device == "cuda" else "no"),
-    )
+    precision = precision or ("bf16" if device == "cuda" else "no")
+    average = train(task, plan, out, deadline=deadline, clock=clock, mixed_precision=precision)
     with torch.no_grad():
         for name, value in average.items():
             bundle.emo.get_parameter(name.removeprefix("emo.")).copy_(value)
-    native.save(
-        finished,
-        replace(
-            bundle,
-            config=config,
-            card={
-                "made_by": f"python -m emo_model.training distill --model {model.name} --seed {seed}",
-                "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},
-                "teacher": {
-                    "file": model.name,
-                    "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-                    "steps": how.teacher_steps,
-                    "audio_guidance": how.audio_guidance,
-                    "reference_guidance": how.reference_guidance,
-                },
-                "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps},
-                "licence": bundle.card.get("licence", ""),
-            },
-        ),
-        base=model,
-    )
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    card = {
+        "made_by": f"python -m emo_model.training distill --model {model.name} --seed {seed}",
+        "sampling": {"steps": how.steps, "audio_guidance": 1.0, "reference_guidance": 1.0},
+        "teacher": {"file": model.name, "sha256": sha256, "steps": how.teacher_steps, **task.guidance},
+        "steps": bundle.card.get("steps", {}) | {stage.name: stage.steps},
+        "licence": bundle.card.get("licence", ""),
+    }
+    native.save(finished, replace(bundle, config=config, card=card), base=model)
     (out / "state" / f"{stage.name}.safetensors").unlink(missing_ok=True)  # not before its successor is there
     return finished

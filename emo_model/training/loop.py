@@ -100,9 +100,8 @@ def train(
             over = bool(accelerator.reduce(torch.tensor(float(over), device=accelerator.device)))
         is_told = accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps)
         is_saved = accelerator.is_main_process and step < plan.steps and (over or clock() - saved > plan.save_seconds)
-        if (is_told or is_saved) and not math.isfinite(
-            loss.item()
-        ):  # before it is saved: nothing could go on from there
+        # before it is saved: nothing could go on from there
+        if (is_told or is_saved) and not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"the loss of stage '{plan.name}' is {loss.item()} at step {step}; lower the learning rate"
             )

@@ -1,4 +1,4 @@
-"""The noise loss of one batch: the same schedule that samples adds the noise, the same `Emo.predict` answers."""
+"""The noise loss of one batch, with the schedule and the `Emo.predict` of sampling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..models.emo import Emo
 from ..sampling.schedule import NoiseSchedule
-from ..types import ClipConditions, MotionFrames, ReferenceFeatures
+from ..types import ClipConditions, MotionFrames
 from .clips import ClipStore, TrainingBatch
 from .stages import Stage
 
@@ -37,18 +37,13 @@ class EmoTask(nn.Module):
         """
         emo, stage = self.emo, self.stage
         reference = emo.encode_reference(batch.reference)
-        reference = ReferenceFeatures(
-            {name: x * batch.keeps_reference.view(-1, 1, 1).to(x) for name, x in reference.features.items()}
-        )
+        reference = reference.map(lambda x: x * batch.keeps_reference.view(-1, 1, 1).to(x))
         motion = None
         if stage.is_video:
             motion = emo.encode_motion(MotionFrames(batch.motion), like=reference)
-            motion = ReferenceFeatures(
-                {name: x * batch.keeps_motion.view(-1, 1, 1, 1).to(x) for name, x in motion.features.items()}
-            )
-        context = emo.prepare(
-            reference, motion, ClipConditions(batch.audio, batch.speed, batch.face_mask, batch.clean.shape[2])
-        )
+            motion = motion.map(lambda x: x * batch.keeps_motion.view(-1, 1, 1, 1).to(x))
+        clip = ClipConditions(batch.audio, batch.speed, batch.face_mask, batch.clean.shape[2])
+        context = emo.prepare(reference, motion, clip)
         if not stage.hears_speed:
             context = replace(context, speed=None)
         if stage.is_video:
@@ -57,18 +52,15 @@ class EmoTask(nn.Module):
             context = replace(context, audio=None)
         noisy = self.schedule.add_noise(batch.clean, batch.noise, batch.timestep)
         if self.training:
-            noisy.requires_grad_()  # torch's CPU group norm crashes where its weight wants a gradient and its input does not
-        said = emo.predict(noisy, batch.timestep, context)
-        error = (
-            said.float() - self.schedule.target(batch.clean, batch.noise, batch.timestep)
-        ).square()  # (B, C, F, h, w)
+            noisy.requires_grad_()  # torch's CPU group norm crashes where only its weight requires a gradient
+        prediction = emo.predict(noisy, batch.timestep, context)
+        target = self.schedule.target(batch.clean, batch.noise, batch.timestep)
+        error = (prediction.float() - target).square()  # (B, C, F, h, w)
         if stage.channel_weights:
             weights = error.new_tensor(stage.channel_weights)
             error = error * (weights / weights.mean()).view(-1, 1, 1, 1)
         error = error.mean(1)
         loss = (error * batch.weight).sum() / batch.weight.sum()
         near = batch.weight > 3
-        return loss, {
-            "plain": error.mean().detach(),
-            "mouth_and_eyes": (error * near).sum().detach() / near.sum().clamp(min=1),
-        }
+        mouth_and_eyes = (error * near).sum().detach() / near.sum().clamp(min=1)
+        return loss, {"plain": error.mean().detach(), "mouth_and_eyes": mouth_and_eyes}

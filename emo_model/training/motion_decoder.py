@@ -16,6 +16,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
+from ..auxiliary.motion_decoder import AVERAGE_LOOK, LOOK_SPREAD, PATCH, MotionDecoder, sample, warp, window
+from ..auxiliary.teeth import Teeth
 from ..config import ModelConfig
 from ..inputs.face_geometry import POINTS
 from ..inputs.motion_latents import (
@@ -28,8 +30,6 @@ from ..inputs.motion_latents import (
 )
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
-from ..models.motion_decoder import AVERAGE_LOOK, LOOK_SPREAD, PATCH, MotionDecoder, sample, warp, window
-from ..models.teeth import Teeth
 from ..synthetic.motion import sample_still_motion
 from ..synthetic.mouth_painter import MouthLook
 from ..synthetic.puppet_motion import as_arrays
@@ -100,9 +100,8 @@ class MotionDecoderTask(nn.Module):
             look, teeth = mouth_look(puppet.look), mouth_teeth(puppet.look)
             own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
             motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
-            motion = replace(
-                motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs)
-            )  # `outputs.eyelids`
+            # `outputs.eyelids`
+            motion = replace(motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs))
             if self.only_mouth:
                 least = torch.rand(self.pairs, generator=generator)
                 motion = replace(
@@ -184,9 +183,8 @@ class MotionDecoderTask(nn.Module):
         """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its
         window."""
         decoder = self.decoder
-        read = (
-            x[:: self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull)
-        )  # each once
+        # each once
+        read = (x[:: self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))
         portrait = decoder.read_portrait(*read).repeat(self.pairs)
         decoded = decoder(batch.latents, portrait, batch.look, batch.teeth, batch.jaw)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)
@@ -249,7 +247,7 @@ def _weighted(error: Tensor, weight: Tensor) -> Tensor:
 
 
 def mouth_look(look: MouthLook) -> Tensor:
-    """A puppet's mouth -> (6,) as `models.motion_decoder.LOOK`."""
+    """A puppet's mouth -> (6,) as `auxiliary.motion_decoder.LOOK`."""
     middle = len(look.upper) // 2
     own = torch.tensor(
         [
@@ -265,7 +263,7 @@ def mouth_look(look: MouthLook) -> Tensor:
 
 
 def mouth_teeth(look: MouthLook) -> tuple[Tensor, Tensor, Tensor]:
-    """A puppet's mouth -> upper (T, 5), lower (T, 5) and lines (4,) as `models.teeth.Teeth`."""
+    """A puppet's mouth -> upper (T, 5), lower (T, 5) and lines (4,) as `auxiliary.teeth.Teeth`."""
     lines = torch.tensor([look.upper_line, look.lower_line, look.arch, look.gap_dark])
     return torch.from_numpy(look.upper).float(), torch.from_numpy(look.lower).float(), lines.float()
 

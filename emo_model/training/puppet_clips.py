@@ -75,8 +75,8 @@ def puppet_clips(
         clip_seed = _seed(seed, number)
         generator = torch.Generator().manual_seed(clip_seed)
         person = puppets[people[int(torch.randint(len(people), (), generator=generator))]]
-        said = speech_piece(libraries, clip_seed, seconds=frames / config.fps, fps=config.fps)
-        motion = sample_motion(clip_seed, frames, config.fps, mouth=said.tracks, voiced=said.energy)
+        piece = speech_piece(libraries, clip_seed, seconds=frames / config.fps, fps=config.fps)
+        motion = sample_motion(clip_seed, frames, config.fps, mouth=piece.tracks, voiced=piece.energy)
         puppet = person.puppet()
         raw, meshes = puppet_clip_latents(puppet, motion, config)
         rest = rest_mesh(puppet)
@@ -110,8 +110,8 @@ def clip_audio(
     seconds, features = frames / config.fps, []
     device = next(encoder.parameters()).device
     for number in range(count):
-        said = speech_piece(libraries, _seed(seed, number), seconds=seconds, fps=config.fps)
-        encoded = encoder(said.waveform[None].to(device)).cpu()[0]
+        piece = speech_piece(libraries, _seed(seed, number), seconds=seconds, fps=config.fps)
+        encoded = encoder(piece.waveform[None].to(device)).cpu()[0]
         features.append(features_per_frame(encoded, fps=config.fps, seconds=seconds).frames.half())
     return torch.stack(features)
 

@@ -116,20 +116,20 @@ def write_film(
     path: Path, people: Sequence[Person], library: SpeechLibrary, *, seconds: float, fps: float, seed: int
 ) -> None:
     """Up to six people side by side, in two rows, who say the same."""
-    said = library.clip(0, seconds=seconds, seed=seed, fps=fps)
+    piece = library.clip(0, seconds=seconds, seed=seed, fps=fps)
     rows = [people[:3], people[3:6]]
     rows = [row for row in rows if len(row) == min(3, len(people))]
     frames = [
-        torch.cat([_speak(person, said, fps, seed + number) for number, person in enumerate(row)], dim=2)
+        torch.cat([_speak(person, piece, fps, seed + number) for number, person in enumerate(row)], dim=2)
         for row in rows
     ]
     whole = torch.cat(frames, dim=1)  # (F, H, W, 3) uint8
     with VideoWriter(
-        path, fps=fps, width=whole.shape[2], height=whole.shape[1], audio=(said.waveform[None], 16000)
+        path, fps=fps, width=whole.shape[2], height=whole.shape[1], audio=(piece.waveform[None], 16000)
     ) as video:
         video.write(whole.numpy())
 
 
-def _speak(person: Person, said, fps: float, seed: int) -> Tensor:
-    motion = sample_motion(seed, len(said.tracks), fps, mouth=said.tracks, voiced=said.energy)
+def _speak(person: Person, piece, fps: float, seed: int) -> Tensor:
+    motion = sample_motion(seed, len(piece.tracks), fps, mouth=piece.tracks, voiced=piece.energy)
     return torch.from_numpy(np.stack([frame.picture for frame in person.puppet().frames(motion)]))

@@ -1,4 +1,4 @@
-"""Audio encoders under ComfyUI's management: the built-in one with core's interface, and core's wav2vec 2.0, chunked."""
+"""Audio encoders managed by ComfyUI: the built-in one with core's interface, and core's wav2vec 2.0 in chunks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BuiltInAudioEncoder:
         return self.model(sound.to(self.load_device, self.dtype))
 
     def encode_audio(self, audio: Tensor, sample_rate: int) -> dict:
-        """audio (B, C, T) -> what core's AudioEncoderEncode returns, with our L layers as 'encoded_audio_all_layers'."""
+        """audio (B, C, T) -> the output of core's AudioEncoderEncode; 'encoded_audio_all_layers' has our L layers."""
         sounds = [resample(waveform.float().cpu(), sample_rate) for waveform in audio]
         layers = torch.stack([encode_long(self.layers, sound) for sound in sounds])  # (B, T50, L, D)
         return {

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...emo_model.auxiliary.motion_decoder import PATCH
 from ...emo_model.cache.keys import content_of
 from ...emo_model.checkpoints.mediapipe import load_face_finder
 from ...emo_model.config import ModelConfig
@@ -19,7 +20,6 @@ from ...emo_model.inputs.face import apply_fit
 from ...emo_model.inputs.faces import Face, NoFaceError, choose_face
 from ...emo_model.inputs.motion_of_frames import motion_of_frames
 from ...emo_model.inputs.vae import to_raw, to_scaled
-from ...emo_model.models.motion_decoder import PATCH
 from ...emo_model.outputs.portrait_decoder import AT_ONCE, PortraitDecoder
 from ...emo_model.types import Portrait
 from ..conversions import Framing

@@ -17,8 +17,8 @@ from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
 
+from ...emo_model.auxiliary.motion_decoder import MotionDecoder
 from ...emo_model.config import ModelConfig
-from ...emo_model.models.motion_decoder import MotionDecoder
 from ...emo_model.outputs.portrait_decoder import PortraitDecoder
 from .portraits import PortraitVAE, is_bound
 

@@ -84,7 +84,7 @@ def render(
         )
 
     try:
-        # cached clips are only valid with branches batched as they were; the memory that is free now must not decide on that anew
+        # cached clips are valid only with branches batched as they were: that decides, not the memory that is free now
         one_by_one_finished = count_finished(batch_branches=False) if one_by_one else 0
         finished = count_finished(batch_branches=True)
         batch_branches = finished >= one_by_one_finished

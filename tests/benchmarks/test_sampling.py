@@ -24,36 +24,11 @@ def benchmark():
 
 def test_one_command_measures_every_saving_against_a_named_baseline(benchmark, tmp_path, capsys):
     file = tmp_path / "table.json"
-    benchmark.main(
-        [
-            "--preset",
-            "test",
-            "--repeat",
-            "1",
-            "--clips",
-            "1",
-            "--steps",
-            "2",
-            "--seconds",
-            "2",
-            "--device",
-            "cpu",
-            "--sections",
-            "savings",
-            "length",
-            "--json",
-            str(file),
-        ]
-    )
+    command = "--preset test --repeat 1 --clips 1 --steps 2 --seconds 2 --device cpu --sections savings length"
+    benchmark.main([*command.split(), "--json", str(file)])
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    assert [row["name"] for row in rows] == [
-        *benchmark.SAVINGS,
-        "+ own group norm",
-        "2 times 1 s",
-        "2 s",
-        "first clip of 1 s",
-        "first clip of 2 s",
-    ]
+    lengths = ["2 times 1 s", "2 s", "first clip of 1 s", "first clip of 2 s"]
+    assert [row["name"] for row in rows] == [*benchmark.SAVINGS, "+ own group norm", *lengths]
     assert all(row["seconds_per_frame"] > 0 for row in rows)
     savings = rows[: len(benchmark.SAVINGS) + 1]
     assert savings[0]["ratio"] == 1 and all(row["difference"] <= 1e-5 and row["tflop_per_frame"] > 0 for row in savings)
@@ -64,24 +39,8 @@ def test_one_command_measures_every_saving_against_a_named_baseline(benchmark, t
 
 def test_one_command_tells_the_bars_and_a_steps_share_of_the_machine(benchmark, tmp_path, capsys):
     file = tmp_path / "table.json"
-    benchmark.main(
-        [
-            "--preset",
-            "test",
-            "--repeat",
-            "1",
-            "--clips",
-            "1",
-            "--steps",
-            "30",
-            "--device",
-            "cpu",
-            "--sections",
-            "bars",
-            "--json",
-            str(file),
-        ]
-    )
+    command = "--preset test --repeat 1 --clips 1 --steps 30 --device cpu --sections bars"
+    benchmark.main([*command.split(), "--json", str(file)])
     rows = {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))["rows"]}
     assert list(rows)[:2] == ["own settings, eager", "4 steps, no guidance, eager"]
     assert rows["own settings, eager"]["tflop_per_frame"] > rows["4 steps, no guidance, eager"]["tflop_per_frame"] > 0

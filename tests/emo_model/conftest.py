@@ -33,7 +33,7 @@ TINY = replace(
 
 @pytest.fixture(scope="session")
 def photograph() -> SimpleNamespace:
-    """The shipped photograph: picture (1, 3, 473, 473) in [-1, 1], mesh (468, 3) of its face; finder, which found it."""
+    """The shipped photograph: picture (1, 3, 473, 473) in [-1, 1], its face mesh (468, 3), and the face finder."""
     finder, picture = load_face_finder(), read_picture(EXAMPLES / "emo_portrait.jpg")
     return SimpleNamespace(picture=picture, mesh=find_mesh(finder, picture), finder=finder)
 
@@ -45,7 +45,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_hallo() -> SimpleNamespace:
-    """config; emo, its networks; net, the table of weights as Hallo's net.pth has it (idle ones and frame codes too)."""
+    """config; emo: its networks; net: the weights as Hallo's net.pth has them (unused ones and frame codes too)."""
     config: ModelConfig = TINY
     parts = hallo.layout(bare(config))
     net = {key: seeded_weight(key, shape) for key, shape in (parts.runs | parts.idle).items()}

@@ -53,9 +53,8 @@ def test_the_last_clip_says_how_many_of_its_frames_belong_to_the_video(config, c
     whole = conditions(config, frames=10)
     clips = [whole.clip(start, clip_frames=4, margin_frames=2) for start in (0, 4, 8)]
     assert [clip.frames for clip in clips] == [4, 4, 2]
-    assert all(
-        clip.audio.shape[1] == clip.speed.shape[1] == 4 for clip in clips
-    )  # padded: the networks see whole clips
+    # padded: the networks see whole clips
+    assert all(clip.audio.shape[1] == clip.speed.shape[1] == 4 for clip in clips)
 
 
 def test_clips_together_hold_the_windows_of_the_whole(config, conditions):
@@ -142,9 +141,8 @@ def test_clips_know_the_mask_of_their_own_seconds(config, conditions):
     clips = [changed.clip(start, clip_frames=4, margin_frames=2) for start in (0, 4, 8)]
     assert clips[0].face_mask is whole.face_mask.mask and clips[1].face_mask is clips[2].face_mask is late.mask
     behind = replace(whole, face_mask=FaceMasks.of(whole.face_mask).then(11 / whole.audio.fps, late))
-    assert (
-        behind.clip(8, clip_frames=4, margin_frames=2).face_mask is whole.face_mask.mask
-    )  # its padding is not in the video
+    # its padding is not in the video
+    assert behind.clip(8, clip_frames=4, margin_frames=2).face_mask is whole.face_mask.mask
 
 
 def test_wrong_shapes_are_refused_with_the_right_ones():

@@ -160,7 +160,7 @@ def test_an_error_tells_what_is_kept(sample, said, folder, pack, monkeypatch, er
 
 @pytest.mark.parametrize(("step", "is_one_batch"), [(1, False), (4, True)])
 def test_memory_that_runs_out_once_costs_no_finished_clip(sample, said, folder, pack, monkeypatch, step, is_one_batch):
-    """In the first clip, guidance goes on one half after the other; later, clips that are there were made as one batch."""
+    """In the first clip, branches are then evaluated one by one; later, finished clips were made in one batch."""
     whole = torch.cat(list(sample(seed=8)), dim=2)
     for path in files(folder):
         path.unlink()

@@ -63,7 +63,7 @@ def predict(emo, pack, device=CPU):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_model_half_on_a_device_computes_there_and_leaves_nothing_behind(bridge, pack, managed, name):
-    """A pretended GPU: whatever stays on the CPU without being brought along for its turn stops the run with an error."""
+    """On a simulated GPU, weights that stay on the CPU and are not moved for their turn stop the run with an error."""
     emo = managed(name)
     patcher = bridge.patcher_of(emo, META, CPU)
     patcher.load(device_to=META, lowvram_model_memory=patcher.model_size() // 3)

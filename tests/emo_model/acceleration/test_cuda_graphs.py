@@ -88,11 +88,12 @@ def test_captured_steps_compute_the_same_and_are_captured_once_per_kind_for_all_
 def test_what_the_steps_of_a_clip_share_is_copied_once_per_clip(both, monkeypatch):
     _, graphed, capture, whole = both
     copies, copy = [], torch.Tensor.copy_
-    monkeypatch.setattr(
-        torch.Tensor,
-        "copy_",
-        lambda self, *given, **more: copies.append(capture.replayed) or copy(self, *given, **more),
-    )
+
+    def counted(self, *given, **more):
+        copies.append(capture.replayed)
+        return copy(self, *given, **more)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", counted)
     how = HOWS["guided"]
     video(graphed, whole, how)
     between = [copies.count(number) for number in range(3 * how.steps)]

@@ -33,14 +33,14 @@ def record(reading):
     """A function: the record of a clip and its ceiling, of tracks by name; `true` are those of the ceiling and the
     truth."""
 
-    def make(frames=100, said=None, true=None, truth=None, **more):
+    def make(frames=100, generated=None, true=None, truth=None, **more):
         tracks = {name: torch.zeros(frames) for name in ("opening", "width", "closure", "blink", "silent")} | (
             truth or {}
         )
         clip = {
             "signature": "a",
             "scene": "a",
-            "reading": reading(frames, **(said or {})).as_lists(),
+            "reading": reading(frames, **(generated or {})).as_lists(),
             "sharp_mouth": [4.0, 20],
             "sharp_face": [1.0],
             "folds": [0.5] * frames,
@@ -102,5 +102,5 @@ def puppets(tmp_path_factory, person):
 
 @pytest.fixture
 def scene(person, speech):
-    said = scenes.pieces(speech_library.SpeechLibrary(speech), 1, seconds=1.2, fps=25, seed=0)[0]
-    return scenes.make_scene("main0", person, said, seed=3, fps=25)
+    piece = scenes.pieces(speech_library.SpeechLibrary(speech), 1, seconds=1.2, fps=25, seed=0)[0]
+    return scenes.make_scene("main0", person, piece, seed=3, fps=25)

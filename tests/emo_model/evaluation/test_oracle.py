@@ -1,4 +1,4 @@
-"""Hallo's networks, guidance and sampler are exact: our tensors against those recorded from its own code (fp32, CPU)."""
+"""Hallo's networks, guidance and sampler: our tensors against those recorded from its own code (float32, CPU)."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ def _made(records, ceilings, group="main"):
     return {row.key: row for row in rows({group: records}, ceilings, ABOUT)}
 
 
-def _main(record, said, true, count=4, **more):
-    """`count` clips of said(seed) against true(seed)."""
+def _main(record, generated, true, count=4, **more):
+    """`count` clips of generated(seed) against true(seed)."""
     records, ceilings = {}, {}
     for seed in range(count):
         clip, ceiling = record(
-            said={"opening": said(seed)}, true={"opening": true(seed)}, truth={"opening": true(seed)}, **more
+            generated={"opening": generated(seed)}, true={"opening": true(seed)}, truth={"opening": true(seed)}, **more
         )
         clip["scene"] = clip["signature"] = str(seed)
         records[f"main{seed}"], ceilings[str(seed)] = clip, ceiling
@@ -76,9 +76,9 @@ def test_closures_that_the_model_misses_are_missing(record):
     closure = torch.zeros(100)
     closure[10::10] = 1
     true = torch.where(closure > 0, 0.0, 0.2)
-    for said, share in ((torch.full((100,), 0.2), 0), (true, 1)):
+    for generated, share in ((torch.full((100,), 0.2), 0), (true, 1)):
         clip, ceiling = record(
-            said={"opening": said}, true={"opening": true}, truth={"closure": closure, "opening": true}
+            generated={"opening": generated}, true={"opening": true}, truth={"closure": closure, "opening": true}
         )
         assert _made({"main0": clip}, {"a": ceiling})["closures"].value == share
 
@@ -86,9 +86,9 @@ def test_closures_that_the_model_misses_are_missing(record):
 def test_a_mouth_left_open_in_a_pause_is_counted(record):
     silent, true = torch.zeros(100), _signal(0)
     silent[40:60], true[40:60] = 1, 0.0
-    said = true.clone()
-    said[55:60] = 0.2
-    clip, ceiling = record(said={"opening": said}, true={"opening": true}, truth={"silent": silent})
+    generated = true.clone()
+    generated[55:60] = 0.2
+    clip, ceiling = record(generated={"opening": generated}, true={"opening": true}, truth={"silent": silent})
     assert _made({"pauses0": clip}, {"a": ceiling}, "pauses")["pauses_shut"].value == pytest.approx(0.75)
 
 
@@ -138,7 +138,7 @@ def test_head_speeds_are_compared_from_the_lowest_to_the_highest(record):
     for speed in (2.5, 25.0, 65.0):
         turn = torch.zeros(100, 3)
         turn[:, 0] = torch.deg2rad(torch.arange(100) * speed / 25)
-        clip, _ = record(said={"turn": turn})
+        clip, _ = record(generated={"turn": turn})
         groups[f"speed {speed:g}"] = {"main0": clip}
     made = {row.key: row for row in rows(groups, {}, ABOUT)}
     assert made["head_speed"].value == pytest.approx(26, rel=0.02)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from emo_model.evaluation.statistics import bootstrap, bootstrap_mean, correlation, gain, lag_frames, mean, slope
+from emo_model.evaluation.statistics import bootstrap, bootstrap_mean, correlation, lag_frames, mean, slope
 
 
 def smooth_noise(frames, seed):
@@ -25,11 +25,6 @@ def test_a_reading_that_never_moves_follows_nothing_and_a_still_truth_cannot_be_
     track = smooth_noise(80, 0)
     assert correlation(torch.full((80,), 0.3), track) == 0
     assert math.isnan(correlation(track, torch.full((80,), 0.3)))
-
-
-def test_gain_is_the_ratio_of_movement():
-    track = smooth_noise(80, 1)
-    assert gain(1.25 * track + 4, track) == pytest.approx(1.25, abs=1e-5)
 
 
 @pytest.mark.parametrize("shift", [-3, 0, 2])

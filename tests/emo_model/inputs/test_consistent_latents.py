@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from emo_model.inputs.face_geometry import mean_face
-from emo_model.inputs.motion_latents import SQUINT, consistent_latents, lid_closure, motion_latents, rigid_flow
+from emo_model.inputs.motion_latents import (
+    FARTHEST,
+    SQUINT,
+    consistent_latents,
+    lid_closure,
+    motion_latents,
+    rigid_flow,
+)
 from emo_model.inputs.portrait_maps import portrait_maps
 
 SIZE, CELLS = 256, 16
@@ -68,3 +75,17 @@ def test_the_flow_of_a_turning_head_stays_and_a_face_out_of_shape_is_mended(port
     bent[0, 1] += 0.8 * torch.sin(5 * across) * rigid  # one eye up, the other down
     mended = (rigid_flow(bent, maps) - turned).abs()[0, 1, steady]
     assert mended.mean() < 0.5 * (bent - turned).abs()[0, 1, steady].mean()
+
+
+def test_a_head_never_moves_so_far_that_the_square_around_it_would_fold(portrait):
+    """A usual move is kept; one of six cells ends before `FARTHEST`."""
+    maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    steady = (maps[4] > 0.95) & (maps[2] < 0.4)
+
+    def moved(cells: float) -> float:
+        flow = torch.zeros(1, 2, CELLS, CELLS)
+        flow[:, 0] = cells * maps[4]
+        return float(rigid_flow(flow, maps)[0, 0, steady].median())
+
+    assert abs(moved(1.0) - 1.0) < 0.1
+    assert 0.7 * FARTHEST < moved(6.0) < 1.1 * FARTHEST

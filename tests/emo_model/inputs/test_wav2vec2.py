@@ -1,4 +1,4 @@
-"""wav2vec 2.0 in pieces is wav2vec 2.0 over the whole, at Hallo's frame rate too; memory does not grow with the sound."""
+"""wav2vec 2.0 in pieces equals wav2vec 2.0 over the whole, at any frame rate; memory does not grow with the sound."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from emo_model.models.blocks import per_frame
-from emo_model.models.context import Context
 from emo_model.models.emo import Emo
 from emo_model.models.unet import ReferenceAddition
 from emo_model.types import AudioFeatures, MotionFrames, Speed
@@ -70,16 +69,6 @@ def test_frames_hear_each_other_only_through_the_temporal_modules(long, conditio
     )
 
 
-def test_fresh_temporal_modules_leave_the_prediction_of_the_image_stage(long, conditions, seeded):
-    for name, parameter in long.named_parameters():
-        if ".motion_modules." in name and ".proj_out." in name:
-            torch.nn.init.zeros_(parameter)  # as TemporalModule starts
-    noisy, calm = seeded(1, 8, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
-    without = predict(long, noisy, calm)
-    assert torch.equal(predict(long, noisy, calm, motion=MotionFrames()), without)
-    assert torch.equal(predict(long, noisy, calm, motion=MotionFrames(seeded(1, 8, 2, 4, 4, seed=9))), without)
-
-
 def test_motion_frames_reach_every_frame_of_the_clip(long, conditions, seeded):
     noisy, calm = seeded(1, 8, FRAMES, 4, 4), conditions(long.config, frames=FRAMES)
     some, others = (MotionFrames(seeded(1, 8, 2, 4, 4, seed=seed)) for seed in (8, 9))
@@ -128,24 +117,3 @@ def test_levels_without_attention_see_the_portrait_only_by_addition(config, awak
         features | {name: x + 1 for name, x in features.items() if "resnets" in name}
     )
     assert torch.equal(before, predict(emo, noisy, whole)) is not adds
-
-
-def test_videos_of_a_batch_do_not_see_each_other(emo, config, seeded):
-    frames, cells = config.clip_frames, config.latent_size
-    noisy, timestep = seeded(2, 8, frames, cells, cells), torch.tensor([100, 900])
-    audio, speed = (
-        seeded(2, frames, 5, config.audio_context_width, seed=1),
-        seeded(2, frames, config.speed_width, seed=2),
-    )
-    portraits, earlier = seeded(2, 8, cells, cells, seed=3), seeded(2, 8, config.motion_frames, cells, cells, seed=4)
-
-    def said(some: slice):
-        reference = emo.encode_reference(portraits[some])
-        motion = emo.encode_motion(MotionFrames(earlier[some]), like=reference)
-        layers = emo.backbone.cache(Context(reference, motion, audio[some], speed[some], None))
-        return emo.backbone(noisy[some], timestep[some], layers)
-
-    with torch.no_grad():
-        together = said(slice(0, 2))
-        for video in (slice(0, 1), slice(1, 2)):
-            torch.testing.assert_close(together[video], said(video), rtol=1e-4, atol=1e-4)

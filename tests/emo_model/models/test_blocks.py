@@ -5,31 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from emo_model.models.blocks import Downsample, ResnetBlock, SpatialTransformer, TransformerBlock, Upsample
-
-
-@pytest.mark.parametrize("outside", [8, 12])
-def test_resnet_block_equals_diffusers_on_the_same_weights(awake, seeded, outside):
-    theirs = (
-        pytest.importorskip("diffusers.models.resnet")
-        .ResnetBlock2D(in_channels=8, out_channels=outside, temb_channels=6, groups=4, eps=1e-5)
-        .eval()
-    )
-    ours = awake(ResnetBlock(8, outside, 6, groups=4))
-    theirs.load_state_dict(ours.state_dict())
-    x, time = seeded(2, 8, 5, 7), seeded(2, 6, seed=1)
-    torch.testing.assert_close(
-        ours(x, ours.time_emb_proj(torch.nn.functional.silu(time))), theirs(x, time), rtol=1e-5, atol=1e-5
-    )
-
-
-def test_resampling_equals_diffusers_on_the_same_weights(awake, seeded):
-    down = pytest.importorskip("diffusers.models.downsampling").Downsample2D(8, use_conv=True, name="op")
-    up = pytest.importorskip("diffusers.models.upsampling").Upsample2D(8, use_conv=True)
-    x = seeded(2, 8, 6, 6)
-    for theirs, ours in ((down, awake(Downsample(8))), (up, awake(Upsample(8)))):
-        theirs.load_state_dict(ours.state_dict())
-        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+from emo_model.models.blocks import SpatialTransformer, TransformerBlock
 
 
 def test_transformer_block_equals_diffusers_with_the_reference_as_text(awake, config, seeded):
@@ -54,15 +30,6 @@ def test_fresh_audio_attention_changes_nothing(config, seeded):
     deaf, _ = block(x, codes=None, reference=reference)
     heard, _ = block(x, codes=None, reference=reference, audio=audio)
     assert torch.equal(heard, deaf)
-
-
-def test_woken_audio_attention_reaches_only_the_frame_whose_voice_changed(awake, config, seeded):
-    block = awake(TransformerBlock(config, 16, is_backbone=True))
-    x, reference, audio = seeded(6, 9, 16), seeded(2, 9, 16, seed=1), seeded(6, 5, config.audio_context_width, seed=2)
-    other = audio.clone()
-    other[4] = seeded(5, config.audio_context_width, seed=3)
-    before, after = (block(x, codes=None, reference=reference, audio=voice)[0] for voice in (audio, other))
-    assert [index for index in range(6) if not torch.equal(before[index], after[index])] == [4]
 
 
 def test_the_frames_of_a_video_see_its_own_portrait_and_no_other(awake, config, seeded):

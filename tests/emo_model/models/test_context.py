@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import small_models
 import torch
 from torch import Tensor
 
@@ -19,21 +20,7 @@ from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.sampling.samplers import guided
 from emo_model.types import MotionFrames
 
-SMALL = {  # the paper's two temporal attentions; levels without attention; positions
-    "emo": replace(
-        PRESETS["emo"],
-        image_size=64,
-        channels=(32, 32, 64, 64),
-        clip_frames=4,
-        motion_frames=2,
-        audio_layers=3,
-        audio_width=16,
-        audio_context_width=24,
-        speed_width=16,
-    ),
-    "builtin": replace(PRESETS["builtin"], image_size=128, channels=(16, 32, 48), clip_frames=4, motion_frames=2),
-    "test": PRESETS["test"],
-}
+SMALL = {"emo": small_models.EMO, "builtin": small_models.BUILTIN, "test": PRESETS["test"]}
 EXACT = 1e-5
 
 

@@ -1,4 +1,4 @@
-"""The SD 1.5 skeleton and its blocks are diffusers' UNet: the same names, the same numbers, on the same tiny weights."""
+"""The SD 1.5 skeleton and its blocks equal diffusers' UNet: the same names, the same numbers, on tiny weights."""
 
 from __future__ import annotations
 

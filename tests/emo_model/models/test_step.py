@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import small_models
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emo_model.acceleration.group_norm import use_own_group_norm
 from emo_model.checkpoints.random_files import SMALL_HALLO
-from emo_model.config import PRESETS, ModelConfig, SamplingConfig
+from emo_model.config import ModelConfig, SamplingConfig
 from emo_model.inputs.face import box_mask, voice_regions
 from emo_model.models import attention
 from emo_model.models.emo import Emo
@@ -21,26 +22,8 @@ from emo_model.sampling.schedule import NoiseSchedule
 from emo_model.types import MotionFrames
 
 SMALL = {  # pictures of more than one cell at every level, whose layout can be told
-    "emo": replace(
-        PRESETS["emo"],
-        image_size=128,
-        channels=(32, 32, 64, 64),
-        clip_frames=3,
-        motion_frames=2,
-        audio_layers=3,
-        audio_width=16,
-        audio_context_width=24,
-        speed_width=16,
-    ),
-    "builtin": replace(
-        PRESETS["builtin"],
-        image_size=128,
-        channels=(16, 32, 48),
-        clip_frames=3,
-        motion_frames=2,
-        noise_shapes=0,
-        noise_frames=(),
-    ),
+    "emo": replace(small_models.EMO, image_size=128, clip_frames=3),
+    "builtin": replace(small_models.BUILTIN, clip_frames=3, noise_shapes=0, noise_frames=()),
     "hallo": replace(SMALL_HALLO, image_size=128, clip_frames=2, motion_frames=2),
 }
 META = torch.device("meta")
@@ -59,9 +42,7 @@ def elsewhere(request) -> Emo:
         emo = Emo(SMALL[request.param]).eval().requires_grad_(False)
     for part in emo.modules():
         if isinstance(part, attention.Attention):
-            part.attend = lambda q, k, v, heads: torch.empty_like(
-                q
-            )  # a kernel; on this device torch would spell it out
+            part.attend = lambda q, k, v, heads: torch.empty_like(q)  # a kernel; here torch would decompose it
     return emo.to(memory_format=torch.channels_last)
 
 
@@ -171,13 +152,3 @@ def test_times_embedded_for_all_steps_at_once_are_those_of_each_step(model, give
     each, once = (model.predict(noisy, time, cached) for time in (torch.tensor(timesteps[3:4]), table[3:4]))
     assert (once - each).abs().max() <= 1e-5 * each.abs().max()
     assert not torch.allclose(table[0], table[-1])
-
-
-def test_times_are_embedded_once_per_video(model, given):
-    asked = []
-    hook = model.backbone.time_embedding.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
-    try:
-        list(generate_clips(ClipRenderer(model, given(model.config, clips=2), BOTH)))
-    finally:
-        hook.remove()
-    assert asked == [3]

@@ -1,19 +1,18 @@
-"""What files of earlier versions hold still means the same: names, shapes and outputs of the presets, written down
-once.
+"""Files of earlier versions mean the same: recorded names, shapes and outputs of the presets.
 
-Weights are a pure function of their names. `python tests/emo_model/models/test_unchanged_presets.py` writes the record
-anew; that is only right where what old files mean is changed on purpose, and then `SAMPLING_VERSION` is raised with it.
+Weights are a pure function of their names. `PYTHONPATH=.:tests python tests/emo_model/models/test_unchanged_presets.py`
+writes the record anew; that is right only where the meaning of old files changes on purpose, with `SAMPLING_VERSION`.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small_models
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -24,20 +23,7 @@ from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, Speed
 
 RECORD = Path(__file__).parents[2] / "data" / "presets.safetensors"
-SMALL = {
-    "test": {},
-    "builtin": {"image_size": 128, "channels": (16, 32, 48), "clip_frames": 4, "motion_frames": 2},
-    "emo": {
-        "image_size": 64,
-        "channels": (32, 32, 64, 64),
-        "clip_frames": 4,
-        "motion_frames": 2,
-        "audio_layers": 3,
-        "audio_width": 16,
-        "audio_context_width": 24,
-        "speed_width": 16,
-    },
-}
+SMALL = {"test": PRESETS["test"], "builtin": small_models.BUILTIN, "emo": small_models.EMO}
 
 
 def weights(name: str, shape: torch.Size) -> torch.Tensor:
@@ -66,11 +52,8 @@ def video(config: ModelConfig) -> torch.Tensor:
         return torch.from_numpy(draw.randn(*shape)).float()
 
     size, frames = config.image_size, config.clip_frames + 1
-    portrait = Portrait(
-        normal(1, config.latent_channels, config.latent_size, config.latent_size),
-        torch.zeros(1, 3, size, size),
-        Fit(size, size, 0, 0, size, size),
-    )
+    latents, fit = normal(1, config.latent_channels, *[config.latent_size] * 2), Fit(size, size, 0, 0, size, size)
+    portrait = Portrait(latents, torch.zeros(1, 3, size, size), fit)
     mask = torch.zeros(1, 1, size, size)
     mask[..., size // 4 :, : size // 2] = 1
     audio = AudioFeatures(normal(frames, config.audio_layers, config.audio_width), config.fps, frames / config.fps)
@@ -94,7 +77,7 @@ def test_parameters_keep_their_names_and_shapes(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_outputs_stay_the_same(name):
-    """In float64: in float32 the rounding grows to nearly 1e-4 where tiny pictures are normed by groups of two numbers."""
+    """In float64: in float32, rounding grows to nearly 1e-4 where tiny pictures are normed in groups of two numbers."""
     metadata, outputs = read()
     made = video(ModelConfig.from_json(metadata[f"{name}.config"]))
     assert outputs[name].std() > 0.3
@@ -103,12 +86,9 @@ def test_outputs_stay_the_same(name):
 
 def write() -> None:
     metadata, outputs = {}, {}
-    for name, changes in SMALL.items():
-        config = replace(PRESETS[name], **changes)
-        metadata |= {
-            f"{name}.config": config.to_json(),
-            f"{name}.shapes": str(zlib.crc32(json.dumps(shapes(config)).encode())),
-        }
+    for name, config in SMALL.items():
+        metadata[f"{name}.config"] = config.to_json()
+        metadata[f"{name}.shapes"] = str(zlib.crc32(json.dumps(shapes(config)).encode()))
         outputs[name] = video(config)
     save_file(outputs, RECORD, metadata)
 

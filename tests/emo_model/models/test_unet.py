@@ -53,14 +53,13 @@ def test_every_shared_parameter_of_the_backbone_is_sd15s_by_name(sd15, emo):
 def test_the_backbones_shapes_are_sd15s_but_for_keys_and_values_of_the_portrait(sd15, emo):
     ours = dict(emo.backbone.named_parameters())
     odd = {name for name, shape in sd15.items() if tuple(ours[name].shape) != shape}
-    assert odd == {
-        name for name in sd15 if name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))
-    }  # 768: SD's text
+    # 768: SD's text
+    assert odd == {name for name in sd15 if name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))}
 
 
 @pytest.fixture
 def tiny(config):
-    """A config whose last level has no attention, as SD 1.5's, and diffusers' UNet of the same shape, deaf to its text."""
+    """A config whose last level has no attention, as SD 1.5's, and diffusers' UNet of that shape, ignoring its text."""
     diffusers = pytest.importorskip("diffusers")
     config = replace(
         config,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from emo_model.auxiliary.motion_decoder import DecodedMotion, MotionDecoder
 from emo_model.config import PRESETS
 from emo_model.inputs.face import apply_fit
 from emo_model.inputs.media import to_uint8
 from emo_model.inputs.portrait import fit_to_video, read_portrait
-from emo_model.models.motion_decoder import DecodedMotion, MotionDecoder
 from emo_model.outputs.portrait_decoder import PortraitDecoder
 
 
@@ -97,9 +97,8 @@ def test_a_flow_of_whole_pixels_moves_pixels_unchanged(decoder, picture):
 def test_a_flow_of_half_a_pixel_keeps_fine_texture(decoder, picture):
     """Reading between pixels linearly would take 29 % of the contrast of neighbouring pixels."""
     noisy = torch.rand(1, 3, 201, 300, generator=torch.Generator().manual_seed(2)) - 0.5
-    noisy = torch.nn.functional.avg_pool2d(noisy, 2, 1, 1)[
-        :, :, :201, :300
-    ]  # no texture beyond what half a pixel can carry
+    # no texture beyond what half a pixel can carry
+    noisy = torch.nn.functional.avg_pool2d(noisy, 2, 1, 1)[:, :, :201, :300]
     sharp = PortraitDecoder(decoder.decoder, decoder.config, noisy, read_portrait(noisy, picture[1], decoder.config))
     cell = sharp.fit.side / (sharp.config.image_size // 4)
     frame = moved_by(sharp, lambda x, y: torch.stack([torch.full_like(x, 0.5 / cell), torch.zeros_like(x)])).astype(

@@ -8,11 +8,8 @@ from emo_model.models.context import Context
 from emo_model.sampling.samplers import guided
 from emo_model.types import ReferenceFeatures
 
-BOTH, DEAF, NOBODY = (
-    7.0,
-    3.0,
-    2.0,
-)  # what the fake model says with portrait and voice, without the voice, without either
+# what the fake model says with portrait and voice, without the voice, without either
+BOTH, DEAF, NOBODY = (7.0, 3.0, 2.0)
 
 
 class FakeEmo:
@@ -27,29 +24,23 @@ class FakeEmo:
     def predict(self, noisy, timestep, context):
         self.batches += 1
         assert len(noisy) == len(timestep) == len(context.audio)
-        return torch.cat(
-            [
-                self.branch(
-                    noisy[row : row + 1],
-                    timestep[row : row + 1],
-                    context.audio[row].any().item(),
-                    context.reference.features["a"][row].any().item(),
-                )
-                for row in range(len(noisy))
-            ]
-        )
+        made = {(True, True): BOTH, (True, False): DEAF, (False, False): NOBODY}
+        rows = []
+        for row, portrait in enumerate(context.reference.features["a"]):
+            has = portrait.any().item(), context.audio[row].any().item()
+            self.asked.append((*has, timestep[row : row + 1].tolist()))
+            rows.append(torch.full_like(noisy[row], made[has]))
+        return torch.stack(rows)
 
-    def branch(self, noisy, timestep, has_voice, has_portrait):
-        self.asked.append((has_portrait, has_voice, timestep.tolist()))
-        return torch.full_like(
-            noisy, {(True, True): BOTH, (True, False): DEAF, (False, False): NOBODY}[has_portrait, has_voice]
-        )
+
+def context_of_ones() -> Context:
+    portrait = ReferenceFeatures({"a": torch.ones(1, 3, 4)})
+    return Context(portrait, motion=None, audio=torch.ones(1, 5, 5, 4), speed=None, face=torch.zeros(1, 4, 1, 2, 2))
 
 
 def ask(audio: float, reference: float, *, together: bool = True):
     emo = FakeEmo()
-    portrait = ReferenceFeatures({"a": torch.ones(1, 3, 4)})
-    context = Context(portrait, motion=None, audio=torch.ones(1, 5, 5, 4), speed=None, face=torch.zeros(1, 4, 1, 2, 2))
+    context = context_of_ones()
     sampling = SamplingConfig(audio_guidance=audio, reference_guidance=reference)
     said = guided(emo, context, sampling, batch_branches=together)(torch.zeros(1, 4, 5, 2, 2), 321)
     assert emo.batches == (1 if together else len(emo.asked))
@@ -78,9 +69,7 @@ def test_audio_guidance_never_asks_without_the_portrait():
 def scales_asked(**settings) -> list[tuple[float, int]]:
     """(what is said, evaluations) in each of ten steps."""
     config, made = SamplingConfig(steps=10, **settings), []
-    context = Context(
-        ReferenceFeatures({"a": torch.ones(1, 3, 4)}), None, torch.ones(1, 5, 5, 4), None, torch.zeros(1, 4, 1, 2, 2)
-    )
+    context = context_of_ones()
     emo, timesteps = FakeEmo(), list(range(999, 0, -100))
     predict = guided(emo, context, config, timesteps)
     for timestep in timesteps:
@@ -99,14 +88,9 @@ def test_guidance_acts_only_within_its_part_of_the_steps():
 
 
 def test_voice_and_portrait_have_intervals_of_their_own():
-    asked = scales_asked(
-        audio_guidance=2.0,
-        audio_guidance_start=0.0,
-        audio_guidance_end=0.6,
-        reference_guidance=1.5,
-        reference_guidance_start=0.4,
-        reference_guidance_end=1.0,
-    )
+    audio = {"audio_guidance": 2.0, "audio_guidance_start": 0.0, "audio_guidance_end": 0.6}
+    reference = {"reference_guidance": 1.5, "reference_guidance_start": 0.4, "reference_guidance_end": 1.0}
+    asked = scales_asked(**audio, **reference)
     assert [evaluations for _, evaluations in asked] == [2] * 4 + [3] * 6
     assert asked[5][0] == pytest.approx(NOBODY + 1.5 * (DEAF - NOBODY) + 2.0 * (BOTH - DEAF))
     assert asked[9][0] == pytest.approx(BOTH + 0.5 * (DEAF - NOBODY))

@@ -1,7 +1,7 @@
 """Cached clips are found again by `SAMPLING_VERSION`, so it must rise when the same conditions become other clips.
 
 The record holds outputs of small models whose weights are a pure function of their names, in float64, so that
-differences of rounding do not count. `PYTHONPATH=. python tests/emo_model/sampling/test_version.py` writes it anew.
+differences of rounding do not count. `PYTHONPATH=.:tests python tests/emo_model/sampling/test_version.py` writes it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_models
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -40,26 +41,13 @@ HOWS = {
         ),
     ),
     "builtin, dpmpp_2m": (PRESETS["test"], SamplingConfig(steps=5, sampler="dpmpp_2m", audio_guidance=1.0)),
-    "emo": (
-        replace(
-            PRESETS["emo"],
-            image_size=64,
-            channels=(32, 32, 64, 64),
-            clip_frames=4,
-            motion_frames=2,
-            audio_layers=3,
-            audio_width=16,
-            audio_context_width=24,
-            speed_width=16,
-        ),
-        SamplingConfig(steps=2, reference_guidance=1.2),
-    ),
+    "emo": (small_models.EMO, SamplingConfig(steps=2, reference_guidance=1.2)),
     "hallo": (replace(SMALL_HALLO, clip_frames=4), SamplingConfig(steps=3, audio_guidance=3.5, reference_guidance=3.5)),
 }
 WHAT_TO_DO = (
     "the sampler makes other clips than version {} did. If that is intended, raise SAMPLING_VERSION in "
     "emo_model/sampling/clips.py, so that users' cached clips of before are not mixed with new ones, and "
-    "write the record anew: PYTHONPATH=. python tests/emo_model/sampling/test_version.py"
+    "write the record anew: PYTHONPATH=.:tests python tests/emo_model/sampling/test_version.py"
 )
 
 
@@ -113,7 +101,7 @@ def test_clips_of_the_same_version_are_the_same(name):
 def test_the_record_is_of_the_current_version():
     metadata, recorded = read()
     assert int(metadata["version"]) == SAMPLING_VERSION and recorded.keys() == HOWS.keys(), (
-        f"the record is of version {metadata['version']}: write it anew with PYTHONPATH=. python "
+        f"the record is of version {metadata['version']}: write it anew with PYTHONPATH=.:tests python "
         f"tests/emo_model/sampling/{Path(__file__).name}"
     )
 

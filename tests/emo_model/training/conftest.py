@@ -18,7 +18,7 @@ from emo_model.training.clips import ClipStore
 
 @pytest.fixture
 def store(config, seeded) -> Callable[..., ClipStore]:
-    """store(people=3, length=10): clips whose audio and speed count the frames, so that a batch tells where it was cut."""
+    """store(people=3, length=10): clips whose audio and speed count the frames, so that a batch shows its place."""
 
     def make(people: int = 3, length: int = 10) -> ClipStore:
         cells = config.latent_size

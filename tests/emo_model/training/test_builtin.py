@@ -1,4 +1,4 @@
-"""`python -m emo_model.training builtin` with the test preset, from puppets and prepared speech to a file that talks."""
+"""`python -m emo_model.training builtin` with the test preset: from puppets and prepared speech to a model file."""
 
 from __future__ import annotations
 
@@ -139,20 +139,14 @@ def test_what_another_preset_began_is_not_gone_on_with(made, puppets, speech_fol
         make_builtin(tmp_path, puppets=puppets, speech=speech_folder, preset="test", resume=True)
 
 
+def command_of(puppets, speech, out) -> list[str]:
+    return [*"builtin --preset test --puppets".split(), str(puppets), "--speech", str(speech), "--out", str(out)]
+
+
 def test_the_command_leaves_with_status_3_when_its_minutes_are_over_and_0_when_it_is_done(
     made, puppets, speech_folder, tmp_path
 ):
-    command = [
-        "builtin",
-        "--preset",
-        "test",
-        "--puppets",
-        str(puppets),
-        "--speech",
-        str(speech_folder),
-        "--out",
-        str(tmp_path),
-    ]
+    command = command_of(puppets, speech_folder, tmp_path)
     assert main([*command, "--minutes", "0"]) == 3 and not (tmp_path / "builtin.safetensors").exists()
     for file in made.glob("*.safetensors"):
         shutil.copy(file, tmp_path)
@@ -160,17 +154,7 @@ def test_the_command_leaves_with_status_3_when_its_minutes_are_over_and_0_when_i
 
 
 def test_a_trained_model_is_gone_on_with_under_its_own_scales(made, puppets, speech_folder, tmp_path):
-    command = [
-        "builtin",
-        "--preset",
-        "test",
-        "--puppets",
-        str(puppets),
-        "--speech",
-        str(speech_folder),
-        "--out",
-        str(tmp_path),
-    ]
+    command = command_of(puppets, speech_folder, tmp_path)
     assert main([*command, "--start", str(made / "builtin.safetensors")]) == 0
     before, after = (native.load(folder / "builtin.safetensors") for folder in (made, tmp_path))
     assert (
@@ -190,15 +174,5 @@ def test_a_model_of_another_preset_is_not_gone_on_with(puppets, speech_folder, t
 
 
 def test_a_folder_with_a_run_is_not_trained_over(made, puppets, speech_folder):
-    command = [
-        "builtin",
-        "--preset",
-        "test",
-        "--puppets",
-        str(puppets),
-        "--speech",
-        str(speech_folder),
-        "--out",
-        str(made),
-    ]
+    command = command_of(puppets, speech_folder, made)
     assert main(command) == 2

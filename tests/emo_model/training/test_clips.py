@@ -36,9 +36,8 @@ def test_motion_frames_are_the_frames_just_before_the_clip(config, store):
 
 def test_every_window_of_the_clips_is_drawn(config, store):
     seen = {place for seed in range(12) for place in where(draw(store(people=2, length=9), CALM, config, seed))}
-    assert seen == {
-        (person, first) for person in (0, 1) for first in range(2, 6)
-    }  # 2 motion frames before, 4 frames to 9
+    # 2 motion frames before, 4 frames to 9
+    assert seen == {(person, first) for person in (0, 1) for first in range(2, 6)}
 
 
 def test_each_frame_hears_m_frames_to_both_sides_and_the_ends_repeat(config, store):

@@ -52,13 +52,6 @@ def test_all_stages_together_train_everything(names):
     assert trained(names, IMAGE) | trained(names, VIDEO) | trained(names, SPEED) == names
 
 
-def test_the_papers_recipe_has_its_numbers():
-    assert [stage.learning_rate for stage in PAPER] == [1e-5] * 3
-    assert (IMAGE.batch, VIDEO.batch, SPEED.batch) == (48, 4, 4)
-    assert [stage.is_video for stage in PAPER] == [False, True, True]
-    assert [stage.hears_speed for stage in PAPER] == [False, False, True]
-
-
 def test_every_recipe_trains_the_papers_parts_in_the_papers_order():
     for recipe in RECIPES.values():
         for stage, paper in zip(recipe, PAPER, strict=True):

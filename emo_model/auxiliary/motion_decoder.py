@@ -1,8 +1,8 @@
-"""The decoder of motion latents: from what moves, and from the portrait, to a fine flow and a painted mouth.
+"""Motion decoder: from motion latents and the portrait to a fine flow and a painted mouth.
 
-Differs from EMO: the paper decodes with the VAE of Stable Diffusion. This one moves the portrait's own pixels, so the
-likeness is the picture's at any resolution, and paints only the window around the mouth, whose inside no pixel of the
-portrait shows.
+Differs from EMO: the paper decodes with the VAE of Stable Diffusion. This one moves the portrait's own pixels, which
+keeps the likeness at any resolution, and paints only the window around the mouth, whose inside the portrait does not
+show.
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ from ..config import ModelConfig
 from .teeth import Teeth, average_teeth, draw_teeth
 
 LOOK = ("tooth_width", "gap", "upper_line", "lower_line", "arch", "tongue_height")
-"""What may differ between mouths, in standard deviations from the average mouth: widths of the teeth, the gap in their
-middle, how far the upper ones show, where the lower ones begin, half the width of the row, height of the tongue."""
+"""What differs between mouths, in standard deviations from the average: width of the teeth, gap in the middle, how far
+the upper ones show, where the lower ones begin, half the width of the row, height of the tongue."""
 AVERAGE_LOOK = (0.0736, 0.004, 0.031, -0.0275, 0.2, 0.105)  # in distances of the outer eye corners
 LOOK_SPREAD = (0.006, 0.006, 0.011, 0.016, 0.03, 0.02)
 WAVES_ACROSS, WAVES_DOWN = (0.6, 0.3, 0.15, 0.075), (0.4, 0.2, 0.1)  # periods, in distances of the eyes
 MOUTH_MAPS = 2 + 2 * len(WAVES_ACROSS) + 2 * len(WAVES_DOWN)
-PATCH = (
-    4  # pixels of the working size folded into channels: the finest features, and the flow, have a quarter of its side
-)
+PATCH = 4  # pixels folded into channels: the finest features, and the flow, have a quarter of the working size
 MAPS = 5  # channels of a portrait's maps
-OPENING, OPENING_SCALE = 2, 4.0  # the latents' channel of the mouth's opening, and what they hold it times
-LIP_SHARE = 0.88  # what the latents say of the gap of the lips, over the drop of the jaw
+OPENING, OPENING_SCALE = 2, 4.0  # the channel of the mouth's opening in the latents, and its scale there
+LIP_SHARE = 0.88  # the gap of the lips in the latents, over the drop of the jaw
 
 
 class ResidualBlock(nn.Module):
@@ -59,9 +57,8 @@ class CellAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(
-            self.to_qkv(self.norm(x) + self.positions.to(x)), "b (t n d) h w -> t b n (h w) d", t=3, n=self.heads
-        )
+        qkv = self.to_qkv(self.norm(x) + self.positions.to(x))
+        q, k, v = rearrange(qkv, "b (t n d) h w -> t b n (h w) d", t=3, n=self.heads)
         x_new = F.scaled_dot_product_attention(q, k, v)
         return x + self.to_out(rearrange(x_new, "b n (h w) d -> b (n d) h w", h=x.shape[2]))
 
@@ -90,9 +87,8 @@ class PortraitFeatures:
 
     def expand(self, frames: int) -> PortraitFeatures:
         """The same for each of so many frames; no copy."""
-        return PortraitFeatures(
-            *(x.expand(frames, *[-1] * (x.ndim - 1)) if len(x) == 1 else x for x in vars(self).values())
-        )
+        one_each = (x.expand(frames, *[-1] * (x.ndim - 1)) if len(x) == 1 else x for x in vars(self).values())
+        return PortraitFeatures(*one_each)
 
     def repeat(self, times: int) -> PortraitFeatures:
         """Each portrait so many times in a row, for batches of several portraits."""
@@ -131,16 +127,15 @@ class MotionDecoder(nn.Module):
         self.portrait_middle = nn.Sequential(nn.Conv2d(fine, middle, 3, stride=2, padding=1), ResidualBlock(middle))
         self.portrait_coarse = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
         self.conv_in = nn.Conv2d(2 * config.latent_channels, coarse, 5, padding=2)
-        self.coarse = nn.Sequential(
-            ResidualBlock(coarse), CellAttention(coarse, config.latent_size), ResidualBlock(coarse)
-        )
+        attention = CellAttention(coarse, config.latent_size)
+        self.coarse = nn.Sequential(ResidualBlock(coarse), attention, ResidualBlock(coarse))
         self.to_middle = nn.Conv2d(coarse, middle, 1)
         self.middle = nn.Sequential(ResidualBlock(middle), ResidualBlock(middle))
         self.to_fine = nn.Conv2d(middle, fine, 1)
         self.fine = ResidualBlock(fine)
-        self.flow_coarse, self.flow_middle, self.flow_fine = (
-            nn.Conv2d(c, 2, 3, padding=1) for c in (coarse, middle, fine)
-        )
+        self.flow_coarse = nn.Conv2d(coarse, 2, 3, padding=1)
+        self.flow_middle = nn.Conv2d(middle, 2, 3, padding=1)
+        self.flow_fine = nn.Conv2d(fine, 2, 3, padding=1)
         for layer in (self.flow_coarse, self.flow_middle, self.flow_fine):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -161,17 +156,15 @@ class MotionDecoder(nn.Module):
     def read_portrait(
         self, pixels: Tensor, maps: Tensor, latents: Tensor, mouth: Tensor, skull: Tensor
     ) -> PortraitFeatures:
-        """pixels (B, 3, 2 S, 2 S) in [-1, 1]; maps (B, 5, S / 4, S / 4) of `inputs.portrait_maps`; latents (B, C, h, w)
-        raw, of the portrait itself; mouth (B, 2) its centre in cells of the maps; skull (B, 2, 3), see
-        `PortraitFeatures`."""
+        """pixels: (B, 3, 2 S, 2 S) in [-1, 1]; maps: (B, 5, S / 4, S / 4) of `inputs.portrait_maps`; latents: raw,
+        of the portrait, (B, C, h, w); mouth: (B, 2), its centre in cells of the maps; skull: see `PortraitFeatures`."""
         working = F.avg_pool2d(pixels, 2)
         fine = self.portrait_fine(torch.cat([F.pixel_unshuffle(working, PATCH), maps], 1))
         middle = self.portrait_middle(fine)
         _, across, down, _, rigid = maps.split(1, dim=1)
         steady = ((rigid > 0.99) & (down < 0.4) & (across.abs() < 0.75)).to(maps)  # above the mouth
-        return PortraitFeatures(
-            fine, middle, self.portrait_coarse(middle), latents, maps[:, :1], mouth, pixels, steady, skull
-        )
+        coarse, head = self.portrait_coarse(middle), maps[:, :1]
+        return PortraitFeatures(fine, middle, coarse, latents, head, mouth, pixels, steady, skull)
 
     def forward(
         self,
@@ -181,9 +174,11 @@ class MotionDecoder(nn.Module):
         teeth: Teeth | None = None,
         jaw: Tensor | None = None,
     ) -> DecodedMotion:
-        """latents (F, C, h, w) raw, of F frames of one portrait (or portrait of as many pictures); look (F, 6) as
-        `LOOK`, None: the average mouth; teeth: of one or F mouths, None: even ones; jaw: (F,) how far it has dropped in
-        distances of the eye corners, where that is known better than by the latents."""
+        """latents (F, C, h, w), raw, of F frames of one portrait, or of F portraits.
+
+        look: (F, 6) as `LOOK`, None: the average mouth; teeth: of one or F mouths, None: even ones; jaw: (F,), its drop
+        in distances of the eye corners, where it is known more precisely than from the latents.
+        """
         portrait = portrait.expand(len(latents))
         x = self.conv_in(torch.cat([latents - portrait.latents, portrait.latents], 1)) + portrait.coarse
         x = self.coarse(x)
@@ -199,18 +194,14 @@ class MotionDecoder(nn.Module):
         return DecodedMotion(flow, (coarse_flow, middle_flow), *painted, mouth)
 
     def _jaw(self, latents: Tensor, mouth: Tensor, portrait: PortraitFeatures) -> Tensor:
-        """(F,): the drop of the jaw in distances of the eye corners, from how far the lips have parted since the
-        portrait."""
+        """(F,): the drop of the jaw in distances of the eye corners, from the gap of the lips beyond the portrait's."""
 
         def opening(latents: Tensor, place: Tensor) -> Tensor:
-            scale = 2 / portrait.head.shape[-1]
-            return sample(latents[:, OPENING : OPENING + 1].float(), (place.float() * scale - 1)[:, None, None])[
-                :, 0, 0, 0
-            ]
+            grid = (place.float() * (2 / portrait.head.shape[-1]) - 1)[:, None, None]
+            return sample(latents[:, OPENING : OPENING + 1].float(), grid)[:, 0, 0, 0]
 
-        return (
-            (opening(latents, mouth) - opening(portrait.latents, portrait.mouth)) / OPENING_SCALE / LIP_SHARE
-        ).clamp(min=0)
+        gap = (opening(latents, mouth) - opening(portrait.latents, portrait.mouth)) / OPENING_SCALE
+        return (gap / LIP_SHARE).clamp(min=0)
 
     def _paint_mouth(
         self,
@@ -235,16 +226,8 @@ class MotionDecoder(nn.Module):
         finely = F.interpolate(skull, scale_factor=PATCH, mode="bilinear", align_corners=False)
         drawn = draw_teeth(teeth.table(), finely, jaw).to(x)
         shown, tone = drawn[:, 0::2], drawn[:, 1::2]  # (F, 2, P, P) of the upper and the lower row
-        y = torch.cat(
-            [
-                sample(x, around),
-                sample(portrait.fine, source),
-                F.pixel_unshuffle(warped, PATCH),
-                waves.to(x),
-                F.pixel_unshuffle(shown * tone, PATCH),
-            ],
-            1,
-        )
+        pictures = F.pixel_unshuffle(warped, PATCH), waves.to(x), F.pixel_unshuffle(shown * tone, PATCH)
+        y = torch.cat([sample(x, around), sample(portrait.fine, source), *pictures], 1)
         y = self.mouth_in(y) + self.mouth_look(look)[:, :, None, None]
         y = F.silu(self.mouth(y))
         light = F.interpolate(self.mouth_teeth(y), scale_factor=PATCH, mode="bilinear", align_corners=False).sigmoid()
@@ -257,8 +240,7 @@ class MotionDecoder(nn.Module):
 
 
 def window(centre: Tensor, *, cells: int, points: int, size: int) -> Tensor:
-    """The grid (B, points, points, 2) for `sample` over a window of `cells` around centre (B, 2), in cells of a `size`
-    map."""
+    """Grid (B, points, points, 2) for `sample`: a window of `cells` around centre (B, 2), in cells of a `size` map."""
     places = (torch.arange(points, device=centre.device, dtype=centre.dtype) + 0.5) * (cells / points) - cells / 2
     x, y = (centre[:, axis, None] + places for axis in (0, 1))  # (B, points)
     grid = torch.stack([x[:, None, :].expand(-1, points, -1), y[:, :, None].expand(-1, -1, points)], -1)
@@ -273,16 +255,14 @@ def sample(picture: Tensor, grid: Tensor) -> Tensor:
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
     """picture (B, C, H, W) moved by a backward flow (B, 2, H, W) in its pixels."""
     height, width = flow.shape[-2:]
-    y, x = torch.meshgrid(
-        *(torch.arange(n, device=flow.device, dtype=flow.dtype) + 0.5 for n in (height, width)), indexing="ij"
-    )
+    places = (torch.arange(n, device=flow.device, dtype=flow.dtype) + 0.5 for n in (height, width))
+    y, x = torch.meshgrid(*places, indexing="ij")
     grid = torch.stack([(x + flow[:, 0]) * (2 / width) - 1, (y + flow[:, 1]) * (2 / height) - 1], -1)
     return sample(picture, grid)
 
 
 def moved_point(point: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
-    """Where in the frame lies what lies at point (B, 2) of the portrait; both in cells of the backward flow (B, 2, n,
-    n)."""
+    """Where point (B, 2) of the portrait is in the frame; both in cells of the backward flow (B, 2, n, n)."""
     size, place = flow.shape[-1], point
     for _ in range(rounds):
         there = sample(flow, (place * (2 / size) - 1)[:, None, None])[:, :, 0, 0]
@@ -292,9 +272,10 @@ def moved_point(point: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
 
 @torch.no_grad()
 def skull_coordinates(around: Tensor, flow: Tensor, portrait: PortraitFeatures) -> Tensor:
-    """around (B, p, p, 2) a grid for `sample` over the backward flow (B, 2, n, n) -> (B, 2, p, p): where each point
-    lies in the plane of the teeth, right and down. The skull's motion is the affine map nearest to the flow where the
-    face moves with it."""
+    """(B, 2, p, p): where each point of the grid `around` (B, p, p, 2) is on the plane of the teeth, right and down.
+
+    The skull's motion is the affine map nearest to the backward flow (B, 2, n, n) where the face moves with it.
+    """
     size = flow.shape[-1]
     flow, grid = flow.float(), around.float()
     own = (torch.arange(size, device=flow.device) + 0.5) * (2 / size) - 1
@@ -311,15 +292,13 @@ def skull_coordinates(around: Tensor, flow: Tensor, portrait: PortraitFeatures) 
 
 
 def teeth_maps(skull: Tensor, look: Tensor) -> Tensor:
-    """skull (B, 2, p, p), look (B, 6) -> (B, 16, p, p): coordinates in which the average teeth stand always at the same
-    places, and their waves, so that the edges of teeth can be painted sharply."""
+    """skull (B, 2, p, p), look (B, 6) -> (B, 16, p, p): coordinates relative to the average teeth, and their sines and
+    cosines, from which the edges of teeth can be painted sharply."""
     average, spread = look.new_tensor(AVERAGE_LOOK), look.new_tensor(LOOK_SPREAD)
     own = (average + spread * look.float())[..., None, None]  # (B, 6, 1, 1)
     across, down = skull[:, 0] * (AVERAGE_LOOK[0] / own[:, 0]), skull[:, 1] - own[:, 2]
-    waves = [
-        2 * torch.pi / period * x for x, periods in ((across, WAVES_ACROSS), (down, WAVES_DOWN)) for period in periods
-    ]
-    waves = torch.stack(waves, 1)
+    both = ((across, WAVES_ACROSS), (down, WAVES_DOWN))
+    waves = torch.stack([2 * torch.pi / period * x for x, periods in both for period in periods], 1)
     return torch.cat([torch.stack([across, down], 1).clamp(-1, 1) * 3, waves.sin(), waves.cos()], 1)
 
 

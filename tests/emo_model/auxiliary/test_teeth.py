@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo_model.models.teeth import average_teeth, draw_teeth
+from emo_model.auxiliary.teeth import average_teeth, draw_teeth
 from emo_model.synthetic.mouth_painter import sample_look
 from emo_model.training.motion_decoder import mouth_teeth
 

@@ -1,7 +1,7 @@
 """Teeth drawn from numbers: where on the plane of the teeth enamel shows, and how bright it is.
 
-A network that learns from many mouths paints the mean of all teeth, a blur. So their edges are drawn, and the network
-says only their colour and light, and where they show. Differs from EMO: its pixels are painted by a network alone.
+A network trained on many mouths paints the mean of all teeth, a blur. So their edges are drawn, and the network
+predicts only their colour and light, and where they show. Differs from EMO: its pixels are painted by a network alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from torch import Tensor
 REACH, STEPS = 0.6, 1201  # tables over -REACH..REACH, in distances of the outer eye corners
 EDGE = 0.006  # over which an edge softens
 LOWER_BEHIND = 0.94  # brightness of the lower row, which stands further back
-CHANNELS = 9  # of a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +60,11 @@ def average_teeth(*, device: torch.device | str = "cpu") -> Teeth:
 
 
 def draw_teeth(table: Tensor, skull: Tensor, jaw: Tensor) -> Tensor:
-    """table (B, 9, 1, STEPS), skull (B, 2, h, w) right and down on the plane of the teeth, jaw (B,) how far it has dropped
-    -> (B, 4, h, w): how much enamel of the upper row shows, its brightness, and both of the lower row."""
+    """(B, 4, h, w): how much enamel of the upper row shows, its brightness, and both of the lower row.
+
+    table: (B, 9, 1, STEPS); skull: (B, 2, h, w) right and down on the plane of the teeth; jaw: (B,), how far it has
+    dropped.
+    """
     across, down = skull[:, 0], skull[:, 1]
     read = F.grid_sample(
         table.expand(len(skull), -1, -1, -1),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from emo_model.models.motion_decoder import LOOK, MotionDecoder, moved_point, sample, warp, window
+from emo_model.auxiliary.motion_decoder import LOOK, MotionDecoder, moved_point, sample, warp, window
 
 SKULL = torch.tensor([[[0.1, 0.0, -0.8], [0.0, 0.1, -1.1]]])  # of the test preset's 16 cells: origin at (8, 11)
 
@@ -47,9 +47,8 @@ def test_a_fresh_decoder_follows_the_flow_of_the_latents_and_paints_little(confi
     decoded = decoder(latents, features(decoder, config, seeded))
     torch.testing.assert_close(decoded.flow[:, 0], torch.full((1, 16, 16), 2.0), atol=1e-5, rtol=0)  # cells of 4 pixels
     assert not decoded.flow[:, 1].any() and decoded.mouth_mask.mean() < 0.2
-    torch.testing.assert_close(
-        decoded.mouth, torch.tensor([[6.0, 11.0]])
-    )  # its content comes from two cells to the right
+    # its content comes from two cells to the right
+    torch.testing.assert_close(decoded.mouth, torch.tensor([[6.0, 11.0]]))
 
 
 def test_outside_the_head_the_flow_is_zero_whatever_the_latents_say(decoder, config, seeded):

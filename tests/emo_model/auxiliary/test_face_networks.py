@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from emo_model.models.face_detector import FaceDetector, anchor_centres, decode_boxes
-from emo_model.models.face_mesh import FaceMesh
+from emo_model.auxiliary.face_detector import FaceDetector, anchor_centres, decode_boxes
+from emo_model.auxiliary.face_mesh import FaceMesh
 
 
 def test_detector_gives_a_score_and_a_box_for_each_of_896_anchors(awake, seeded):
@@ -16,9 +16,8 @@ def test_detector_gives_a_score_and_a_box_for_each_of_896_anchors(awake, seeded)
 def test_an_anchor_without_offset_is_a_point_in_the_middle_of_its_cell():
     points = decode_boxes(torch.zeros(1, 896, 16))
     torch.testing.assert_close(points[0], anchor_centres()[:, None].expand(-1, 8, -1))
-    torch.testing.assert_close(
-        points[0, 2, 0], torch.tensor([1.5 / 16, 0.5 / 16])
-    )  # two anchors in each of 16 x 16 cells
+    # two anchors in each of 16 x 16 cells
+    torch.testing.assert_close(points[0, 2, 0], torch.tensor([1.5 / 16, 0.5 / 16]))
     torch.testing.assert_close(points[0, 512 + 6, 0], torch.tensor([1.5 / 8, 0.5 / 8]))  # six in each of 8 x 8
 
 

@@ -9,37 +9,24 @@ from torch import Tensor, nn
 INPUT_SIZE = 128  # pixels
 GRIDS = ((16, 2), (8, 6))  # cells across, anchors in a cell
 KEYPOINTS = 6  # eye at the left of the picture, eye at its right, nose tip, mouth, ear at the left, ear at the right
-WIDTHS = (
-    (24, 1),
-    (28, 1),
-    (32, 2),
-    (36, 1),
-    (42, 1),
-    (48, 2),
-    (56, 1),
-    (64, 1),
-    (72, 1),
-    (80, 1),
-    (88, 1),
-)  # channels, stride
+# channels and stride of each block
+WIDTHS = ((24, 1), (28, 1), (32, 2), (36, 1), (42, 1), (48, 2), (56, 1), (64, 1), (72, 1), (80, 1), (88, 1))
 DEEP_WIDTHS = ((96, 2), (96, 1), (96, 1), (96, 1), (96, 1))
 LOGIT_LIMIT = 80.0  # MediaPipe's 100 overflows in float32
 
 
 class BlazeBlock(nn.Module):
-    """Depthwise and pointwise convolution beside a shortcut; new channels of the shortcut are zero, a stride is a
-    max-pool.
+    """Depthwise and pointwise convolution beside a shortcut, whose new channels are zero; a stride is a max-pool.
 
-    `activation` is a function of the number of channels that makes a module.
+    activation: makes a module for a number of channels.
     """
 
     def __init__(self, channels: int, out_channels: int, *, stride: int = 1, activation=lambda channels: nn.ReLU()):
         super().__init__()
         self.stride = stride
         self.new_channels = out_channels - channels
-        self.depthwise = nn.Conv2d(
-            channels, channels, 3, stride=stride, padding=1 if stride == 1 else 0, groups=channels
-        )
+        padding = 1 if stride == 1 else 0
+        self.depthwise = nn.Conv2d(channels, channels, 3, stride=stride, padding=padding, groups=channels)
         self.pointwise = nn.Conv2d(channels, out_channels, 1)
         self.activation = activation(out_channels)
 
@@ -72,8 +59,7 @@ class FaceDetector(nn.Module):
         self.deep_boxes = nn.Conv2d(channels, deep_anchors * values, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """pixels (B, 3, 128, 128) in [-1, 1] -> scores (B, 896) in 0..1; offsets (B, 896, 16) in pixels, see
-        `decode_boxes`."""
+        """pixels (B, 3, 128, 128) in [-1, 1] -> scores (B, 896) in 0..1, offsets (B, 896, 16) for `decode_boxes`."""
         x = F.relu(self.conv_in(F.pad(pixels, (1, 2, 1, 2))))
         for block in self.blocks:
             x = block(x)

@@ -1,0 +1,1 @@
+"""Networks around EMO: face detector and face mesh read the portrait, the motion decoder turns latents into frames."""

@@ -1,0 +1,23 @@
+"""Near the border of the head square, which rests, the flow falls to 0 without folding over."""
+
+from __future__ import annotations
+
+import torch
+
+from emo_model.evaluation.metrics.warp import determinants
+from emo_model.outputs.folds import hold_inside
+
+
+def test_a_far_move_folds_at_the_border_unless_it_is_held_inside():
+    flow = torch.zeros(1, 2, 64, 64)
+    flow[:, 0, 1:-1, 1:-1], flow[:, 1, 1:-1, 1:-1] = 12.0, -7.0
+    assert determinants(flow).min() < -1
+    held = hold_inside(flow)
+    assert determinants(held).min() > 0.05
+    assert torch.equal(held[..., 20:40, 20:40], flow[..., 20:40, 20:40])
+
+
+def test_a_flow_that_stays_inside_is_unchanged():
+    flow = 2 * torch.rand(2, 2, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
+    flow[..., [0, 1, -2, -1], :], flow[..., [0, 1, -2, -1]] = 0, 0
+    assert torch.equal(hold_inside(flow), flow)
