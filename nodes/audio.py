@@ -17,7 +17,6 @@ class EmoAudioEncoder(io.ComfyNode):
         return schema(
             node_id="EmoAudioEncoder",
             display_name="EMO Audio Encoder",
-            search_aliases=["voice", "speech", "wav2vec2", "lip sync audio", "语音", "音频编码"],
             description="Encodes the voice into features for each video frame. The video will be as long as the sound.",
             inputs=[
                 advanced(

@@ -21,7 +21,6 @@ class EmoClipsToLatent(io.ComfyNode):
         return schema(
             node_id="EmoClipsToLatent",
             display_name="EMO Clips To Latent",
-            search_aliases=["latent", "decode frames", "潜空间"],
             description="Converts clips to one LATENT for core's VAE Decode with the 'vae' of EMO Reference Encoder. "
             "For short videos: memory grows with the length, and the node reports how much.",
             inputs=[ClipsType.Input("clips", tooltip="From EMO Sampler.")],
@@ -51,7 +50,6 @@ class EmoContinueFrom(io.ComfyNode):
         return schema(
             node_id="EmoContinueFrom",
             display_name="EMO Continue From",
-            search_aliases=["extend video", "continue video", "motion frames", "续写视频", "延长视频"],
             description="Extracts motion frames from the end of a video, so that the next one continues seamlessly.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model: the model of the next video."),
@@ -64,8 +62,8 @@ class EmoContinueFrom(io.ComfyNode):
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip="Any video, with 'reference' or 'vae'; its last frames are encoded. Files of this pack embed "
-                    "their last latents and continue exactly.",
+                    tooltip="Any video, with 'reference' or 'vae'; its last frames are encoded. Files of this pack "
+                    "embed their last latents and continue exactly.",
                 ),
                 io.Image.Input(
                     "images",

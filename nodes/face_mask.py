@@ -32,7 +32,6 @@ class EmoFaceMaskBuilder(io.ComfyNode):
         return schema(
             node_id="EmoFaceMaskBuilder",
             display_name="EMO Face Mask Builder",
-            search_aliases=["face mask", "face region", "face locator", "人脸遮罩", "面部区域"],
             description="Sets the region in which the face may move, for the whole video or from a given second on. "
             "The node's preview darkens everything outside.",
             inputs=[

@@ -15,7 +15,6 @@ class EmoLoadModel(io.ComfyNode):
         return schema(
             node_id="EmoLoadModel",
             display_name="Load EMO Model",
-            search_aliases=["talking head model", "checkpoint", "hallo", "加载模型", "数字人模型"],
             description="Loads the networks of an EMO talking-portrait model. The built-in model ships with this pack; "
             "nothing is downloaded.",
             inputs=[

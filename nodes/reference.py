@@ -24,7 +24,6 @@ class EmoReferenceEncoder(io.ComfyNode):
         return schema(
             node_id="EmoReferenceEncoder",
             display_name="EMO Reference Encoder",
-            search_aliases=["portrait", "face detection", "identity", "avatar", "肖像", "人脸检测", "参考图"],
             description="Detects the face in the portrait, crops the square around the head to the model's size, and "
             "encodes it.",
             inputs=[

@@ -36,16 +36,6 @@ class EmoSampler(io.ComfyNode):
         return schema(
             node_id="EmoSampler",
             display_name="EMO Sampler",
-            search_aliases=[
-                "talking head",
-                "lip sync",
-                "avatar",
-                "animate portrait",
-                "KSampler",
-                "对口型",
-                "数字人",
-                "采样器",
-            ],
             description="Samples the video clip by clip. Finished clips are cached on the disk: after a cancel or a "
             "crash, queue again to resume.",
             inputs=[

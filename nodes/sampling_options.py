@@ -33,7 +33,6 @@ class EmoSamplingOptions(io.ComfyNode):
         return schema(
             node_id="EmoSamplingOptions",
             display_name="EMO Sampling Options",
-            search_aliases=["blink", "guidance interval", "noise", "眨眼", "采样选项"],
             description="Optional trade-offs of speed, quality and motion for EMO Sampler. The defaults change "
             "nothing.",
             inputs=[

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import TypeVar
 
 from comfy_api.latest import io
 
 KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
+ALIASES = json.loads((Path(__file__).parents[1] / "locales" / "aliases.json").read_text(encoding="utf-8"))
+"""By node id: other words that the search box finds a node by, in English and Chinese."""
 Widget = TypeVar("Widget", bound=io.Input)
 
 
-def schema(**fields) -> io.Schema:
+def schema(node_id: str, **fields) -> io.Schema:
     """io.Schema of the category EMO, without the fields that this ComfyUI does not know."""
-    return io.Schema(**{name: value for name, value in {"category": "EMO", **fields}.items() if name in KNOWN})
+    fields = {"node_id": node_id, "category": "EMO", "search_aliases": ALIASES[node_id], **fields}
+    return io.Schema(**{name: value for name, value in fields.items() if name in KNOWN})
 
 
 def as_link(socket: Widget) -> Widget:

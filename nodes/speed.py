@@ -18,7 +18,6 @@ class EmoHeadSpeed(io.ComfyNode):
         return schema(
             node_id="EmoHeadSpeed",
             display_name="EMO Head Speed",
-            search_aliases=["head motion", "head movement", "pose", "头部运动", "头部速度"],
             description="Sets the head's rotation speed, constant or as a curve over time.",
             inputs=[
                 io.Float.Input(

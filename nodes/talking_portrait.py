@@ -18,26 +18,6 @@ class EmoTalkingPortrait(io.ComfyNode):
         return schema(
             node_id="EmoTalkingPortrait",
             display_name="EMO Talking Portrait",
-            search_aliases=[
-                "talking head",
-                "lip sync",
-                "lipsync",
-                "avatar",
-                "digital human",
-                "singing",
-                "speak",
-                "animate portrait",
-                "audio to video",
-                "image to video",
-                "数字人",
-                "对口型",
-                "口型同步",
-                "说话头像",
-                "会说话的照片",
-                "唱歌",
-                "虚拟形象",
-                "图生视频",
-            ],
             description="A portrait and a voice become a video, saved as an mp4. Made of the other EMO nodes, with "
             "their defaults.",
             inputs=[
@@ -131,7 +111,6 @@ class EmoExample(io.ComfyNode):
         return schema(
             node_id="EmoExample",
             display_name="EMO Example",
-            search_aliases=["sample portrait", "demo", "test voice", "示例", "演示"],
             description="A portrait and a voice to try the nodes with. The person does not exist.",
             inputs=[
                 io.Combo.Input(

@@ -22,7 +22,6 @@ class EmoVideoCombine(io.ComfyNode):
         return schema(
             node_id="EmoVideoCombine",
             display_name="EMO Video Combine",
-            search_aliases=["save video", "mp4", "write video", "video with sound", "保存视频", "合成视频"],
             description="Writes an mp4 to ComfyUI's output folder and plays it. Drop the file on the page to load its "
             "workflow.",
             inputs=[

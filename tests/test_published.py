@@ -88,6 +88,16 @@ def test_what_scanners_ask_about_has_a_reason(published):
     assert found == set(REASONS)
 
 
+def test_python_files_are_read_by_a_windows_editor(published):
+    """As comfy-test asks of packs: characters of code page 1252 only; other scripts are in JSON and Markdown."""
+    odd = [path for path in published if path.suffix == ".py" and not is_western(path.read_text(encoding="utf-8"))]
+    assert odd == []
+
+
+def is_western(text: str) -> bool:
+    return text.encode("cp1252", errors="replace").decode("cp1252") == text
+
+
 def test_weights_are_read_as_weights_only(published):
     loads = []
     for path in published:
