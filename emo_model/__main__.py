@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -27,12 +27,15 @@ from .acceleration.cuda_graphs import capture_steps
 from .cache.folder import CacheLimits, ClipCache, make_private
 from .cache.keys import weights_of
 from .checkpoints import native
+from .checkpoints.mediapipe import load_face_finder
 from .config import ModelConfig, SamplingConfig
 from .estimate import count_clips, estimate, grain_of
 from .inputs import faces
 from .inputs.audio import SoundFile
+from .inputs.check import check_portrait
 from .inputs.files import check_readable, reason_of, sentence_of
-from .inputs.portrait import LONG_SIDE
+from .inputs.media import read_picture
+from .inputs.portrait import LONG_SIDE, find_face
 from .outputs.background_writer import BackgroundWriter, one_core_for_writing
 from .outputs.destination import check_destination
 from .outputs.video import SOUND_CODECS, VideoWriter
@@ -191,6 +194,17 @@ def _refuse_full_disk(
         grain=grain_of(picture),
     )
     plan.refuse_what_cannot_fit(out.parent, out.parent)
+
+
+def check(portrait: Path, face: str | Sequence[float] | None = None) -> dict:
+    """Log what the portrait means for a video; returns the fields of the JSON line: those of `Check`, and warnings."""
+    picture = read_picture(portrait)
+    found = check_portrait(picture, *find_face(load_face_finder(), picture, face))
+    log.info("%s", found.summary)
+    for line in found.lines or ["Nothing that would show in the video."]:
+        log.info("%s", line)
+    figures = {name: round(value, 3) for name, value in asdict(found).items()}
+    return {"portrait": str(portrait), **figures, "warnings": found.lines}
 
 
 def clips_folder() -> Path:
@@ -377,10 +391,19 @@ def main(arguments: list[str] | None = None) -> int:
     )
     # argparse takes -1e-3 for an option; Python 3.14 does not
     parser._negative_number_matcher = re.compile(r"-((\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|inf|nan)$")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="make no video: say what the portrait's face means for one, and write the figures as a JSON line",
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C
     try:
+        if chosen.check:
+            said = check(chosen.portrait, chosen.face or chosen.which_face)
+            sys.stdout.write(json.dumps(said) + "\n")
+            return 0
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
         if not 64 <= chosen.long_side <= 8192:

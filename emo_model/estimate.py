@@ -41,15 +41,23 @@ class Estimate:
     video_bytes: int
 
     @property
-    def says(self) -> str:
-        """One sentence for the log and the node."""
+    def length(self) -> str:
+        """One sentence for the node: how much there is to do."""
         there = f", of which {self.finished} are finished" if self.finished else ""
         time = "" if self.minutes is None else f"; {minutes_and_seconds(self.minutes * 60)} on this machine"
+        return f"{self.frames} frames in {self.clips} clips{there}{time}."
+
+    @property
+    def needs(self) -> str:
+        """One sentence for the log: memory and disk."""
         return (
-            f"{self.frames} frames in {self.clips} clips{there}{time}. At most {self.device_bytes / GB:.2f} GB of "
-            f"the device's memory and {self.ram_bytes / GB:.2f} GB of RAM; {size(self.clip_bytes)} of disk "
-            f"for clips, at most about {size(self.video_bytes)} for the video."
+            f"At most {size(self.device_bytes)} of the device's memory and {size(self.ram_bytes)} of RAM; "
+            f"{size(self.clip_bytes)} of disk for clips, at most about {size(self.video_bytes)} for the video."
         )
+
+    @property
+    def says(self) -> str:
+        return f"{self.length} {self.needs}"
 
     def refuse_what_cannot_fit(self, clips_folder: str | Path, video_folder: str | Path | None = None) -> None:
         """Raises OSError with the numbers and a remedy where a disk is too small."""

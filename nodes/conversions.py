@@ -308,8 +308,8 @@ def frames_to_write(
     check_one_given({"clips": clips, "latent": latent, "images": pictures}, "Nothing to write")
     if pictures is None and vae is None:
         raise ValueError(
-            f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'vae' to the 'vae' "
-            "output of 'EMO Reference Encoder'."
+            f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'reference' of "
+            "'EMO Reference Encoder'."
         )
     if clips is not None:
         return clips.frames, (latent_of([clip], clips.config)["samples"] for clip in clips)

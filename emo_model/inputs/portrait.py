@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..types import FaceMask, Fit, Portrait
 from .face import apply_fit, box_mask
-from .faces import FaceFinder, choose_face
+from .faces import Face, FaceFinder, choose_face
 from .head_square import head_square
 from .motion_latents import portrait_latents
 from .picture_files import to_float
@@ -24,14 +24,22 @@ ROOM = 0.04  # margin of the face mask around the face at rest, in face heights
 
 
 def find_mesh(finder: FaceFinder, picture: Tensor, face: str | int | Sequence[float] | None = None) -> Tensor:
-    """The face mesh (468, 3) in a picture (1, 3, H, W) in [-1, 1] or uint8, in its pixels.
+    """The mesh (468, 3) of `find_face`."""
+    return find_face(finder, picture, face)[0].mesh
+
+
+def find_face(
+    finder: FaceFinder, picture: Tensor, face: str | int | Sequence[float] | None = None
+) -> tuple[Face, list[Face]]:
+    """The chosen face in a picture (1, 3, H, W) in [-1, 1] or uint8, in its pixels, and all that were found.
 
     face: 'largest' (None), 'leftmost', 'rightmost' or its number from the left; or its box: left, top, right, bottom as
     fractions of the picture, or in pixels if one of them exceeds 1. Raises NoFaceError if no face is detected or none
     is sure, ValueError for a choice that does not exist or an empty box.
     """
     if face is None or isinstance(face, (str, int)):
-        return choose_face(finder.find(picture), "largest" if face is None else face).mesh
+        faces = finder.find(picture)
+        return choose_face(faces, "largest" if face is None else face), faces
     height, width = picture.shape[-2:]
     edges = [float(edge) for edge in face]
     shown = ", ".join(f"{edge:g}" for edge in edges)
@@ -50,7 +58,8 @@ def find_mesh(finder: FaceFinder, picture: Tensor, face: str | int | Sequence[fl
             f"the face box ({shown}), in pixels, reaches beyond the picture of {width}x{height}; state left, top, "
             "right, bottom in the picture's own pixels, or as fractions of it (0 to 1)"
         )
-    return finder.mesh_in(picture, tuple(edges)).mesh
+    found = finder.mesh_in(picture, tuple(edges))
+    return found, [found]
 
 
 def fit_to_video(picture: Tensor, mesh: Tensor, *, long_side: int = LONG_SIDE) -> tuple[Tensor, Tensor]:

@@ -22,17 +22,22 @@ from ...emo_model.outputs.video import VideoWriter
 from .previews import Animation
 
 
-def tell(hidden, text: str) -> None:
-    """Log a sentence and show it in the running node; `hidden` has the node's id."""
-    logging.info("EMO: %s", text)
+def tell(hidden, text: str, more: str = "") -> None:
+    """Log a sentence and show it in the running node, whose id `hidden` has; more: for the log only, such as paths."""
+    logging.info("EMO: %s", f"{text} {more}".strip())
     show(hidden, text)
 
 
 def show(hidden, text: str) -> None:
-    """Show a sentence in the running node."""
+    """Show a sentence in the running node, or in the one that the page shows in its place."""
     server = sys.modules.get("server")  # None in tests, which run without one
     if server is not None and hidden.unique_id is not None:
-        server.PromptServer.instance.send_progress_text(text, hidden.unique_id)
+        server.PromptServer.instance.send_progress_text(text, hidden.unique_id.split(".")[0])
+
+
+def is_part(hidden) -> bool:
+    """Whether a node is one of those that another is made of: the id of such a node of '3' is '3.0.0.5'."""
+    return hidden.unique_id is not None and "." in hidden.unique_id
 
 
 class Progress:
@@ -67,6 +72,12 @@ class Progress:
         if self.animation is not None and latents is not None:
             self.animation.show(latents)
         self._send(None)
+
+    def show_still(self, previewer, latents: Tensor) -> None:
+        """Send the middle frame of latents (1, C, F, h, w), where there is no animation."""
+        if self.animation is None:
+            middle = latents[:, :, latents.shape[2] // 2].detach().float()
+            self._send(previewer.decode_latent_to_preview_image("JPEG", middle))
 
     def begin(self) -> None:
         """Start measuring time."""

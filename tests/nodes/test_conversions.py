@@ -253,7 +253,7 @@ def test_exactly_one_source_of_frames_is_asked_for(conversions):
     for wrong, says in [
         ((None, None, None, None), "Nothing to write: connect one of 'clips', 'latent', 'images'"),
         ((None, latent, vae, pictures), "'latent' and 'images' are connected, but only one"),
-        ((None, latent, None, None), "'latent' must be decoded: connect 'vae'"),
+        ((None, latent, None, None), "'latent' must be decoded: connect 'reference'"),
         ((object(), None, None, None), "'clips' must be decoded"),
         ((None, video_model, vae, None), "5 axes"),
         ((None, None, None, pictures[:0]), "no frames"),
