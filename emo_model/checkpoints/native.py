@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..config import SAMPLING, ModelConfig, SamplingConfig
-from ..config_values import check_fields, parse_object
+from ..config_values import check_fields, listed, parse_object
 from ..models.audio_encoder import AudioEncoder
 from ..models.emo import Emo
 from ..models.motion_decoder import MotionDecoder
@@ -150,7 +150,7 @@ def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
     if unknown:
         raise ValueError(
             "the model's card has sampling settings that this version does not know: "
-            f"{', '.join(unknown)}; update ComfyUI-EMO"
+            f"{listed(unknown)}; update ComfyUI-EMO"
         )
     check_fields(SamplingConfig, said, prefix="sampling.")
     return replace(SAMPLING.get(config.name, SamplingConfig()), **{key: _tuple(value) for key, value in said.items()})

@@ -98,8 +98,9 @@ class SoundFile:
         """FFmpeg's own words, which tell more than its number; the file is opened again to hear them."""
         import av
 
-        before = av.logging.get_level()
+        before, skips = av.logging.get_level(), av.logging.get_skip_repeated()
         av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)
         try:
             with av.logging.Capture() as said, contextlib.suppress(av.error.FFmpegError, IndexError):
                 with open_media(self.path) as container:
@@ -107,8 +108,9 @@ class SoundFile:
                         pass
         finally:
             av.logging.set_level(before)
-        words = " ".join(message.strip() for _, _, message in said[:2])
-        return f"{words or error.strerror}"[:200]
+            av.logging.set_skip_repeated(skips)
+        words = " ".join(" ".join(message for _, _, message in said[:2]).split())
+        return f"{words or error.strerror:.160}"[:160]
 
 
 def read_audio(path: str | Path) -> tuple[Tensor, int]:
