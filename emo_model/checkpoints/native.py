@@ -56,8 +56,8 @@ def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict
     with torch.device(device):
         emo = Emo(config).eval()
         motion_decoder = MotionDecoder(config).eval() if config.motion_decoder else None
-        # its computed buffers do not survive 'meta': see `load`
-        audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
+    # has computed buffers: not on 'meta'
+    audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
     return Bundle(config, emo, motion_decoder, audio_encoder, card or {})
 
 
@@ -169,7 +169,8 @@ def check(path: str | Path) -> tuple[ModelConfig, Bundle, dict[str, Path]]:
     config, card = _read(path)
     _sampling(config, card)
     try:
-        bundle = build(config, device="meta", card=card)
+        with torch.device("meta"):  # the audio encoder, too: a config may claim any size
+            bundle = build(config, device="meta", card=card)
     except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, IndexError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
