@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 
-from .config_values import check_fields, parse_object
+from .config_values import check_fields, listed, parse_object
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,7 @@ def _refuse_unknown(part: type, values: dict) -> None:
     unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(part)})
     if unknown:
         raise ValueError(
-            f"the model's config has fields this version does not know: {', '.join(unknown)}; "
+            f"the model's config has fields this version does not know: {listed(unknown)}; "
             "update ComfyUI-EMO to load it"
         )
 

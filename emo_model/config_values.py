@@ -81,6 +81,12 @@ def parse_object(text: str, what: str) -> dict:
     return values
 
 
+def listed(names: list[str]) -> str:
+    """The first five names for a sentence; those that are no identifiers in quotes."""
+    shown = [name if name.isidentifier() and len(name) <= 40 else f"{ascii(name):.42}" for name in names[:5]]
+    return ", ".join(shown) + (", ..." if len(names) > 5 else "")
+
+
 def check_fields(part: type, values: dict, *, prefix: str = "") -> None:
     """Raises ValueError with field, value and what it must be unless all values fit the fields of a dataclass."""
     hints = typing.get_type_hints(part)

@@ -19,7 +19,7 @@ from .checkpoints.native import Bundle
 from .config import SamplingConfig
 from .estimate import count_clips
 from .inputs import media, portrait
-from .inputs.audio import SoundFile, as_waveform, encode_lazily
+from .inputs.audio import SoundFile, as_waveform, check_rate, encode_lazily
 from .outputs.portrait_decoder import PortraitDecoder
 from .sampling.clips import ClipRenderer, generate_clips
 from .sampling.progress import StepReport, ignore
@@ -144,6 +144,7 @@ def read_inputs(
     if not is_finite(picture):
         raise ValueError("the picture has NaN or infinite pixels; use another")
     if isinstance(voice, tuple):
+        check_rate(voice[1], "the voice")
         sound = as_waveform(voice[0]), voice[1]
     else:
         sound = voice if isinstance(voice, SoundFile) else SoundFile(voice)

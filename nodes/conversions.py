@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..emo_model.cache.folder import CachedClips
 from ..emo_model.config import ModelConfig
-from ..emo_model.inputs.audio import as_waveform
+from ..emo_model.inputs.audio import as_waveform, check_rate
 from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
 from ..emo_model.inputs.faces import CHOICES, Face
 from ..emo_model.inputs.vae import to_raw, to_scaled
@@ -256,6 +256,7 @@ def one_sound(audio: dict, *, name: str = "audio") -> tuple[Tensor, int]:
             f"'{name}' has {waveform.shape[1]} channels of {waveform.shape[2]} samples: its axes are exchanged. "
             "Connect the output of 'Load Audio'."
         )
+    check_rate(rate, f"'{name}'")
     return as_waveform(waveform[0], name=f"'{name}'"), rate
 
 

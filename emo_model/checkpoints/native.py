@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..auxiliary.motion_decoder import MotionDecoder
 from ..config import SAMPLING, ModelConfig, SamplingConfig
-from ..config_values import check_fields, parse_object
+from ..config_values import check_fields, listed, parse_object
 from ..models.audio_encoder import AudioEncoder
 from ..models.emo import Emo
 from .files import check_weight, open_tensors
@@ -56,8 +56,8 @@ def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict
     with torch.device(device):
         emo = Emo(config).eval()
         motion_decoder = MotionDecoder(config).eval() if config.motion_decoder else None
-        # its computed buffers do not survive 'meta': see `load`
-        audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
+    # has computed buffers: not on 'meta'
+    audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
     return Bundle(config, emo, motion_decoder, audio_encoder, card or {})
 
 
@@ -150,7 +150,7 @@ def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
     if unknown:
         raise ValueError(
             "the model's card has sampling settings that this version does not know: "
-            f"{', '.join(unknown)}; update ComfyUI-EMO"
+            f"{listed(unknown)}; update ComfyUI-EMO"
         )
     check_fields(SamplingConfig, said, prefix="sampling.")
     return replace(SAMPLING.get(config.name, SamplingConfig()), **{key: _tuple(value) for key, value in said.items()})
@@ -169,7 +169,8 @@ def check(path: str | Path) -> tuple[ModelConfig, Bundle, dict[str, Path]]:
     config, card = _read(path)
     _sampling(config, card)
     try:
-        bundle = build(config, device="meta", card=card)
+        with torch.device("meta"):  # the audio encoder, too: a config may claim any size
+            bundle = build(config, device="meta", card=card)
     except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, IndexError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(

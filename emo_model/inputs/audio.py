@@ -28,6 +28,7 @@ from .sound_decoding import (
 log = logging.getLogger("emo")
 
 SAMPLE_RATE = 16000  # input rate of audio encoders
+RATES = 100, 1_000_000  # lowest and highest sample rate that is resampled
 STRIDE = 320  # samples per encoder feature (50 Hz), ours, wav2vec 2.0 and Whisper
 
 
@@ -59,6 +60,7 @@ class SoundFile:
         self.rate, self.channels, self.losses = decoder.rate, decoder.channels, decoder.losses
         if not self.rate:
             self.rate, self.channels = decoder.stream.rate, decoder.stream.channels
+        check_rate(self.rate, self.path.name)
         if hearing.bad is not None:
             raise ValueError(
                 f"{self.path.name} has NaN or infinite samples after {hearing.bad / self.rate:.2f} s; export the file "
@@ -98,8 +100,9 @@ class SoundFile:
         """FFmpeg's own words, which tell more than its number; the file is opened again to hear them."""
         import av
 
-        before = av.logging.get_level()
+        before, skips = av.logging.get_level(), av.logging.get_skip_repeated()
         av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)
         try:
             with av.logging.Capture() as said, contextlib.suppress(av.error.FFmpegError, IndexError):
                 with open_media(self.path) as container:
@@ -107,14 +110,23 @@ class SoundFile:
                         pass
         finally:
             av.logging.set_level(before)
-        words = " ".join(message.strip() for _, _, message in said[:2])
-        return f"{words or error.strerror}"[:200]
+            av.logging.set_skip_repeated(skips)
+        words = " ".join(" ".join(message for _, _, message in said[:2]).split())
+        return f"{words or error.strerror:.160}"[:160]
 
 
 def read_audio(path: str | Path) -> tuple[Tensor, int]:
     """A whole sound file -> (waveform (C, T) float32, sample rate). Raises like `SoundFile`."""
     file = SoundFile(path)
     return torch.cat([torch.zeros(file.channels, 0), *file.blocks()], dim=1), file.rate
+
+
+def check_rate(rate: int, name: str) -> None:
+    """Raises ValueError for a sample rate that no recording has; name: of the file or the input."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(
+            f"{name} has {rate} samples per second, and {RATES[0]} to {RATES[1]} can be read; export it again"
+        )
 
 
 def as_waveform(samples: Tensor, *, name: str = "the voice") -> Tensor:
