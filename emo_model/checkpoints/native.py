@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..auxiliary.audio_encoder import AudioEncoder
 from ..auxiliary.motion_decoder import MotionDecoder
 from ..config import SAMPLING, ModelConfig, SamplingConfig
-from ..models.audio_encoder import AudioEncoder
 from ..models.emo import Emo
 from .files import open_tensors
 from .kinds import NATIVE, wrong_file

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from emo_model.auxiliary.audio_encoder import AudioEncoder
 from emo_model.config import AudioEncoderConfig
 from emo_model.inputs.audio import (
     LayersInTime,
@@ -20,7 +21,6 @@ from emo_model.inputs.audio import (
     read_audio,
     resample,
 )
-from emo_model.models.audio_encoder import AudioEncoder
 
 
 def tone(rate: int, seconds: float, hertz: float = 440) -> torch.Tensor:
