@@ -89,7 +89,7 @@ class ModelConfig:
     audio_layers: int = 12
     audio_width: int = 768
     audio_context_width: int = 768
-    audio_margin_frames: int = 2  # m: a frame hears the features of frames f-m .. f+m
+    audio_margin_frames: int = 2  # m: a frame gets the features of frames f-m .. f+m
     # temporal modules
     temporal_attentions: int = 2  # self-attentions over frames per module, as AnimateDiff
     temporal_position_limit: int = 32
@@ -121,7 +121,7 @@ class ModelConfig:
     motion_smoothness: tuple[
         float, ...
     ] = ()  # by latent channel: weight of the squared second differences; empty: as sampled
-    lid_channel: int = 5  # the one that says how open the eyes are
+    lid_channel: int = 5  # how open the eyes are
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
     motion_decoder: MotionDecoderConfig | None = None
     audio_encoder: AudioEncoderConfig | None = None
@@ -164,7 +164,7 @@ class ModelConfig:
             )
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise ValueError(
-                "zero_terminal_snr needs prediction 'v_prediction': pure noise says nothing about the noise"
+                "zero_terminal_snr needs prediction 'v_prediction': predicting noise from pure noise is trivial"
             )
 
     @property

@@ -1,7 +1,7 @@
-"""The built-in audio encoder: a small convolutional net on log-mel, trained to hear how the mouth moves.
+"""The built-in audio encoder: a small convolutional net on log-mel, trained to predict how the mouth moves.
 
 Differs from EMO: the paper uses a wav2vec 2.0, pretrained on thousands of hours; this one is small enough to be trained
-with the model, on speech whose mouth is known, and hands its reading of the mouth on in plain sight.
+with the model, on speech whose mouth is known, and its prediction of the mouth is part of the features.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class AudioEncoder(nn.Module):
 
     @property
     def context_seconds(self) -> float:
-        """How far a feature hears to either side: the windows of the level and the convolutions' reach.
+        """The receptive field to either side: the windows of the level and the convolutions' reach.
 
-        Beyond 3 s it hears only in pauses: how loud the loudest is.
+        Beyond 3 s it matters only in pauses, for the loudest level.
         """
         steps = 2 + sum(block.reach for block in self.blocks)
         return (_LEVEL_FRAMES + _LOUDEST_FRAMES + 4) * _HOP / SAMPLE_RATE + steps * STRIDE / SAMPLE_RATE
@@ -63,16 +63,13 @@ class AudioEncoder(nn.Module):
         return self.hear(self.mel(waveform)).unsqueeze(2)
 
     def mouth(self, features: Tensor) -> Tensor:
-        """The mouth in the features (B, T50, L, D) -> (B, T50, mouth_tracks): opening, width, closure, tuck; not
-        clamped."""
+        """Features (B, T50, L, D) -> the mouth (B, T50, mouth_tracks): opening, width, closure, tuck, not clamped."""
         scaled = features[:, :, 0, -self.config.mouth_tracks :]
-        return scaled * scaled.new_tensor(TRACK_STD[: scaled.shape[-1]]) + scaled.new_tensor(
-            TRACK_MEAN[: scaled.shape[-1]]
-        )
+        mean, std = (scaled.new_tensor(values[: scaled.shape[-1]]) for values in (TRACK_MEAN, TRACK_STD))
+        return scaled * std + mean
 
     def mel(self, waveform: Tensor) -> Tensor:
-        """(B, T) -> power in mel bands (B, 2 * (T // 320), bands), float32; frame j is centred at (j + 0.5) / 100
-        seconds."""
+        """(B, T) -> power in mel bands (B, 2 * (T // 320), bands), float32; frame j is centred at (j + 0.5) / 100 s."""
         steps = waveform.shape[-1] // STRIDE
         if steps < 1:
             raise ValueError(
@@ -94,8 +91,7 @@ class AudioEncoder(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Residual dilated convolution over time, normalised over channels only, so that a piece of sound reads as the
-    whole does."""
+    """Residual dilated convolution over time, normalised over channels, so that pieces equal the whole."""
 
     def __init__(self, width: int, *, dilation: int, kernel: int = 5):
         super().__init__()
@@ -114,7 +110,7 @@ def level_out(mel: Tensor) -> Tensor:
     """Power in mel bands (B, T, bands) -> its logarithm relative to the level of the 5 seconds around, about unit size.
 
     A level that lies lower counts as 17 dB below the loudest of the 10 s to either side: in a long pause there is no
-    speech left in the 5 s around, and the noise of the room would be heard as a voice.
+    speech in the 5 s around, and the noise of the room would be taken for a voice.
     """
     level = F.avg_pool1d(
         mel.mean(-1, keepdim=True).transpose(1, 2),
@@ -129,8 +125,7 @@ def level_out(mel: Tensor) -> Tensor:
 
 
 def mel_filters(bands: int) -> Tensor:
-    """(bands, 257) triangles over the bins of a 512-point transform at 16 kHz, on Slaney's mel scale, unit area (as
-    librosa)."""
+    """(bands, 257): triangles over a 512-point transform's bins at 16 kHz; Slaney's mel scale, unit area (librosa)."""
 
     def hertz(mel: Tensor) -> Tensor:
         return torch.where(mel < 15, mel * (200 / 3), 1000 * ((mel - 15) * (math.log(6.4) / 27)).exp())

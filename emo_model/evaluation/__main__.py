@@ -125,14 +125,14 @@ def _parser() -> argparse.ArgumentParser:
             task.add_argument("--side", type=int, default=384, help="of the longer side, in pixels (%(default)s)")
             task.add_argument("--megabytes", type=float, default=3.0, help="at most (%(default)s)")
 
-    heard = tasks.add_parser("audio", help="how well audio encoders hear the mouth")
-    heard.add_argument(
+    audio = tasks.add_parser("audio", help="how well audio encoders predict the mouth")
+    audio.add_argument(
         "--models", type=Path, nargs="+", default=[native.DEFAULT_WEIGHTS], help="model files, or encoders alone"
     )
-    heard.add_argument(
+    audio.add_argument(
         "--data", type=Path, required=True, help="a folder for held-out speech; spoken and sung first where it is empty"
     )
-    heard.add_argument(
+    audio.add_argument(
         "--recordings", type=Path, nargs="+", default=[], help="sound files of real speech, or folders of them"
     )
 
@@ -172,14 +172,8 @@ def _builtin(chosen: argparse.Namespace) -> None:
     amount = replace(builtin.Amount(clips=8) if chosen.quick else builtin.Amount(), **_given(chosen, builtin.Amount))
     about = builtin.about(bundle, chosen.decoder or chosen.model, sampling, amount)
     records = builtin.Records(chosen.json, about)
-    sources = builtin.Sources(
-        chosen.puppets,
-        chosen.speech,
-        chosen.sung,
-        _files(chosen.recordings, SOUNDS),
-        _files(chosen.portraits, PICTURES),
-        chosen.fast,
-    )
+    recordings, portraits = _files(chosen.recordings, SOUNDS), _files(chosen.portraits, PICTURES)
+    sources = builtin.Sources(chosen.puppets, chosen.speech, chosen.sung, recordings, portraits, chosen.fast)
     bench = builtin.Bench(bundle, load_face_finder(), sources, records, sampling=sampling, amount=amount)
     bench.bundle_path = None if chosen.decoder else chosen.model
 
@@ -204,40 +198,21 @@ def _look(chosen: argparse.Namespace) -> None:
     bundle = talk.load(chosen.model, chosen.device)
     sampling = replace(bundle.sampling, seed=chosen.seed)
     for path in _files(chosen.portraits, PICTURES):
-        said = show.look(
-            bundle,
-            path,
-            chosen.voice,
-            chosen.out,
-            sampling=sampling,
-            seconds=chosen.seconds,
-            frames=chosen.frames,
-            height=chosen.height,
-        )
-        log.info("%s: %s", path.name, said)
+        strip = {"seconds": chosen.seconds, "frames": chosen.frames, "height": chosen.height}
+        summary = show.look(bundle, path, chosen.voice, chosen.out, sampling=sampling, **strip)
+        log.info("%s: %s", path.name, summary)
 
 
 def _shown(chosen: argparse.Namespace) -> show.Shown:
     bundle = talk.load(chosen.model, chosen.device)
-    return show.speak(
-        bundle,
-        chosen.portrait,
-        chosen.audio,
-        sampling=replace(bundle.sampling, seed=chosen.seed),
-        start=chosen.start,
-        seconds=chosen.seconds,
-    )
+    sampling, part = replace(bundle.sampling, seed=chosen.seed), {"start": chosen.start, "seconds": chosen.seconds}
+    return show.speak(bundle, chosen.portrait, chosen.audio, sampling=sampling, **part)
 
 
 def _strip(chosen: argparse.Namespace) -> None:
     shown = _shown(chosen)
-    show.write_strip(
-        shown.head(shown.still),
-        [shown.head(frame) for frame in shown.frames],
-        chosen.out,
-        count=chosen.frames,
-        height=chosen.height,
-    )
+    still, frames = shown.head(shown.still), [shown.head(frame) for frame in shown.frames]
+    show.write_strip(still, frames, chosen.out, count=chosen.frames, height=chosen.height)
 
 
 def _hero(chosen: argparse.Namespace) -> None:
@@ -263,10 +238,8 @@ def _speech(chosen: argparse.Namespace) -> None:
 def _oracle(chosen: argparse.Namespace) -> int:
     """One line per recorded tensor; returns 1 if any differs by more than the tolerance."""
     description = json.loads(chosen.config.read_text(encoding="utf-8"))
-    wrong = 0
-    for difference in oracle.compare(
-        load_file(chosen.io), description, salt=chosen.weight_salt, tolerance=chosen.tolerance
-    ):
+    wrong, how = 0, {"salt": chosen.weight_salt, "tolerance": chosen.tolerance}
+    for difference in oracle.compare(load_file(chosen.io), description, **how):
         wrong += not difference.is_right
         sys.stdout.write(f"{difference}\n")
         sys.stdout.flush()

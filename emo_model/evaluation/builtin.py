@@ -1,4 +1,4 @@
-"""The built-in model measured: held-out people say what held-out voices say, and the face mesh reads what came out.
+"""The built-in model, measured: held-out people with held-out voices, read by the face mesh from the finished frames.
 
 A clip is made once and read at once; what is kept are tracks and numbers (the records), from which `report` makes the
 table. The ceiling of a clip are the puppet's own frames, read in the same way; they do not depend on the model and are
@@ -53,7 +53,7 @@ GROUPS = {
     "speed": "each head speed of the model",
     "looks": "held-out people as paintings, drawings and so on",
     "drawn": "drawn heads",
-    "recordings": "recordings of real speech, against what the audio encoder hears",
+    "recordings": "recordings of real speech, against the audio encoder's prediction",
     "portraits": "real pictures: likeness, what moves outside the head, tears",
     "fast": "the fast variant on clips of main",
     "time": "seconds a frame with everything included, 512x512",
@@ -329,7 +329,7 @@ class Bench:
 
     @torch.no_grad()
     def _heard(self, waveform: Tensor, frames: int) -> Tensor:
-        """(F, 4): the mouth that the audio encoder hears."""
+        """(F, 4): the mouth predicted by the audio encoder."""
         encoder = self.bundle.audio_encoder
         tracks = encoder.mouth(encoder(waveform[None].to(next(encoder.parameters()).device)))[0].cpu()
         low = torch.tensor([0.0, -1.0, 0.0, 0.0])  # opening, width, closure, tuck

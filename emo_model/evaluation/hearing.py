@@ -41,7 +41,7 @@ class Hearing:
 
     r: correlation of each track with the truth over all steps; gain: spread of the opening over the truth's; closures:
     share of the sounds p, b, m, among those where the truth is above one half, at which the closure is read above one
-    half; shut: share of the steps inside pauses of 1 s and more (where nobody speaks: of all steps) that are read as
+    half; shut: share of the steps inside pauses of 1 s and more (without speech: of all steps) that are read as
     shut.
     """
 
@@ -133,7 +133,7 @@ def measure_hearing(encoder: AudioEncoder, clips: Iterable[Speech]) -> Hearing:
 
 @torch.no_grad()
 def read_recording(encoders: list[AudioEncoder], path: str | Path) -> list[tuple[float, float, float]]:
-    """Real speech, whose mouth nobody knows. For each encoder: correlation of its opening with the loudness of the
+    """Real speech, whose mouth is unknown. For each encoder: correlation of its opening with the loudness of the
     sound and with the opening of the first encoder, and the share of steps that it reads as shut."""
     sound = resample(*read_audio(path))
     readings = [encoder.mouth(encoder(sound[None]))[0, :, 0].double() for encoder in encoders]

@@ -37,7 +37,7 @@ class _Maker:
         return self._made[group]
 
     def skipped(self, group: str, key: str, what: str, bar: str = "", aim: str = "") -> list[Row]:
-        """A row that says why there is no value, if the group was asked for."""
+        """A row without a value and with the reason, if the group was selected."""
         reason = self.groups.get(group, {}).get("skipped")
         return [Row(key, what, math.nan, bar=bar, aim=aim, note=f"skipped: {reason['reason']}")] if reason else []
 

@@ -1,4 +1,4 @@
-"""Held-out people who say what held-out voices say: puppets whose every frame is known. Training uses neither."""
+"""Held-out puppets with held-out voices: every frame is known, and training uses neither."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def joined(parts: Sequence[Piece]) -> Piece:
 
 
 def encoder_piece(name: str, waveform: Tensor, tracks: Tensor) -> Piece:
-    """A recording, whose mouth nobody knows, with the mouth that an audio encoder hears in it."""
+    """A recording, whose mouth is unknown, with the mouth that an audio encoder predicts from it."""
     return Piece(waveform, tracks, tracks[:, 0], torch.zeros(len(tracks), dtype=torch.bool), name, "")
 
 

@@ -43,7 +43,7 @@ class Shown:
 def speak(
     bundle: Bundle, portrait: Path, voice: Path, *, sampling: SamplingConfig, start: float = 0.0, seconds: float = 4.0
 ) -> Shown:
-    """A picture says `seconds` of a sound file from `start` on. Raises NoFaceError, OSError and ValueError as
+    """A picture speaks `seconds` of a sound file from `start` on. Raises NoFaceError, OSError and ValueError as
     `talk.speak`."""
     began = time.monotonic()
     sound = resample(*read_audio(voice))[round(start * RATE) : round((start + seconds) * RATE)]

@@ -1,4 +1,4 @@
 """Puppets and synthetic speech: training data whose mouth, pose, gaze and lids are known in every frame.
 
-`identities`, `renderer`: drawn heads; `puppets`: pictures that move; `motion`: how; `speech`, `visemes`: what is said.
+`identities`, `renderer`: drawn heads; `puppets`, `motion`: pictures that move; `speech`, `visemes`: voices, mouths.
 """

@@ -1,7 +1,7 @@
 """Other looks of a picture, by seed: paintings, drawings, cartoons, old film, hard light, glasses and hats, other
 crops.
 
-A look changes pixels, and where it says so the mesh with them, so that puppets of all kinds of pictures exist.
+A look changes pixels, and where needed the mesh, so that there are puppets of all kinds of pictures.
 """
 
 from __future__ import annotations

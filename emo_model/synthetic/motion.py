@@ -28,7 +28,7 @@ class FaceMotion:
     roll: Tensor  # radians; > 0 clockwise
     x: Tensor  # half pictures, right
     y: Tensor  # half pictures, down
-    scale: Tensor  # 1: as the identity says
+    scale: Tensor  # relative to the identity's; 1: the same
     blink_left: Tensor  # 0 open .. 1 shut, the eye at the left of the picture
     blink_right: Tensor
     gaze_x: Tensor  # of both eyes; about 1 brings the iris to the corner

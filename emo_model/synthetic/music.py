@@ -187,7 +187,7 @@ def spoken_power(speech: Speech) -> Tensor:
 
 
 def without_voice(bed: Tensor) -> Speech:
-    """A clip in which nobody speaks: all tracks of the mouth are 0."""
+    """A clip without speech: all tracks of the mouth are 0."""
     return Speech(bed, (), "none", "music", "", loudness=torch.zeros(2))
 
 

@@ -164,27 +164,27 @@ def with_looks(people: Iterable[Person], seed: int = 0) -> Iterator[Person]:
 
 def write_store(path: str | Path, people: Iterable[Person]) -> int:
     """Pack people of one size into a file (written beside it first); returns how many."""
-    everyone = list(people)
+    all_people = list(people)
     path = Path(path)
     part = path.with_suffix(".part")
     save_file(
         {
-            "pictures": torch.from_numpy(np.stack([person.picture for person in everyone])),
-            "meshes": torch.stack([person.mesh for person in everyone]),
-            "held_out": torch.tensor([person.is_held_out for person in everyone]),
+            "pictures": torch.from_numpy(np.stack([person.picture for person in all_people])),
+            "meshes": torch.stack([person.mesh for person in all_people]),
+            "held_out": torch.tensor([person.is_held_out for person in all_people]),
         },
         part,
         metadata={
-            "names": json.dumps([person.name for person in everyone]),
-            "looks": json.dumps([person.look for person in everyone]),
+            "names": json.dumps([person.name for person in all_people]),
+            "looks": json.dumps([person.look for person in all_people]),
         },
     )
     os.replace(part, path)
-    return len(everyone)
+    return len(all_people)
 
 
 class PuppetStore:
-    """A file of `write_store`; people are read from the disk when they are asked for."""
+    """A file of `write_store`; people are read from the disk on access."""
 
     def __init__(self, path: str | Path):
         self._file = safe_open(str(path), "pt")

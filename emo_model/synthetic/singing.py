@@ -27,7 +27,7 @@ _EDGE_SECONDS = 0.03  # the beginning and the end of a vowel, where the neighbou
 
 @dataclass(frozen=True)
 class Style:
-    """How one singer sings one song. tonic: Hz; scale: semitones above it; beat: seconds; vibrato and drift: semitones."""
+    """How one singer sings one song. tonic: Hz; scale: semitones above it; beat: seconds; vibrato, drift: semitones."""
 
     tonic: float
     scale: tuple[int, ...]
@@ -187,7 +187,7 @@ def _contour(now: np.ndarray, melody: Melody, style: Style, chance: np.random.Ge
 
 
 def _loudness(envelope: np.ndarray, voiced: np.ndarray, now: np.ndarray, chance: np.random.Generator):
-    """(times, gains in nepers of power): half of the ups and downs of speech are levelled, and slow swells are added."""
+    """(times, gains in nepers of power): half of the ups and downs of speech are levelled, slow swells are added."""
     level = np.log(np.exp(envelope).mean(1) + 1e-12)
     usual = np.median(level[voiced]) if voiced.any() else level.mean()
     gain = np.where(voiced, 0.5 * (usual - level).clip(-3, 3), 0.0)

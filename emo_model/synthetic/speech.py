@@ -31,7 +31,7 @@ INSTALL = (
     "Making synthetic speech needs a speech engine. Install one with 'pip install espeakng-loader' (any "
     "system), or from your system's packages: espeak-ng, flite, festival with festvox-us-slt-hts, "
     "festvox-kdlpc16k, festvox-italp16k, festvox-itapc16k, festvox-czech-dita, festvox-czech-machac, "
-    "festvox-czech-ph, festvox-ca-ona-hts, festvox-suopuhe-lj."
+    "festvox-czech-ph, festvox-ca-ona-hts, festvox-ru, festvox-hi-nsk, festvox-suopuhe-lj."
 )
 
 _VARIANTS = (

@@ -162,7 +162,7 @@ class SpeechLibrary:
         return sum(clip["samples"] for clip in self.clips) / RATE
 
     def clip(self, index: int, *, seconds: float, seed: int = 0, fps: float = 25.0) -> SpeechClip:
-        """A piece of `seconds` cut from anywhere; the same for the same (seed, index), whatever was asked before.
+        """A piece of `seconds` cut from anywhere; the same for the same (seed, index), in any order of calls.
 
         Tracks are those of the whole prepared clip, so a piece that begins inside a word begins with its mouth open.
         Raises ValueError if the prepared clips are shorter.

@@ -100,45 +100,21 @@ def _prepare_puppets(chosen: argparse.Namespace) -> None:
 
 
 def _speech(chosen: argparse.Namespace) -> None:
-    folder = prepare_speech(
-        chosen.out,
-        minutes=chosen.minutes,
-        seed=chosen.seed,
-        held_out=chosen.held_out,
-        mixture=SUNG if chosen.sung else SPOKEN,
-    )
+    mixture, how = SUNG if chosen.sung else SPOKEN, {"seed": chosen.seed, "held_out": chosen.held_out}
+    folder = prepare_speech(chosen.out, minutes=chosen.minutes, mixture=mixture, **how)
     logging.info("%s holds %.1f MB", folder, sum(file.stat().st_size for file in folder.iterdir()) / 1e6)
 
 
 def _builtin(chosen: argparse.Namespace) -> None:
     start = native.DEFAULT_WEIGHTS if chosen.start == "default" else chosen.start
-    path = make_builtin(
-        chosen.out,
-        puppets=chosen.puppets,
-        speech=chosen.speech,
-        sung=chosen.sung,
-        start=start,
-        preset=chosen.preset,
-        part=chosen.part,
-        minutes=chosen.minutes,
-        resume=chosen.resume,
-        seed=chosen.seed,
-        scale=chosen.scale,
-        precision=chosen.precision,
-    )
+    names = "puppets speech sung preset part minutes resume seed scale precision"
+    path = make_builtin(chosen.out, start=start, **{name: getattr(chosen, name) for name in names.split()})
     logging.info("the model is %s", path or "not complete: train the other part")
 
 
 def _show_puppets(chosen: argparse.Namespace) -> None:
-    for path in show_puppets(
-        chosen.faces,
-        chosen.meshes,
-        chosen.out,
-        people=chosen.people,
-        speech=chosen.speech,
-        seconds=chosen.seconds,
-        seed=chosen.seed,
-    ):
+    how = {name: getattr(chosen, name) for name in ("people", "speech", "seconds", "seed")}
+    for path in show_puppets(chosen.faces, chosen.meshes, chosen.out, **how):
         logging.info("wrote %s", path)
 
 
@@ -151,22 +127,11 @@ def _distill(chosen: argparse.Namespace) -> None:
             f"{', '.join(DISTILLATIONS)}"
         )
     how = DISTILLATIONS[preset]
-    given = {name: getattr(chosen, name) for name in ("steps", "teacher_steps", "audio_guidance", "reference_guidance")}
-    how = replace(
-        how,
-        stage=replace(how.stage, steps=max(1, round(how.stage.steps * chosen.scale))),
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    path = distill(
-        chosen.out,
-        model=model,
-        how=how,
-        clips=chosen.clips,
-        minutes=chosen.minutes,
-        resume=chosen.resume,
-        seed=chosen.seed,
-        precision=chosen.precision,
-    )
+    names = ("steps", "teacher_steps", "audio_guidance", "reference_guidance")
+    given = {name: value for name in names if (value := getattr(chosen, name)) is not None}
+    stage = replace(how.stage, steps=max(1, round(how.stage.steps * chosen.scale)))
+    more = {name: getattr(chosen, name) for name in ("clips", "minutes", "resume", "seed", "precision")}
+    path = distill(chosen.out, model=model, how=replace(how, stage=stage, **given), **more)
     logging.info("the model is %s", path)
 
 

@@ -42,7 +42,7 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class AudioBatch:
-    """mel: (B, 2 T50, bands) power, distorted; tracks: (B, T50, 4); sounds: (B, T50) index into SOUNDS, -100 unknown."""
+    """mel: (B, 2 T50, bands) power, distorted; tracks: (B, T50, 4); sounds: (B, T50) index in SOUNDS, -100 unknown."""
 
     mel: Tensor
     tracks: Tensor
@@ -189,7 +189,7 @@ class AudioEncoderTask(nn.Module):
 
 @torch.no_grad()
 def measure_audio_encoder(encoder: AudioEncoder, library: Iterable[Speech]) -> dict[str, dict[str, float]]:
-    """Correlation of each track with the truth at 50 steps per second, by voice (espeak: by language) and over 'all'."""
+    """Correlation of each track with the truth at 50 steps a second, by voice (espeak: by language) and over 'all'."""
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for speech in library:
         heard = encoder.mouth(encoder(speech.waveform[None]))[0]
@@ -332,7 +332,7 @@ def _warped_bands(bands: int, stretch: Tensor) -> Tensor:
 
 
 def _sounds(speech: Speech, frames: int) -> Tensor:
-    """(frames,) index into SOUNDS at 100 a second; -100, which cross-entropy leaves out, for what SOUNDS does not name."""
+    """(frames,) index into SOUNDS at 100 a second; -100, which cross-entropy ignores, for what SOUNDS does not name."""
     result = torch.zeros(frames, dtype=torch.long)
     for ipa, start, end in speech.phonemes:
         result[round(start * _MEL_RATE) : round(end * _MEL_RATE)] = SOUNDS.index(ipa[0]) if ipa[0] in SOUNDS else -100

@@ -54,7 +54,7 @@ class Recipe:
     """How much of everything; `scale` in `make_builtin` multiplies the steps."""
 
     music_minutes: float = 24.0  # accompaniment and noise for the audio encoder
-    audio_encoder: Plan = Plan("audio_encoder", steps=3_000, learning_rate=2e-3, warmup_steps=50)
+    audio_encoder: Plan = Plan("audio_encoder", steps=3_000, learning_rate=2e-3, warmup_steps=50, weight_decay=0.05)
     decoder: Plan = Plan("motion_decoder", steps=5_000, learning_rate=1e-3, warmup_steps=50)
     mouth: Plan = Plan("mouth", steps=1_500, learning_rate=1e-3, warmup_steps=30, ema_decay=0.995)
     decoder_batch: int = 6

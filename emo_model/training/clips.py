@@ -76,7 +76,7 @@ class ClipStore:
 
     @classmethod
     def load(cls, path: Path, *, device: torch.device | str = "cpu") -> ClipStore:
-        """Raises FileNotFoundError, or ValueError that says what the file is instead."""
+        """Raises FileNotFoundError, or ValueError that names what the file is instead."""
         file = open_tensors(path)
         if recognise(file).name != "clips":
             raise wrong_file(file, "a file of training clips")

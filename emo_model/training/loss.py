@@ -44,7 +44,7 @@ class EmoTask(nn.Module):
             motion = motion.map(lambda x: x * batch.keeps_motion.view(-1, 1, 1, 1).to(x))
         clip = ClipConditions(batch.audio, batch.speed, batch.face_mask, batch.clean.shape[2])
         context = emo.prepare(reference, motion, clip)
-        if not stage.hears_speed:
+        if not stage.has_speed:
             context = replace(context, speed=None)
         if stage.is_video:
             context = replace(context, audio=context.audio * batch.keeps_audio.view(-1, 1, 1, 1).to(context.audio))

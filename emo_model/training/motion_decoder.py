@@ -64,7 +64,7 @@ class DecoderBatch:
 
 
 class MotionDecoderTask(nn.Module):
-    """What the training loop needs: `batch(step)`, and the loss as `forward(batch)`; deterministic by (seed, step)."""
+    """Training of the motion decoder on puppets; `forward(batch)` is the loss, batches depend on (seed, step)."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class MotionDecoderTask(nn.Module):
         self.decoder, self.config, self.puppets = decoder, config, puppets
         self.people = puppets.indices(held_out=False)
         self.size, self.seed, self.pairs, self.only_mouth = batch, seed, pairs, only_mouth
-        self.noise = 0.0 if only_mouth else noise  # a head beside its place would teach that teeth have no edges
+        self.noise = 0.0 if only_mouth else noise  # with a misplaced head, edges of teeth would average out
         for name, parameter in decoder.named_parameters():
             parameter.requires_grad_(name.startswith("mouth") or not only_mouth)
 
@@ -100,146 +100,90 @@ class MotionDecoderTask(nn.Module):
             look, teeth = mouth_look(puppet.look), mouth_teeth(puppet.look)
             own = portrait_latents(rest, cells=config.latent_size, size=size)[0]
             motion = sample_still_motion(torch.randint(2**31, (self.pairs,), generator=generator).tolist())
-            # `outputs.eyelids`
+            # blinks are drawn by `outputs.eyelids`
             motion = replace(motion, blink_left=torch.zeros(self.pairs), blink_right=torch.zeros(self.pairs))
             if self.only_mouth:
                 least = torch.rand(self.pairs, generator=generator)
-                motion = replace(
-                    motion, opening=torch.maximum(motion.opening, least), closure=motion.closure * (least < 0.2)
-                )
+                opening, closure = torch.maximum(motion.opening, least), motion.closure * (least < 0.2)
+                motion = replace(motion, opening=opening, closure=closure)
             flows, points = puppet.flows(motion, size // PATCH)
             meshes = torch.from_numpy(points[:, :POINTS]) / 2
-            latents = motion_latents(
-                torch.from_numpy(flows),
-                meshes,
-                rest,
-                cells=config.latent_size,
-                size=size,
-                press=motion.closure - motion.tuck,
-                gaze=torch.stack([motion.gaze_x, motion.gaze_y], -1),
-            )
+            press, gaze = motion.closure - motion.tuck, torch.stack([motion.gaze_x, motion.gaze_y], -1)
+            at = {"cells": config.latent_size, "size": size}
+            latents = motion_latents(torch.from_numpy(flows), meshes, rest, press=press, gaze=gaze, **at)
             left = torch.randn(latents.shape, generator=generator)  # of the noise that a sampler leaves
-            latents = latents + to_raw(
-                self.noise * torch.rand(self.pairs, 1, 1, 1, generator=generator) ** 2 * left, config
-            )
-            latents = consistent_latents(
-                latents, rest, portrait_maps(rest, size=size, cells=config.latent_size), size=size
-            )
+            amount = self.noise * torch.rand(self.pairs, 1, 1, 1, generator=generator) ** 2
+            latents = latents + to_raw(amount * left, config)
+            latents = consistent_latents(latents, rest, portrait_maps(rest, **at), size=size)
             jaws = torch.from_numpy(puppet.skin.jaw(as_arrays(motion))).float()
             for frame, mesh, latent, jaw in zip(puppet.frames(motion), meshes, latents, jaws, strict=True):
                 flow = F.avg_pool2d(torch.from_numpy(frame.flow)[None], 2 * PATCH)[0] / (2 * PATCH)
-                rows.append(
-                    (
-                        portrait,
-                        maps,
-                        own,
-                        mouth_centre(rest) / PATCH,
-                        skull,
-                        look,
-                        *teeth,
-                        jaw,
-                        latent,
-                        _pixels(frame.picture),
-                        flow,
-                        torch.from_numpy(frame.mouth)[None],
-                        self._weight(mesh, maps),
-                    )
-                )
-        portraits, maps, rest, mouth, skull, look, upper, lower, lines, jaw, latents, frames, flow, painted, weight = (
+                seen = portrait, maps, own, mouth_centre(rest) / PATCH, skull, look
+                truth = _pixels(frame.picture), flow, torch.from_numpy(frame.mouth)[None], self._weight(mesh, maps)
+                rows.append((*teeth, *seen, jaw, latent, *truth))
+        *teeth, portraits, maps, rest, mouth, skull, look, jaw, latents, frames, flow, painted, weight = (
             torch.stack(part) for part in zip(*rows, strict=True)
         )
-        return DecoderBatch(
-            portraits,
-            maps,
-            rest,
-            mouth,
-            skull,
-            look,
-            Teeth(upper, lower, lines),
-            jaw,
-            latents,
-            frames,
-            flow,
-            painted,
-            weight,
-        )
+        given = portraits, maps, rest, mouth, skull, look, Teeth(*teeth), jaw, latents
+        return DecoderBatch(*given, frames, flow, painted, weight)
 
     def _weight(self, mesh: Tensor, maps: Tensor) -> Tensor:
         """(1, S / 4, S / 4): more around the mouth and the eyes, little where nothing moves."""
         cells = maps.shape[-1]
         places = torch.arange(cells) + 0.5
-        centres = torch.stack(
-            [mouth_centre(mesh), mesh[list(LEFT_EYE[:2]), :2].mean(0), mesh[list(RIGHT_EYE[:2]), :2].mean(0)]
-        )
-        x, y = (centres / PATCH).unbind(1)
+        eyes = (mesh[list(eye[:2]), :2].mean(0) for eye in (LEFT_EYE, RIGHT_EYE))
+        x, y = (torch.stack([mouth_centre(mesh), *eyes]) / PATCH).unbind(1)
         spread = cells * torch.tensor([0.09, 0.055, 0.055])[:, None, None]
-        bells = torch.exp(
-            -((places[None, None] - x[:, None, None]) ** 2 + (places[None, :, None] - y[:, None, None]) ** 2)
-            / (2 * spread**2)
-        )
+        squared = (places[None, None] - x[:, None, None]) ** 2 + (places[None, :, None] - y[:, None, None]) ** 2
+        bells = torch.exp(-squared / (2 * spread**2))
         return 0.2 + maps[:1] + (bells * torch.tensor([5.0, 12.0, 12.0])[:, None, None]).sum(0, keepdim=True)
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Error of the flow at three sizes, of the warped picture outside the mouth, and of mask and colours in its
-        window."""
+        """Error of the flow at three sizes, of the warped picture, and of mask and colours in the mouth's window."""
         decoder = self.decoder
-        # each once
-        read = (x[:: self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))
-        portrait = decoder.read_portrait(*read).repeat(self.pairs)
+        once = (x[:: self.pairs] for x in (batch.portraits, batch.maps, batch.rest, batch.mouth, batch.skull))
+        portrait = decoder.read_portrait(*once).repeat(self.pairs)
         decoded = decoder(batch.latents, portrait, batch.look, batch.teeth, batch.jaw)
         inside = F.avg_pool2d(batch.painted, 2 * PATCH)
         weight = batch.weight * (inside < 0.25)  # the hole of an open mouth comes from nowhere
-        flow = (
-            sum(
-                step
-                * _weighted(
-                    (ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True),
-                    F.avg_pool2d(weight, step),
-                )
-                for ours, step in zip((decoded.flow, *reversed(decoded.coarse_flows)), (1, 2, 4), strict=True)
-            )
-            / 3
-        )
-        working, wanted = F.avg_pool2d(batch.portraits, 2), F.avg_pool2d(batch.frames, 2)
+        flow = 0
+        for ours, step in zip((decoded.flow, *reversed(decoded.coarse_flows)), (1, 2, 4), strict=True):
+            error = (ours - F.avg_pool2d(batch.flow, step) / step).abs().sum(1, keepdim=True)
+            flow = flow + step * _weighted(error, F.avg_pool2d(weight, step)) / 3
+        working, target = F.avg_pool2d(batch.portraits, 2), F.avg_pool2d(batch.frames, 2)
         fine = F.interpolate(decoded.flow, scale_factor=PATCH, mode="bilinear", align_corners=False) * PATCH
         visible = F.interpolate(weight, scale_factor=PATCH) * (F.avg_pool2d(batch.painted, 2) < 0.1)
-        picture = _weighted((warp(working, fine) - wanted).abs().mean(1, keepdim=True), visible)
+        picture = _weighted(_difference(warp(working, fine), target), visible)
         cells = decoder.mouth_cells
         around = window(decoded.mouth, cells=cells, points=2 * PATCH * cells, size=decoded.flow.shape[-1])
         seen, truth = sample(batch.frames, around), sample(batch.painted, around).clamp(0, 1)
         ours = torch.lerp(decoded.mouth_warped.float(), decoded.mouth_rgb.float(), decoded.mouth_mask.float())
         near = 1 + (INNER_MOUTH / OUTER_MOUTH) * F.max_pool2d(truth, 9, 1, 4)
-        mouth = _weighted((ours - seen).abs().mean(1, keepdim=True), near)
+        mouth = _weighted(_difference(ours, seen), near)
         edges = sum(
-            _weighted(
-                (ours.diff(dim=axis) - seen.diff(dim=axis)).abs().mean(1, keepdim=True),
-                near.narrow(axis, 1, near.shape[axis] - 1),
-            )
+            _weighted(_difference(ours.diff(dim=axis), seen.diff(dim=axis)), near.narrow(axis, 1, near.shape[axis] - 1))
             for axis in (2, 3)
         )
-        colours = _weighted((decoded.mouth_rgb.float() - seen).abs().mean(1, keepdim=True), truth)
+        colours = _weighted(_difference(decoded.mouth_rgb.float(), seen), truth)
         mask = F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth)
-        contrast = _weighted(
-            (_contrast(ours) - _contrast(seen)).abs().mean(1, keepdim=True), F.avg_pool2d(truth, *CONTRAST_AREA)
-        )
+        contrast = _weighted(_difference(_contrast(ours), _contrast(seen)), F.avg_pool2d(truth, *CONTRAST_AREA))
         loss = OUTER_MOUTH * (mouth + edges + 4 * contrast) + 2 * colours + mask
         if not self.only_mouth:
             loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
-        return loss, {
-            "flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight).detach() * PATCH,
-            "picture": picture.detach(),
-            "mouth": mouth.detach(),
-            "edges": edges.detach(),
-            "colours": colours.detach(),
-            "contrast": contrast.detach(),
-            "mask": mask.detach(),
-        }
+        values = {"flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight) * PATCH}
+        values |= {"picture": picture, "mouth": mouth, "edges": edges, "colours": colours, "contrast": contrast}
+        return loss, {name: value.detach() for name, value in (values | {"mask": mask}).items()}
 
 
 def _contrast(picture: Tensor) -> Tensor:
     """(B, C, H, W) -> how much neighbouring pixels differ in each area, wherever in it: what is blurred has less."""
     steps = picture.diff(dim=2)[..., :-1].abs() + picture.diff(dim=3)[..., :-1, :].abs()
     return F.avg_pool2d(F.pad(steps, (0, 1, 0, 1)), *CONTRAST_AREA)
+
+
+def _difference(one: Tensor, other: Tensor) -> Tensor:
+    """(B, C, H, W) each -> (B, 1, H, W): mean absolute difference over the channels."""
+    return (one - other).abs().mean(1, keepdim=True)
 
 
 def _weighted(error: Tensor, weight: Tensor) -> Tensor:
@@ -249,16 +193,8 @@ def _weighted(error: Tensor, weight: Tensor) -> Tensor:
 def mouth_look(look: MouthLook) -> Tensor:
     """A puppet's mouth -> (6,) as `auxiliary.motion_decoder.LOOK`."""
     middle = len(look.upper) // 2
-    own = torch.tensor(
-        [
-            (look.upper[:, 1] - look.upper[:, 0]).mean(),
-            look.upper[middle, 0] - look.upper[middle - 1, 1],
-            look.upper_line,
-            look.lower_line,
-            look.arch,
-            look.tongue_height,
-        ]
-    )
+    width, gap = (look.upper[:, 1] - look.upper[:, 0]).mean(), look.upper[middle, 0] - look.upper[middle - 1, 1]
+    own = torch.tensor([width, gap, look.upper_line, look.lower_line, look.arch, look.tongue_height])
     return ((own - torch.tensor(AVERAGE_LOOK)) / torch.tensor(LOOK_SPREAD)).float()
 
 

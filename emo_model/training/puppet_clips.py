@@ -66,7 +66,7 @@ def puppet_clips(
     frames: int = 40,
     seed: int = 0,
 ) -> ClipStore:
-    """`count` clips of `frames` frames: a puppet drawn at random says a piece of one of the (share, library).
+    """`count` clips of `frames` frames: a random puppet with a piece of speech from one of the (share, library).
 
     Their audio features are zeros; `clip_audio` encodes them, when there is an encoder.
     """

@@ -16,7 +16,7 @@ class Stage:
     trains: tuple[str, ...]
     frozen: tuple[str, ...] = ()
     is_video: bool = True  # clips of n + f frames; else single frames, without motion, voice and speed
-    hears_speed: bool = False
+    has_speed: bool = False
     steps: int = 10_000
     batch: int = 4
     learning_rate: float = 1e-5
@@ -66,7 +66,7 @@ EMO leaves open: which voices, portraits and motion frames are dropped, and nois
 SPEED = Stage(
     "speed",
     trains=("*.motion_modules.*", "speed_layers.*"),
-    hears_speed=True,
+    has_speed=True,
     drop_audio=0.1,
     drop_motion=0.15,
     motion_noise=0.4,
@@ -114,7 +114,7 @@ class Distillation:
 DISTILL = Stage(
     "distill",
     trains=("backbone.*",),
-    hears_speed=True,
+    has_speed=True,
     steps=4_000,
     batch=4,
     drop_reference=0.0,

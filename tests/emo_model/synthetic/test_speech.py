@@ -184,3 +184,32 @@ def test_every_language_of_a_voice_has_sentences():
 def test_sentences_vary(language):
     choose = random.Random(0)
     assert len({sentence(choose, language) for _ in range(50)}) > 35
+
+
+@pytest.mark.parametrize(
+    "language, labels, ipa",
+    [
+        ("ru", "m oo j b r aa t", "m o j b r a t"),
+        ("ru", "ll uu bb ae t nn sch ur", "l u b ɪ t n ɕ u"),
+        ("hi", "p aa n ch m iy T h eh", "p a n tʃ m i ʈ h e"),
+        ("it", "tS i a o1", "tʃ i a o"),
+        ("en", "ch iy", "tʃ iː"),
+    ],
+)
+def test_labels_of_festivals_languages_become_ipa(language, labels, ipa):
+    assert [synthetic._ipa(label, language) for label in labels.split()] == ipa.split()
+
+
+def test_pauses_of_festival_are_no_sounds():
+    assert {synthetic._ipa(label, language) for language in ("ru", "hi", "it", "en") for label in ("pau",)} == {""}
+
+
+def test_recorded_voices_stand_for_more_speakers_than_made_ones():
+    choose = random.Random(0)
+    made, recorded = (
+        torch.tensor([synthetic._another_speaker(choose, is_natural=is_natural) for _ in range(400)]).log()
+        for is_natural in (False, True)
+    )
+    assert recorded[:, 0].std() > 2 * made[:, 0].std()
+    assert recorded.sum(1).std() < recorded[:, 0].std()  # pitch is moved further than formants
+    assert recorded[:, 0].min() >= -0.401 and recorded[:, 0].max() <= 0.501

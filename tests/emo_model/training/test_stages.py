@@ -56,5 +56,5 @@ def test_every_recipe_trains_the_papers_parts_in_the_papers_order():
     for recipe in RECIPES.values():
         for stage, paper in zip(recipe, PAPER, strict=True):
             for field in fields(stage):
-                if field.name in ("name", "trains", "frozen", "is_video", "hears_speed"):
+                if field.name in ("name", "trains", "frozen", "is_video", "has_speed"):
                     assert getattr(stage, field.name) == getattr(paper, field.name)
