@@ -10,26 +10,34 @@ import errno
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from . import talk
 from .acceleration.compile import compile_blocks
 from .acceleration.cuda_graphs import capture_steps
-from .cache.folder import CacheLimits, ClipCache
+from .cache.folder import CacheLimits, ClipCache, make_private
 from .cache.keys import weights_of
 from .checkpoints import native
-from .config import SamplingConfig
-from .estimate import estimate
+from .checkpoints.mediapipe import load_face_finder
+from .config import ModelConfig, SamplingConfig
+from .estimate import count_clips, estimate, grain_of
 from .inputs import faces
-from .inputs.portrait import LONG_SIDE
+from .inputs.audio import SoundFile
+from .inputs.check import check_portrait
+from .inputs.files import check_readable, reason_of, sentence_of
+from .inputs.media import read_picture
+from .inputs.portrait import LONG_SIDE, find_face
 from .outputs.background_writer import BackgroundWriter, one_core_for_writing
+from .outputs.destination import check_destination
 from .outputs.video import SOUND_CODECS, VideoWriter
 from .sampling.progress import StepReport
 from .sampling.samplers import OLD_SAMPLERS, SAMPLERS
@@ -70,11 +78,14 @@ def make_video(
     from tqdm import tqdm
 
     began = time.monotonic()
+    check_destination(out, inputs=(portrait, voice, *native.files_of(model)))
+    picture, sound = talk.read_inputs(portrait, voice)
+    _refuse_full_disk(out, native.read_config(model), sampling, picture, sound, fps=fps, long_side=long_side)
     bundle = talk.load(model, device)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
     graphs = capture_steps(bundle.emo, device=device) if cuda_graphs else None
     scene = talk.prepare(
-        bundle, portrait, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps
+        bundle, picture, sound, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps
     )
     log.info("%s", scene.summary)
     audio, count = scene.conditions.audio, scene.clips
@@ -93,6 +104,7 @@ def make_video(
         fps=audio.fps,
         finished=finished,
         picture=scene.size,
+        grain=grain_of(scene.picture),
         weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()),
         feature_bytes=audio.frames.nbytes,
     )
@@ -130,7 +142,7 @@ def make_video(
             finally:
                 frames = video.frames
     except BaseException:
-        if frames:
+        if frames and video.partial.is_file():
             log.info("%s contains the first %.2f s", video.partial, frames / audio.fps)
         if cache is not None:
             kept = max(finished, len(cache.keys))
@@ -158,6 +170,43 @@ def make_video(
     return said
 
 
+def _refuse_full_disk(
+    out: Path,
+    config: ModelConfig,
+    sampling: SamplingConfig,
+    picture: Tensor,
+    sound: SoundFile,
+    *,
+    fps: float | None,
+    long_side: int,
+) -> None:
+    """Raises OSError if the video alone does not fit; clips are counted once it is known which are cached."""
+    fps = fps or config.fps
+    frames = max(1, round(sound.samples / sound.rate * fps))
+    scale = min(1.0, long_side / max(picture.shape[-2:]))
+    plan = estimate(
+        config,
+        sampling,
+        frames=frames,
+        fps=fps,
+        finished=count_clips(frames, config.clip_frames),
+        picture=tuple(round(length * scale) for length in picture.shape[-2:]),
+        grain=grain_of(picture),
+    )
+    plan.refuse_what_cannot_fit(out.parent, out.parent)
+
+
+def check(portrait: Path, face: str | Sequence[float] | None = None) -> dict:
+    """Log what the portrait means for a video; returns the fields of the JSON line: those of `Check`, and warnings."""
+    picture = read_picture(portrait)
+    found = check_portrait(picture, *find_face(load_face_finder(), picture, face))
+    log.info("%s", found.summary)
+    for line in found.lines or ["Nothing that would show in the video."]:
+        log.info("%s", line)
+    figures = {name: round(value, 3) for name, value in asdict(found).items()}
+    return {"portrait": str(portrait), **figures, "warnings": found.lines}
+
+
 def clips_folder() -> Path:
     """The default folder of the clip cache, in the user's cache folder."""
     home = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
@@ -177,11 +226,11 @@ def peak_rss_mb() -> int | None:
 def _writable(folder: Path) -> Path | None:
     """The folder, created; None if it cannot be created or written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        log.warning("clips cannot be cached in %s (%s): an interrupted run will start over", folder, error.strerror)
+        log.warning("clips cannot be cached in %s (%s): an interrupted run will start over", folder, reason_of(error))
         return None
     return folder
 
@@ -340,18 +389,33 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="render nothing: make a video of the cached clips of an interrupted run",
     )
+    # argparse takes -1e-3 for an option; Python 3.14 does not
+    parser._negative_number_matcher = re.compile(r"-((\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|inf|nan)$")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="make no video: say what the portrait's face means for one, and write the figures as a JSON line",
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C
     try:
+        if chosen.check:
+            said = check(chosen.portrait, chosen.face or chosen.which_face)
+            sys.stdout.write(json.dumps(said) + "\n")
+            return 0
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
         if not 64 <= chosen.long_side <= 8192:
             raise ValueError(f"--long-side must be 64 to 8192 pixels, got {chosen.long_side}")
         if chosen.out.suffix.lower() != ".mp4":
             raise ValueError(f"--out must end in .mp4, got '{chosen.out.name}'")
-        if chosen.out.resolve() in (chosen.portrait.resolve(), chosen.audio.resolve()):
-            raise ValueError(f"{chosen.out} is an input and would be overwritten; choose another --out")
+        for what, given in (
+            ("the portrait", chosen.portrait),
+            ("the sound", chosen.audio),
+            ("the model", chosen.model),
+        ):
+            check_readable(given, what)
         if chosen.region_weights is not None:
             chosen.region_weights = tuple(chosen.region_weights)
         given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
@@ -377,7 +441,7 @@ def main(arguments: list[str] | None = None) -> int:
             cuda_graphs=chosen.cuda_graphs,
         )
     except (OSError, ValueError) as error:
-        log.error("%s", error)
+        log.error("%s", sentence_of(error))
         return 2
     except KeyboardInterrupt:
         log.error("stopped")

@@ -12,6 +12,8 @@ import json
 import math
 from dataclasses import dataclass, replace
 
+from .config_values import check_fields, parse_object
+
 
 @dataclass(frozen=True)
 class MotionDecoderConfig:
@@ -92,6 +94,7 @@ class ModelConfig:
     audio_margin_frames: int = 2  # m: a frame gets the features of frames f-m .. f+m
     # temporal modules
     temporal_attentions: int = 2  # self-attentions over frames per module, as AnimateDiff
+    temporal_heads: int | None = None  # of their attentions; None: attention_heads
     temporal_position_limit: int = 32
     clip_frames: int = 12  # f
     motion_frames: int = 4  # n
@@ -140,7 +143,13 @@ class ModelConfig:
                 f"temporal_position_limit {self.temporal_position_limit}"
             )
         if self.prediction not in ("v_prediction", "epsilon"):
-            raise ValueError(f"prediction must be 'v_prediction' or 'epsilon', got '{self.prediction}'")
+            raise ValueError(f"prediction must be 'v_prediction' or 'epsilon', got '{self.prediction:.60}'")
+        if self.beta_schedule not in ("scaled_linear", "linear"):
+            raise ValueError(f"beta_schedule must be 'scaled_linear' or 'linear', got '{self.beta_schedule:.60}'")
+        for width, has_attention in zip(self.channels, self.attention_levels, strict=True):
+            for heads in {self.attention_heads, self.temporal_heads or self.attention_heads}:
+                if width % heads and (has_attention or not self.hallo):
+                    raise ValueError(f"{width} channels cannot be divided among {heads} attention heads")
         if self.hallo and self.reference_positions:
             raise ValueError("reference_positions are not built for Hallo's joined attention; set one of the two only")
         scales = self.noise_scale if isinstance(self.noise_scale, tuple) else (self.noise_scale,)
@@ -190,9 +199,9 @@ class ModelConfig:
     def from_json(cls, text: str) -> ModelConfig:
         """Inverse of `to_json`; reads files with Hallo's fields beside EMO's as well.
 
-        Raises ValueError with the field's name for a field this version does not know.
+        Raises ValueError with the field's name for a field this version does not know, or of another type or range.
         """
-        values = json.loads(text)
+        values = parse_object(text, "the model's config")
         if values.pop("autoencoder", None) is not None:
             raise ValueError(
                 f"this model ('{values.get('name')}') is of an earlier version, which painted the "
@@ -205,8 +214,12 @@ class ModelConfig:
         parts = (("motion_decoder", MotionDecoderConfig), ("audio_encoder", AudioEncoderConfig), ("hallo", HalloConfig))
         for name, part in parts:
             if values.get(name) is not None:
+                if not isinstance(values[name], dict):
+                    raise ValueError(f"the model's config says {name} = {values[name]!r:.80}, but it must be an object")
                 _refuse_unknown(part, values[name])
+                check_fields(part, values[name], prefix=f"{name}.")
                 values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
+        check_fields(cls, values)
         return cls(
             **{key: value if dataclasses.is_dataclass(value) else _tuples(value) for key, value in values.items()}
         )
@@ -242,9 +255,13 @@ class SamplingConfig:
     def __post_init__(self):
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.steps > 1000:
+            raise ValueError(f"steps must be 1 to 1000, got {self.steps}")
         for name in ("audio_guidance", "reference_guidance", "head_speed", "blinks"):
             if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
+            if getattr(self, name) > 1000:
+                raise ValueError(f"{name} must be at most 1000, got {getattr(self, name):g}")
         for name in ("audio_guidance", "reference_guidance"):
             start, end = getattr(self, f"{name}_start"), getattr(self, f"{name}_end")
             if not 0 <= start <= end <= 1:

@@ -7,6 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from .config import ModelConfig, SamplingConfig
 from .sampling.samplers import evaluations
 
@@ -14,7 +16,9 @@ GB = 1e9
 ACTIVATIONS = (
     100  # numbers alive at once, per cell of a frame and channel of the first level; benchmarks/memory.py: at most 76
 )
-VIDEO_BYTES = 0.1  # of the file, per pixel and frame: a generous guess for H.264 of high quality
+VIDEO_BYTES, GRAIN_BYTES = 0.02, 0.008  # of the file, per pixel and frame, and more for each unit of grain: two to four
+# times what moving heads take at the default quality (crf 17)
+GRAIN = 10.0  # of a picture that is not known: 0.1 bytes a pixel
 SOUND_BYTES = 48_000  # of the file, per second
 
 
@@ -37,28 +41,36 @@ class Estimate:
     video_bytes: int
 
     @property
-    def says(self) -> str:
-        """One sentence for the log and the node."""
+    def length(self) -> str:
+        """One sentence for the node: how much there is to do."""
         there = f", of which {self.finished} are finished" if self.finished else ""
         time = "" if self.minutes is None else f"; {minutes_and_seconds(self.minutes * 60)} on this machine"
+        return f"{self.frames} frames in {self.clips} clips{there}{time}."
+
+    @property
+    def needs(self) -> str:
+        """One sentence for the log: memory and disk."""
         return (
-            f"{self.frames} frames in {self.clips} clips{there}{time}. At most {self.device_bytes / GB:.2f} GB of "
-            f"the device's memory and {self.ram_bytes / GB:.2f} GB of RAM; {self.clip_bytes / GB:.2f} GB of disk "
-            f"for clips, about {self.video_bytes / GB:.2f} GB for the video."
+            f"At most {size(self.device_bytes)} of the device's memory and {size(self.ram_bytes)} of RAM; "
+            f"{size(self.clip_bytes)} of disk for clips, at most about {size(self.video_bytes)} for the video."
         )
+
+    @property
+    def says(self) -> str:
+        return f"{self.length} {self.needs}"
 
     def refuse_what_cannot_fit(self, clips_folder: str | Path, video_folder: str | Path | None = None) -> None:
         """Raises OSError with the numbers and a remedy where a disk is too small."""
         needs: dict[int, list] = {}  # by file system: a folder on it, and bytes
-        for folder, size in ((clips_folder, self.clip_bytes), (video_folder, self.video_bytes)):
+        for folder, more in ((clips_folder, self.clip_bytes), (video_folder, self.video_bytes)):
             if folder is not None:
                 place = _existing(Path(folder))
-                needs.setdefault(os.stat(place).st_dev, [place, 0])[1] += size
-        for place, size in needs.values():
+                needs.setdefault(os.stat(place).st_dev, [place, 0])[1] += more
+        for place, needed in needs.values():
             free = shutil.disk_usage(place).free
-            if size > free:
+            if needed > free:
                 raise OSError(
-                    f"This run needs about {size / GB:.2f} GB on the disk of {place}, and {free / GB:.2f} GB "
+                    f"This run needs about {size(needed)} on the disk of {place}, and {size(free)} "
                     f"are free: {self.frames} frames, of which {self.finished} of {self.clips} clips are "
                     "finished. Make room, or take a shorter sound; what is finished stays."
                 )
@@ -76,6 +88,7 @@ def estimate(
     feature_bytes: int = 0,
     seconds_per_step: float | None = None,
     picture: tuple[int, int] | None = None,
+    grain: float = GRAIN,
 ) -> Estimate:
     """What a video of `frames` frames will take.
 
@@ -83,7 +96,7 @@ def estimate(
     calculates with;
     feature_bytes: of the voice's features; seconds_per_step: measured on this machine, all evaluations of guidance in
     it;
-    picture: height and width of the video's frames, where they are not the model's square.
+    picture: height and width of the video's frames, where they are not the model's square; grain: see `grain_of`.
     """
     pixels = config.image_size**2 if picture is None else picture[0] * picture[1]
     clips = count_clips(frames, config.clip_frames)
@@ -98,8 +111,23 @@ def estimate(
         weights_bytes + activation_bytes(config, frames_at_once(config, sampling), compute_bytes),
         weights_bytes + feature_bytes + pictures + 4 * clip_bytes(config),
         left * clip_bytes(config),
-        round(frames * (pixels * VIDEO_BYTES + SOUND_BYTES / fps) + cells),
+        round(frames * (pixels * (VIDEO_BYTES + GRAIN_BYTES * grain) + SOUND_BYTES / fps) + cells),
     )
+
+
+def grain_of(picture: Tensor) -> float:
+    """How much neighbouring pixels differ, 0..255, in the rows of a picture (1, 3, H, W) in [-1, 1] or uint8; at most
+    400 rows are read."""
+    rows = picture[:, :, :: max(1, picture.shape[2] // 200)]
+    rows = rows if rows.is_floating_point() else rows / 127.5
+    return 127.5 * rows.diff(dim=-1).abs().mean().item() if rows.shape[-1] > 1 else 0.0
+
+
+def size(count: float) -> str:
+    """Bytes for a sentence: '54 kB', '3.2 MB', '1.20 GB'."""
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / GB:.2f} GB"
 
 
 def clip_bytes(config: ModelConfig) -> int:

@@ -19,12 +19,12 @@ from .checkpoints.native import Bundle
 from .config import SamplingConfig
 from .estimate import count_clips
 from .inputs import media, portrait
-from .inputs.audio import SoundFile, encode_lazily
+from .inputs.audio import SoundFile, as_waveform, encode_lazily
 from .outputs.portrait_decoder import PortraitDecoder
 from .sampling.clips import ClipRenderer, generate_clips
 from .sampling.progress import StepReport, ignore
 from .sampling.samplers import PredictCached
-from .types import Conditions, MotionFrames, Speed
+from .types import Conditions, MotionFrames, Speed, is_finite
 
 MODELS = {"default": native.DEFAULT_WEIGHTS, "fast": native.FAST_WEIGHTS}
 
@@ -35,9 +35,11 @@ def load(model: str | Path = "default", device: torch.device | str = "cpu") -> B
     Raises FileNotFoundError or ValueError if the file or the device cannot be used.
     """
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ValueError, TypeError, ImportError, AttributeError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        others = " or 'cuda'" if torch.cuda.is_available() else ""
+        raise ValueError(f"device '{device}' cannot be used here: {said:.120}; use 'cpu'{others}") from None
     path = MODELS.get(model, model) if isinstance(model, str) else model
     bundle = native.load(path, dtype=torch.float32, device=device)
     if bundle.motion_decoder is None or bundle.audio_encoder is None:
@@ -128,10 +130,34 @@ class Scene:
         return generate_clips(render, motion=motion)
 
 
+def read_inputs(
+    picture: str | Path | Tensor, voice: str | Path | tuple[Tensor, int] | SoundFile
+) -> tuple[Tensor, SoundFile | tuple[Tensor, int]]:
+    """Picture, (1, 3, H, W) in [-1, 1] or uint8, and voice; what has been read already is handed on.
+
+    Raises as `speak` does.
+    """
+    if not isinstance(picture, Tensor):
+        picture = media.read_pixels(picture)
+    elif picture.ndim != 4 or tuple(picture.shape[:2]) != (1, 3):
+        raise ValueError(f"the picture must be (1, 3, H, W), in [-1, 1] or uint8, got {tuple(picture.shape)}")
+    if not is_finite(picture):
+        raise ValueError("the picture has NaN or infinite pixels; use another")
+    if isinstance(voice, tuple):
+        sound = as_waveform(voice[0]), voice[1]
+    else:
+        sound = voice if isinstance(voice, SoundFile) else SoundFile(voice)
+    samples = sound[0].shape[1] if isinstance(sound, tuple) else sound.samples
+    if not samples:
+        name = "the voice" if isinstance(sound, tuple) else sound.path.name
+        raise ValueError(f"{name} contains no sound (0 samples); use another file")
+    return picture, sound
+
+
 def prepare(
     bundle: Bundle,
     picture: str | Path | Tensor,
-    voice: str | Path | tuple[Tensor, int],
+    voice: str | Path | tuple[Tensor, int] | SoundFile,
     *,
     sampling: SamplingConfig | None = None,
     face: str | int | Sequence[float] | None = None,
@@ -142,17 +168,11 @@ def prepare(
     """Read picture and voice and detect the face; arguments and errors as in `speak`."""
     config, device = bundle.config, next(bundle.emo.parameters()).device
     sampling = sampling or bundle.sampling
-    if not isinstance(picture, Tensor):
-        picture = media.read_picture(picture)
+    picture, sound = read_inputs(picture, voice)
     mesh = portrait.find_mesh(load_face_finder(), picture, face)
     if square:
         picture, mesh = portrait.cut_square(picture, mesh)
     picture, mesh = portrait.fit_to_video(picture, mesh, long_side=long_side)
-    sound = voice if isinstance(voice, tuple) else SoundFile(voice)
-    samples = sound[0].shape[1] if isinstance(sound, tuple) else sound.samples
-    if not samples:
-        name = "the voice" if isinstance(sound, tuple) else sound.path.name
-        raise ValueError(f"{name} contains no sound (0 samples); use another file")
     audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
     shown = portrait.read_portrait(picture, mesh, config)
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))

@@ -12,6 +12,14 @@ import torch
 from torch import Tensor
 
 
+def is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite. Where all is well, values are read once and nothing is allocated."""
+    if not values.is_floating_point() or values.is_meta:
+        return True
+    values = values.float() if values.itemsize == 1 else values
+    return math.isfinite(values.sum(dtype=torch.float32)) or bool(values.isfinite().all())
+
+
 @dataclass(frozen=True, eq=False)  # eq=False: tensors have no single answer to ==
 class Portrait:
     """The cropped picture at the model's size.

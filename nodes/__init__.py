@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import comfy_bridge, shipped
 from .audio import EmoAudioEncoder
 from .clips import EmoClipsToLatent, EmoContinueFrom
 from .face_mask import EmoFaceMaskBuilder
@@ -12,9 +13,11 @@ from .reference import EmoReferenceEncoder
 from .sampler import EmoSampler
 from .sampling_options import EmoSamplingOptions
 from .speed import EmoHeadSpeed
+from .talking_portrait import EmoExample, EmoTalkingPortrait
 from .video import EmoVideoCombine
 
 NODES = [
+    EmoTalkingPortrait,
     EmoLoadModel,
     EmoReferenceEncoder,
     EmoAudioEncoder,
@@ -25,9 +28,11 @@ NODES = [
     EmoClipsToLatent,
     EmoContinueFrom,
     EmoSamplingOptions,
+    EmoExample,
 ]
 
 
 class EmoExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        comfy_bridge.offer_as_inputs([shipped.PORTRAITS["photograph"], shipped.VOICE])
         return list(NODES)

@@ -8,30 +8,27 @@ from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.audio import resample
 from . import comfy_bridge, conversions, shipped
 from .custom_types import AudioFeaturesType, EmoModelType
+from .schemas import advanced, schema
 
 
 class EmoAudioEncoder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoAudioEncoder",
             display_name="EMO Audio Encoder",
-            category="EMO",
             description="Encodes the voice into features for each video frame. The video will be as long as the sound.",
             inputs=[
-                io.AudioEncoder.Input(
-                    "audio_encoder",
-                    tooltip="The audio encoder that the model was trained with: from Load EMO Model, "
-                    "or from core's audio encoder loader (for Hallo, wav2vec2-base-960h).",
-                ),
-                io.Float.Input(
-                    "fps",
-                    default=ModelConfig().fps,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    tooltip="Frame rate of the video, in frames per second. Motion is most natural at the "
-                    "rate the model was trained at: 25 for the built-in model.",
+                advanced(
+                    io.Float.Input(
+                        "fps",
+                        default=ModelConfig().fps,
+                        min=1.0,
+                        max=120.0,
+                        step=0.01,
+                        tooltip="Frame rate of the video, in frames per second. Motion is most natural at the "
+                        "rate the model was trained at: 25 for the built-in model.",
+                    )
                 ),
                 io.Audio.Input(
                     "audio",
@@ -42,8 +39,14 @@ class EmoAudioEncoder(io.ComfyNode):
                 EmoModelType.Input(
                     "model",
                     optional=True,
-                    tooltip="From Load EMO Model. Required for Hallo, which resamples inside the audio "
-                    "encoder; other models ignore it.",
+                    tooltip="From Load EMO Model, whose audio encoder is used. Hallo resamples inside the audio "
+                    "encoder and needs this link in any case.",
+                ),
+                io.AudioEncoder.Input(
+                    "audio_encoder",
+                    optional=True,
+                    tooltip="Not connected: the model's own. For models without one (Hallo), from core's audio "
+                    "encoder loader with wav2vec2-base-960h.",
                 ),
                 io.Audio.Input(
                     "mix",
@@ -65,15 +68,17 @@ class EmoAudioEncoder(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        audio_encoder,
         fps: float,
         audio=shipped.UNCONNECTED,
         model: comfy_bridge.EmoModel | None = None,
+        audio_encoder=None,
         mix=shipped.UNCONNECTED,
     ) -> io.NodeOutput:
         conversions.check_fps(fps)
         conversions.check_link("audio", audio)
         conversions.check_link("mix", mix)
+        if audio_encoder is None:
+            audio_encoder = comfy_bridge.own_audio_encoder(model)
         audio = shipped.voice() if audio is shipped.UNCONNECTED else audio
         heard = audio if mix is shipped.UNCONNECTED else mix
         waveform, rate = conversions.one_sound(audio)

@@ -1,4 +1,4 @@
-"""EMO Clips To Latent and EMO Continue From: a video's clips as a LATENT, and as motion frames of the next video."""
+"""EMO Clips To Latent and EMO Continue From: clips as a LATENT, and as motion frames of the next video."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..emo_model.cache.folder import CachedClips
+from ..emo_model.estimate import size
 from ..emo_model.inputs.media import last_frames
 from ..emo_model.outputs.embedded_latents import read_latents
 from ..emo_model.types import MotionFrames
 from . import comfy_bridge, conversions
 from .custom_types import ClipsType, EmoModelType, MotionType, Reference, ReferenceType
+from .schemas import schema
 
 
 class EmoClipsToLatent(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoClipsToLatent",
             display_name="EMO Clips To Latent",
-            category="EMO",
             description="Converts clips to one LATENT for core's VAE Decode with the 'vae' of EMO Reference Encoder. "
             "For short videos: memory grows with the length, and the node reports how much.",
             inputs=[ClipsType.Input("clips", tooltip="From EMO Sampler.")],
@@ -29,12 +30,12 @@ class EmoClipsToLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, clips: CachedClips) -> io.NodeOutput:
-        more = f"{clips.picture_bytes / 1e9:.2f} GB more"
+        more = f"{size(clips.picture_bytes)} more"
         if clips.config.motion_decoder:
-            more = f"{clips.frames * 12 / 1e3:.2f} GB more for each megapixel of the portrait"
+            more = f"{size(clips.frames * 12e6)} more for each megapixel of the portrait"
         comfy_bridge.tell(
             cls.hidden,
-            f"{clips.frames} latents take {clips.latent_bytes / 1e9:.2f} GB of RAM, and "
+            f"{clips.frames} latents take {size(clips.latent_bytes)} of RAM, and "
             f"{more} when they are decoded to pictures. 'EMO Video Combine' takes the clips "
             "themselves and needs neither.",
         )
@@ -46,10 +47,9 @@ class EmoClipsToLatent(io.ComfyNode):
 class EmoContinueFrom(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoContinueFrom",
             display_name="EMO Continue From",
-            category="EMO",
             description="Extracts motion frames from the end of a video, so that the next one continues seamlessly.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model: the model of the next video."),
@@ -62,11 +62,13 @@ class EmoContinueFrom(io.ComfyNode):
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip="Any video, with 'vae'; its last frames are encoded. Files of this pack embed "
-                    "their last latents and continue exactly.",
+                    tooltip="Any video, with 'reference' or 'vae'; its last frames are encoded. Files of this pack "
+                    "embed their last latents and continue exactly.",
                 ),
                 io.Image.Input(
-                    "images", optional=True, tooltip="Decoded frames of a video, with 'vae'; the last ones are encoded."
+                    "images",
+                    optional=True,
+                    tooltip="Decoded frames of a video, with 'reference' or 'vae'; the last ones are encoded.",
                 ),
                 io.Vae.Input(
                     "vae",
@@ -77,9 +79,8 @@ class EmoContinueFrom(io.ComfyNode):
                 ReferenceType.Input(
                     "reference",
                     optional=True,
-                    tooltip="From EMO Reference Encoder. Built-in model: provides the VAE if 'vae' is "
-                    "not connected. Other models: crops the square from 'video' or 'images' "
-                    "that show the whole picture.",
+                    tooltip="From EMO Reference Encoder; provides the VAE if 'vae' is not connected. Models "
+                    "without motion latents: crops the square from 'video' or 'images' that show the whole picture.",
                 ),
             ],
             outputs=[MotionType.Output(display_name="motion", tooltip="For EMO Sampler.")],
@@ -102,9 +103,7 @@ class EmoContinueFrom(io.ComfyNode):
             return io.NodeOutput(MotionFrames(clips.last(count)))
         vae = comfy_bridge.resolve_vae(vae, reference)
         if vae is None:
-            raise ValueError(
-                "'video' and 'images' must be encoded: connect 'vae' to the 'vae' output of 'EMO Reference Encoder'."
-            )
+            raise ValueError("'video' and 'images' must be encoded: connect 'reference' of 'EMO Reference Encoder'.")
         frames, carried = (images[-count:], None) if video is None else _end_of(video, count)
         if comfy_bridge.is_bound(vae):
             pictures = conversions.whole_frames(frames, count, vae.picture, vae.portrait.fit)

@@ -20,29 +20,64 @@ from torch import Tensor
 
 from ..emo_model.cache.folder import CachedClips
 from ..emo_model.config import ModelConfig
+from ..emo_model.inputs.audio import as_waveform
 from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
 from ..emo_model.inputs.faces import CHOICES, Face
 from ..emo_model.inputs.vae import to_raw, to_scaled
 from ..emo_model.outputs.paste_back import PasteBack
-from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed
+from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed, is_finite
 
 FRAMES = ("whole picture", "head only")
 """Output regions of a video."""
+
+MOST_CHANNELS = 64
+"""Of a recording; a waveform with more has its axes exchanged."""
+
+MOST_BEYOND = 8.0
+"""Pictures with larger values are not in 0..1 but in 0..255 or beyond; HDR pictures and overshoots stay below."""
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 
 def one_picture(image: Tensor) -> Tensor:
-    """IMAGE (1, H, W, C) -> pixels (1, 3, H, W) float32 in [-1, 1]. Grey becomes RGB; alpha is dropped, as in core."""
+    """IMAGE (1, H, W, C) -> pixels (1, 3, H, W) float32 in [-1, 1]. Grey becomes RGB, transparency white, as in the
+    command."""
     if len(image) != 1:
         raise ValueError(
             f"'image' contains {len(image)} pictures, but one portrait is animated at a time. Select one "
             "with 'ImageFromBatch'."
         )
-    return rearrange(_colour(image).float().clamp(0, 1) * 2 - 1, "b h w c -> b c h w")
+    return rearrange(_colour(image, "image").float().clamp(0, 1) * 2 - 1, "b h w c -> b c h w")
 
 
-def _colour(image: Tensor) -> Tensor:
+def _colour(image: Tensor, name: str = "images") -> Tensor:
+    """Any IMAGE as three channels; whole numbers become 0..1, grey becomes RGB, transparency becomes white.
+
+    Raises ValueError for NaN, infinity and numbers that are not in 0..1; a little beyond is clamped by the callers.
+    """
+    if image.ndim != 4:
+        raise ValueError(
+            f"'{name}' has {image.ndim} axes {tuple(image.shape)}, but pictures have four: batch, height, width and "
+            "channels. Connect an IMAGE."
+        )
+    if not image.is_floating_point():
+        image = image.float() / (255 if image.dtype == torch.uint8 else 1)
+    if image.numel():
+        low, high = (bound.item() for bound in image.aminmax())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            broken = (~image.isfinite()).sum().item()
+            raise ValueError(
+                f"{broken} values of '{name}' are NaN or infinite. Connect other pictures, or run the node that made "
+                "them again, without half precision (--fp32-vae)."
+            )
+        if low < -MOST_BEYOND or high > MOST_BEYOND:
+            raise ValueError(
+                f"'{name}' has values from {low:g} to {high:g}, but ComfyUI's pictures go from 0 to 1. Divide them by "
+                "255 (or 65535), or connect the output of 'Load Image'."
+            )
+    if image.shape[-1] in (2, 4):  # the last is alpha
+        alpha = image[..., -1:].clamp(0, 1)
+        image = image[..., :-1] * alpha + (1 - alpha)
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
 
 
@@ -109,6 +144,10 @@ def box_of_face(mask: Tensor, picture: Tensor) -> tuple[int, int, int, int]:
 
 def _painted(mask: Tensor, name: str, instead: str) -> Tensor:
     """MASK of input `name` -> (1, 1, H, W) float. Raises ValueError, with an alternative `instead`, if it is empty."""
+    if mask.ndim < 2 or not mask.numel():
+        raise ValueError(f"'{name}' has the shape {tuple(mask.shape)}, which is no mask. Connect a MASK, {instead}.")
+    if not is_finite(mask):
+        raise ValueError(f"'{name}' has NaN or infinite values. Connect another mask, {instead}.")
     mask = mask.float().cpu().reshape(-1, 1, *mask.shape[-2:])
     if len(mask) != 1:
         raise ValueError(f"'{name}' contains {len(mask)} masks, but a portrait has one. Select one of them first.")
@@ -188,24 +227,36 @@ def _boxes(value: dict | list) -> Iterator[dict]:
 
 
 def one_sound(audio: dict, *, name: str = "audio") -> tuple[Tensor, int]:
-    """AUDIO -> (waveform (C, T) float32 on the CPU, sample rate). name: of the input, for errors."""
-    waveform, rate = audio["waveform"], int(audio["sample_rate"])
+    """AUDIO -> (waveform (C, T) float32 on the CPU, sample rate). name: of the input, for errors.
+
+    Two axes, numpy arrays and whole numbers, which other packs make, are accepted.
+    """
+    if not isinstance(audio, dict) or not {"waveform", "sample_rate"} <= audio.keys():
+        raise ValueError(
+            f"'{name}' carries {type(audio).__name__} without 'waveform' and 'sample_rate', which is no AUDIO. Connect "
+            "a recording, for example from 'Load Audio'."
+        )
+    waveform, rate = torch.as_tensor(audio["waveform"]), int(audio["sample_rate"])
+    if waveform.ndim < 3:  # (C, T) or (T,), as some packs make it
+        waveform = waveform.reshape(1, -1, waveform.shape[-1]) if waveform.ndim else waveform.reshape(1, 1, 1)
+    if waveform.ndim != 3:
+        raise ValueError(
+            f"'{name}' has {waveform.ndim} axes {tuple(waveform.shape)}, but AUDIO has three: batch, channels and "
+            "samples. Connect a recording, for example from 'Load Audio'."
+        )
     if len(waveform) != 1:
         raise ValueError(f"'{name}' contains {len(waveform)} recordings, but a video has one. Run them one by one.")
-    if waveform.shape[-1] == 0 or rate < 1:
+    if not waveform.numel() or rate < 1:
         raise ValueError(
             f"'{name}' is empty ({waveform.shape[-1]} samples at {rate} Hz). Connect a recording, for "
             "example from 'Load Audio'."
         )
-    waveform = waveform[0].float().cpu()
-    if not math.isfinite(waveform.sum()):  # a sum reads all samples without allocating
-        broken = (~waveform.isfinite()).sum().item()
-        if broken:
-            raise ValueError(
-                f"{broken} samples of '{name}' are NaN or infinite. Connect another recording, or run the "
-                "node that made it again."
-            )
-    return waveform, rate
+    if waveform.shape[1] > waveform.shape[2] and waveform.shape[1] > MOST_CHANNELS:
+        raise ValueError(
+            f"'{name}' has {waveform.shape[1]} channels of {waveform.shape[2]} samples: its axes are exchanged. "
+            "Connect the output of 'Load Audio'."
+        )
+    return as_waveform(waveform[0], name=f"'{name}'"), rate
 
 
 def check_fps(fps: float) -> None:
@@ -230,11 +281,11 @@ def speed_curve(text: str, *, level: float) -> Speed:
     try:
         pairs = sorted((float(seconds), float(speed)) for seconds, speed in (knot.split(":") for knot in knots))
     except ValueError:
-        raise ValueError(f"The curve '{text.strip()}' cannot be parsed. {wanted}") from None
+        raise ValueError(f"The curve '{text.strip():.80}' cannot be parsed. {wanted}") from None
     times, speeds = zip(*pairs, strict=True)
     if min(speeds) < 0 or len(set(times)) < len(times) or not all(map(math.isfinite, times + speeds)):
         raise ValueError(
-            f"The curve '{text.strip()}' has a negative speed, a repeated time or an infinite number. {wanted}"
+            f"The curve '{text.strip():.80}' has a negative speed, a repeated time or an infinite number. {wanted}"
         )
     return Speed(times, speeds)
 
@@ -257,8 +308,8 @@ def frames_to_write(
     check_one_given({"clips": clips, "latent": latent, "images": pictures}, "Nothing to write")
     if pictures is None and vae is None:
         raise ValueError(
-            f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'vae' to the 'vae' "
-            "output of 'EMO Reference Encoder'."
+            f"'{'latent' if clips is None else 'clips'}' must be decoded: connect 'reference' of "
+            "'EMO Reference Encoder'."
         )
     if clips is not None:
         return clips.frames, (latent_of([clip], clips.config)["samples"] for clip in clips)
@@ -270,6 +321,9 @@ def frames_to_write(
         )
     if not len(frames):
         raise ValueError("There are no frames to write: 'latent' or 'images' is empty. Connect another input.")
+    if latent is not None and not is_finite(frames):
+        broken = (~frames.isfinite()).sum().item()
+        raise ValueError(f"{broken} values of 'latent' are NaN or infinite. Run the sampler again, or connect another.")
     return len(frames), iter(frames.split(block))
 
 

@@ -10,6 +10,7 @@ from ..emo_model.inputs.portrait import face_mask as face_mask_of
 from ..emo_model.types import FaceMask, FaceMasks
 from . import comfy_bridge, conversions
 from .custom_types import BoundingBoxType, FaceMaskType, Reference, ReferenceType
+from .schemas import schema
 
 MODES = ("whole picture", "box", "mask", "detected")
 
@@ -28,10 +29,9 @@ def edge(name: str, default: float) -> io.Float.Input:
 class EmoFaceMaskBuilder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoFaceMaskBuilder",
             display_name="EMO Face Mask Builder",
-            category="EMO",
             description="Sets the region in which the face may move, for the whole video or from a given second on. "
             "The node's preview darkens everything outside.",
             inputs=[

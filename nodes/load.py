@@ -6,15 +6,15 @@ from comfy_api.latest import io
 
 from . import comfy_bridge
 from .custom_types import EmoModelType
+from .schemas import advanced, schema
 
 
 class EmoLoadModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoLoadModel",
             display_name="Load EMO Model",
-            category="EMO",
             description="Loads the networks of an EMO talking-portrait model. The built-in model ships with this pack; "
             "nothing is downloaded.",
             inputs=[
@@ -22,26 +22,29 @@ class EmoLoadModel(io.ComfyNode):
                     "model_name",
                     options=comfy_bridge.model_names(),
                     default=comfy_bridge.BUILT_IN,
-                    tooltip="The built-in model, its fast variant (in EMO Sampler: 2 steps, audio_guidance "
-                    "1), or a file in ComfyUI/models/emo: a model of this pack, or Hallo's "
-                    "net.pth.",
+                    tooltip="The built-in model, its fast variant, or a file in ComfyUI/models/emo: a model of this "
+                    "pack, or Hallo's net.pth.",
                 ),
-                io.Boolean.Input(
-                    "compile",
-                    default=False,
-                    optional=True,
-                    tooltip="Compile the networks with torch.compile: the first clip takes minutes "
-                    "longer, later clips take less time. Without a compiler this has no effect "
-                    "and the log reports it.",
+                advanced(
+                    io.Boolean.Input(
+                        "compile",
+                        default=False,
+                        optional=True,
+                        tooltip="Compile the networks with torch.compile: the first clip takes minutes "
+                        "longer, later clips take less time. Without a compiler this has no effect "
+                        "and the log reports it.",
+                    )
                 ),
-                io.Boolean.Input(
-                    "cuda_graphs",
-                    default=False,
-                    optional=True,
-                    tooltip="NVIDIA only: capture the denoising step as a CUDA graph and replay it, which "
-                    "avoids kernel launch overhead; uses more GPU memory. Works with or without "
-                    "'compile'. If weights are offloaded this has no effect and the log reports "
-                    "it.",
+                advanced(
+                    io.Boolean.Input(
+                        "cuda_graphs",
+                        default=False,
+                        optional=True,
+                        tooltip="NVIDIA only: capture the denoising step as a CUDA graph and replay it, which "
+                        "avoids kernel launch overhead; uses more GPU memory. Works with or without "
+                        "'compile'. If weights are offloaded this has no effect and the log reports "
+                        "it.",
+                    )
                 ),
             ],
             outputs=[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..emo_model.inputs.check import check_portrait
 from ..emo_model.inputs.face import FITS, fit_picture
 from ..emo_model.inputs.identity import NoFaceError
 from ..emo_model.inputs.portrait import LONG_SIDE, fit_to_video, read_portrait
@@ -12,6 +13,7 @@ from ..emo_model.outputs.paste_back import PasteBack
 from ..emo_model.types import Portrait
 from . import comfy_bridge, conversions, shipped
 from .custom_types import EmoModelType, Reference, ReferenceType
+from .schemas import advanced, schema
 
 WHICH = ("largest", "leftmost", "rightmost", *map(str, range(1, 10)))
 
@@ -19,31 +21,32 @@ WHICH = ("largest", "leftmost", "rightmost", *map(str, range(1, 10)))
 class EmoReferenceEncoder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoReferenceEncoder",
             display_name="EMO Reference Encoder",
-            category="EMO",
             description="Detects the face in the portrait, crops the square around the head to the model's size, and "
             "encodes it.",
             inputs=[
                 EmoModelType.Input("model", tooltip="From Load EMO Model."),
-                io.Vae.Input(
-                    "vae",
-                    tooltip="The model's VAE: from Load EMO Model, or from core's Load VAE for models "
-                    "without one (Hallo).",
-                ),
-                io.Combo.Input(
-                    "fit",
-                    options=list(FITS),
-                    default=FITS[0],
-                    tooltip="Only for models without face detection, such as Hallo: 'crop' takes the "
-                    "largest square, 'pad' keeps the whole picture and repeats its edges.",
+                advanced(
+                    io.Combo.Input(
+                        "fit",
+                        options=list(FITS),
+                        default=FITS[0],
+                        tooltip="Only for models without face detection, such as Hallo: 'crop' takes the "
+                        "largest square, 'pad' keeps the whole picture and repeats its edges.",
+                    )
                 ),
                 io.Image.Input(
                     "image",
                     optional=True,
                     tooltip="One picture with a face, at any size in pixels: photograph, painting, drawing. "
                     "Not connected: the portrait that ships with this pack.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Not connected: the model's own. For models without one (Hallo), from core's Load VAE.",
                 ),
                 io.Mask.Input(
                     "face",
@@ -59,15 +62,17 @@ class EmoReferenceEncoder(io.ComfyNode):
                     tooltip="Which face to animate if several are detected; numbers count from the left, 1 "
                     "is the leftmost. Ignored if 'face' is connected, and by Hallo.",
                 ),
-                io.Int.Input(
-                    "long_side",
-                    default=LONG_SIDE,
-                    min=64,
-                    max=8192,
-                    step=2,
-                    optional=True,
-                    tooltip="Downscale the picture until its longer side has at most this many pixels; the "
-                    "video has the same size. Ignored by Hallo.",
+                advanced(
+                    io.Int.Input(
+                        "long_side",
+                        default=LONG_SIDE,
+                        min=64,
+                        max=8192,
+                        step=2,
+                        optional=True,
+                        tooltip="Downscale the picture until its longer side has at most this many pixels; the "
+                        "video has the same size. Ignored by Hallo.",
+                    )
                 ),
             ],
             outputs=[
@@ -96,9 +101,9 @@ class EmoReferenceEncoder(io.ComfyNode):
     def execute(
         cls,
         model: comfy_bridge.EmoModel,
-        vae,
         fit: str,
         image=shipped.UNCONNECTED,
+        vae=None,
         face=None,
         which_face: str = WHICH[0],
         long_side: int = LONG_SIDE,
@@ -107,11 +112,13 @@ class EmoReferenceEncoder(io.ComfyNode):
         conversions.check_face_choice(which_face)
         conversions.check_link("image", image)
         given = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
+        vae = comfy_bridge.own_vae(model) if vae is None else vae
         encode = cls._with_motion if model.config.motion_decoder else cls._with_pictures
         reference, said = encode(model, vae, given, fit=fit, face=face, which_face=which_face, long_side=long_side)
         comfy_bridge.tell(cls.hidden, said)
         picture = comfy_bridge.to_intermediate(conversions.images(reference.portrait.pixels))
-        return io.NodeOutput(reference, picture, reference.vae, ui=ui.PreviewImage(picture, cls=cls))
+        preview = None if comfy_bridge.is_part(cls.hidden) else ui.PreviewImage(picture, cls=cls)
+        return io.NodeOutput(reference, picture, reference.vae, ui=preview)
 
     @classmethod
     def _with_motion(
@@ -125,6 +132,7 @@ class EmoReferenceEncoder(io.ComfyNode):
         portrait = read_portrait(whole, mesh, model.config)
         bound = comfy_bridge.bind(vae, whole, portrait, model.config)
         said = portrait.fit.summary + conversions.faces_found(faces, which_face)
+        said = "\n".join([said, *check_portrait(given, found, faces).lines])
         if shrink > 1:
             said = f"Picture {given.shape[-1]}x{given.shape[-2]} downscaled: 'long_side' is {long_side}. {said}"
         reference = Reference(

@@ -23,18 +23,19 @@ from .custom_types import (
     ReferenceType,
     SpeedType,
 )
+from .schemas import advanced, schema
 
 DEFAULTS, HALLO = SamplingConfig(), SAMPLING["hallo"]
+OWN = "model's own"
 RENDER = ("all clips", "finished clips only")
 
 
 class EmoSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoSampler",
             display_name="EMO Sampler",
-            category="EMO",
             description="Samples the video clip by clip. Finished clips are cached on the disk: after a cancel or a "
             "crash, queue again to resume.",
             inputs=[
@@ -53,38 +54,43 @@ class EmoSampler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    default=DEFAULTS.steps,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=200,
-                    tooltip="Denoising steps per clip; time is proportional to it. "
-                    f"Built-in model: {DEFAULTS.steps}, Hallo: {HALLO.steps}.",
+                    tooltip="Denoising steps per clip; time is proportional to it. 0: the model's own "
+                    f"(built-in default {DEFAULTS.steps}, Hallo {HALLO.steps}).",
                 ),
-                io.Combo.Input(
-                    "sampler",
-                    options=list(SAMPLERS),
-                    default=DEFAULTS.sampler,
-                    tooltip="How a step is taken: 'ddim' is the paper's; 'dpmpp_2m' gets as far in fewer "
-                    "steps, from four on.",
+                advanced(
+                    io.Combo.Input(
+                        "sampler",
+                        options=[OWN, *SAMPLERS],
+                        default=OWN,
+                        tooltip="How a step is taken: 'ddim' is the paper's; 'dpmpp_2m' gets as far in fewer "
+                        "steps, from four on.",
+                    )
                 ),
                 io.Float.Input(
                     "audio_guidance",
-                    default=DEFAULTS.audio_guidance,
+                    default=0.0,
                     min=0.0,
                     max=20.0,
                     step=0.05,
                     tooltip="Classifier-free guidance scale of the audio: above 1 the mouth follows the "
-                    "voice more strongly. Values other than 1 need another evaluation per step. "
-                    f"Hallo: {HALLO.audio_guidance:g}.",
+                    "voice more strongly. Values other than 1 need another evaluation per step. 0: the model's "
+                    f"own (built-in default {DEFAULTS.audio_guidance:g}, Hallo {HALLO.audio_guidance:g}).",
                 ),
-                io.Float.Input(
-                    "reference_guidance",
-                    default=DEFAULTS.reference_guidance,
-                    min=0.0,
-                    max=20.0,
-                    step=0.05,
-                    tooltip="Classifier-free guidance scale of the portrait: above 1 its identity is "
-                    "preserved more strongly. Values other than 1 need another evaluation per step. "
-                    f"Hallo: the same as 'audio_guidance', {HALLO.reference_guidance:g}.",
+                advanced(
+                    io.Float.Input(
+                        "reference_guidance",
+                        default=0.0,
+                        min=0.0,
+                        max=20.0,
+                        step=0.05,
+                        tooltip="Classifier-free guidance scale of the portrait: above 1 its identity is "
+                        "preserved more strongly. Values other than 1 need another evaluation per step. 0: the "
+                        f"model's own (built-in default {DEFAULTS.reference_guidance:g}, Hallo "
+                        f"{HALLO.reference_guidance:g}, the same as for the audio).",
+                    )
                 ),
                 FaceMaskType.Input(
                     "face_mask",
@@ -131,7 +137,7 @@ class EmoSampler(io.ComfyNode):
     def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
         sampler = OLD_SAMPLERS.get(sampler, sampler)
         return (
-            conversions.option_error(sampler, SAMPLERS, "a sampler")
+            conversions.option_error(sampler, (OWN, *SAMPLERS), "a sampler")
             or conversions.option_error(render, RENDER, "a way to render")
             or True
         )
@@ -160,15 +166,15 @@ class EmoSampler(io.ComfyNode):
         options: SamplingConfig = DEFAULTS,
     ) -> io.NodeOutput:
         sampler = OLD_SAMPLERS.get(sampler, sampler)
-        conversions.check_option(sampler, SAMPLERS, "a sampler")
+        conversions.check_option(sampler, (OWN, *SAMPLERS), "a sampler")
         conversions.check_option(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
         config = replace(
             options,
-            steps=steps,
-            sampler=sampler,
-            audio_guidance=audio_guidance,
-            reference_guidance=reference_guidance,
+            steps=steps or model.sampling.steps,
+            sampler=model.sampling.sampler if sampler == OWN else sampler,
+            audio_guidance=audio_guidance or model.sampling.audio_guidance,
+            reference_guidance=reference_guidance or model.sampling.reference_guidance,
             seed=seed,
         )
         portrait = reference.portrait

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..emo_model.config import SamplingConfig
 from .custom_types import OptionsType
+from .schemas import advanced, schema
 
 DEFAULTS = SamplingConfig()
 
@@ -29,10 +30,9 @@ def weight(name: str, part: str) -> io.Float.Input:
 class EmoSamplingOptions(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoSamplingOptions",
             display_name="EMO Sampling Options",
-            category="EMO",
             description="Optional trade-offs of speed, quality and motion for EMO Sampler. The defaults change "
             "nothing.",
             inputs=[
@@ -48,13 +48,15 @@ class EmoSamplingOptions(io.ComfyNode):
                 part("reference_guidance_start", "Reference guidance starts at this fraction of the steps (0 to 1)."),
                 part("reference_guidance_end", "Reference guidance ends at this fraction of the steps (0 to 1)."),
                 # workflows save widget values by order, required before optional ones: this one keeps its place
-                io.Int.Input(
-                    "deep_cache",
-                    display_name="deep_cache (no effect)",
-                    default=1,
-                    min=1,
-                    max=10,
-                    tooltip="No effect any more (1 to 10); kept so that saved workflows keep their other values.",
+                advanced(
+                    io.Int.Input(
+                        "deep_cache",
+                        display_name="deep_cache (no effect)",
+                        default=1,
+                        min=1,
+                        max=10,
+                        tooltip="No effect any more (1 to 10); kept so that saved workflows keep their other values.",
+                    )
                 ),
                 io.Float.Input(
                     "noise_scale",
@@ -65,11 +67,13 @@ class EmoSamplingOptions(io.ComfyNode):
                     tooltip="Factor of the initial noise of each clip (0 to 2), relative to the model's "
                     "own. Below 1 the head moves less, above 1 more.",
                 ),
-                io.Boolean.Input(
-                    "mixed_identity",
-                    default=DEFAULTS.mixed_identity,
-                    tooltip="Match Hallo's reference code, which mixes conditional and unconditional "
-                    "identity tokens under classifier-free guidance. No effect on other models.",
+                advanced(
+                    io.Boolean.Input(
+                        "mixed_identity",
+                        default=DEFAULTS.mixed_identity,
+                        tooltip="Match Hallo's reference code, which mixes conditional and unconditional "
+                        "identity tokens under classifier-free guidance. No effect on other models.",
+                    )
                 ),
                 io.Float.Input(
                     "blinks",
@@ -81,9 +85,9 @@ class EmoSamplingOptions(io.ComfyNode):
                     tooltip="Blink rate: 1 is one blink in about 3.6 seconds, 2 twice as many, 0 none but "
                     "those the model predicts. Built-in model only.",
                 ),
-                weight("pose_weight", "head pose"),
-                weight("face_weight", "the face"),
-                weight("lip_weight", "the lips"),
+                advanced(weight("pose_weight", "head pose")),
+                advanced(weight("face_weight", "the face")),
+                advanced(weight("lip_weight", "the lips")),
             ],
             outputs=[OptionsType.Output(display_name="options", tooltip="For EMO Sampler.")],
         )

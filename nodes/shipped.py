@@ -9,15 +9,16 @@ from torch import Tensor
 from ..emo_model.inputs.audio import read_audio
 from ..emo_model.inputs.media import read_picture
 
-PORTRAIT = Path(__file__).parent.parent / "workflows" / "inputs" / "emo_portrait.jpg"
-VOICE = PORTRAIT.with_name("emo_voice.wav")
+FOLDER = Path(__file__).parent.parent / "workflows" / "inputs"
+PORTRAITS = {"photograph": FOLDER / "emo_portrait.jpg", "drawing": FOLDER / "emo_drawn.png"}
+VOICE = FOLDER / "emo_voice.wav"
 UNCONNECTED = object()
 """Default of such an input. Not None, which a link can carry: the audio of a silent video."""
 
 
-def portrait() -> Tensor:
+def portrait(name: str = "photograph") -> Tensor:
     """Pixels (1, 3, H, W) in [-1, 1]."""
-    return read_picture(PORTRAIT)
+    return read_picture(PORTRAITS[name])
 
 
 def voice() -> dict:

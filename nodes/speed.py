@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..emo_model.config import ModelConfig, SamplingConfig
 from . import conversions
 from .custom_types import SpeedType
+from .schemas import schema
 
 FASTEST = ModelConfig().speed_centres[-1] + ModelConfig().speed_radii[-1]
 
@@ -14,10 +15,9 @@ FASTEST = ModelConfig().speed_centres[-1] + ModelConfig().speed_radii[-1]
 class EmoHeadSpeed(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoHeadSpeed",
             display_name="EMO Head Speed",
-            category="EMO",
             description="Sets the head's rotation speed, constant or as a curve over time.",
             inputs=[
                 io.Float.Input(

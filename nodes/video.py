@@ -11,6 +11,7 @@ from ..emo_model.config import ModelConfig
 from ..emo_model.outputs.video import SOUND_CODECS
 from . import comfy_bridge, conversions
 from .custom_types import ClipsType, Reference, ReferenceType
+from .schemas import advanced, schema
 
 BLOCK = 16  # frames decoded and written at a time: memory does not grow with the length of the video
 
@@ -18,21 +19,22 @@ BLOCK = 16  # frames decoded and written at a time: memory does not grow with th
 class EmoVideoCombine(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="EmoVideoCombine",
             display_name="EMO Video Combine",
-            category="EMO",
             description="Writes an mp4 to ComfyUI's output folder and plays it. Drop the file on the page to load its "
             "workflow.",
             inputs=[
-                io.Float.Input(
-                    "fps",
-                    default=ModelConfig().fps,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    tooltip="Frames per second of 'latent' or 'images': connect 'fps' of EMO Audio Encoder. "
-                    "Ignored for 'clips', which carry their own.",
+                advanced(
+                    io.Float.Input(
+                        "fps",
+                        default=ModelConfig().fps,
+                        min=1.0,
+                        max=120.0,
+                        step=0.01,
+                        tooltip="Frames per second of 'latent' or 'images': connect 'fps' of EMO Audio Encoder. "
+                        "Ignored for 'clips', which carry their own.",
+                    )
                 ),
                 io.Int.Input(
                     "quality",
@@ -48,38 +50,43 @@ class EmoVideoCombine(io.ComfyNode):
                     tooltip="File name prefix inside ComfyUI's output folder; placeholders such as "
                     "%date:yyyy-MM-dd% are expanded.",
                 ),
-                io.Latent.Input(
-                    "latent", optional=True, tooltip="Latents, one per frame, with 'vae'; alternative to 'clips'."
+                ClipsType.Input(
+                    "clips",
+                    optional=True,
+                    tooltip="From EMO Sampler, with 'reference'. Connect exactly one of 'clips', 'latent' and "
+                    "'images'. Memory does not grow with the length of the video.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes 'clips' or 'latent'; from EMO Reference Encoder."),
-                io.Image.Input("images", optional=True, tooltip="Decoded frames; alternative to 'clips'."),
+                ReferenceType.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="From EMO Reference Encoder: decodes 'clips' and 'latent' to the whole picture. With "
+                    "'images' it locates the head.",
+                ),
                 io.Audio.Input(
                     "audio",
                     optional=True,
                     tooltip="Soundtrack: from EMO Audio Encoder, or another mix of the same length. Sample "
                     "rate, channels and samples are kept. Not connected: a silent video.",
                 ),
-                ClipsType.Input(
-                    "clips",
-                    optional=True,
-                    tooltip="From EMO Sampler, with 'vae'. Connect exactly one of 'clips', 'latent' and "
-                    "'images'. Memory does not grow with the length of the video.",
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="Decodes 'clips' or 'latent' in place of the VAE of 'reference'."
                 ),
-                io.Combo.Input(
-                    "sound",
-                    options=list(SOUND_CODECS),
-                    default=SOUND_CODECS[0],
+                io.Latent.Input(
+                    "latent",
                     optional=True,
-                    tooltip="Audio codec: 'aac' plays everywhere, 'flac' is lossless and larger. Formats "
-                    "that AAC does not support (7 or 8 channels, rates such as 192 kHz) are always "
-                    "written as FLAC.",
+                    tooltip="Latents, one per frame, with 'reference' or 'vae'; alternative to 'clips'.",
                 ),
-                ReferenceType.Input(
-                    "reference",
-                    optional=True,
-                    tooltip="From EMO Reference Encoder: pastes Hallo's square back into the whole "
-                    "picture. Not needed for the built-in model, whose VAE decodes to the "
-                    "whole picture.",
+                io.Image.Input("images", optional=True, tooltip="Decoded frames; alternative to 'clips'."),
+                advanced(
+                    io.Combo.Input(
+                        "sound",
+                        options=list(SOUND_CODECS),
+                        default=SOUND_CODECS[0],
+                        optional=True,
+                        tooltip="Audio codec: 'aac' plays everywhere, 'flac' is lossless and larger. Formats "
+                        "that AAC does not support (7 or 8 channels, rates such as 192 kHz) are always "
+                        "written as FLAC.",
+                    )
                 ),
                 io.Combo.Input(
                     "frame",
@@ -110,13 +117,13 @@ class EmoVideoCombine(io.ComfyNode):
         fps: float,
         quality: int,
         filename_prefix: str,
-        latent=None,
-        vae=None,
-        images=None,
-        audio=None,
         clips: CachedClips | None = None,
-        sound: str = SOUND_CODECS[0],
         reference: Reference | None = None,
+        audio=None,
+        vae=None,
+        latent=None,
+        images=None,
+        sound: str = SOUND_CODECS[0],
         frame: str = conversions.FRAMES[0],
     ) -> io.NodeOutput:
         conversions.check_option(sound, SOUND_CODECS, "a way to store sound")

@@ -42,10 +42,14 @@ def comfyui_or_skip() -> Path:
 
 
 class ComfyServer:
-    """`with ComfyServer(comfyui, base) as server: server.run(prompt)`; models, inputs and outputs live in `base`."""
+    """`with ComfyServer(comfyui, base) as server: server.run(prompt)`; models, inputs and outputs live in `base`.
 
-    def __init__(self, comfyui: Path, base: Path, *flags: str):
-        self.comfyui, self.base, self.flags = comfyui, base, flags
+    with_api_nodes: without them ComfyUI also forbids its page what core's recorder of sound needs.
+    """
+
+    def __init__(self, comfyui: Path, base: Path, *flags: str, with_api_nodes: bool = False):
+        self.comfyui, self.base = comfyui, base
+        self.flags = flags if with_api_nodes else ("--disable-api-nodes", *flags)
         for name in ("custom_nodes", "input", "output", "temp", "user", "models/emo"):
             (base / name).mkdir(parents=True, exist_ok=True)
         (base / "custom_nodes" / "ComfyUI-EMO").symlink_to(ROOT, target_is_directory=True)
@@ -67,7 +71,6 @@ class ComfyServer:
             "--database-url",
             "sqlite:///:memory:",
             "--disable-auto-launch",
-            "--disable-api-nodes",
             *self.flags,
         ]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}

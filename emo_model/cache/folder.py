@@ -18,8 +18,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..inputs.files import reason_of
+from ..types import is_finite
 from .keys import content_of
-from .locks import Lease, is_held, locked
+from .locks import Lease, is_held, locked, open_private
 
 log = logging.getLogger("emo")
 FORMAT = "comfyui-emo clip 1"
@@ -68,7 +70,7 @@ class ClipCache:
     def run(self) -> CacheRun:
         """Clean up, and hold all clips that are found or saved from now on. Raises OSError where no file can be
         written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder)
         with locked(self.folder / LOCK):
             self._clean()
             lease = Lease(self.folder)
@@ -77,8 +79,8 @@ class ClipCache:
     @property
     def revision(self) -> str:
         """Changes when the folder was removed, or a clip was found missing: what was made from it may lack clips."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / LOCK, "a", encoding="utf-8") as file:
+        make_private(self.folder)
+        with open_private(self.folder / LOCK, "a") as file:
             state = os.fstat(file.fileno())
         return f"{self.folder} {state.st_ino} {state.st_mtime_ns}"
 
@@ -137,35 +139,46 @@ class CacheRun:
         """Begin again with the first clip."""
         self.keys.clear()
 
-    def find(self, key: str) -> Tensor | None:
-        """The clip's latents (1, C, F, h, w) float32, or None. A damaged file is removed."""
+    def find(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor | None:
+        """The clip's latents (1, C, F, h, w) float32, or None. A damaged file, or one of another shape, is removed."""
         path = self.cache.folder / f"{key}.safetensors"
         with locked(self.cache.folder / LOCK):
             try:
-                os.utime(path)  # from now on nothing removes it
+                self._use(path)  # from now on nothing removes it
             except FileNotFoundError:
                 return None
             except PermissionError:  # another user's; it can be read
                 pass
         latents = read_clip(path)
-        if latents is None:
+        if latents is None or shape not in (None, tuple(latents.shape)):
             log.warning("EMO: %s is damaged; its clip is rendered again", path)
             _remove(path)
             return None
         self.keys.append(key)
         return latents
 
+    def _use(self, path: Path) -> None:
+        """Mark a clip as used now, and in any case after this run began: clocks go back."""
+        now = max(time.time(), self.lease.began)
+        os.utime(path, (now, now))
+
     def save(self, key: str, latents: Tensor) -> None:
-        """Returns when the whole clip is on the disk. Raises OSError with what is kept and what helps."""
+        """Returns when the whole clip is on the disk. Raises OSError with what is kept and what helps.
+
+        NaN and infinity are never kept: they raise ValueError.
+        """
+        if not is_finite(latents):
+            raise ValueError(f"clip {len(self.keys) + 1} has NaN or infinite values and is not kept")
         path = self.cache.folder / f"{key}.safetensors"
         part = self.cache.folder / f"{key}.{self.lease.name}.part"
         latents = latents.detach().float().cpu().contiguous()
         data = save({"latents": latents}, {"format": FORMAT, "key": key, "content": content_of(latents)})
         try:
-            with open(part, "xb") as file:
+            with open_private(part, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            self._use(part)
             os.replace(part, path)
             _sync_folder(self.cache.folder)
         except OSError as error:
@@ -175,12 +188,13 @@ class CacheRun:
                 self.keys.append(key)
                 return
             free = shutil.disk_usage(self.cache.folder).free if self.cache.folder.is_dir() else 0
-            raise type(error)(
-                error.errno,
-                f"clip {len(self.keys) + 1} could not be kept in {self.cache.folder}: {error.strerror}; "
+            said = OSError(
+                f"clip {len(self.keys) + 1} could not be kept in {self.cache.folder}: {reason_of(error)}; "
                 f"{free / GB:.2f} GB are free there. The {len(self.keys)} clips before it are kept: make "
-                "room and start again, and it goes on from there",
-            ) from error
+                "room and start again, and it goes on from there"
+            )
+            said.errno = error.errno
+            raise said from error
         self.keys.append(key)
         self.rendered += 1
 
@@ -263,14 +277,48 @@ class CachedClips:
 
 
 def read_clip(path: Path) -> Tensor | None:
-    """The latents of an undamaged file; None for any other."""
+    """The latents of an undamaged file; None for any other, and for one with NaN or infinite values.
+
+    Another kind of file under such a name, a pipe for example, is not opened.
+    """
     try:
+        if not path.is_file():
+            return None
         with safe_open(path, "pt") as file:
             metadata, latents = file.metadata() or {}, file.get_tensor("latents")
     except (OSError, SafetensorError):
         return None
     expected = {"format": FORMAT, "key": path.stem, "content": content_of(latents)}
-    return latents if metadata == expected else None
+    is_clip = metadata == expected and latents.dtype == torch.float32 and latents.ndim == 5
+    return latents if is_clip and is_finite(latents) else None
+
+
+def make_private(folder: Path) -> None:
+    """Create the folder for its owner alone, whatever the umask; one that holds nothing but our files becomes so.
+
+    Clips show how a person's face moves. A folder that a user named and that holds other files is left as it is; its
+    clips are readable by their owner alone in any case.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        if os.name == "nt" or not folder.is_dir():
+            folder.mkdir(exist_ok=True)  # raises if it is no folder
+            return
+        state = folder.stat()
+        if state.st_uid != os.getuid() or not state.st_mode & 0o077:
+            return
+        names = os.listdir(folder)
+        if not names or not all(
+            name == LOCK or any(kind.fullmatch(name) for kind in (CLIP, PART, LEASE)) for name in names
+        ):
+            return
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.chmod(folder / name, 0o600)
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
 
 
 def _remove(path: Path) -> bool:

@@ -64,7 +64,7 @@ def weights_of(module: nn.Module) -> str:
 def machine_of(device: torch.device | str, dtype: torch.dtype) -> str:
     """What decides on the last bits beside the code: another machine rounds a little differently."""
     device = torch.device(device)
-    facts = [torch.__version__, device.type, str(dtype)]
+    facts = [torch.__version__, device.type, str(dtype), *_switches()]
     if device.type == "cuda":
         facts.append(torch.cuda.get_device_name(device))
         with contextlib.suppress(RuntimeError):  # newer torch refuses to report it where its newer switches were used
@@ -72,6 +72,23 @@ def machine_of(device: torch.device | str, dtype: torch.dtype) -> str:
     elif device.type == "cpu":
         facts += [platform.machine(), str(torch.get_num_threads())]
     return " ".join(facts)
+
+
+def _switches() -> list[str]:
+    """Settings of torch that change the last bits, as a host's flags set them; those that are not torch's default."""
+    cuda, settings = torch.backends.cuda.matmul, {}
+    settings["deterministic"] = torch.are_deterministic_algorithms_enabled(), False
+    settings["matmul precision"] = torch.get_float32_matmul_precision(), "highest"
+    settings["mkldnn"] = torch.backends.mkldnn.enabled, True
+    settings["benchmark"] = torch.backends.cudnn.benchmark, False
+    for name, default in (
+        ("allow_fp16_reduced_precision_reduction", True),
+        ("allow_bf16_reduced_precision_reduction", True),
+        ("allow_fp16_accumulation", False),
+    ):
+        with contextlib.suppress(AttributeError, RuntimeError):
+            settings[name] = getattr(cuda, name), default
+    return [f"{name} {value}" for name, (value, default) in settings.items() if value != default]
 
 
 class ClipKeys:

@@ -12,6 +12,18 @@ from pathlib import Path
 LONGEST_RUN = 7 * 86_400  # seconds; used only where the file system has no locks
 
 
+def open_private(path: Path, mode: str):
+    """`open` for a file that only its owner can read; text is UTF-8."""
+
+    if path.exists() and not path.is_file():  # opening a pipe may wait forever
+        raise OSError(f"{path} is a folder, pipe or device in place of a file; remove it")
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600)
+
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
+
+
 class Lease:
     """A file that its run keeps locked; the system releases it when the run's process ends, however it ends.
 
@@ -21,11 +33,12 @@ class Lease:
     def __init__(self, folder: Path):
         self.name = secrets.token_hex(8)
         self.path = folder / f"{self.name}.lease"
-        self.file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115
+        self.file = open_private(self.path, "w")
         with contextlib.suppress(OSError):
             lock(self.file, wait=False)
         self.file.write(f"process {os.getpid()}\n")
         self.file.flush()
+        self.began = os.fstat(self.file.fileno()).st_mtime
 
     def close(self) -> None:
         if not self.file.closed:
@@ -43,7 +56,7 @@ def is_held(path: Path) -> bool:
     """Whether the lease's run is alive; the file of a dead one is removed. Without locks, a young lease counts as
     alive."""
     try:
-        with open(path, "a+", encoding="utf-8") as file:
+        with open_private(path, "a+") as file:
             lock(file, wait=False)
     except BlockingIOError:
         return True
@@ -59,7 +72,7 @@ def is_held(path: Path) -> bool:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """One process at a time; no protection where the file system has no locks."""
-    with open(path, "a+", encoding="utf-8") as file:
+    with open_private(path, "a+") as file:
         with contextlib.suppress(OSError):
             lock(file, wait=True)
         yield

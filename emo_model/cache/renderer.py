@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..sampling.clips import ClipRenderer
+from ..sampling.progress import unchanged
 from ..types import MotionFrames
 from .folder import CacheRun
 from .keys import ClipKeys, weights_of
@@ -27,6 +28,11 @@ class CachedRenderer:
         reencoding: str = "",
         finished_only: bool = False,
     ):
+        if render.reencode is not unchanged and not reencoding:
+            raise ValueError(
+                "clips whose motion frames are re-encoded need a name for how: set 'reencoding', or clips of another "
+                "encoder would be taken for these"
+            )
         self.render, self.run, self.finished_only, self.video = render, run, finished_only, render.video
         self.keys = ClipKeys(
             render.emo.config,
@@ -44,7 +50,10 @@ class CachedRenderer:
         if number == 0:
             self.run.restart()
         key = self.keys.of(number, self.video.clip(number), motion.latents)
-        latents = self.run.find(key)
+        model = self.video.model
+        latents = self.run.find(
+            key, (1, model.latent_channels, model.clip_frames, model.latent_size, model.latent_size)
+        )
         if latents is not None:
             self.render.report(number, self.render.sampling.steps, latents, is_cached=True)
         elif not self.finished_only:

@@ -21,8 +21,9 @@ from pathlib import Path
 import torch
 
 from ..config import HALLO, PRESETS
+from ..inputs.files import sentence_of
 from . import hallo, mediapipe, native
-from .files import open_tensors
+from .files import check_weight, open_tensors
 from .initialise import initialise
 from .kinds import recognise
 from .random_files import SMALL_HALLO, hallo_shapes, vae_shapes, wav2vec2_shapes, write_random, write_random_model
@@ -72,15 +73,20 @@ def run_inspect(chosen: argparse.Namespace) -> Lines:
         "first_keys": sorted(file.shapes)[:5],
     }
     if kind.name == "emo":
-        card = json.loads(file.metadata.get("card", "{}"))
+        config, bundle, where = native.check(chosen.file)  # what a run would say
+        for full, source in where.items():
+            check_weight(open_tensors(source).read(full) if source != file.path else file.read(full), full, source)
+        card = bundle.card
         parts = Counter()
         for key, number in numbers.items():
             parts[key.split(".")[0]] += number
-        said |= {"parts": dict(parts), "config": json.loads(native.read_config(chosen.file).to_json()), "card": card}
+        said |= {"parts": dict(parts), "config": json.loads(config.to_json()), "card": card}
         if native.BASE in card:
             said["holds"] = f"only tensors that differ from {card[native.BASE]}, which must be in the same folder"
     if kind.name == "hallo":
         emo, _ = hallo.open_net(chosen.file)
+        for key in file.shapes:
+            check_weight(file.read(key), key, file.path)
         parts = hallo.layout(emo)
         said |= {
             "fits": "every key is accounted for and none is missing",
@@ -205,8 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
         for line in chosen.run(chosen):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-    except (FileNotFoundError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{sentence_of(error)}\n")
         return 2
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from ..inputs.files import check_readable
+from ..types import is_finite
 
 DTYPES = {
     "F64": torch.float64,
@@ -29,6 +33,8 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 RENEW_BYTES = 2**28
+MOST_HEADER = 2**25  # bytes of the header of a safetensors file; that of Hallo's net has 3e5
+MOST_PICKLE = 2**26  # bytes of the part of a torch file that is a pickle; that of Hallo's net has 4e5
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +57,7 @@ def open_tensors(path: str | Path) -> TensorFile:
     Raises FileNotFoundError, or ValueError that says what the file is if it holds no tensors. A pickle is read with
     torch's `weights_only`, which runs no code of the file's; one that needs more is refused.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; pass a file in it"
-        )
+    path = check_readable(path, "the model file")
     said = not_tensors(path)
     if said is not None:
         raise ValueError(f"{path.name} contains no weights: {said}")
@@ -97,12 +99,15 @@ def not_tensors(path: Path) -> str | None:
 
 def _open_safetensors(path: Path) -> TensorFile:
     try:
-        with safe_open(path, "pt"), path.open("rb") as raw:  # the first checks the header and the length
+        with path.open("rb") as raw:
             size = struct.unpack("<Q", raw.read(8))[0]
-            header = json.loads(raw.read(size))
-    except (SafetensorError, struct.error, ValueError) as error:
+            if size > min(MOST_HEADER, path.stat().st_size):
+                raise ValueError(f"its header claims {size} bytes")
+            with safe_open(path, "pt"):  # checks the header and the length
+                header = json.loads(raw.read(size))
+    except (SafetensorError, struct.error, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path.name} is not a complete safetensors file ({error}); download or copy it again"
+            f"{path.name} is not a complete safetensors file ({str(error):.120}); download or copy it again"
         ) from None
     metadata = header.pop("__metadata__", {})
     shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
@@ -143,26 +148,55 @@ def _open_pickle(path: Path, *, is_zip: bool) -> TensorFile:
 def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
     """The tensors of a torch file, memory-mapped if its format allows."""
     try:
+        if is_zip:
+            _check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True if is_zip else None)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path.name} contains more than weights: unpickling it could run code, so it is refused. Use "
             "a safetensors file of the same model"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path.name} is not a complete torch file ({str(error).splitlines()[0]}); download it again"
-        ) from None
+    except Exception as error:  # a damaged pickle raises whatever its bytes spell
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{path.name} is not a complete torch file ({said[0]:.120}); download it again") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     tensors = (
-        {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
         if isinstance(content, Mapping)
         else {}
     )
     if not tensors:
         raise ValueError(f"{path.name} is a torch file without a dict of weights")
+    size = path.stat().st_size
+    for key, value in tensors.items():
+        is_plain = value.layout == torch.strided and not value.is_quantized
+        if not is_plain or value.nbytes > min(value.untyped_storage().nbytes(), size):
+            raise ValueError(
+                f"{path.name} claims a tensor of {tuple(value.shape)} for {key:.80}, which its {size} bytes do not "
+                "hold; download it again"
+            )
     return tensors
+
+
+def _check_zip(path: Path) -> None:
+    """Raises ValueError for a zip that unpacks to more than it has, or whose pickle is longer than any of weights."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.file_size > path.stat().st_size:
+                raise ValueError(f"{entry.filename:.60} unpacks to {entry.file_size} bytes, more than the file has")
+            if entry.filename.endswith(".pkl") and entry.file_size > MOST_PICKLE:
+                raise ValueError(f"{entry.filename:.60} has {entry.file_size} bytes, more than weights need")
+
+
+def check_weight(value: Tensor, name: str, file: Path) -> Tensor:
+    """The tensor. Raises ValueError for NaN or infinite values, which would turn every frame black."""
+    if not is_finite(value):
+        raise ValueError(
+            f"{file.name} is damaged: {name} has NaN or infinite values. Copy or download it again; a file that was "
+            "trained or converted here needs an earlier state"
+        )
+    return value
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,6 +99,8 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], *, image_size: int = HALLO.
     def dim(key: str, axis: int) -> int:
         if key not in shapes:
             raise ValueError(f"the net has no tensor '{key}'")
+        if len(shapes[key]) <= axis or not shapes[key][axis]:
+            raise ValueError(f"the net's tensor '{key}' has the shape {shapes[key]}")
         return shapes[key][axis]
 
     def count(pattern: str) -> int:
@@ -156,10 +158,9 @@ def open_net(path: str | Path, *, image_size: int | None = None) -> tuple[Emo, T
     if recognise(file).name != "hallo":
         raise wrong_file(file, "Hallo's net")
     try:
-        emo = bare(
-            config_of(file.shapes, image_size=image_size or int(file.metadata.get(IMAGE_SIZE, HALLO.image_size)))
-        )
-    except ValueError as error:
+        config = config_of(file.shapes, image_size=image_size or int(file.metadata.get(IMAGE_SIZE, HALLO.image_size)))
+        emo = bare(ModelConfig.from_json(config.to_json()))  # checks every field's range before anything is built
+    except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, IndexError) as error:
         raise ValueError(f"{file.path.name} is a part of Hallo's net only: {error}; download it again") from None
     parts = layout(emo)
     check_fit(file.shapes, parts.shapes, file=file.path.name, what="a net of Hallo")

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ..auxiliary.audio_encoder import AudioEncoder
 from ..auxiliary.motion_decoder import MotionDecoder
 from ..config import SAMPLING, ModelConfig, SamplingConfig
+from ..config_values import check_fields, parse_object
 from ..models.emo import Emo
-from .files import open_tensors
+from .files import check_weight, open_tensors
 from .kinds import NATIVE, wrong_file
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
@@ -55,8 +56,8 @@ def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict
     with torch.device(device):
         emo = Emo(config).eval()
         motion_decoder = MotionDecoder(config).eval() if config.motion_decoder else None
-    # has computed buffers: not on 'meta'
-    audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
+        # its computed buffers do not survive 'meta': see `load`
+        audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
     return Bundle(config, emo, motion_decoder, audio_encoder, card or {})
 
 
@@ -108,35 +109,95 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {path}")
     file = open_tensors(path)
     if file.metadata.get("format") != NATIVE:
         raise wrong_file(file, "an EMO model of this pack")
     return file.metadata
 
 
+def _read(path: Path) -> tuple[ModelConfig, dict]:
+    """(config, card) of a file of this pack; both checked before anything is built from them."""
+    metadata = _metadata(path)
+    if "config" not in metadata:
+        raise ValueError(f"{path.name} has no config in its metadata; copy or download it again")
+    try:
+        card = parse_object(metadata.get("card", "{}"), "the model's card")
+        config = ModelConfig.from_json(metadata["config"])
+    except ValueError as error:
+        raise ValueError(f"{path.name} cannot be used: {error}") from None
+    base = card.get(BASE)
+    if base is not None and not (isinstance(base, str) and base and Path(base).name == base and "\\" not in base):
+        raise ValueError(f"{path.name} names {base!r:.80} as its base, which is not the name of a file beside it")
+    return config, card
+
+
 def read_config(path: str | Path) -> ModelConfig:
     """The config of a file. Raises FileNotFoundError, or ValueError that names what the file is instead."""
-    return ModelConfig.from_json(_metadata(Path(path))["config"])
+    return _read(Path(path))[0]
 
 
 def read_sampling(path: str | Path) -> SamplingConfig:
     """Recommended sampling settings of a file: its preset's defaults, overridden by its card. Raises like
     `read_config`."""
-    metadata = _metadata(Path(path))
-    return _sampling(ModelConfig.from_json(metadata["config"]), json.loads(metadata.get("card", "{}")))
+    return _sampling(*_read(Path(path)))
 
 
 def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
     said = card.get("sampling", {})
+    if not isinstance(said, dict):
+        raise ValueError(f"the model's card has {said!r:.80} as sampling settings, which must be an object")
     unknown = sorted(said.keys() - {field.name for field in fields(SamplingConfig)})
     if unknown:
         raise ValueError(
             "the model's card has sampling settings that this version does not know: "
             f"{', '.join(unknown)}; update ComfyUI-EMO"
         )
-    return replace(SAMPLING.get(config.name, SamplingConfig()), **said)
+    check_fields(SamplingConfig, said, prefix="sampling.")
+    return replace(SAMPLING.get(config.name, SamplingConfig()), **{key: _tuple(value) for key, value in said.items()})
+
+
+def _tuple(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check(path: str | Path) -> tuple[ModelConfig, Bundle, dict[str, Path]]:
+    """(config, the model on the meta device, the file of each tensor), all compared before memory is taken.
+
+    Raises as `load` does.
+    """
+    path = Path(path)
+    config, card = _read(path)
+    _sampling(config, card)
+    try:
+        bundle = build(config, device="meta", card=card)
+    except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, IndexError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{path.name} has a config of which no model can be built ({said[0]:.120}); copy or download it again"
+        ) from None
+    wanted = {
+        f"{name}.{key}": tuple(value.shape)
+        for name, part in bundle.parts.items()
+        for key, value in part.state_dict().items()
+    }
+    found, where = {}, {}  # a variant's tensors override its base's
+    for source in (path,) if BASE not in card else (_base(path, card), path):
+        for full, shape in open_tensors(source).shapes.items():
+            if not full.startswith("idle."):  # weights that no network uses, see checkpoints.hallo
+                found[full], where[full] = shape, source
+    if found != wanted:
+        missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+        odd = sorted(full for full in found.keys() & wanted.keys() if found[full] != wanted[full])
+        raise ValueError(
+            f"{path.name} does not match its own config: {len(missing)} tensors missing "
+            f"{_some(missing)}, {len(unknown)} unknown {_some(unknown)}, {len(odd)} of another shape "
+            f"{_some(odd)}; download or copy it again"
+        )
+    return config, bundle, where
+
+
+def _some(names: list[str]) -> list[str]:
+    return [f"{name:.80}" for name in names[:5]]
 
 
 def load(
@@ -147,39 +208,27 @@ def load(
     Tensors that a variant lacks are read from its base, in the same folder or among the built-in weights.
     Raises FileNotFoundError, or ValueError with the first tensors that are missing, unknown or of another shape.
     """
-    path = Path(path)
-    metadata = _metadata(path)
-    bundle = build(
-        ModelConfig.from_json(metadata["config"]), device="meta", card=json.loads(metadata.get("card", "{}"))
-    )
-    wanted = {
-        f"{name}.{key}": list(value.shape)
-        for name, part in bundle.parts.items()
-        for key, value in part.state_dict().items()
-    }
+    config, bundle, where = check(path)
+    bundle = replace(bundle, audio_encoder=AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None)
     states: dict[str, dict[str, Tensor]] = {name: {} for name in bundle.parts}
-    sources = (path,) if BASE not in bundle.card else (_base(path, bundle.card), path)
     with contextlib.ExitStack() as opened:
-        where = {}  # tensor -> its file; a variant's override its base's
-        for file in (opened.enter_context(safe_open(source, "pt", device=str(device))) for source in sources):
-            # 'idle.': weights that no network uses, see checkpoints.hallo
-            where |= {full: file for full in file.keys() if not full.startswith("idle.")}
-        found = {full: file.get_slice(full).get_shape() for full, file in where.items()}
-        if found != wanted:
-            missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-            odd = sorted(full for full in found.keys() & wanted.keys() if found[full] != wanted[full])
-            raise ValueError(
-                f"{path.name} does not match its own config: {len(missing)} tensors missing "
-                f"{missing[:5]}, {len(unknown)} unknown {unknown[:5]}, {len(odd)} of another shape "
-                f"{odd[:5]}; download or copy it again"
-            )
-        for full, file in where.items():
+        files = {
+            source: opened.enter_context(safe_open(source, "pt", device=str(device))) for source in set(where.values())
+        }
+        for full, source in where.items():
             name, key = full.split(".", 1)
-            value = file.get_tensor(full)
+            value = check_weight(files[source].get_tensor(full), full, source)
             states[name][key] = value if dtype is None else value.to(dtype)
     for name, part in bundle.parts.items():
         part.load_state_dict(states[name], assign=True)
     return bundle
+
+
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """The files that loading a model may read: itself, and where the base of a variant is looked for."""
+    path = Path(path)
+    card = _read(path)[1]
+    return (path,) if BASE not in card else (path, path.with_name(card[BASE]), DEFAULT_WEIGHTS)
 
 
 def _base(path: Path, card: dict) -> Path:
@@ -190,7 +239,7 @@ def _base(path: Path, card: dict) -> Path:
         if file.is_file()
     ]
     for file in candidates:
-        if weights_hash(file) == card[BASE_HASH]:
+        if weights_hash(file) == card.get(BASE_HASH):
             return file
     others = f" (the {card[BASE]} there has other weights)" if path.with_name(card[BASE]) in candidates else ""
     raise FileNotFoundError(

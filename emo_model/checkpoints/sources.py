@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..models.emo import Emo
-from .files import Entry, TensorFile, write_entries
+from .files import Entry, TensorFile, check_weight, write_entries
 from .kinds import NATIVE
 
 
@@ -27,7 +27,7 @@ class Taken:
     key: str
 
     def tensor(self) -> Tensor:
-        return self.file.read(self.key)
+        return check_weight(self.file.read(self.key), self.key, self.file.path)
 
     def __str__(self) -> str:
         return f"{self.file.path.name}: {self.key}"

@@ -98,6 +98,7 @@ def config_of(description: dict) -> ModelConfig:
         beta_schedule=noise["beta_schedule"],
         prediction=noise["prediction_type"],
         zero_terminal_snr=noise["rescale_betas_zero_snr"],
+        temporal_heads=description["unet_additional_kwargs"]["motion_module_kwargs"]["num_attention_heads"],
         temporal_position_limit=description["unet_additional_kwargs"]["motion_module_kwargs"][
             "temporal_position_encoding_max_len"
         ],

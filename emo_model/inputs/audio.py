@@ -2,76 +2,113 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..types import AudioFeatures
+from .files import check_readable
+from .sound_decoding import (
+    FROM_ZERO,
+    FULL_SCALE,
+    Hearing,
+    SoundDecoder,
+    in_seconds,
+    open_media,
+    sound_stream,
+    until_stated_end,
+)
+
+log = logging.getLogger("emo")
 
 SAMPLE_RATE = 16000  # input rate of audio encoders
 STRIDE = 320  # samples per encoder feature (50 Hz), ours, wav2vec 2.0 and Whisper
 
 
-def open_media(path: str | Path):
-    """Open a file with PyAV; use with `with`."""
-    import av  # imported here and below: training uses this module without PyAV
-
-    # absolute: FFmpeg parses text before a colon as a protocol; old files have tags in any encoding
-    return av.open(str(Path(path).absolute()), metadata_errors="replace")
-
-
 class SoundFile:
-    """The sound of an audio or video file that PyAV opens, read in blocks.
+    """The sound of an audio or video file that PyAV opens, read in blocks, as players play it (`sound_decoding`).
 
-    rate: samples per second; channels; samples: number per channel.
-    Raises FileNotFoundError, or ValueError for a file without sound or with damaged sound.
+    rate: samples per second; channels; samples: number per channel; losses: what is damaged in the file; hearing: what
+    its samples mean. Raises FileNotFoundError or OSError, or ValueError for a file without sound, or with damage to
+    more than half of it.
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
         import av
 
+        self.path = check_readable(path, "the sound")
+        self.hearing, self.stated_end = Hearing(), None
         try:
-            with open_media(path) as container:
+            with open_media(self.path) as container:
                 if not container.streams.audio:
-                    raise ValueError(f"{self.path.name} has no sound in it")
-                stream = container.streams.audio[0]
-                if stream.codec_context is None or not stream.rate or not stream.channels:
-                    raise ValueError(
-                        f"PyAV cannot decode the sound of {self.path.name}; use a WAV, FLAC, MP3 or Ogg file"
-                    )
-                self.rate, self.channels = stream.rate, stream.channels
-            self.samples = 0
-            for block in self.blocks():
-                if not block.isfinite().all():
-                    raise ValueError(
-                        f"{self.path.name} has NaN or infinite samples after "
-                        f"{self.samples / self.rate:.2f} s; export the file again"
-                    )
-                self.samples += block.shape[1]
+                    raise ValueError(f"{self.path.name} has no sound in it; use a file with an audio track")
+                self._check_codec(sound_stream(container))
+                decoder = SoundDecoder(container)
+                hearing = Hearing.of(in_seconds(self._tracked(decoder), SAMPLE_RATE))
         except av.error.FFmpegError as error:
-            if isinstance(error, OSError):  # from the file system, not the decoder
-                raise
             raise ValueError(
-                f"{self.path.name} is not a sound file that PyAV can read, or is damaged "
-                f"({error.strerror}); use a WAV, FLAC, MP3 or Ogg file"
+                f"{self.path.name} is not a sound file that PyAV can read, or is damaged ({self._reason(error)}); use "
+                "a WAV, FLAC, MP3 or Ogg file"
             ) from None
+        self.rate, self.channels, self.losses = decoder.rate, decoder.channels, decoder.losses
+        if not self.rate:
+            self.rate, self.channels = decoder.stream.rate, decoder.stream.channels
+        if hearing.bad is not None:
+            raise ValueError(
+                f"{self.path.name} has NaN or infinite samples after {hearing.bad / self.rate:.2f} s; export the file "
+                "again"
+            )
+        self.hearing, self.samples = hearing, hearing.samples
+        if said := self.losses.summary:
+            log.warning("%s: %s.", self.path.name, said)
+        if hearing.scale != 1:
+            log.warning("%s: float samples of %d-bit size are scaled", self.path.name, -math.log2(hearing.scale) + 1)
 
     def blocks(self) -> Iterator[Tensor]:
         """Blocks (C, T) float32 in [-1, 1] as stored in the file, usually some milliseconds."""
-        from av.audio.resampler import AudioResampler
-
         with open_media(self.path) as container:
-            stream = container.streams.audio[0]
-            flat = AudioResampler("flt", stream.layout, self.rate)  # interleaved: PyAV has no format with eight planes
-            for frame in container.decode(stream):
-                yield from (
-                    torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(frame)
-                )
-            yield from (torch.from_numpy(part.to_ndarray()).view(-1, self.channels).T for part in flat.resample(None))
+            decoder = SoundDecoder(container)
+            yield from map(self.hearing.scaled, self._tracked(decoder))
+
+    def _tracked(self, decoder: SoundDecoder) -> Iterator[Tensor]:
+        """The decoder's blocks without what an mp4's encoder appended."""
+        stream, end = decoder.stream, None
+        if decoder.container.format.name in FROM_ZERO and stream.duration is not None:
+            end = (stream.duration + (stream.start_time or 0)) * stream.time_base
+        blocks = decoder.blocks()
+        first = next(blocks, None)  # tells the rate
+        if first is not None:
+            yield from until_stated_end(chain([first], blocks), None if end is None else round(end * decoder.rate))
+
+    def _check_codec(self, stream) -> None:
+        if stream.codec_context is None or not stream.rate or not stream.channels:
+            raise ValueError(f"PyAV cannot decode the sound of {self.path.name}; use a WAV, FLAC, MP3 or Ogg file")
+        if stream.codec_context.name == "pcm_f24le":  # FFmpeg takes whole numbers so stored for floating point
+            raise ValueError(
+                f"{self.path.name} stores 24 bits in 32, which PyAV misreads; export it with 16 or 24 bits"
+            )
+
+    def _reason(self, error) -> str:
+        """FFmpeg's own words, which tell more than its number; the file is opened again to hear them."""
+        import av
+
+        before = av.logging.get_level()
+        av.logging.set_level(av.logging.ERROR)
+        try:
+            with av.logging.Capture() as said, contextlib.suppress(av.error.FFmpegError, IndexError):
+                with open_media(self.path) as container:
+                    for _ in islice(container.decode(sound_stream(container)), 1):
+                        pass
+        finally:
+            av.logging.set_level(before)
+        words = " ".join(message.strip() for _, _, message in said[:2])
+        return f"{words or error.strerror}"[:200]
 
 
 def read_audio(path: str | Path) -> tuple[Tensor, int]:
@@ -80,10 +117,34 @@ def read_audio(path: str | Path) -> tuple[Tensor, int]:
     return torch.cat([torch.zeros(file.channels, 0), *file.blocks()], dim=1), file.rate
 
 
+def as_waveform(samples: Tensor, *, name: str = "the voice") -> Tensor:
+    """Samples (C, T) of any type -> float32 on the CPU; whole numbers, also such that were stored as float, are scaled
+    to [-1, 1].
+
+    Raises ValueError for NaN and infinity; name: of the input, for the error.
+    """
+    if not samples.is_floating_point():
+        middle = 128 if samples.dtype == torch.uint8 else 0
+        most = {torch.uint8: 7, torch.int8: 7, torch.int16: 15, torch.int32: 31}.get(samples.dtype)
+        if most is None:
+            most = 15 if samples.numel() and samples.abs().max() <= 2**15 else 31
+        return (samples.to("cpu", torch.float32) - middle) * 2.0**-most
+    samples = samples.float().cpu()
+    if not samples.numel():
+        return samples
+    low, high = (bound.item() for bound in samples.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        broken = (~samples.isfinite()).sum().item()
+        raise ValueError(f"{broken} samples of {name} are NaN or infinite; use another recording")
+    peak = max(-low, high)
+    return samples if peak <= FULL_SCALE else samples * (2.0**-15 if peak <= 2**16 else 2.0**-31)
+
+
 def resample(waveform: Tensor | SoundFile, rate: int | None = None) -> Tensor:
     """waveform (C, T) in [-1, 1] at `rate`, or a file -> (round(T * 16000 / rate),) at 16 kHz, float32 on the CPU.
 
-    Channels are averaged. Works in blocks of one second, so only the result is held beside the input.
+    Channels are averaged, opposite ones after turning them, and a constant offset is removed (`Hearing`). Works in
+    blocks of one second, so only the result is held beside the input.
     """
     blocks, samples = resampled(waveform, rate)
     result, filled = torch.zeros(samples), 0
@@ -100,13 +161,14 @@ def resampled(waveform: Tensor | SoundFile, rate: int | None = None) -> tuple[It
     The blocks may add up to a few samples more or less; the caller trims them or pads with silence.
     """
     if isinstance(waveform, SoundFile):
-        samples, rate, blocks = waveform.samples, waveform.rate, waveform.blocks()
+        samples, rate, blocks, hearing = waveform.samples, waveform.rate, waveform.blocks(), waveform.hearing
     elif waveform.ndim != 2:
         raise ValueError(f"a waveform must be (channels, samples), got {tuple(waveform.shape)}")
     else:
-        samples = waveform.shape[1]
+        waveform = as_waveform(waveform)
+        samples, hearing = waveform.shape[1], Hearing.of(waveform.split(rate, dim=1))
         blocks = (waveform[:, start : start + rate] for start in range(0, samples, rate))
-    return _at_16_khz((block.float().mean(0).cpu() for block in blocks), rate), round(samples * SAMPLE_RATE / rate)
+    return _at_16_khz((hearing.mono(block) for block in blocks), rate), round(samples * SAMPLE_RATE / rate)
 
 
 def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:

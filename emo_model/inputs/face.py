@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..types import FaceMask, Fit
+from .picture_files import to_float
 
 FITS = ("crop", "pad")
 FACE_IN_SQUARE = (0.5, 0.5, 0.58)  # side of a face over that of the square, and its centre in it
@@ -64,9 +65,9 @@ def box_of(mask: Tensor) -> tuple[int, int, int, int]:
 
 
 def apply_fit(picture: Tensor, fit: Fit, *, padding: str = "border") -> Tensor:
-    """Crop and scale a picture (B, C, height, width) -> (B, C, size, size); padding: 'border' repeats edges, or
-    'zeros'.
+    """Crop and scale a picture (B, C, height, width) -> (B, C, size, size); uint8 becomes [-1, 1].
 
+    padding: 'border' repeats edges, or 'zeros'.
     Raises ValueError if the picture does not have the size that `fit` was made for.
     """
     if tuple(picture.shape[-2:]) != (fit.height, fit.width):
@@ -76,7 +77,7 @@ def apply_fit(picture: Tensor, fit: Fit, *, padding: str = "border") -> Tensor:
         )
     right, bottom = fit.left + fit.side, fit.top + fit.side
     margins = (max(-fit.left, 0), max(right - fit.width, 0), max(-fit.top, 0), max(bottom - fit.height, 0))
-    inside = fit.inside(picture)
+    inside = to_float(fit.inside(picture))
     if any(margins):
         inside = F.pad(inside, margins, mode="replicate") if padding == "border" else F.pad(inside, margins)
     if inside.shape[-1] == fit.size:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..auxiliary import face_detector, face_mesh
+from .picture_files import to_float
 
 CHOICES = ("largest", "leftmost", "rightmost")
 LARGEST_PICTURE = 1920  # pixels on the long side; larger pictures are downscaled by an integer factor before detection
@@ -109,6 +110,13 @@ def _shrink(pixels: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(pixels, factor)
 
 
+def _shrink_floats(pixels: Tensor, factor: int) -> Tensor:
+    """`_shrink` in [-1, 1]; of uint8 pixels some rows at a time, since pictures may be large."""
+    if pixels.is_floating_point() or factor == 1:
+        return _shrink(to_float(pixels), factor)
+    return torch.cat([_shrink(to_float(rows), factor) for rows in pixels.split(64 * factor, dim=2)], dim=2)
+
+
 def _sample(pixels: Tensor, regions: Regions, size: int, factor: int, outside: str) -> Tensor:
     height, width = pixels.shape[-2:]
     steps = (torch.arange(size, device=pixels.device) + 0.5) / size - 0.5
@@ -137,14 +145,14 @@ class FaceFinder:
 
     @torch.inference_mode()
     def find(self, pixels: Tensor) -> list[Face]:
-        """The faces of a picture (1, 3, H, W) in [-1, 1], largest first, unsure ones last.
+        """The faces of a picture (1, 3, H, W) in [-1, 1] or uint8, largest first, unsure ones last.
 
         Detects faces down to about 40 pixels in pictures of up to 1920 pixels, in larger ones down to 2 % of the long
         side; much smaller faces beside a large one may be missed. Raises NoFaceError if there is none.
         """
         height, width = pixels.shape[-2:]
         factor = math.ceil(max(height, width) / LARGEST_PICTURE)
-        small = _shrink(self._moved(pixels), factor)
+        small = self._moved(_shrink_floats(pixels, factor))
         found = self._faces(small, self._whole_views(small))
         sure = [face for face in found if face.is_sure]
         if not sure or sure[0].height < SMALL_FACE * max(small.shape[-2:]):
@@ -162,7 +170,8 @@ class FaceFinder:
 
     @torch.inference_mode()
     def mesh_in(self, pixels: Tensor, box: tuple[float, float, float, float]) -> Face:
-        """The mesh of the region `box` (left, top, right, bottom in pixels) of a picture (1, 3, H, W), face or not.
+        """The mesh of the region `box` (left, top, right, bottom in pixels) of a picture (1, 3, H, W) in [-1, 1] or
+        uint8, face or not.
 
         Raises ValueError if the box is empty or outside the picture.
         """
@@ -174,7 +183,7 @@ class FaceFinder:
                 f"picture of {width}x{height} pixels; use left, top, right, bottom"
             )
         factor = math.ceil(max(height, width) / LARGEST_PICTURE)
-        small = _shrink(self._moved(pixels), factor)
+        small = self._moved(_shrink_floats(pixels, factor))
         low, high = (torch.tensor([corner]) / factor for corner in ((x0, y0), (x1, y1)))
         middle, side = (low + high) / 2, (high - low).amax(1)
         views = Regions(middle.expand(2, -1), side * torch.tensor([1.3, 2.2]), torch.zeros(2))

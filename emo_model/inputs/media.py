@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import av
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .audio import open_media
+from .files import check_readable
+from .picture_files import read_pixels, to_float
+from .sound_decoding import open_media
 
 
 def read_picture(path: str | Path) -> Tensor:
-    """Any picture that Pillow reads, EXIF orientation applied -> (1, 3, H, W) in [-1, 1]; transparency becomes white.
+    """Any picture that Pillow reads, as viewers show it -> (1, 3, H, W) float32 in [-1, 1]; transparency becomes white.
 
-    Raises FileNotFoundError, or ValueError for a file that is not a picture or is truncated.
+    See `picture_files.read_pixels`, which also says what is raised.
     """
-    name = Path(path).name
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-    except UnidentifiedImageError:
-        raise ValueError(f"{name} is not a picture that Pillow can read; use a PNG, JPEG or WebP file") from None
-    except Image.DecompressionBombError:
-        raise ValueError(
-            f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels, Pillow's limit "
-            "against decompression bombs; scale it down, to about 2048 pixels a side"
-        ) from None
-    except OSError as error:
-        if error.errno is not None:  # from the file system, not the decoder
-            raise
-        raise ValueError(f"{name} is damaged ({error}); save or download it again") from None
-    if picture.mode.startswith("I"):  # 16-bit grey; Pillow would clip everything above 255 to white
-        picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
-    picture = picture.convert("RGBA")
-    white = Image.new("RGBA", picture.size, "white")
-    pixels = torch.from_numpy(np.array(Image.alpha_composite(white, picture).convert("RGB")))
-    return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
+    return to_float(read_pixels(path))
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:
@@ -53,23 +35,56 @@ def last_frames(
 ) -> np.ndarray:
     """The last `count` frames (F, H, W, 3) uint8 of a video, or all if it has fewer; only its end is decoded.
 
-    since, until: trim window in seconds (start times of frames); until None: to the end.
+    Frames are turned as the file's metadata says. since, until: trim window in seconds (start times of frames); until
+    None: to the end. Raises OSError or ValueError for a file without frames that can be decoded.
     """
-    with av.open(source, metadata_errors="replace") if hasattr(source, "read") else open_media(source) as container:
-        stream = container.streams.video[0]
-        tail = collections.deque(maxlen=count)
-        end = container.duration if until is None else round(until * av.time_base)
-        for back in (2, 20, None):  # seconds before the end
-            start = 0 if back is None or not end else max(0, end - back * av.time_base)
-            container.seek(start)  # to the preceding key frame
-            for frame in container.decode(stream):
-                begins = frame.time or 0.0  # some files have no timestamps
-                if until is not None and begins >= until:
-                    break
-                if not since or begins >= since:  # a first frame may start before 0
-                    tail.append(frame)
-            if len(tail) == count or start == 0:
+    is_file = not hasattr(source, "read")
+    name = check_readable(source, "the video").name if is_file else "the video"
+    try:
+        with open_media(source) if is_file else av.open(source, metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise ValueError(f"{name} has no pictures in it; use a file with a video track")
+            frames = [_upright(frame) for frame in _tail(container, count, since, until)]
+            size = container.streams.video[0].height, container.streams.video[0].width
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"{name} is not a video that PyAV can read, or is cut off ({error.strerror}); export or copy it again"
+        ) from None
+    if not frames and not since and until is None:
+        raise ValueError(f"{name} has no frames that can be decoded; export or copy it again")
+    return np.stack(frames) if frames else np.zeros((0, *size, 3), np.uint8)
+
+
+def _tail(container, count: int, since: float, until: float | None) -> Iterable:
+    stream = container.streams.video[0]
+    tail = collections.deque(maxlen=count)
+    end = container.duration if until is None else round(until * av.time_base)
+    for back in (2, 20, None):  # seconds before the end
+        start = 0 if back is None or not end else max(0, end - back * av.time_base)
+        container.seek(start)  # to the preceding key frame
+        for frame in _decoded(container, stream):
+            begins = frame.time or 0.0  # some files have no timestamps
+            if until is not None and begins >= until:
                 break
-            tail.clear()
-        frames = [frame.to_ndarray(format="rgb24") for frame in tail]
-        return np.stack(frames) if frames else np.zeros((0, stream.height, stream.width, 3), np.uint8)
+            if not since or begins >= since:  # a first frame may start before 0
+                tail.append(frame)
+        if len(tail) == count or start == 0:
+            break
+        tail.clear()
+    return tail
+
+
+def _decoded(container, stream) -> Iterator:
+    """Frames of packets that can be decoded; a damaged one is skipped, as players do."""
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        yield from frames
+
+
+def _upright(frame) -> np.ndarray:
+    """(H, W, 3), turned by the angle in the metadata, as phones write it."""
+    quarters = round(getattr(frame, "rotation", 0) / 90)
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))

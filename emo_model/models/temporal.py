@@ -31,7 +31,7 @@ class TemporalBlock(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int):
         super().__init__()
-        heads = config.attention_heads
+        heads = config.temporal_heads or config.attention_heads
         self.has_second = config.temporal_attentions == 2
         for index in range(1, config.temporal_attentions + 1):  # norm1, attn1, norm2, attn2: diffusers' names
             self.add_module(f"norm{index}", nn.LayerNorm(channels))

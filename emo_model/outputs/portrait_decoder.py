@@ -19,7 +19,7 @@ from ..inputs.media import to_uint8
 from ..inputs.motion_latents import consistent_latents, lid_closure, mouth_centre
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
-from ..types import Fit, Portrait
+from ..types import Fit, Portrait, is_finite
 from .eyelids import Eyelid, eyelids, window
 from .folds import hold_inside
 
@@ -128,6 +128,11 @@ class PortraitDecoder:
         for first in range(0, len(latents), AT_ONCE):
             decoded = self.flow(latents[first : first + AT_ONCE])
             layers = _painted(decoded)
+            if not (is_finite(decoded.flow) and is_finite(layers)):
+                raise ValueError(
+                    "the decoder made NaN or infinite values: the latents or the model's weights are damaged. Render "
+                    "the clips again, or copy the model file again"
+                )
             for index, (flow, layer, mouth) in enumerate(
                 zip(decoded.flow.float(), layers, decoded.mouth.tolist(), strict=True), start=first
             ):

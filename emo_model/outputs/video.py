@@ -13,6 +13,7 @@ from av.audio.resampler import AudioResampler
 from torch import Tensor
 
 from ..inputs.audio import SoundFile
+from .destination import check_destination, new_partial, publish
 from .embedded_latents import append_latents
 
 GENERATED = "Generated with ComfyUI-EMO from a still picture and a voice"
@@ -20,6 +21,8 @@ GENERATED = "Generated with ComfyUI-EMO from a still picture and a voice"
 
 BT_601, LIMITED, SRGB = 5, 1, (1, 13)
 """FFmpeg's enum values for converted RGB: colour matrix, range, (primaries, transfer curve)."""
+
+MOST_PIXELS = 16384  # a side; libx264's limit
 
 
 class VideoWriter:
@@ -33,7 +36,9 @@ class VideoWriter:
     such as 192 kHz, more than 6 channels) are written as FLAC. More than 8 channels are mixed to mono. Sound that ends
     within one frame of the video's end is kept, longer sound is trimmed.
     last: set it to the latents (1, C, n, h, w) of the last frames to embed them (`outputs.embedded_latents`). The file
-    has a temporary name until it is complete; after an error a playable part remains there if a frame was written.
+    has a new, random name until it is complete (`partial`); after an error a playable part remains there if a frame was
+    written and `keeps_part` is set. A link is written through. Raises OSError or ValueError as `check_destination` and
+    `check_size` do.
     """
 
     def __init__(
@@ -48,10 +53,29 @@ class VideoWriter:
         preset: str = "medium",
         codec: str = "aac",
         metadata: dict[str, str] | None = None,
+        keeps_part: bool = True,
     ):
-        self.path = Path(path)
+        check_size(width, height)
+        self.path, self.keeps_part = check_destination(path), keeps_part
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.partial = self.path.with_name(self.path.stem + ".part" + self.path.suffix)
+        self.partial = new_partial(self.path)
+        try:
+            self._open(fps, width, height, audio, crf, preset, codec, metadata)
+        except BaseException:
+            self.partial.unlink(missing_ok=True)
+            raise
+
+    def _open(
+        self,
+        fps: float,
+        width: int,
+        height: int,
+        audio: tuple[Tensor, int] | SoundFile | None,
+        crf: int,
+        preset: str,
+        codec: str,
+        metadata: dict[str, str] | None,
+    ) -> None:
         self.rate = Fraction(fps).limit_denominator(1001)
         self.width, self.height = width, height
         self.frames = 0
@@ -81,21 +105,26 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        with contextlib.ExitStack() as closing:
-            if kind is not None:
-                # e.g. a full disk, already reported by `error`
-                closing.enter_context(contextlib.suppress(av.error.FFmpegError))
-            closing.callback(self.container.close)
-            if self.frames:
-                if self.sound is not None:
-                    self.sound.end(self.frames / self.rate, (self.frames + 1) / self.rate)
-                self.container.mux(self.video.encode(None))
-        if kind is None:
-            if self.last is not None:
-                append_latents(self.partial, self.last)
-            self.partial.replace(self.path)
-        elif not self.frames:
-            self.partial.unlink(missing_ok=True)
+        is_complete = False
+        try:
+            with contextlib.ExitStack() as closing:
+                if kind is not None:
+                    # e.g. a full disk, already reported by `error`
+                    closing.enter_context(contextlib.suppress(av.error.FFmpegError))
+                closing.callback(self.container.close)
+                if self.frames:
+                    if self.sound is not None:
+                        self.sound.end(self.frames / self.rate, (self.frames + 1) / self.rate)
+                    self.container.mux(self.video.encode(None))
+            if kind is None:
+                if self.last is not None:
+                    append_latents(self.partial, self.last)
+                is_complete = True
+        finally:
+            if not is_complete and not (self.frames and self.keeps_part and _plays(self.partial)):
+                self.partial.unlink(missing_ok=True)
+        if is_complete:
+            publish(self.partial, self.path)
 
     def write(self, frames: np.ndarray) -> None:
         """frames (F, H, W, 3) uint8."""
@@ -113,6 +142,24 @@ class VideoWriter:
             self.frames += 1
         if self.sound is not None:
             self.sound.write(self.frames / self.rate)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises ValueError for frames that H.264 cannot store."""
+    if not (1 <= width <= MOST_PIXELS and 1 <= height <= MOST_PIXELS):
+        raise ValueError(
+            f"frames of {width}x{height} pixels cannot be written: H.264 takes 1 to {MOST_PIXELS} pixels a side. Scale "
+            "the picture down, for example to a longer side of 1920 pixels"
+        )
+
+
+def _plays(path: Path) -> bool:
+    """Whether a file has a frame that can be decoded."""
+    try:
+        with av.open(str(path.absolute())) as container:
+            return next(container.decode(video=0), None) is not None
+    except (av.error.FFmpegError, IndexError):
+        return False
 
 
 class _Sound:

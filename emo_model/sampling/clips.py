@@ -15,8 +15,9 @@ from ..config import SamplingConfig
 from ..models.emo import Emo
 from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
+from .finite import check_conditions, check_rendered
 from .noise import draw_noise, head_pace
-from .progress import StepReport, ignore
+from .progress import StepReport, ignore, unchanged
 from .samplers import PredictCached, guided, sample
 from .schedule import NoiseSchedule
 from .video import Video
@@ -53,7 +54,7 @@ class ClipRenderer:
     emo: on `device`, in `dtype`; noise is drawn on the CPU, so a seed means the same on every device. reference: the
     portrait's features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are encoded; Hallo
     passes them through the VAE (`inputs.vae.through_pixels`). batch_branches, predict: see `guided`. on_step: called
-    after each step; may raise to stop.
+    after each step; may raise to stop. Raises ValueError for NaN or infinity.
     """
 
     emo: Emo
@@ -63,7 +64,7 @@ class ClipRenderer:
     reference: ReferenceFeatures | None = None
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
-    reencode: Callable[[Tensor], Tensor] = lambda latents: latents
+    reencode: Callable[[Tensor], Tensor] = unchanged
     batch_branches: bool = True
     predict: PredictCached | None = None
     on_step: Callable[[StepReport], None] = ignore
@@ -78,6 +79,7 @@ class ClipRenderer:
     def __call__(self, number: int, motion: MotionFrames) -> Tensor:
         """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too."""
         emo, sampling, clip = self.emo, self.sampling, self.video.clip(number)
+        check_conditions(number, clip, self.conditions.portrait, motion)
         noise = next(noise for index, noise in self.noises if index == number).to(self.device)
         before = None if motion.latents is None else motion.latents.to(self.device)
         with torch.no_grad():
@@ -88,12 +90,11 @@ class ClipRenderer:
             context = emo.prepare(self.reference, features, clip, face=self.face, region_weights=weights)
             options = {"times": self.times, "batch_branches": self.batch_branches, "predict": self.predict}
             predict = guided(emo, context, sampling, self.timesteps, **options)
-            on_step = partial(self.report, number)
-            latents = sample(
-                predict, noise, self.schedule, sampler=sampling.sampler, steps=sampling.steps, on_step=on_step
-            )
-        first_frame, fps = number * emo.config.clip_frames, self.conditions.audio.fps
-        return finish_clip(latents, before, emo.config, sampling, first_frame=first_frame, fps=fps)
+            steps = {"sampler": sampling.sampler, "steps": sampling.steps, "on_step": partial(self.report, number)}
+            latents = sample(predict, noise, self.schedule, **steps)
+        check_rendered(number, latents, self.dtype, sampling)
+        when = {"first_frame": number * emo.config.clip_frames, "fps": self.conditions.audio.fps}
+        return finish_clip(latents, before, emo.config, sampling, **when)
 
     def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:
         self.on_step(StepReport(number + 1, self.video.clips, step, self.sampling.steps, denoised, is_cached))

@@ -24,3 +24,8 @@ class StepReport:
 
 def ignore(report: StepReport) -> None:
     """Default callback: does nothing."""
+
+
+def unchanged(latents: Tensor) -> Tensor:
+    """Default re-encoding of motion frames: none."""
+    return latents

@@ -1,8 +1,10 @@
 """The one adapter to ComfyUI's engine; nothing else in this pack imports it. What the nodes use of it:"""
 
+from comfy_execution.graph_utils import GraphBuilder
+
 from .audio import BuiltInAudioEncoder, audio_layers, encode_audio
 from .clip_cache import clip_cache, clips_folder, clips_revision, output_folder, vae_fingerprint
-from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, register_model_folder
+from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, offer_as_inputs, register_model_folder
 from .management import managed, patcher_of, to_intermediate
 from .parts import (
     EmoModel,
@@ -12,15 +14,18 @@ from .parts import (
     encode_picture,
     latents_match_frames,
     load_model,
+    own_audio_encoder,
+    own_vae,
 )
 from .portraits import PortraitVAE, bind, face_of, framing, is_bound, mesh_of, resolve_vae
 from .rendering import render
-from .running import Progress, show, tell, workflow_of, write_video
+from .running import Progress, is_part, show, tell, workflow_of, write_video
 
 __all__ = [
     "BUILT_IN",
     "BuiltInAudioEncoder",
     "EmoModel",
+    "GraphBuilder",
     "PortraitVAE",
     "Progress",
     "audio_layers",
@@ -38,13 +43,17 @@ __all__ = [
     "fingerprint",
     "framing",
     "is_bound",
+    "is_part",
     "latents_match_frames",
     "load_model",
     "managed",
     "mesh_of",
     "model_names",
     "model_path",
+    "offer_as_inputs",
     "output_folder",
+    "own_audio_encoder",
+    "own_vae",
     "patcher_of",
     "register_model_folder",
     "render",

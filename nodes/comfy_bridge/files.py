@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import folder_paths
@@ -26,6 +29,18 @@ def register_model_folder() -> None:
 
 
 register_model_folder()
+
+
+def offer_as_inputs(files: Iterable[Path]) -> None:
+    """Copy files to ComfyUI's input folder where nothing has their name, so that the templates' loaders find them."""
+    folder = Path(folder_paths.get_input_directory())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            if not (folder / file.name).exists():
+                shutil.copyfile(file, folder / file.name)
+    except OSError as error:
+        logging.warning("EMO: the templates' portrait and voice could not be put into %s: %s", folder, error.strerror)
 
 
 def model_names() -> list[str]:

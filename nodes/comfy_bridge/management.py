@@ -77,6 +77,12 @@ def kernel(device: torch.device, *, is_small: bool) -> Attend:
     )
 
 
+def kernels_of(module: nn.Module) -> str:
+    """The names of its attention kernels, which decide on the last bits; "" for torch's own."""
+    kernels = {part.attend for part in module.modules() if isinstance(part, Attention)} - {dot_product}
+    return "".join(sorted(f" {kernel.__module__}.{getattr(kernel, '__qualname__', '')}" for kernel in kernels))
+
+
 def patcher_of(
     module: nn.Module, load_device: torch.device, offload_device: torch.device, *, is_static: bool = False
 ) -> comfy.model_patcher.ModelPatcher:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management as management
 import comfy.model_patcher
@@ -20,7 +20,7 @@ from ...emo_model.acceleration.cuda_graphs import CudaGraphs, capture_steps
 from ...emo_model.acceleration.group_norm import use_own_group_norm
 from ...emo_model.cache.keys import weights_of
 from ...emo_model.checkpoints import load
-from ...emo_model.config import ModelConfig
+from ...emo_model.config import ModelConfig, SamplingConfig
 from ...emo_model.estimate import activation_bytes
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.inputs.vae_inversion import invert_decoder
@@ -29,7 +29,16 @@ from ...emo_model.types import ReferenceFeatures
 from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
 from .files import model_path
-from .management import Made, interruptible, is_out_of_memory, managed, or_smaller, patcher_of, to_intermediate
+from .management import (
+    Made,
+    interruptible,
+    is_out_of_memory,
+    kernels_of,
+    managed,
+    or_smaller,
+    patcher_of,
+    to_intermediate,
+)
 from .portraits import PortraitVAE
 
 GIB = 1024**3
@@ -40,7 +49,8 @@ class EmoModel:
     """An Emo and its ModelPatcher.
 
     compute: dtype of the computation, which may differ from that of storage; weights: a hash of all weights; graphs:
-    used in place of `Emo.predict`, or None.
+    used in place of `Emo.predict`, or None; sampling: the settings that the model's card recommends; vae and
+    audio_encoder: the model's own, None without one; file: the loader's option.
     """
 
     config: ModelConfig
@@ -48,6 +58,10 @@ class EmoModel:
     compute: torch.dtype
     weights: str
     graphs: CudaGraphs | None = None
+    sampling: SamplingConfig = SamplingConfig()
+    vae: PortraitVAE | None = None
+    audio_encoder: BuiltInAudioEncoder | None = None
+    file: str = ""
 
     @classmethod
     def of(cls, emo: Emo, config: ModelConfig, *, compiled: bool = False, cuda_graphs: bool = False) -> EmoModel:
@@ -63,7 +77,7 @@ class EmoModel:
             config,
             patcher,
             compute,
-            weights_of(emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs",
+            weights_of(emo) + kernels_of(emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs",
             graphs,
         )
 
@@ -169,15 +183,13 @@ def load_model(
     """The parts of a checkpoint; a missing part blocks its users with a sentence about what to load instead."""
     bundle = load.load_model(model_path(name))
     config = bundle.config
-    audio_encoder = ExecutionBlocker(
-        f"'{name}' contains no audio encoder. Connect core's audio encoder loader with a wav2vec2 model."
+    emo = replace(
+        EmoModel.of(bundle.emo, config, compiled=compiled, cuda_graphs=cuda_graphs),
+        sampling=bundle.sampling,
+        vae=None if bundle.motion_decoder is None else PortraitVAE(bundle.motion_decoder, config),
+        audio_encoder=None if bundle.audio_encoder is None else BuiltInAudioEncoder(bundle.audio_encoder),
+        file=name,
     )
-    vae = ExecutionBlocker(f"'{name}' contains no VAE. Connect 'Load VAE' with the VAE of Stable Diffusion 1.5.")
-    if bundle.audio_encoder is not None:
-        audio_encoder = BuiltInAudioEncoder(bundle.audio_encoder)
-    if bundle.motion_decoder is not None:
-        vae = PortraitVAE(bundle.motion_decoder, config)
-    emo = EmoModel.of(bundle.emo, config, compiled=compiled, cuda_graphs=cuda_graphs)
     logging.info(
         "EMO '%s': %dx%d at %g fps, computes in %s on %s",
         config.name,
@@ -187,14 +199,38 @@ def load_model(
         emo.compute,
         emo.device,
     )
-    if "sampling" in bundle.card:
-        logging.info(
-            "EMO: '%s' was trained for %d steps and audio_guidance %g; set them in EMO Sampler",
-            name,
-            bundle.sampling.steps,
-            bundle.sampling.audio_guidance,
-        )
-    return emo, audio_encoder, vae
+    return (
+        emo,
+        emo.audio_encoder or ExecutionBlocker(_lacks_encoder(name)),
+        emo.vae or ExecutionBlocker(_lacks_vae(name)),
+    )
+
+
+def own_vae(model: EmoModel) -> PortraitVAE:
+    """The model's own VAE. Raises ValueError for a model without one."""
+    if model.vae is None:
+        raise ValueError(_lacks_vae(model.file))
+    return model.vae
+
+
+def own_audio_encoder(model: EmoModel | None) -> BuiltInAudioEncoder:
+    """The model's own audio encoder. Raises ValueError for a model without one, and without a model."""
+    if model is None:
+        raise ValueError("Connect 'model' of 'Load EMO Model': its audio encoder encodes the voice.")
+    if model.audio_encoder is None:
+        raise ValueError(_lacks_encoder(model.file))
+    return model.audio_encoder
+
+
+def _lacks_vae(name: str) -> str:
+    return f"'{name}' contains no VAE. Connect 'Load VAE' with the VAE of Stable Diffusion 1.5 to 'vae'."
+
+
+def _lacks_encoder(name: str) -> str:
+    return (
+        f"'{name}' contains no audio encoder. Connect core's audio encoder loader, with the wav2vec2 model that it was "
+        "trained with, to 'audio_encoder'."
+    )
 
 
 def decode_blocks(vae, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:

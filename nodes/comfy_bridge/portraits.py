@@ -133,9 +133,13 @@ class PortraitVAE(comfy.sd.VAE):
         config = self.made_for
         expected = (config.latent_channels, config.latent_size, config.latent_size)
         if tuple(latents.shape[1:]) != expected:
+            of_whom = {4: " (Stable Diffusion's, of pictures)", 16: " (SD3's or FLUX's, of pictures)"}.get(
+                latents.shape[1]
+            )
             raise ValueError(
-                "Connect the LATENT of 'EMO Clips To Latent': these latents are "
-                f"{tuple(latents.shape[1:])}, the motion latents of EMO '{config.name}' are {expected}."
+                "Connect the LATENT of 'EMO Clips To Latent', or decode with the VAE that these latents belong to and "
+                f"connect 'images': they are {tuple(latents.shape[1:])}{of_whom or ''}, the motion latents of EMO "
+                f"'{config.name}' are {expected}."
             )
 
 
@@ -143,7 +147,7 @@ def bind(vae, picture: Tensor, portrait: Portrait, config: ModelConfig) -> Portr
     """The model's VAE bound to one portrait. Raises ValueError if `vae` does not belong to the model of `config`."""
     if not isinstance(vae, PortraitVAE) or _kind(vae.made_for) != _kind(config):
         raise ValueError(
-            "Connect the 'vae' output of the same 'Load EMO Model': EMO "
+            "Connect the 'vae' output of the same 'Load EMO Model', or disconnect 'vae': EMO "
             f"'{config.name}' has a decoder of its own, and the VAE at 'vae' is another."
         )
     return vae.bound(picture, portrait)
@@ -152,8 +156,8 @@ def bind(vae, picture: Tensor, portrait: Portrait, config: ModelConfig) -> Portr
 def resolve_vae(vae, reference):
     """`vae`, or the VAE of `reference` if `vae` is None or not bound to a portrait."""
     own = None if reference is None else reference.vae
-    is_free = vae is None or (isinstance(vae, PortraitVAE) and not vae.is_bound)
-    return own if is_free and isinstance(own, PortraitVAE) else vae
+    is_unbound = isinstance(vae, PortraitVAE) and not vae.is_bound
+    return own if vae is None or (is_unbound and isinstance(own, PortraitVAE)) else vae
 
 
 def is_bound(vae) -> bool:

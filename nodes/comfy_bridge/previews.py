@@ -23,7 +23,7 @@ from ...emo_model.outputs.portrait_decoder import PortraitDecoder
 from .portraits import PortraitVAE, is_bound
 
 ANIMATION_FPS = 12  # frames of the preview per second, at most
-LARGEST = 512  # pixels of a previewed portrait's long side
+LARGEST, SMALL = 512, 256  # pixels of a previewed portrait's long side: animated, and one still per clip
 
 
 def previewer_of(config: ModelConfig, device: torch.device, vae):
@@ -35,13 +35,18 @@ def previewer_of(config: ModelConfig, device: torch.device, vae):
     return latent_preview.get_previewer(device, comfy.latent_formats.SD15())
 
 
+def still_previewer_of(config: ModelConfig, vae):
+    """The decoder of one small still per clip, for where there are no animated previews; None for picture VAEs."""
+    return PortraitPreviewer(vae, largest=SMALL) if config.motion_decoder is not None and is_bound(vae) else None
+
+
 class PortraitPreviewer:
     """Decodes small previews of the warped portrait; the interface is that of core's previewers.
 
     It runs on the CPU with its own copy of the weights: the VAE's may be offloaded while the sampler runs.
     """
 
-    def __init__(self, vae: PortraitVAE):
+    def __init__(self, vae: PortraitVAE, *, largest: int = LARGEST):
         config, fit = vae.made_for, vae.portrait.fit
         with torch.device("meta"):
             network = MotionDecoder(config)
@@ -50,7 +55,7 @@ class PortraitPreviewer:
             for name, weight in vae.first_stage_model.state_dict().items()
         }
         network.load_state_dict(weights, assign=True)
-        scale = min(1.0, min(LARGEST, args.preview_size) / max(fit.width, fit.height))
+        scale = min(1.0, min(largest, args.preview_size) / max(fit.width, fit.height))
         width, height = (max(2, round(length * scale)) for length in (fit.width, fit.height))
         picture = (
             F.interpolate(vae.picture.cpu(), size=(height, width), mode="area") if scale < 1 else vae.picture.cpu()

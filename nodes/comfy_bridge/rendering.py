@@ -8,7 +8,7 @@ import time
 from ...emo_model.cache.folder import CachedClips
 from ...emo_model.cache.renderer import CachedRenderer
 from ...emo_model.config import SamplingConfig
-from ...emo_model.estimate import count_clips, estimate, frames_at_once, minutes_and_seconds
+from ...emo_model.estimate import count_clips, estimate, frames_at_once, grain_of, minutes_and_seconds
 from ...emo_model.models.emo import Emo
 from ...emo_model.sampling.clips import ClipRenderer, generate_clips
 from ...emo_model.sampling.progress import StepReport
@@ -18,8 +18,8 @@ from .clip_cache import clip_cache, output_folder, vae_fingerprint
 from .management import stop_if_cancelled
 from .parts import EmoModel
 from .portraits import is_bound
-from .previews import previewer_of
-from .running import Progress, show, tell
+from .previews import previewer_of, still_previewer_of
+from .running import Progress, is_part, show, tell
 
 
 def render(
@@ -48,7 +48,7 @@ def render(
     one_by_one = -(-(model.config.clip_frames + model.config.motion_frames) // 2) if evaluations(config) > 1 else None
     is_whole, fit = is_bound(shown_by), conditions.portrait.fit
     picture, size = ((fit.height, fit.width), None) if is_whole else (None, model.config.image_size)
-    finished, began = 0, time.monotonic()
+    grain, finished, began = grain_of(conditions.portrait.pixels), 0, time.monotonic()
 
     def renderer(emo: Emo, batch_branches: bool, on_step, room: int = frames) -> ClipRenderer:
         reencode = {} if vae is None else {"reencode": model.reencoding(vae, frames=room)}
@@ -81,6 +81,7 @@ def render(
             seconds_per_step=seconds_per_step,
             feature_bytes=conditions.audio.frames.nbytes,
             picture=picture,
+            grain=grain,
         )
 
     try:
@@ -91,13 +92,18 @@ def render(
         if not batch_branches:
             finished = count_finished(batch_branches=False)
         if finished_only and not finished:
-            raise ValueError(f"No clip of this video is finished yet in {cache.folder}. Set 'render' to 'all clips'.")
+            raise _NothingFinishedError(
+                f"Set 'render' to 'all clips': no clip of this video is finished yet in {cache.folder}."
+            )
         if finished < clips and not finished_only:
-            tell(hidden, f"{plan().says} {cache.summary}")
+            tell(hidden, plan().length, f"{plan().needs} {cache.summary}")
             plan().refuse_what_cannot_fit(cache.folder, output_folder())
-            previewer = previewer_of(model.config, model.device, shown_by)
+            previewer = still = None
+            if not is_part(hidden):  # the page would keep the last preview in place of the video
+                previewer = previewer_of(model.config, model.device, shown_by)
+                still = None if previewer else still_previewer_of(model.config, shown_by)
             with Progress(clips * config.steps, previewer=previewer, size=size) as progress:
-                shown = _Countdown(progress, hidden, plan)
+                shown = _Countdown(progress, hidden, plan, still)
 
                 def work(emo: Emo, is_short: bool, room: int) -> None:
                     nonlocal batch_branches
@@ -108,12 +114,17 @@ def render(
                         pass
 
                 model.run(work, frames=frames if batch_branches else one_by_one, fewer=None if finished else one_by_one)
+    except _NothingFinishedError as error:
+        logging.warning("EMO: %s", error)
+        show(hidden, str(error))
+        run.lease.close()
+        raise
     except BaseException as error:
         kept = max(finished, len(run.keys))
-        said = f"{kept} of {clips} clips are kept in {cache.folder}; queue again to continue" + (
+        said = f"{kept} of {clips} clips are kept; queue again to continue" + (
             "; set 'render' to 'finished clips only' for a video of what is done." if kept else "."
         )
-        logging.warning("EMO: %s", said)
+        logging.warning("EMO: %s They are in %s.", said, cache.folder)
         show(hidden, said)
         if kept and len(error.args) == 1 and isinstance(error.args[0], str):
             error.args = (f"{error.args[0]}\n{said}",)
@@ -124,21 +135,34 @@ def render(
     if run.rendered:
         tell(
             hidden,
-            f"{made.frames} frames; {run.rendered} of {clips} clips rendered in {seconds:.1f} s "
-            f"({seconds / (run.rendered * model.config.clip_frames):.2f} s per frame). {cache.summary}",
+            f"{made.frames} frames; {run.rendered} of {clips} clips rendered in {seconds:.1f} s: {settings(config)}.",
+            f"{seconds / (run.rendered * model.config.clip_frames):.2f} s per frame. {cache.summary}",
         )
     else:
         tell(
-            hidden, f"{made.frames} of {made.wanted} frames were finished before; nothing was rendered. {cache.summary}"
+            hidden,
+            f"{made.frames} of {made.wanted} frames were finished before; nothing was rendered.",
+            f"They were made with {settings(config)}. {cache.summary}",
         )
     return made
 
 
-class _Countdown:
-    """The bar, the picture and, once a second, the time that is left."""
+class _NothingFinishedError(ValueError):
+    """'finished clips only' without any; said once, in log and error alike."""
 
-    def __init__(self, progress: Progress, hidden, plan):
-        self.progress, self.hidden, self.plan = progress, hidden, plan
+
+def settings(config: SamplingConfig) -> str:
+    """'3 steps of ddim, audio guidance 1.3'; a scale of 1 guides nothing and is left out."""
+    scales = {"audio": config.audio_guidance, "reference": config.reference_guidance}
+    guided = [f", {name} guidance {scale:g}" for name, scale in scales.items() if scale != 1]
+    return f"{config.steps} step{'s' * (config.steps > 1)} of {config.sampler}{''.join(guided)}"
+
+
+class _Countdown:
+    """The bar, the picture and, once a second, the time that is left; still: shows a frame of each clip, or None."""
+
+    def __init__(self, progress: Progress, hidden, plan, still=None):
+        self.progress, self.hidden, self.plan, self.still = progress, hidden, plan, still
         self.said, self.is_timed = 0.0, False
         progress.begin()
 
@@ -148,9 +172,12 @@ class _Countdown:
         if report.is_cached:
             progress.begin()
             return
+        if self.still is not None and report.step == report.steps:
+            progress.show_still(self.still, report.denoised)
         if not self.is_timed:
             self.is_timed = True
-            tell(self.hidden, self.plan(progress.seconds_per_step).says)
+            plan = self.plan(progress.seconds_per_step)
+            tell(self.hidden, plan.length, plan.needs)
         elif time.monotonic() - self.said >= 1:
             self.said = time.monotonic()
             left = minutes_and_seconds(progress.seconds_per_step * (progress.total - done))

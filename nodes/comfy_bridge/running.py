@@ -22,17 +22,22 @@ from ...emo_model.outputs.video import VideoWriter
 from .previews import Animation
 
 
-def tell(hidden, text: str) -> None:
-    """Log a sentence and show it in the running node; `hidden` has the node's id."""
-    logging.info("EMO: %s", text)
+def tell(hidden, text: str, more: str = "") -> None:
+    """Log a sentence and show it in the running node, whose id `hidden` has; more: for the log only, such as paths."""
+    logging.info("EMO: %s", f"{text} {more}".strip())
     show(hidden, text)
 
 
 def show(hidden, text: str) -> None:
-    """Show a sentence in the running node."""
+    """Show a sentence in the running node, or in the one that the page shows in its place."""
     server = sys.modules.get("server")  # None in tests, which run without one
     if server is not None and hidden.unique_id is not None:
-        server.PromptServer.instance.send_progress_text(text, hidden.unique_id)
+        server.PromptServer.instance.send_progress_text(text, hidden.unique_id.split(".")[0])
+
+
+def is_part(hidden) -> bool:
+    """Whether a node is one of those that another is made of: the id of such a node of '3' is '3.0.0.5'."""
+    return hidden.unique_id is not None and "." in hidden.unique_id
 
 
 class Progress:
@@ -68,6 +73,12 @@ class Progress:
             self.animation.show(latents)
         self._send(None)
 
+    def show_still(self, previewer, latents: Tensor) -> None:
+        """Send the middle frame of latents (1, C, F, h, w), where there is no animation."""
+        if self.animation is None:
+            middle = latents[:, :, latents.shape[2] // 2].detach().float()
+            self._send(previewer.decode_latent_to_preview_image("JPEG", middle))
+
     def begin(self) -> None:
         """Start measuring time."""
         self.began = (time.monotonic(), self.done)
@@ -98,7 +109,7 @@ def write_video(
 
     One block is written while the next is computed, so two are in memory. The workflow (from `hidden`) and `last`, the
     latents (1, C, n, h, w) of the last frames, are stored in the file unless ComfyUI runs with --disable-metadata.
-    Raises if the prefix leads outside the output folder.
+    After an error or a cancel nothing remains in the folder. Raises if the prefix leads outside the output folder.
     """
     blocks = iter(blocks)
     first = next(blocks)
@@ -117,6 +128,7 @@ def write_video(
             crf=quality,
             codec=codec,
             metadata=workflow_of(hidden),
+            keeps_part=False,
         ) as video,
         SerialExecutor() as writer,
     ):
@@ -127,8 +139,16 @@ def write_video(
 
 
 def workflow_of(hidden) -> dict[str, str]:
-    """Metadata from which the page restores the graph; empty if ComfyUI runs with --disable-metadata."""
+    """Metadata from which the page restores the graph; empty if ComfyUI runs with --disable-metadata.
+
+    ComfyUI adds the nodes' fingerprints to the prompt ('is_changed'); those of other packs name files of the machine.
+    """
     if args.disable_metadata:
         return {}
-    values = {**(hidden.extra_pnginfo or {}), **({"prompt": hidden.prompt} if hidden.prompt is not None else {})}
+    values = dict(hidden.extra_pnginfo or {})
+    if hidden.prompt is not None:
+        values["prompt"] = {
+            number: {key: value for key, value in node.items() if key != "is_changed"}
+            for number, node in hidden.prompt.items()
+        }
     return {key: json.dumps(value) for key, value in values.items()}

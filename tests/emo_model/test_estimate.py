@@ -12,7 +12,7 @@ from emo_model import estimate as estimates
 from emo_model.cache.folder import ClipCache
 from emo_model.cache.renderer import CachedRenderer
 from emo_model.config import PRESETS, SamplingConfig
-from emo_model.estimate import estimate, frames_at_once, minutes_and_seconds
+from emo_model.estimate import estimate, frames_at_once, grain_of, minutes_and_seconds
 from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 FOUR = SamplingConfig(steps=4)
@@ -53,12 +53,23 @@ def test_the_disk_takes_what_was_estimated_and_hardly_less(tmp_path, emo, config
     assert large.clip_bytes < 1.02 * 36 * 4 * 64 * 64 * 4  # three clips of twelve frames
 
 
+def test_the_video_is_estimated_from_the_size_and_the_grain_of_the_picture(config):
+    smooth, noisy = torch.zeros(1, 3, 1500, 2000), torch.rand(1, 3, 1500, 2000) * 2 - 1
+    assert grain_of(smooth) == 0 and grain_of(noisy) == pytest.approx(255 / 3, rel=0.02)
+    small, large = (
+        estimate(config, FOUR, frames=100, fps=25, picture=(1500, 2000), grain=grain_of(one)).video_bytes
+        for one in (smooth, noisy)
+    )
+    assert 100 * 54_000 < small < 4 * 100 * 54_000 < large
+    assert "6.2 MB for the video" in estimate(config, FOUR, frames=100, fps=25, picture=(1500, 2000), grain=0.0).says
+
+
 def test_what_cannot_fit_is_refused_with_the_numbers(config, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(estimates.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
     plan = estimate(config, FOUR, frames=90_000, fps=25)
     with pytest.raises(
-        OSError, match=r"needs about [\d.]+ GB on the disk of .*, and 0.00 GB are free: 90000 frames.*Make room"
+        OSError, match=r"needs about [\d.]+ GB on the disk of .*, and 1.0 MB are free: 90000 frames.*Make room"
     ):
         plan.refuse_what_cannot_fit(tmp_path / "not" / "yet")
     estimate(config, FOUR, frames=8, fps=25).refuse_what_cannot_fit(tmp_path)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import wave
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -299,7 +300,10 @@ def test_the_shortest_sound_makes_one_frame(folder):
         (["face.png", "voice.wav", "--long-side", "5"], "--long-side must be 64 to 8192 pixels, got 5"),
         (["face.png", "tiny.safetensors"], "tiny.safetensors is not a sound file that PyAV can read, or is damaged"),
         (["face.png", "empty.wav"], "empty.wav contains no sound"),
-        (["face.png", "voice.wav", "--model", "nobody.safetensors"], "there is no model file nobody.safetensors"),
+        (
+            ["face.png", "voice.wav", "--model", "nobody.safetensors"],
+            "there is no file nobody.safetensors; check the name of the model",
+        ),
         (
             ["face.png", "voice.wav", "--model", "lean.safetensors"],
             "lean.safetensors contains no motion decoder and audio encoder",
@@ -315,7 +319,7 @@ def test_the_shortest_sound_makes_one_frame(folder):
         (["face.png", "voice.wav", "--device", "cuda:7"], "device 'cuda:7' cannot be used here"),
         (["face.png", "voice.wav", "--device", "toaster"], "device 'toaster' cannot be used here"),
         (["face.png", "voice.wav", "-o", "talk.docx"], "talk.docx"),
-        (["face.png", "talk.wav.mp4", "-o", "./talk.wav.mp4"], "talk.wav.mp4 is an input and would be overwritten"),
+        (["face.png", "talk.wav.mp4", "-o", "./talk.wav.mp4"], "is the same file as talk.wav.mp4, which this"),
         (["face.png", "voice.wav", "--seed", str(2**64)], "seed must be a number of up to 64 bits"),
         (["face.png", "voice.wav", "--finished-only"], "no clip of this video is cached in clips"),
         (["face.png", "voice.wav", "--finished-only", "--no-clips"], "remove one of them"),
@@ -327,9 +331,25 @@ def test_errors_are_sentences_with_exit_status_2(folder, config, capsys, caplog,
     if "lean.safetensors" in arguments:
         native.save("lean.safetensors", native.build(replace(config, motion_decoder=None, audio_encoder=None)))
     Image.linear_gradient("L").resize((90, 61)).save("wall.png")
+    if "talk.wav.mp4" in arguments:
+        shutil.copy("voice.wav", "talk.wav.mp4")
     assert main([*arguments[:2], *COMMAND[2:], *arguments[2:]]) == 2
     assert says in caplog.records[-1].getMessage() and len(caplog.records[-1].getMessage()) < 300
     assert capsys.readouterr().out == "" and not (folder / "talk.mp4").exists()
+
+
+def test_what_cannot_be_written_is_said_before_the_model_is_loaded(folder, monkeypatch, caplog):
+    monkeypatch.setattr(way_in, "load", lambda *_: pytest.fail("the model was loaded"))
+    (folder / "folder.mp4").mkdir()
+    for out, says in (
+        ("folder.mp4", "is a folder"),
+        (f"{'a' * 300}.mp4", "the name is too long"),
+        ("face.png/talk.mp4", "is not a folder"),
+    ):
+        assert talk("-o", out) == 2 and says in caplog.records[-1].getMessage()
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("emo_model.estimate.shutil.disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    assert talk() == 2 and "1 kB are free: 9 frames" in caplog.records[-1].getMessage()
 
 
 def test_a_run_that_is_stopped_before_its_first_clip_leaves_no_empty_video(folder, monkeypatch):
@@ -391,14 +411,19 @@ def test_a_stopped_run_leaves_a_playable_part_and_goes_on(folder, capsys, caplog
         patch.setattr(clips, "sample", stopped)
         assert talk() == 130
     assert "3 of 5 clips are cached in clips; run the same command to resume" in caplog.text
-    assert "talk.part.mp4 contains the first 0.48 s" in caplog.text and not (folder / "talk.mp4").exists()
-    part = read_video("talk.part.mp4")[0]
+    (left,) = folder.glob("talk.*.part.mp4")
+    assert f"{left.name} contains the first 0.48 s" in caplog.text and not (folder / "talk.mp4").exists()
+    part = read_video(left)[0]
     assert (
         len(part) == 12 and np.abs(part.astype(int) - whole[:12]).mean() < 10 and kept(folder) == 3
     )  # x264 looks ahead
     capsys.readouterr()
     assert talk("--finished-only") == 0 and len(read_video("talk.mp4")[0]) == 12
-    assert talk() == 0 and alike(read_video("talk.mp4")[0], whole) and not (folder / "talk.part.mp4").exists()
+    assert (
+        talk() == 0
+        and alike(read_video("talk.mp4")[0], whole)
+        and list(folder.glob("talk*.mp4")) == [folder / "talk.mp4", left]
+    )
     assert [json.loads(line)["rendered"] for line in capsys.readouterr().out.splitlines()] == [0, 2]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 import time
 
 import numpy as np
@@ -381,15 +382,14 @@ def test_a_missing_model_names_the_folder_to_put_it_in(bridge, folders, name):
         bridge.model_path(name)
 
 
-def test_both_built_in_models_load_and_the_fast_one_says_how_to_sample_it(bridge, built_in, caplog):
-    caplog.set_level("INFO")
+def test_both_built_in_models_load_and_each_brings_its_own_settings(bridge, built_in):
     default, fast = (bridge.load_model(name) for name in ("built-in default", "built-in fast"))
     assert dataclasses.replace(fast[0].config, noise_scale=1.0) == dataclasses.replace(
         default[0].config, noise_scale=1.0
     )
     assert all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
-    said = [record.getMessage() for record in caplog.records if "was trained for" in record.getMessage()]
-    assert said[-1] == "EMO: 'built-in fast' was trained for 2 steps and audio_guidance 1; set them in EMO Sampler"
+    assert (default[0].sampling.steps, default[0].sampling.audio_guidance) == (3, 1.3)
+    assert (fast[0].sampling.steps, fast[0].sampling.audio_guidance) == (2, 1.0)
 
 
 def test_previews_come_only_where_comfyui_wants_them_and_the_model_can(pack, tiny, reference, monkeypatch):
@@ -501,3 +501,36 @@ def test_a_preview_that_fails_does_not_stop_the_run(animated):
         assert not progress.animation.thread.is_alive()
         progress.update(2, torch.zeros(1, 4, 3, 4, 4))
     assert shown == [(1, None), (2, None)]
+
+
+def test_the_templates_files_are_offered_and_files_of_the_user_are_kept(pack, folders, tmp_path, monkeypatch, caplog):
+    import folder_paths
+
+    offer, shipped = pack["nodes.comfy_bridge.files"].offer_as_inputs, pack["nodes.shipped"]
+    portrait, voice = shipped.PORTRAITS["photograph"], shipped.VOICE
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / portrait.name).write_bytes(b"mine")
+    offer([portrait, voice])
+    assert (tmp_path / "input" / portrait.name).read_bytes() == b"mine"
+    assert (tmp_path / "input" / voice.name).read_bytes() == voice.read_bytes()
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input" / voice.name / "no folder"))
+    offer([portrait])
+    assert "could not be put into" in caplog.text
+
+
+def test_sentences_of_a_part_are_shown_in_the_node_that_it_is_a_part_of(pack, monkeypatch):
+    from types import SimpleNamespace
+
+    running, sent = pack["nodes.comfy_bridge.running"], []
+    instance = SimpleNamespace(send_progress_text=lambda text, node: sent.append((text, node)))
+    monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=instance)))
+    for node in ("3", "3.0.0.5", "9:4", "9:4.0.0.1", None):
+        running.show(SimpleNamespace(unique_id=node), "said")
+    assert [node for _, node in sent] == ["3", "3", "9:4", "9:4"]
+    assert [running.is_part(SimpleNamespace(unique_id=node)) for node in ("3", "9:4", "9:4.0.0.1", None)] == [
+        False,
+        False,
+        True,
+        False,
+    ]

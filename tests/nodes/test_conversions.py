@@ -34,10 +34,53 @@ def test_a_picture_comes_back_as_it_was(conversions):
     torch.testing.assert_close(conversions.images(pixels), image)
 
 
-def test_alpha_is_dropped_and_grey_becomes_colour(conversions):
+def test_transparency_becomes_white_and_grey_becomes_colour(conversions):
     image = picture(1, 4, 4, 4)
+    image[..., 3] = 1
     assert torch.equal(conversions.one_picture(image), conversions.one_picture(image[..., :3]))
     assert torch.equal(conversions.one_picture(image[..., :1])[:, 2], conversions.one_picture(image)[:, 0])
+    image[:, :, 2:, 3] = 0
+    assert (conversions.one_picture(image)[..., 2:] == 1).all()
+
+
+def test_recordings_of_other_packs_are_understood(conversions):
+    import numpy as np
+
+    wave = torch.rand(2, 400)
+    for given in (wave[None], wave, wave.numpy(), (wave * 2**15).to(torch.int16)):
+        heard, rate = conversions.one_sound({"waveform": given, "sample_rate": 8000})
+        torch.testing.assert_close(heard, wave, rtol=0, atol=1e-4)
+        assert rate == 8000 and heard.dtype == torch.float32
+    assert conversions.one_sound({"waveform": np.zeros(5), "sample_rate": 8000})[0].shape == (1, 5)
+    for bad, said in (
+        ({"samples": wave}, "carries dict without 'waveform'"),
+        (wave, "carries Tensor without"),
+        ({"waveform": wave.T[None].repeat(1, 3, 1), "sample_rate": 8000}, "its axes are exchanged"),
+        ({"waveform": wave[None, None], "sample_rate": 8000}, "has 4 axes"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            conversions.one_sound(bad)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none_are_refused_by_the_name_of_their_input(conversions, types, bad):
+    image, latent = picture(1, 4, 4, 3), picture(2, 4, 4, 4)
+    image[0, 1, 2, 0] = latent[1, 0, 0, 0] = bad
+    with pytest.raises(ValueError, match="1 values of 'image' are NaN or infinite"):
+        conversions.one_picture(image)
+    with pytest.raises(ValueError, match="1 values of 'images' are NaN or infinite"):
+        conversions.frame_bytes(image)
+    with pytest.raises(ValueError, match="'lips' has NaN or infinite values"):
+        conversions.fitted_mask(image[..., 0], types.Fit(4, 4, 0, 0, 4, 4), name="lips")
+    with pytest.raises(ValueError, match="1 values of 'latent' are NaN or infinite"):
+        conversions.frames_to_write(None, {"samples": latent}, object(), None, block=16)
+
+
+def test_pictures_in_whole_numbers_are_scaled_and_those_up_to_255_refused(conversions):
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    assert (conversions.frame_bytes(levels) == levels.numpy()).all()
+    with pytest.raises(ValueError, match="'image' has values from 0 to 255, but ComfyUI's pictures go from 0 to 1"):
+        conversions.one_picture(levels.float())
 
 
 def test_two_portraits_are_refused(conversions):
@@ -210,7 +253,7 @@ def test_exactly_one_source_of_frames_is_asked_for(conversions):
     for wrong, says in [
         ((None, None, None, None), "Nothing to write: connect one of 'clips', 'latent', 'images'"),
         ((None, latent, vae, pictures), "'latent' and 'images' are connected, but only one"),
-        ((None, latent, None, None), "'latent' must be decoded: connect 'vae'"),
+        ((None, latent, None, None), "'latent' must be decoded: connect 'reference'"),
         ((object(), None, None, None), "'clips' must be decoded"),
         ((None, video_model, vae, None), "5 axes"),
         ((None, None, None, pictures[:0]), "no frames"),

@@ -90,7 +90,7 @@ def test_a_vae_of_another_model_is_refused(pack, tiny, portrait):
     other = copy.copy(tiny.vae)
     other.made_for = dataclasses.replace(tiny.config, latent_scale=(0.5,) * 8)
     for vae in (object(), other):
-        with pytest.raises(ValueError, match="Connect the 'vae' output of the same 'Load EMO Model'"):
+        with pytest.raises(ValueError, match="Connect the 'vae' output of the same 'Load EMO Model', or disconnect"):
             pack.run("EmoReferenceEncoder", model=tiny.model, vae=vae, fit="crop", image=portrait)
 
 
@@ -400,3 +400,41 @@ def test_cores_nodes_fit_between_sampler_and_combine(pack, reference, latents, f
     pack.run("EmoVideoCombine", fps=25.0, quality=20, filename_prefix="larger", images=larger)
     frames, *_ = streams(folders.output / "larger_00001_.mp4")
     assert len(frames) == len(images) and frames[0].shape == (48, 48, 3)
+
+
+def test_the_models_own_audio_encoder_vae_and_settings_are_used_unless_others_are_given(pack, tiny, portrait, voice):
+    """Bit for bit what comes by wire in older graphs."""
+    reference = pack.run("EmoReferenceEncoder", model=tiny.model, fit="crop", image=portrait).result[0]
+    audio = pack.run("EmoAudioEncoder", model=tiny.model, fps=25.0, audio=voice).result[0]
+    wired = pack.run("EmoReferenceEncoder", model=tiny.model, vae=tiny.vae, fit="crop", image=portrait).result[0]
+    heard = pack.run("EmoAudioEncoder", audio_encoder=tiny.audio_encoder, fps=25.0, audio=voice).result[0]
+    assert torch.equal(reference.portrait.latents, wired.portrait.latents) and torch.equal(audio.frames, heard.frames)
+    assert reference.vae.first_stage_model is tiny.vae.first_stage_model
+
+    def clips(steps, sampler, audio_guidance, reference_guidance):
+        widgets = {"steps": steps, "sampler": sampler}
+        scales = {"audio_guidance": audio_guidance, "reference_guidance": reference_guidance}
+        inputs = {"model": tiny.model, "reference": reference, "audio_features": audio, "seed": 4}
+        return pack.run("EmoSampler", **inputs, **widgets, **scales).result[0]
+
+    own = tiny.model.sampling
+    chosen = clips(own.steps, own.sampler, own.audio_guidance, own.reference_guidance)
+    assert clips(0, "model's own", 0.0, 0.0).keys == chosen.keys != clips(own.steps + 1, "model's own", 0.0, 0.0).keys
+    output = pack.run("EmoVideoCombine", fps=25.0, quality=30, filename_prefix="own", clips=chosen, reference=reference)
+    assert output.result[0].get_dimensions() == (260, 220)
+
+
+def test_the_card_of_a_model_says_how_it_is_sampled(pack, tiny, folders, reference, voice):
+    """'built-in fast' is fast by being chosen."""
+    native = pack["emo_model.checkpoints.native"]
+    path = folders.base / "models" / "emo" / "quick.safetensors"
+    made = native.load(folders.base / "models" / "emo" / "tiny.safetensors")
+    native.save(path, dataclasses.replace(made, card={"sampling": {"steps": 1, "audio_guidance": 1.0}}))
+    model = pack.run("EmoLoadModel", model_name=path.name).result[0]
+    path.unlink()
+    assert (model.sampling.steps, model.sampling.audio_guidance, model.sampling.sampler) == (1, 1.0, "ddim")
+
+
+def test_without_a_model_the_voice_has_no_encoder_and_the_node_says_what_to_connect(pack):
+    with pytest.raises(ValueError, match="^Connect 'model' of 'Load EMO Model'"):
+        pack.run("EmoAudioEncoder", fps=25.0)

@@ -8,10 +8,14 @@ import inspect
 import pytest
 from comfyui_server import ROOT
 
-INPUTS = {  # widgets in the order in which workflows store them: never reorder, append optional ones at the end
+# Workflows store widgets by their order, required before optional ones: never reorder them, append optional ones at the
+# end. Sockets are stored by name and may move.
+INPUTS = {
+    "EmoTalkingPortrait": ["portrait", "voice", "model", "seed", "quality"],
+    "EmoExample": ["portrait"],
     "EmoLoadModel": ["model_name", "compile", "cuda_graphs"],
-    "EmoReferenceEncoder": ["model", "vae", "fit", "image", "face", "which_face", "long_side"],
-    "EmoAudioEncoder": ["audio_encoder", "fps", "audio", "model", "mix"],
+    "EmoReferenceEncoder": ["model", "fit", "image", "vae", "face", "which_face", "long_side"],
+    "EmoAudioEncoder": ["fps", "audio", "model", "audio_encoder", "mix"],
     "EmoFaceMaskBuilder": [
         "reference",
         "mode",
@@ -46,13 +50,13 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
         "fps",
         "quality",
         "filename_prefix",
-        "latent",
-        "vae",
-        "images",
-        "audio",
         "clips",
-        "sound",
         "reference",
+        "audio",
+        "vae",
+        "latent",
+        "images",
+        "sound",
         "frame",
     ],
     "EmoClipsToLatent": ["clips"],
@@ -72,6 +76,8 @@ INPUTS = {  # widgets in the order in which workflows store them: never reorder,
     ],
 }
 OUTPUTS = {
+    "EmoTalkingPortrait": ["VIDEO"],
+    "EmoExample": ["IMAGE", "AUDIO"],
     "EmoLoadModel": ["EMO_MODEL", "AUDIO_ENCODER", "VAE"],
     "EmoReferenceEncoder": ["EMO_REFERENCE", "IMAGE", "VAE"],
     "EmoAudioEncoder": ["EMO_AUDIO", "AUDIO", "FLOAT"],
@@ -121,6 +127,8 @@ def test_defaults_are_those_of_the_library(pack):
         if hasattr(one, "default")
     }
     assert widgets.pop("render") == "all clips"  # what to do, not how
+    own = {"steps": 0, "sampler": "model's own", "audio_guidance": 0, "reference_guidance": 0}  # by the model's card
+    assert {name: widgets.pop(name) for name in own} == own and all(defaults.pop(name) for name in own)
     assert widgets.pop("deep_cache") == 1  # without effect; it keeps the place of the widgets after it
     widgets["region_weights"] = tuple(widgets.pop(f"{part}_weight") for part in ("pose", "face", "lip"))
     assert pack.nodes["EmoHeadSpeed"].define_schema().inputs[0].default == defaults.pop("head_speed")
@@ -159,16 +167,12 @@ def test_the_loader_lists_the_built_in_models_first_and_then_the_files(pack):
     )
 
 
-def test_the_loaders_help_names_the_sampling_that_the_fast_model_was_made_for(pack, built_in):
-    native = pack["emo_model.checkpoints.native"]
-    made_for = native.read_sampling(native.FAST_WEIGHTS)
-    tooltip = pack.nodes["EmoLoadModel"].define_schema().inputs[0].tooltip
-    assert f"{made_for.steps} steps, audio_guidance {made_for.audio_guidance:g}" in tooltip
-
-
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
+        ("EmoTalkingPortrait", {"model": "gone.safetensors"}),
+        ("EmoTalkingPortrait", {"quality": "gold"}),
+        ("EmoExample", {"portrait": "of me"}),
         ("EmoLoadModel", {"model_name": "../../secret.safetensors"}),
         ("EmoLoadModel", {"model_name": "gone.safetensors"}),
         ("EmoReferenceEncoder", {"fit": "squash"}),
@@ -189,6 +193,8 @@ def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
 @pytest.mark.parametrize(
     ("name", "linked"),
     [
+        ("EmoTalkingPortrait", {"model": None, "quality": None}),
+        ("EmoExample", {"portrait": None}),
         ("EmoLoadModel", {"model_name": None}),
         ("EmoReferenceEncoder", {"fit": None}),
         ("EmoFaceMaskBuilder", {"mode": None}),
@@ -238,3 +244,42 @@ def test_an_input_that_is_checked_by_us_is_named_so_that_comfyui_checks_the_othe
         if "validate_inputs" in vars(node):
             kinds = {one.kind for one in inspect.signature(node.validate_inputs).parameters.values()}
             assert inspect.Parameter.VAR_KEYWORD not in kinds, f"{name}: **kwargs turns ComfyUI's own range checks off"
+
+
+WIDGETS = {  # of the first release, in which saved workflows have their values by place
+    "EmoReferenceEncoder": ["fit", "which_face", "long_side"],
+    "EmoAudioEncoder": ["fps"],
+    "EmoSampler": ["seed", "steps", "sampler", "audio_guidance", "reference_guidance", "render"],
+    "EmoVideoCombine": ["fps", "quality", "filename_prefix", "sound", "frame"],
+}
+
+
+@pytest.mark.parametrize("name", WIDGETS)
+def test_widgets_keep_their_places(pack, name):
+    types = pack.nodes[name].INPUT_TYPES()
+    kinds = {key: spec[0] for part in ("required", "optional") for key, spec in types[part].items()}
+    widgets = [
+        key for key, kind in kinds.items() if isinstance(kind, list) or kind in ("INT", "FLOAT", "COMBO", "STRING")
+    ]
+    assert widgets[: len(WIDGETS[name])] == WIDGETS[name]
+
+
+def test_rarely_needed_widgets_are_folded_where_the_host_can(pack):
+    def folded(name):
+        types = pack.nodes[name].INPUT_TYPES()
+        specs = {**types.get("required", {}), **types.get("optional", {})}
+        return [key for key, spec in specs.items() if spec[1].get("advanced")]
+
+    assert folded("EmoLoadModel") == ["compile", "cuda_graphs"]
+    assert folded("EmoSampler") == ["sampler", "reference_guidance"]
+    assert folded("EmoVideoCombine") == ["fps", "sound"]
+
+
+def test_nodes_are_found_by_what_people_look_for(pack):
+    """ComfyUI 0.3.64 has no aliases: there the names count alone."""
+    schemas = [node.define_schema() for node in pack.nodes.values()]
+    if not hasattr(schemas[0], "search_aliases"):
+        pytest.skip("this ComfyUI has no search aliases")
+    assert all(schema.search_aliases for schema in schemas)
+    found = {alias for schema in schemas for alias in schema.search_aliases}
+    assert {"talking head", "lip sync", "avatar", "对口型", "数字人"} <= found

@@ -79,7 +79,7 @@ def die_at(moment: str, number: int) -> None:
     def half(*given):
         data = save(*given)
         if moment == "half written" and seen[moment] + 1 == number:
-            real_open = open
+            real_open = cache.open_private
 
             class File:
                 def __init__(self, path, mode):
@@ -96,7 +96,7 @@ def die_at(moment: str, number: int) -> None:
                     self.file.flush()
                     dies("half written")
 
-            cache.open = File
+            cache.open_private = File
         else:
             seen["half written"] += 1
         return data

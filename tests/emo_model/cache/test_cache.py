@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -337,7 +338,7 @@ def test_a_file_that_cannot_be_written_stops_the_run_with_what_is_kept(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
         OSError,
-        match=r"clip 3 could not be kept in .*clips: No space left on device; [\d.]+ GB are free there. "
+        match=r"clip 3 could not be kept in .*clips: the disk is full; [\d.]+ GB are free there. "
         "The 2 clips before it are kept: make room and start again",
     ) as error:
         render(whole)
@@ -484,7 +485,7 @@ def test_a_clip_that_another_run_saved_meanwhile_counts(emo, config, conditions,
 
     with cache.run() as run:
         monkeypatch.setattr(os, "replace", denied)
-        monkeypatch.setattr(run, "find", lambda key: None)
+        monkeypatch.setattr(run, "find", lambda *_: None)
         render = CachedRenderer(ClipRenderer(emo, conditions(config, frames=8), QUICK), run)
         video = torch.cat(list(generate_clips(render)), dim=2)
         assert len(run.keys) == 2 and torch.equal(
@@ -542,3 +543,98 @@ def test_a_second_video_goes_on_from_the_last_frames_of_the_first(emo, config, c
     one = plain(emo, conditions(config, frames=8), motion=motion)
     assert torch.equal(seen[0], motion.latents) and torch.equal(seen[1], one[:, :, 2:4])
     assert not torch.equal(one, plain(emo, conditions(config, frames=8)))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_clips_are_readable_by_their_owner_alone(tmp_path, umask):
+    def mode(path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    before = os.umask(umask)
+    try:
+        with ClipCache(tmp_path / "clips").run() as run:
+            run.save("0" * 64, torch.zeros(1, 1, 1, 1, 1))
+            modes = {mode(path) for path in (tmp_path / "clips").iterdir()}
+        assert mode(tmp_path / "clips") == 0o700 and modes == {0o600}
+        for path in (tmp_path / "clips", *(tmp_path / "clips").iterdir()):  # as earlier versions left them
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        ClipCache(tmp_path / "clips").run().lease.close()
+        assert mode(tmp_path / "clips") == 0o700 and {mode(path) for path in (tmp_path / "clips").iterdir()} == {0o600}
+        (tmp_path / "clips" / "letter.txt").touch()
+        (tmp_path / "clips").chmod(0o755)
+        ClipCache(tmp_path / "clips").run().lease.close()
+        assert mode(tmp_path / "clips") == 0o755, "a folder with a user's own files is not changed"
+    finally:
+        os.umask(before)
+
+
+def test_clips_of_a_run_survive_a_cleaner_though_the_clock_went_back(tmp_path, monkeypatch):
+    cache = ClipCache(tmp_path / "clips", CacheLimits(max_gb=0))
+    with cache.run() as run:
+        monkeypatch.setattr(time, "time", lambda: run.lease.began - 10_000)
+        run.save("0" * 64, torch.zeros(1, 1, 1, 1, 1))
+        cache.run().lease.close()  # another run cleans up
+        assert run.find("0" * 64) is not None
+    monkeypatch.undo()
+    cache.run().lease.close()
+    assert not list((tmp_path / "clips").glob("*.safetensors"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes")
+@pytest.mark.parametrize("name", ["spool.lock", "0" * 64 + ".safetensors", "0" * 16 + ".lease"])
+def test_a_pipe_in_the_folder_makes_nothing_wait(tmp_path, name):
+    cache = ClipCache(tmp_path)
+    os.mkfifo(tmp_path / name)
+    if name == "spool.lock":
+        for use in (cache.run, lambda: cache.revision):
+            with pytest.raises(OSError, match="spool.lock is a folder, pipe or device in place of a file; remove it"):
+                use()
+        return
+    with cache.run() as run:
+        assert run.find("0" * 64) is None and cache.revision
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_clips_with_numbers_that_are_none_are_neither_kept_nor_found(tmp_path, bad, monkeypatch, caplog):
+    latents = torch.zeros(1, 2, 3, 1, 1)
+    latents[0, 1, 2] = bad
+    with ClipCache(tmp_path).run() as run:
+        with pytest.raises(ValueError, match="clip 1 has NaN or infinite values and is not kept"):
+            run.save("0" * 64, latents)
+        with monkeypatch.context() as patch:  # as an earlier version kept it
+            patch.setattr("emo_model.cache.folder.is_finite", lambda _: True)
+            run.save("0" * 64, latents)
+        assert run.find("0" * 64) is None and "is damaged; its clip is rendered again" in caplog.text
+        run.save("1" * 64, torch.zeros(1, 2, 3, 1, 1))
+        assert run.find("1" * 64, (1, 2, 3, 1, 1)) is not None and run.find("1" * 64, (1, 2, 4, 1, 1)) is None
+
+
+def test_a_sampler_that_makes_no_numbers_stops_with_a_sentence(emo, config, conditions, cache, monkeypatch):
+    from emo_model.sampling import clips
+
+    monkeypatch.setattr(clips, "sample", lambda *_, **__: torch.full((1, 8, 4, 4, 4), float("nan")))
+    with cache.run() as run:
+        render = CachedRenderer(ClipRenderer(emo, conditions(config, frames=8), QUICK), run)
+        with pytest.raises(ValueError, match="the model made NaN or infinite values in clip 1.*--force-fp32"):
+            list(generate_clips(render))
+        assert not list(cache.folder.glob("*.safetensors"))
+
+
+def test_re_encoding_without_a_name_is_refused(emo, config, conditions, cache):
+    with cache.run() as run:
+        render = ClipRenderer(emo, conditions(config, frames=8), QUICK, reencode=lambda latents: latents / 2)
+        with pytest.raises(ValueError, match="need a name for how: set 'reencoding'"):
+            CachedRenderer(render, run)
+        CachedRenderer(render, run, reencoding="halved")
+
+
+def test_switches_of_torch_that_change_bits_are_in_the_key(monkeypatch):
+    from emo_model.cache.keys import machine_of
+
+    plain = machine_of("cpu", torch.float32)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert machine_of("cpu", torch.float32) == f"{plain}".replace("torch.float32", "torch.float32 deterministic True")
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert "matmul precision high" in machine_of("cpu", torch.float32)

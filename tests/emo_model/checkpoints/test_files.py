@@ -118,5 +118,5 @@ def test_half_a_file_is_told_from_a_whole(tmp_path, name, save):
 def test_no_file_and_a_folder_are_said_to_be_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         open_tensors(tmp_path / "x.pth")
-    with pytest.raises(FileNotFoundError, match="is a folder"):
+    with pytest.raises(IsADirectoryError, match="is a folder"):
         open_tensors(tmp_path)

@@ -106,7 +106,7 @@ def test_the_papers_size_builds_on_the_meta_device_in_seconds():
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no model file .*nobody.safetensors"):
+    with pytest.raises(FileNotFoundError, match="there is no file .*nobody.safetensors"):
         native.load(tmp_path / "nobody.safetensors")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from math import inf
 
@@ -72,6 +73,57 @@ def test_without_the_mixed_tokens_guidance_is_hallos_no_more(recorded, monkeypat
     }
     (difference,) = compare(few, description)
     assert difference.max_abs > 0.1 and not difference.is_right
+
+
+def other_heads(description: dict) -> dict:
+    """The same nets with four heads in the UNet; the motion modules keep their eight."""
+    changed = copy.deepcopy(description)
+    changed["unet"]["attention_head_dim"] = 4
+    assert changed["unet_additional_kwargs"]["motion_module_kwargs"]["num_attention_heads"] == 8
+    return changed
+
+
+def plain_attention(weights: dict[str, torch.Tensor], tokens: torch.Tensor, heads: int) -> torch.Tensor:
+    """Self-attention (N, F, C) as diffusers' of Hallo's motion modules computes it, head by head."""
+    q, k, v = (tokens @ weights[f"to_{part}.weight"].T for part in "qkv")
+    width = tokens.shape[-1] // heads
+    parts = [slice(head * width, (head + 1) * width) for head in range(heads)]
+    scores = [q[..., part] @ k[..., part].transpose(1, 2) / width**0.5 for part in parts]
+    heard = torch.cat([score.softmax(-1) @ v[..., part] for score, part in zip(scores, parts, strict=True)], -1)
+    return heard @ weights["to_out.0.weight"].T + weights["to_out.0.bias"]
+
+
+def test_motion_modules_have_their_own_number_of_heads(recorded):
+    """Four in the UNet, eight in the motion modules: each attention is compared with plain code of its number."""
+    tensors, description = recorded
+    emo = oracle.seeded_emo(oracle.config_of(other_heads(description)))
+    seen: list[float] = []
+
+    def hook(module, given, output) -> None:
+        tokens = given[1] if isinstance(given[1], torch.Tensor) else given[0]  # motion frames and frames
+        off = plain_attention(module.state_dict(), tokens, 8)[:, -output.shape[1] :] - output
+        seen.append(off.abs().max().item())
+
+    for name, module in emo.backbone.named_modules():
+        if name.endswith(("attn1", "attn2")):
+            is_temporal = ".motion_modules." in name
+            assert module.heads == (8 if is_temporal else 4), name
+            if is_temporal:
+                module.register_forward_hook(hook)
+    assert oracle._Ours(emo, tensors, other_heads(description)).made("out.noise_pred").isfinite().all()
+    assert len(seen) == 2 * sum(
+        ".motion_modules." in name and name.endswith("attn1") for name, _ in emo.named_modules()
+    )
+    assert max(seen) <= 1e-5
+
+
+def test_the_number_of_heads_in_the_unet_alone_changes_what_it_should(recorded):
+    """With the recording's weights, everything before the first attention stays, everything behind it does not."""
+    tensors, description = recorded
+    changed = {difference.name: difference.max_abs for difference in compare(tensors, other_heads(description))}
+    same = {name for name, off in changed.items() if off <= 1e-4}
+    assert {"out.act.conv_in", "out.act.time_embedding", "out.audio_tokens", "out.face_tokens"} <= same
+    assert changed["out.noise_pred"] > 1e-3 and changed["out.act.down_block0"] > 1e-3
 
 
 def test_other_weights_fail(recorded):

@@ -3,18 +3,21 @@ from __future__ import annotations
 import math
 import struct
 import wave
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 
 from emo_model.auxiliary.audio_encoder import AudioEncoder
 from emo_model.config import AudioEncoderConfig
 from emo_model.inputs.audio import (
     LayersInTime,
     SoundFile,
+    as_waveform,
     encode_lazily,
     encode_long,
     features_per_frame,
@@ -233,3 +236,118 @@ def test_frames_lie_on_the_straight_lines_between_features():
 
 def test_one_feature_serves_all_frames():
     assert (features_per_frame(torch.ones(1, 1, 2), fps=25, seconds=0.2).frames == 1).all()
+
+
+# ---- as players play it ----------------------------------------------------------------------------------------------
+
+
+def encoded(path: Path, *parts: torch.Tensor, codec: str, rate: int = 16000, begins: float = 0.0, **options) -> Path:
+    """Parts (C, T) of one track, each followed by a second without time stamps, as a recorder's pause."""
+    with av.open(str(path), "w", **options) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono" if len(parts[0]) == 1 else "stereo")
+        place = round(begins * rate)
+        for part in parts:
+            for block in part.split(1024, dim=1):
+                frame = av.AudioFrame.from_ndarray(
+                    block.T.contiguous().view(1, -1).numpy(), format="flt", layout=stream.layout.name
+                )
+                frame.sample_rate, frame.pts, frame.time_base = rate, place, Fraction(1, rate)
+                container.mux(stream.encode(frame))
+                place += block.shape[1]
+            place += rate
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libmp3lame", "a.mp3"), ("flac", "a.flac"), ("libvorbis", "a.ogg")])
+def test_a_bad_packet_costs_its_own_time_and_a_word(tmp_path, caplog, codec, name):
+    if codec not in av.codecs_available:
+        pytest.skip(f"PyAV was built without {codec}")
+    path = encoded(tmp_path / name, 0.3 * tone(16000, 3.0), codec=codec)
+    whole = SoundFile(path).samples
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 300] = b"\xff" * 40 + bytes(260)
+    path.write_bytes(data)
+    caplog.clear()
+    heard = SoundFile(path)
+    sound = resample(heard)
+    assert abs(heard.samples - whole) <= 0.15 * 16000 and ("damaged" in caplog.text or "silent" in caplog.text)
+    quiet = (loudness(sound[None])[0, 5:-5, 0, 0] < 0.05).float().mean()
+    assert quiet < 0.2, "more than a fifth is lost"
+
+
+def test_the_pause_of_a_recorder_is_silence(tmp_path, caplog):
+    path = encoded(tmp_path / "a.mkv", tone(16000, 1.0), tone(16000, 1.0), codec="flac")
+    heard = loudness(resample(SoundFile(path))[None])[0, :, 0, 0]
+    assert len(heard) == 150 and heard[:48].min() > 0.5 and heard[52:98].max() < 0.01 and heard[102:].min() > 0.5
+    assert "1.00 s where the file has no sound are silent" in caplog.text
+
+
+def test_a_late_beginning_is_silence(tmp_path):
+    path = encoded(tmp_path / "a.mkv", tone(16000, 1.0), codec="flac", begins=0.5)
+    heard = loudness(resample(SoundFile(path))[None])[0, :, 0, 0]
+    assert len(heard) == 75 and heard[:23].max() < 0.01 and heard[27:].min() > 0.5
+
+
+@pytest.mark.parametrize("samples", [16000, 16001, 17000, 1023])
+def test_what_an_mp4_appends_does_not_count(tmp_path, samples):
+    from emo_model.outputs.video import VideoWriter
+
+    sound = tone(16000, 2.0)[:, :samples]
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(sound, 16000)) as video:
+        video.write(np.zeros((math.ceil(samples / 640), 32, 32, 3), np.uint8))
+    assert SoundFile(tmp_path / "a.mp4").samples == samples
+
+
+def test_the_track_that_is_marked_default_is_taken(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        for number in range(2):
+            stream = container.add_stream("flac", rate=16000, layout="mono")
+            stream.disposition = Disposition.default if number else Disposition(0)
+        for number, hertz in enumerate((440, 880)):
+            stream = container.streams.audio[number]
+            frame = av.AudioFrame.from_ndarray(tone(16000, 1.0, hertz).numpy(), format="flt", layout="mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    spectrum = torch.fft.rfft(resample(SoundFile(tmp_path / "a.mkv"))).abs()
+    assert abs(spectrum.argmax().item() - 880) <= 2
+
+
+def test_opposite_channels_are_heard():
+    left = tone(48000, 1.0) * 0.5
+    for right in (-left, -0.8 * left, -left + 0.01 * tone(48000, 1.0, 200)):
+        heard = resample(torch.cat([left, right]), 48000)
+        assert heard[400:-400].abs().max() > 0.4
+    other = tone(48000, 1.0, 300)
+    torch.testing.assert_close(
+        resample(torch.cat([left, other]), 48000), resample((left + other) / 2, 48000), rtol=0, atol=1e-6
+    )
+
+
+def test_a_constant_offset_is_not_heard():
+    voice = tone(16000, 1.0) * 0.3
+    torch.testing.assert_close(resample(voice + 0.05, 16000), resample(voice, 16000), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.uint8, torch.int64, torch.float64])
+def test_samples_of_any_type_are_scaled(dtype):
+    voice = tone(16000, 0.5) * 0.5
+    factor, middle = {
+        torch.int16: (2**15, 0),
+        torch.int32: (2**31, 0),
+        torch.uint8: (2**7, 128),
+        torch.int64: (2**15, 0),
+        torch.float64: (2**15, 0),  # of 16-bit size
+    }[dtype]
+    given = (voice.double() * factor + middle).to(dtype)
+    torch.testing.assert_close(as_waveform(given), voice, rtol=0, atol=1.01 / 2**7 if dtype == torch.uint8 else 1e-4)
+    torch.testing.assert_close(resample(given, 16000), resample(as_waveform(given), 16000))
+
+
+def test_float_files_of_sixteen_bit_size_are_scaled(tmp_path, caplog):
+    path = encoded(tmp_path / "a.wav", tone(16000, 0.5) * 20000, codec="pcm_f32le")
+    assert abs(resample(SoundFile(path)).abs().max() - 20000 / 2**15) < 1e-3 and "16-bit size are scaled" in caplog.text
+    loud = encoded(tmp_path / "b.wav", tone(16000, 0.5) * 3, codec="pcm_f32le")  # louder than full scale: kept
+    assert abs(resample(SoundFile(loud)).abs().max() - 3) < 1e-3

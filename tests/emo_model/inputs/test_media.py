@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+import wave
+
+import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 from videos import moving, read_video, tone
 
 from emo_model.inputs.media import last_frames, read_picture, to_uint8
+from emo_model.inputs.picture_files import to_float
+from emo_model.inputs.portrait import fit_to_video
 from emo_model.outputs.video import VideoWriter
 
 
@@ -123,3 +129,164 @@ def test_a_picture_too_large_for_pillow_is_refused_with_a_sentence(tmp_path, mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     with pytest.raises(ValueError, match="huge.png has more than 0 million pixels.*scale it down"):
         read_picture(tmp_path / "huge.png")
+
+
+# ---- as viewers show them --------------------------------------------------------------------------------------------
+
+
+def grey_of(path) -> float:
+    """Mean of a picture, 0..255."""
+    return (read_picture(path).mean().item() + 1) * 127.5
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def swapped_profile() -> bytes:
+    """An sRGB profile with the tags of red and blue exchanged: a colour space whose effect cannot be overlooked."""
+    profile = bytearray(srgb_profile())
+    for first, second in ((b"rXYZ", b"bXYZ"),):
+        at = [profile.index(tag, 128) for tag in (first, second)]
+        profile[at[0] : at[0] + 4], profile[at[1] : at[1] + 4] = second, first
+    return bytes(profile)
+
+
+def test_colours_are_converted_from_their_profile_and_srgb_is_left_alone(tmp_path):
+    red = Image.new("RGB", (8, 600), (200, 30, 30))
+    red.save(tmp_path / "a.png", icc_profile=srgb_profile())
+    red.save(tmp_path / "b.png", icc_profile=swapped_profile())
+    red.putalpha(255)
+    red.save(tmp_path / "c.png", icc_profile=swapped_profile())
+    red.save(tmp_path / "d.png", icc_profile=b"no profile")
+    plain, swapped, with_alpha, broken = (to_uint8(read_picture(tmp_path / f"{name}.png"))[0] for name in "abcd")
+    assert (plain == (200, 30, 30)).all() and (broken == (200, 30, 30)).all()
+    assert (abs(swapped.astype(int) - (30, 30, 200)) < 25).all() and (swapped == with_alpha).all()
+
+
+def test_a_broken_tag_does_not_stop_the_turning(tmp_path, marked):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0128] = 6, 2
+    data = bytearray(exif.tobytes())
+    order = "<" if b"II*" in data else ">"
+    at = data.index(struct.pack(f"{order}H", 0x0128))
+    struct.pack_into(f"{order}H", data, at + 2, 2)  # the unit of the resolution as text
+    marked.save(tmp_path / "a.jpg", exif=bytes(data), quality=95)
+    assert read_picture(tmp_path / "a.jpg").shape == (1, 3, 30, 20)
+
+
+@pytest.mark.parametrize("is_zipped", [False, True])
+def test_texts_of_any_length_do_not_matter(tmp_path, marked, is_zipped):
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("workflow", "a" * 3_000_000, zip=is_zipped)
+    info.add_text("prompt", "a" * 3_000_000, zip=is_zipped)
+    marked.save(tmp_path / "a.png", pnginfo=info)
+    assert np.array_equal(to_uint8(read_picture(tmp_path / "a.png"))[0], np.array(marked))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "grey"),
+    [
+        ((0.0, 0.5), np.float32, 63.75),
+        ((0.0, 127.5), np.float32, 64),
+        ((0, 65535), np.int32, 127.5),
+        ((0, 32896), np.uint16, 64),
+        ((10, 100), np.int32, 55),
+    ],
+)
+def test_deep_grey_is_scaled_by_its_range(tmp_path, values, dtype, grey):
+    pixels = np.repeat(np.array(values, dtype), 60).reshape(2, 60)
+    Image.fromarray(pixels).save(tmp_path / "a.tiff")
+    assert abs(grey_of(tmp_path / "a.tiff") - grey) < 1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -300.0])
+def test_pixels_that_are_no_colours_are_refused(tmp_path, bad):
+    Image.fromarray(np.array([[0.1, bad, 0.3]], np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(ValueError, match="a.tiff has .*export it|a.tiff has .*save it as"):
+        read_picture(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
+def test_of_an_animation_the_first_picture_that_shows_anything_is_taken(tmp_path, marked, name):
+    empty = Image.new("RGBA", marked.size, (0, 0, 0, 0))
+    rgba = marked.convert("RGBA")
+    empty.save(tmp_path / name, save_all=True, append_images=[empty, rgba, empty], duration=100, lossless=True)
+    shown = to_uint8(read_picture(tmp_path / name))[0]
+    assert np.abs(shown.astype(int) - np.array(marked)).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is a HEIC file.*Export it as JPEG"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isomiso2", "it is a video; save one of its frames"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'>", "a drawing in SVG"),
+        (b"%PDF-1.7 ", "it is a PDF"),
+        (b"", "the file is empty"),
+        (b"hello, I am a portrait", "is not a picture that Pillow can read"),
+    ],
+)
+def test_what_is_no_picture_is_named(tmp_path, start, said):
+    (tmp_path / "a.jpg").write_bytes(start)
+    with pytest.raises(ValueError, match=f"a.jpg .*{said}"):
+        read_picture(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("error", [struct.error("x"), SyntaxError("broken PNG"), IndexError(), ZeroDivisionError()])
+def test_whatever_pillow_raises_becomes_a_sentence(tmp_path, marked, monkeypatch, error):
+    marked.save(tmp_path / "a.png")
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "crop", fails)
+    with pytest.raises(ValueError, match="a.png is damaged, or not as Pillow expects it.*save or download it again"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_a_large_picture_becomes_the_same_floats_as_a_small_one(photograph):
+    """Pixels are reduced as uint8, channel by channel: the numbers are those of the whole picture as float."""
+    pixels = torch.from_numpy(to_uint8(photograph.picture)[0]).permute(2, 0, 1)[None]
+    for given, long_side in ((pixels, 300), (pixels, 4000)):
+        whole, mesh = fit_to_video(to_float(given), photograph.mesh, long_side=long_side)
+        parts, same = fit_to_video(given, photograph.mesh, long_side=long_side)
+        assert torch.equal(whole, parts) and torch.equal(mesh, same)
+    large = pixels.repeat_interleave(5, 2).repeat_interleave(5, 3)  # 2365 pixels: detected at half the size
+    found, again = (photograph.finder.find(given)[0].mesh for given in (large, to_float(large)))
+    torch.testing.assert_close(found, again, rtol=0, atol=0.05)
+
+
+def test_a_video_turned_by_its_metadata_comes_upright(tmp_path):
+    frames = moving(4, width=64, height=32)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    upright = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 2**30)
+    at = data.index(upright, data.index(b"tkhd"))
+    data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 2**30)  # a quarter clockwise
+    (tmp_path / "b.mp4").write_bytes(data)
+    lying, upright = last_frames(tmp_path / "a.mp4", 2), last_frames(tmp_path / "b.mp4", 2)
+    assert upright.shape == (2, 64, 32, 3) and np.array_equal(upright, np.rot90(lying, -1, (1, 2)))
+
+
+def test_a_video_that_is_cut_or_has_no_pictures_gets_a_sentence(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
+        video.write(moving(5))
+    data = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 3])
+    (tmp_path / "text.mp4").write_text("a film")
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
+    for name, said in (
+        ("cut.mp4", "is not a video that PyAV can read, or is cut off|no frames"),
+        ("text.mp4", "is not a video"),
+        ("sound.wav", "has no pictures in it"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} .*{said}"):
+            last_frames(tmp_path / name, 2)

@@ -1,0 +1,57 @@
+"""Icon and banner of the registry's page: `python docs/make_pictures.py` draws docs/images/icon.png and banner.png.
+
+The shipped portrait and, under it, the loudness of the shipped voice.
+"""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+HERE = Path(__file__).parent
+INPUTS = HERE.parent / "workflows" / "inputs"
+NIGHT, CORAL = (24, 26, 32), (255, 138, 101)
+
+
+def loudness(bars: int) -> np.ndarray:
+    """(bars,) root mean square of as many parts of the voice, the loudest 1."""
+    with wave.open(str(INPUTS / "emo_voice.wav")) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), dtype=np.int16).astype(float)
+    level = np.array([np.sqrt(np.mean(part**2)) for part in np.array_split(samples, bars)])
+    return level / level.max()
+
+
+def draw_voice(picture: Image.Image, box: tuple[int, int, int, int], bars: int) -> None:
+    """box: left, top, right, bottom in pixels; bars are mirrored about its middle."""
+    left, top, right, bottom = box
+    draw, middle, step = ImageDraw.Draw(picture), (top + bottom) / 2, (right - left) / bars
+    for number, level in enumerate(loudness(bars)):
+        half = max(step / 4, level * (bottom - top) / 2)
+        x = left + (number + 0.5) * step
+        draw.rounded_rectangle((x - step / 3, middle - half, x + step / 3, middle + half), step / 3, fill=CORAL)
+
+
+def icon(side: int = 400) -> Image.Image:
+    with Image.open(INPUTS / "emo_portrait.jpg") as portrait:
+        made = portrait.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+    shade = Image.new("L", (1, side))
+    shade.putdata([max(0, min(200, round(600 * (row / side - 0.62)))) for row in range(side)])
+    made.paste(Image.new("RGB", (side, side), NIGHT), mask=shade.resize((side, side)))
+    draw_voice(made, (side // 10, side * 3 // 4, side * 9 // 10, side * 19 // 20), 24)
+    return made
+
+
+def banner(width: int = 1344, height: int = 576) -> Image.Image:
+    made = Image.new("RGB", (width, height), NIGHT)
+    with Image.open(INPUTS / "emo_portrait.jpg") as portrait:
+        made.paste(portrait.convert("RGB").resize((height, height), Image.Resampling.LANCZOS), (0, 0))
+    draw_voice(made, (height + 60, height // 4, width - 60, height * 3 // 4), 40)
+    return made
+
+
+if __name__ == "__main__":
+    icon().save(HERE / "images" / "icon.png")
+    banner().save(HERE / "images" / "banner.png")

@@ -1,0 +1,136 @@
+"""EMO Talking Portrait: the whole way from a picture and a voice to a video in one node, and EMO Example."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..emo_model.config import SamplingConfig
+from . import comfy_bridge, conversions, shipped
+from .schemas import as_link, schema
+
+QUALITIES = {"high": 17, "medium": 23, "small file": 30}
+"""Constant rate factors of H.264."""
+
+
+class EmoTalkingPortrait(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="EmoTalkingPortrait",
+            display_name="EMO Talking Portrait",
+            description="A portrait and a voice become a video, saved as an mp4. Made of the other EMO nodes, with "
+            "their defaults.",
+            inputs=[
+                as_link(
+                    io.Image.Input(
+                        "portrait",
+                        optional=True,
+                        tooltip="One picture with a face, at any size: photograph, painting, drawing. Not connected: "
+                        "the portrait that ships with this pack.",
+                    )
+                ),
+                as_link(
+                    io.Audio.Input(
+                        "voice",
+                        optional=True,
+                        tooltip="Speech or singing; the video is as long. Not connected: the voice that ships with "
+                        "this pack.",
+                    )
+                ),
+                io.Combo.Input(
+                    "model",
+                    options=comfy_bridge.model_names(),
+                    default=comfy_bridge.BUILT_IN,
+                    tooltip="The built-in model, its fast variant, or a file in ComfyUI/models/emo that brings its own "
+                    "VAE and audio encoder.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=SamplingConfig().seed,
+                    min=0,
+                    max=0xFFFF_FFFF_FFFF_FFFF,
+                    control_after_generate=True,
+                    tooltip="Another seed gives other movements; the same seed gives the same video.",
+                ),
+                io.Combo.Input(
+                    "quality",
+                    options=list(QUALITIES),
+                    default=next(iter(QUALITIES)),
+                    tooltip="Of the mp4: 'high' is visually lossless; 'small file' is about a quarter of its size.",
+                ),
+            ],
+            outputs=[io.Video.Output(display_name="video", tooltip="The file that was written, for core's nodes.")],
+            is_output_node=True,
+            not_idempotent=True,
+            enable_expand=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None = None, quality: str | None = None) -> bool | str:
+        if model is not None:
+            try:
+                comfy_bridge.model_path(model)
+            except FileNotFoundError as error:
+                return str(error)
+        return conversions.option_error(quality, QUALITIES, "a quality") or True
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str | None = None, **_) -> str:
+        return "" if model is None else comfy_bridge.fingerprint(model)
+
+    @classmethod
+    def execute(
+        cls, *, portrait: list | None = None, voice: list | None = None, model: str, seed: int, quality: str
+    ) -> io.NodeOutput:
+        """portrait and voice are links, handed on as they are: what did not change is not computed again."""
+        conversions.check_option(quality, QUALITIES, "a quality")
+        graph = comfy_bridge.GraphBuilder()
+        loaded = graph.node("EmoLoadModel", model_name=model).out(0)
+        picture = {} if portrait is None else {"image": portrait}
+        sound = {} if voice is None else {"audio": voice}
+        reference = graph.node("EmoReferenceEncoder", model=loaded, **defaults("EmoReferenceEncoder"), **picture).out(0)
+        heard = graph.node("EmoAudioEncoder", model=loaded, **defaults("EmoAudioEncoder"), **sound)
+        sampled = {"model": loaded, "reference": reference, "audio_features": heard.out(0), "seed": seed}
+        clips = graph.node("EmoSampler", **defaults("EmoSampler") | sampled).out(0)
+        written = {"clips": clips, "reference": reference, "audio": heard.out(1), "quality": QUALITIES[quality]}
+        video = graph.node("EmoVideoCombine", **defaults("EmoVideoCombine") | written)
+        return io.NodeOutput(video.out(0), expand=graph.finalize())
+
+
+def defaults(node_id: str) -> dict:
+    """Defaults of the required widgets of a node of this pack."""
+    from . import NODES  # the list that this node is in
+
+    inputs = next(node for node in NODES if node.define_schema().node_id == node_id).define_schema().inputs
+    return {one.id: one.default for one in inputs if not one.optional and hasattr(one, "default")}
+
+
+class EmoExample(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="EmoExample",
+            display_name="EMO Example",
+            description="A portrait and a voice to try the nodes with. The person does not exist.",
+            inputs=[
+                io.Combo.Input(
+                    "portrait",
+                    options=list(shipped.PORTRAITS),
+                    default=next(iter(shipped.PORTRAITS)),
+                    tooltip="'photograph': a synthetic one, of nobody; 'drawing': drawn by a program.",
+                )
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The portrait."),
+                io.Audio.Output(display_name="audio", tooltip="6.5 seconds of speech, from a synthesiser."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, portrait: str | None = None) -> bool | str:
+        return conversions.option_error(portrait, shipped.PORTRAITS, "an example") or True
+
+    @classmethod
+    def execute(cls, portrait: str) -> io.NodeOutput:
+        conversions.check_option(portrait, shipped.PORTRAITS, "an example")
+        return io.NodeOutput(conversions.images(shipped.portrait(portrait)), shipped.voice())

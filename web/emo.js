@@ -1,0 +1,78 @@
+// Colours for the links of this pack, and only the widgets of its mode in EMO Face Mask Builder.
+import { app } from "../../scripts/app.js";
+
+const COLOURS = {
+  EMO_MODEL: "#b39ddb",
+  EMO_REFERENCE: "#4fc3f7",
+  EMO_AUDIO: "#ffb74d",
+  EMO_FACE_MASK: "#81c784",
+  EMO_SPEED: "#e6ee9c",
+  EMO_CLIPS: "#f06292",
+  EMO_MOTION: "#ba68c8",
+  EMO_OPTIONS: "#90a4ae",
+};
+const EDGES = ["left", "top", "right", "bottom"];
+
+function colour() {
+  Object.assign(app.canvas.default_connection_color_byType, COLOURS);
+  Object.assign(app.canvas.constructor.link_type_colors, COLOURS);
+  app.canvas.setDirty(true, true);
+}
+
+function style() {
+  // Nodes 2.0 reads the colours of its dots from here
+  const sheet = document.createElement("style");
+  const rules = Object.entries(COLOURS).map(([type, value]) => `--color-datatype-${type}: ${value};`);
+  sheet.textContent = `:root { ${rules.join(" ")} }`;
+  document.head.append(sheet);
+}
+
+function isLinked(node, name) {
+  return node.inputs?.some((input) => input.name === name && input.link != null) ?? false;
+}
+
+function showWidgetsOfMode(node) {
+  const mode = node.widgets?.find((widget) => widget.name === "mode")?.value;
+  const needsEdges = mode === "box" && !isLinked(node, "bounding_box");
+  let isChanged = false;
+  for (const widget of node.widgets ?? []) {
+    const isEdge = EDGES.includes(widget.name);
+    if (!isEdge && widget.name !== "from_second") continue;
+    const hidden = !(isLinked(node, widget.name) || (isEdge ? needsEdges : isLinked(node, "before")));
+    isChanged ||= Boolean(widget.hidden) !== hidden;
+    widget.hidden = hidden; // the classic page
+    widget.options.hidden = hidden; // Nodes 2.0
+  }
+  if (!isChanged) return;
+  node.widgets = [...node.widgets]; // Nodes 2.0 reads the list again
+  node.expandToFitContent?.();
+  node.setDirtyCanvas?.(true, true);
+}
+
+app.registerExtension({
+  name: "EMO",
+  setup() {
+    style();
+    colour();
+    app.ui.settings.addEventListener("Comfy.ColorPalette.change", () => setTimeout(colour, 500));
+  },
+  afterConfigureGraph: colour,
+  nodeCreated(node) {
+    if (node.comfyClass !== "EmoFaceMaskBuilder") return;
+    const mode = node.widgets?.find((widget) => widget.name === "mode");
+    if (!mode) return;
+    for (const [owner, event] of [
+      [mode, "callback"],
+      [node, "onConnectionsChange"],
+      [node, "onConfigure"],
+    ]) {
+      const before = owner[event];
+      owner[event] = function (...given) {
+        const result = before?.apply(this, given);
+        showWidgetsOfMode(node);
+        return result;
+      };
+    }
+    showWidgetsOfMode(node);
+  },
+});
