@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..config import SamplingConfig
+from ..finite import check_conditions, check_rendered
 from ..models.emo import Emo
 from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
-from .finite import check_conditions, check_rendered
 from .noise import draw_noise, head_pace
 from .progress import StepReport, ignore, unchanged
 from .samplers import PredictCached, guided, sample
@@ -71,10 +71,9 @@ class ClipRenderer:
 
     def __post_init__(self):
         self.video, self.schedule = Video(self.emo.config, self.conditions), NoiseSchedule(self.emo.config)
-        self.given_reference, self.reference = self.reference, None
+        self.given_reference, self.reference, self.mask = self.reference, None, None
         self.timesteps = self.schedule.timesteps(self.sampling.steps)
         self.noises = self._draw_noises(torch.Generator().manual_seed(self.sampling.seed))
-        self.mask = self.face = None
 
     def __call__(self, number: int, motion: MotionFrames) -> Tensor:
         """Scaled latents (1, C, F, h, w), float32, of the whole clip, frames beyond the end of the audio too."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..config import SamplingConfig
-from ..types import ClipConditions, MotionFrames, Portrait, is_finite
+from .config import SamplingConfig
+from .types import ClipConditions, MotionFrames, Portrait, is_finite
 
 
 def check_conditions(number: int, clip: ClipConditions, portrait: Portrait, motion: MotionFrames) -> None:
