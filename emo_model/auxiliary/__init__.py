@@ -1,1 +1,1 @@
-"""Networks around EMO: face detector and face mesh read the portrait, the motion decoder turns latents into frames."""
+"""Networks around EMO: the audio encoder, face detector and mesh encode the inputs, the motion decoder makes frames."""

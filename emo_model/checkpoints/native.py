@@ -17,10 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..auxiliary.audio_encoder import AudioEncoder
 from ..auxiliary.motion_decoder import MotionDecoder
 from ..config import SAMPLING, ModelConfig, SamplingConfig
 from ..config_values import check_fields, listed, parse_object
-from ..models.audio_encoder import AudioEncoder
 from ..models.emo import Emo
 from .files import check_weight, open_tensors
 from .kinds import NATIVE, wrong_file

@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ..auxiliary.audio_encoder import AudioEncoder
 from ..checkpoints import native
 from ..config import AudioEncoderConfig
 from ..inputs.audio import read_audio, resample
-from ..models.audio_encoder import AudioEncoder
 from ..synthetic.music import accompaniment, mix, noise_bed, without_voice
 from ..synthetic.speech import Speech
 from ..synthetic.speech_library import Mixture, SpeechLibrary, prepare_speech

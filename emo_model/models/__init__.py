@@ -1,1 +1,1 @@
-"""EMO's networks, and the audio encoder. Only nn.Modules: no files, no loops, no devices."""
+"""EMO's networks. Only nn.Modules: no files, no loops, no devices."""

@@ -15,8 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..auxiliary.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder
 from ..config import AudioEncoderConfig
-from ..models.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder
 from ..synthetic.music import accompaniment, noise_bed
 from ..synthetic.speech import Speech
 from ..synthetic.speech_library import SpeechLibrary

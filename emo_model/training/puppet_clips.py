@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..auxiliary.audio_encoder import AudioEncoder
 from ..config import ModelConfig
 from ..inputs.audio import features_per_frame
 from ..inputs.face_geometry import POINTS
 from ..inputs.motion_latents import LEFT_EYE, RIGHT_EYE, motion_latents, mouth_centre, portrait_latents
 from ..inputs.vae import to_scaled
-from ..models.audio_encoder import AudioEncoder
 from ..sampling.noise import noise_shapes, noise_spreads
 from ..synthetic.motion import FaceMotion, head_speed_degrees, sample_motion
 from ..synthetic.puppet_store import PuppetStore

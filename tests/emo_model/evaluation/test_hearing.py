@@ -6,10 +6,10 @@ import json
 import pytest
 import torch
 
+from emo_model.auxiliary.audio_encoder import AudioEncoder
 from emo_model.checkpoints.native import write_tensors
 from emo_model.config import AudioEncoderConfig
 from emo_model.evaluation.hearing import CONDITIONS, conditioned, load_encoder, measure_hearing, table
-from emo_model.models.audio_encoder import AudioEncoder
 from emo_model.synthetic.speech import RATE, Speech
 from emo_model.synthetic.visemes import mouth_tracks
 

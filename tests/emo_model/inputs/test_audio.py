@@ -12,6 +12,7 @@ import pytest
 import torch
 from av.stream import Disposition
 
+from emo_model.auxiliary.audio_encoder import AudioEncoder
 from emo_model.config import AudioEncoderConfig
 from emo_model.inputs.audio import (
     LayersInTime,
@@ -23,7 +24,6 @@ from emo_model.inputs.audio import (
     read_audio,
     resample,
 )
-from emo_model.models.audio_encoder import AudioEncoder
 
 
 def tone(rate: int, seconds: float, hertz: float = 440) -> torch.Tensor:

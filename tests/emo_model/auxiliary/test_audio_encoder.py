@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from emo_model.auxiliary.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder, level_out, mel_filters
 from emo_model.config import BUILTIN, TEST, AudioEncoderConfig
-from emo_model.models.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder, level_out, mel_filters
 
 
 def noise(seconds: float, seed: int = 0) -> torch.Tensor:
@@ -99,7 +99,7 @@ def test_the_noise_of_a_room_stays_noise_in_pauses_of_any_length(pause):
 
 
 def test_the_loudest_of_10_s_leaves_even_speech_as_it_was(monkeypatch):
-    from emo_model.models import audio_encoder
+    from emo_model.auxiliary import audio_encoder
 
     encoder = AudioEncoder(AudioEncoderConfig())
     generator = torch.Generator().manual_seed(3)
