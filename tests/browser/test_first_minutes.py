@@ -98,6 +98,10 @@ def picture(page, name: str) -> None:
     """The graph as the page shows it, to $EMO_SCREENSHOTS/name.jpg (on Nodes 2.0 name_2.jpg)."""
     if "EMO_SCREENSHOTS" not in os.environ:
         return
+    page.set_viewport_size({"width": 2700, "height": 1700})  # in a smaller one the page leaves texts out
+    page.wait_for_timeout(500)
+    page.evaluate(FIT)
+    page.wait_for_timeout(1500)
     scale, left, top = page.evaluate("() => [window.app.canvas.ds.scale, ...window.app.canvas.ds.offset]")
     boxes = page.evaluate(BOXES, False)
     x0, y0 = (min(box[axis] for box in boxes) - 20 for axis in (1, 2))
@@ -105,6 +109,7 @@ def picture(page, name: str) -> None:
     clip = {"x": (x0 + left) * scale, "y": (y0 + top) * scale, "width": (x1 - x0) * scale, "height": (y1 - y0) * scale}
     path = Path(os.environ["EMO_SCREENSHOTS"]) / f"{name}{'_2' if page.is_2_0 else ''}.jpg"
     page.screenshot(path=str(path), type="jpeg", quality=88, clip=clip)
+    page.set_viewport_size({"width": 1600, "height": 1000})
 
 
 @pytest.mark.parametrize("name", ["first_video", "talking_portrait"])
