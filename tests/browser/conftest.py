@@ -64,7 +64,7 @@ def open_page(server, browser):
     def open_it(*, is_2_0: bool = False):
         server.post("/api/settings/Comfy.VueNodes.Enabled", is_2_0)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(200_000)
+        page.set_default_timeout(300_000)
         page.route(lambda url: not url.startswith((server.url, "data:", "blob:")), lambda route: route.abort())
         page.goto(server.url, wait_until="domcontentloaded")
         page.wait_for_function(READY)

@@ -71,9 +71,10 @@ def show(page, workflow: dict) -> None:
 def page(request, server, open_page):
     is_2_0 = request.param == "Nodes 2.0"
     opened = open_page(is_2_0=is_2_0)
-    if is_2_0 and not opened.evaluate("() => document.querySelector('[data-node-id]') !== null"):
+    version = opened.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
+    if is_2_0 and [int(part) for part in version.split(".")[:2]] < [1, 33]:
         opened.close()
-        pytest.skip("this frontend has no Nodes 2.0")
+        pytest.skip(f"Nodes 2.0 were an experiment in frontend {version}")
     opened.is_2_0 = is_2_0
     yield opened
     opened.close()
@@ -97,6 +98,10 @@ def picture(page, name: str) -> None:
     """The graph as the page shows it, to $EMO_SCREENSHOTS/name.jpg (on Nodes 2.0 name_2.jpg)."""
     if "EMO_SCREENSHOTS" not in os.environ:
         return
+    page.set_viewport_size({"width": 2700, "height": 1700})  # in a smaller one the page leaves texts out
+    page.wait_for_timeout(500)
+    page.evaluate(FIT)
+    page.wait_for_timeout(1500)
     scale, left, top = page.evaluate("() => [window.app.canvas.ds.scale, ...window.app.canvas.ds.offset]")
     boxes = page.evaluate(BOXES, False)
     x0, y0 = (min(box[axis] for box in boxes) - 20 for axis in (1, 2))
@@ -104,6 +109,7 @@ def picture(page, name: str) -> None:
     clip = {"x": (x0 + left) * scale, "y": (y0 + top) * scale, "width": (x1 - x0) * scale, "height": (y1 - y0) * scale}
     path = Path(os.environ["EMO_SCREENSHOTS"]) / f"{name}{'_2' if page.is_2_0 else ''}.jpg"
     page.screenshot(path=str(path), type="jpeg", quality=88, clip=clip)
+    page.set_viewport_size({"width": 1600, "height": 1000})
 
 
 @pytest.mark.parametrize("name", ["first_video", "talking_portrait"])

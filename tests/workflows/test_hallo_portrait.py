@@ -47,7 +47,7 @@ def test_hallo_goes_through_all_nodes_with_cores_vae_and_audio_encoder(server, p
     result = server.run(prompt)
     assert result["status"] == "success", result["error"]
     frames = frames_of(server.view(result["outputs"]["9"]["images"][0]))
-    assert len(frames) == FRAMES and frames[0].shape == (32, 32, 3)
+    assert len(frames) == FRAMES and frames[0].shape == (140, 140, 3)  # pasted back into the whole picture
     log = server.log[begin:]
     assert "EMO 'hallo': 32x32" in log
     assert (

@@ -20,6 +20,7 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 CORE = {
     "LoadImage",
     "LoadAudio",
+    "RecordAudio",
     "VAELoader",
     "AudioEncoderLoader",
     "VAEDecode",
@@ -108,7 +109,7 @@ def test_the_pack_is_imported_without_a_warning(server):
 
 
 def test_templates_and_help_are_served(server):
-    assert server.get("/api/workflow_templates")["ComfyUI-EMO"] == [path.stem for path in WORKFLOWS]
+    assert sorted(server.get("/api/workflow_templates")["ComfyUI-EMO"]) == [path.stem for path in WORKFLOWS]
     for path in WORKFLOWS:
         assert server.get(f"/api/workflow_templates/ComfyUI-EMO/{path.name}") == read(path)
         assert server.get(f"/api/workflow_templates/ComfyUI-EMO/{path.stem}.jpg")[:2] == b"\xff\xd8"
