@@ -23,7 +23,7 @@ from ..types import Fit, Portrait, is_finite
 from .eyelids import Eyelid, eyelids, window
 from .folds import hold_inside
 
-SHARPENING = 0.6  # of what is painted: its network learned means, which are soft
+SHARPENING = 0.75  # of what is painted: its network learned means, which are soft
 AT_ONCE = 8  # frames that the network decodes together
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
