@@ -152,7 +152,7 @@ def make_video(
         if cache is not None:
             cache.lease.close()
     passed = time.monotonic() - began
-    said = {
+    report = {
         "out": str(out),
         "width": width,
         "height": height,
@@ -166,8 +166,8 @@ def make_video(
         "peak_rss_mb": peak_rss_mb(),
     }
     if torch.device(device).type == "cuda":
-        said["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
-    return said
+        report["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
+    return report
 
 
 def _refuse_full_disk(
@@ -401,8 +401,8 @@ def main(arguments: list[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C
     try:
         if chosen.check:
-            said = check(chosen.portrait, chosen.face or chosen.which_face)
-            sys.stdout.write(json.dumps(said) + "\n")
+            report = check(chosen.portrait, chosen.face or chosen.which_face)
+            sys.stdout.write(json.dumps(report) + "\n")
             return 0
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
             raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
@@ -423,7 +423,7 @@ def main(arguments: list[str] | None = None) -> int:
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only needs the clip cache, which --no-clips disables; remove one of them")
-        said = make_video(
+        report = make_video(
             chosen.portrait,
             chosen.audio,
             chosen.out,
@@ -448,7 +448,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
-    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.write(json.dumps(report) + "\n")
     return 0
 
 

@@ -37,9 +37,9 @@ def load(model: str | Path = "default", device: torch.device | str = "cpu") -> B
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, ValueError, TypeError, ImportError, AttributeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         others = " or 'cuda'" if torch.cuda.is_available() else ""
-        raise ValueError(f"device '{device}' cannot be used here: {said:.120}; use 'cpu'{others}") from None
+        raise ValueError(f"device '{device}' cannot be used here: {reason:.120}; use 'cpu'{others}") from None
     path = MODELS.get(model, model) if isinstance(model, str) else model
     bundle = native.load(path, dtype=torch.float32, device=device)
     if bundle.motion_decoder is None or bundle.audio_encoder is None:

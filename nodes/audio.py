@@ -92,10 +92,10 @@ class EmoAudioEncoder(io.ComfyNode):
             on_progress=progress.set,
         )
         frames = len(features.frames) - features.padding
-        said = f"{features.seconds:.3f} s at {fps:g} frames per second are {frames} frames."
+        message = f"{features.seconds:.3f} s at {fps:g} frames per second are {frames} frames."
         if heard is not audio and (
             differs := conversions.length_mismatch(conversions.one_sound(heard, name="mix"), frames, fps)
         ):
-            said += f" At 'mix': {differs}"
-        comfy_bridge.tell(cls.hidden, said)
+            message += f" At 'mix': {differs}"
+        comfy_bridge.tell(cls.hidden, message)
         return io.NodeOutput(features, heard, fps)

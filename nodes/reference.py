@@ -114,8 +114,8 @@ class EmoReferenceEncoder(io.ComfyNode):
         given = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
         vae = comfy_bridge.own_vae(model) if vae is None else vae
         encode = cls._with_motion if model.config.motion_decoder else cls._with_pictures
-        reference, said = encode(model, vae, given, fit=fit, face=face, which_face=which_face, long_side=long_side)
-        comfy_bridge.tell(cls.hidden, said)
+        reference, message = encode(model, vae, given, fit=fit, face=face, which_face=which_face, long_side=long_side)
+        comfy_bridge.tell(cls.hidden, message)
         picture = comfy_bridge.to_intermediate(conversions.images(reference.portrait.pixels))
         preview = None if comfy_bridge.is_part(cls.hidden) else ui.PreviewImage(picture, cls=cls)
         return io.NodeOutput(reference, picture, reference.vae, ui=preview)
@@ -131,29 +131,29 @@ class EmoReferenceEncoder(io.ComfyNode):
         shrink = max(1.0, max(given.shape[-2:]) / long_side)
         portrait = read_portrait(whole, mesh, model.config)
         bound = comfy_bridge.bind(vae, whole, portrait, model.config)
-        said = portrait.fit.summary + conversions.faces_found(faces, which_face)
-        said = "\n".join([said, *check_portrait(given, found, faces).lines])
+        message = portrait.fit.summary + conversions.faces_found(faces, which_face)
+        message = "\n".join([message, *check_portrait(given, found, faces).lines])
         if shrink > 1:
-            said = f"Picture {given.shape[-1]}x{given.shape[-2]} downscaled: 'long_side' is {long_side}. {said}"
+            message = f"Picture {given.shape[-1]}x{given.shape[-2]} downscaled: 'long_side' is {long_side}. {message}"
         reference = Reference(
             portrait, model.read_portrait(portrait.latents), PasteBack(whole, portrait.fit), bound, shrink
         )
-        return reference, said
+        return reference, message
 
     @classmethod
     def _with_pictures(cls, model: comfy_bridge.EmoModel, vae, given, *, fit: str, face, **_) -> tuple[Reference, str]:
         """For models with the latents of a picture VAE (EMO as in the paper, Hallo)."""
         around = None if face is None else conversions.box_of_face(face, given)
         pixels, how = fit_picture(given, model.config.image_size, fit, around)
-        identity, said = None, how.summary
+        identity, message = None, how.summary
         if model.config.hallo:
             try:
                 identity = comfy_bridge.find_face(given if face is None else how.inside(given)).embedding
             except NoFaceError as error:
-                said += f" {error} Without a face embedding the model preserves the person's identity less well."
+                message += f" {error} Without a face embedding the model preserves the person's identity less well."
         picture = comfy_bridge.to_intermediate(conversions.images(pixels))
         latents = to_scaled(comfy_bridge.encode_picture(vae, picture, model.config), model.config)
         reference = Reference(
             Portrait(latents, pixels, how, identity), model.read_portrait(latents, identity), PasteBack(given, how), vae
         )
-        return reference, said
+        return reference, message

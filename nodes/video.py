@@ -133,8 +133,8 @@ class EmoVideoCombine(io.ComfyNode):
         fps = fps if clips is None else clips.fps
         conversions.check_fps(fps)
         heard = None if audio is None else conversions.one_sound(audio)
-        if said := conversions.length_mismatch(heard, count, fps):
-            comfy_bridge.tell(cls.hidden, said)
+        if message := conversions.length_mismatch(heard, count, fps):
+            comfy_bridge.tell(cls.hidden, message)
         progress = comfy_bridge.Progress(count)
 
         decoded = comfy_bridge.decode_blocks(vae, frames) if images is None else map(conversions.frame_bytes, frames)

@@ -188,13 +188,13 @@ class CacheRun:
                 self.keys.append(key)
                 return
             free = shutil.disk_usage(self.cache.folder).free if self.cache.folder.is_dir() else 0
-            said = OSError(
+            failure = OSError(
                 f"clip {len(self.keys) + 1} could not be kept in {self.cache.folder}: {reason_of(error)}; "
                 f"{free / GB:.2f} GB are free there. The {len(self.keys)} clips before it are kept: make "
                 "room and start again, and it goes on from there"
             )
-            said.errno = error.errno
-            raise said from error
+            failure.errno = error.errno
+            raise failure from error
         self.keys.append(key)
         self.rendered += 1
 

@@ -63,7 +63,7 @@ def run_inspect(chosen: argparse.Namespace) -> Lines:
     file = open_tensors(chosen.file)
     kind = recognise(file)
     numbers = {key: torch.Size(shape).numel() for key, shape in file.shapes.items()}
-    said = {
+    description = {
         "file": file.path.name,
         "kind": kind.name,
         "description": f"this is {kind.description}; {kind.use}",
@@ -80,22 +80,24 @@ def run_inspect(chosen: argparse.Namespace) -> Lines:
         parts = Counter()
         for key, number in numbers.items():
             parts[key.split(".")[0]] += number
-        said |= {"parts": dict(parts), "config": json.loads(config.to_json()), "card": card}
+        description |= {"parts": dict(parts), "config": json.loads(config.to_json()), "card": card}
         if native.BASE in card:
-            said["holds"] = f"only tensors that differ from {card[native.BASE]}, which must be in the same folder"
+            description["holds"] = (
+                f"only tensors that differ from {card[native.BASE]}, which must be in the same folder"
+            )
     if kind.name == "hallo":
         emo, _ = hallo.open_net(chosen.file)
         for key in file.shapes:
             check_weight(file.read(key), key, file.path)
         parts = hallo.layout(emo)
-        said |= {
+        description |= {
             "fits": "every key is accounted for and none is missing",
             "is_of_the_published_size": emo.config == HALLO,
             "tensors_that_run": len(parts.runs),
             "tensors_that_nothing_runs": len(parts.idle),
             "frame_codes": len(parts.codes),
         }
-    yield json.dumps(said, indent=2)
+    yield json.dumps(description, indent=2)
 
 
 def run_convert(chosen: argparse.Namespace) -> Lines:

@@ -58,9 +58,9 @@ def open_tensors(path: str | Path) -> TensorFile:
     torch's `weights_only`, which runs no code of the file's; one that needs more is refused.
     """
     path = check_readable(path, "the model file")
-    said = not_tensors(path)
-    if said is not None:
-        raise ValueError(f"{path.name} contains no weights: {said}")
+    reason = not_tensors(path)
+    if reason is not None:
+        raise ValueError(f"{path.name} contains no weights: {reason}")
     with path.open("rb") as file:
         start = file.read(9)
     if not start:
@@ -157,8 +157,8 @@ def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
             "a safetensors file of the same model"
         ) from None
     except Exception as error:  # a damaged pickle raises whatever its bytes spell
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{path.name} is not a complete torch file ({said[0]:.120}); download it again") from None
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{path.name} is not a complete torch file ({lines[0]:.120}); download it again") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     tensors = (

@@ -38,11 +38,11 @@ def initialise(
     """
     sources = initial_sources(config, sd15, motion_module)
     emo = bare(config)
-    said = report(emo, sources)
+    summary = report(emo, sources)
     origins = {name: str(source) for name, source in sources.items()}
     files = {"sd15": sd15.name, "motion_module": motion_module.name if motion_module else None}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         write_native(out, config, entries(emo, sources, dtype=dtype), {"initialised_from": files, "seed": seed})
     out.with_name(out.name + ".sources.json").write_text(json.dumps(origins, indent=1) + "\n")
-    return said
+    return summary

@@ -143,17 +143,19 @@ def read_sampling(path: str | Path) -> SamplingConfig:
 
 
 def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
-    said = card.get("sampling", {})
-    if not isinstance(said, dict):
-        raise ValueError(f"the model's card has {said!r:.80} as sampling settings, which must be an object")
-    unknown = sorted(said.keys() - {field.name for field in fields(SamplingConfig)})
+    settings = card.get("sampling", {})
+    if not isinstance(settings, dict):
+        raise ValueError(f"the model's card has {settings!r:.80} as sampling settings, which must be an object")
+    unknown = sorted(settings.keys() - {field.name for field in fields(SamplingConfig)})
     if unknown:
         raise ValueError(
             "the model's card has sampling settings that this version does not know: "
             f"{listed(unknown)}; update ComfyUI-EMO"
         )
-    check_fields(SamplingConfig, said, prefix="sampling.")
-    return replace(SAMPLING.get(config.name, SamplingConfig()), **{key: _tuple(value) for key, value in said.items()})
+    check_fields(SamplingConfig, settings, prefix="sampling.")
+    return replace(
+        SAMPLING.get(config.name, SamplingConfig()), **{key: _tuple(value) for key, value in settings.items()}
+    )
 
 
 def _tuple(value):
@@ -172,9 +174,9 @@ def check(path: str | Path) -> tuple[ModelConfig, Bundle, dict[str, Path]]:
         with torch.device("meta"):  # the audio encoder, too: a config may claim any size
             bundle = build(config, device="meta", card=card)
     except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, IndexError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"{path.name} has a config of which no model can be built ({said[0]:.120}); copy or download it again"
+            f"{path.name} has a config of which no model can be built ({lines[0]:.120}); copy or download it again"
         ) from None
     wanted = {
         f"{name}.{key}": tuple(value.shape)

@@ -59,9 +59,9 @@ def check_fit(found: Mapping[str, Iterable[int]], wanted: Mapping[str, Iterable[
     ]
     if not (missing or left or other):
         return
-    said = [
+    misfits = [
         f"{len(keys)} {words} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
         for keys, words in ((missing, "missing"), (left, "left over"), (other, "of another shape"))
         if keys
     ]
-    raise ValueError(f"{file} is not {what} that fits: of {len(wanted)} tensors, {'; '.join(said)}")
+    raise ValueError(f"{file} is not {what} that fits: of {len(wanted)} tensors, {'; '.join(misfits)}")

@@ -67,8 +67,8 @@ class SoundFile:
                 "again"
             )
         self.hearing, self.samples = hearing, hearing.samples
-        if said := self.losses.summary:
-            log.warning("%s: %s.", self.path.name, said)
+        if loss := self.losses.summary:
+            log.warning("%s: %s.", self.path.name, loss)
         if hearing.scale != 1:
             log.warning("%s: float samples of %d-bit size are scaled", self.path.name, -math.log2(hearing.scale) + 1)
 
@@ -104,14 +104,14 @@ class SoundFile:
         av.logging.set_level(av.logging.ERROR)
         av.logging.set_skip_repeated(False)
         try:
-            with av.logging.Capture() as said, contextlib.suppress(av.error.FFmpegError, IndexError):
+            with av.logging.Capture() as messages, contextlib.suppress(av.error.FFmpegError, IndexError):
                 with open_media(self.path) as container:
                     for _ in islice(container.decode(sound_stream(container)), 1):
                         pass
         finally:
             av.logging.set_level(before)
             av.logging.set_skip_repeated(skips)
-        words = " ".join(" ".join(message for _, _, message in said[:2]).split())
+        words = " ".join(" ".join(message for _, _, message in messages[:2]).split())
         return f"{words or error.strerror:.160}"[:160]
 
 

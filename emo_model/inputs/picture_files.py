@@ -76,8 +76,8 @@ class _Refused(ValueError):
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
-    said = str(error).strip().splitlines()
-    reason = f"{said[0]:.120}" if said else type(error).__name__
+    lines = str(error).strip().splitlines()
+    reason = f"{lines[0]:.120}" if lines else type(error).__name__
     return ValueError(f"{path.name} is damaged, or not as Pillow expects it ({reason}); save or download it again")
 
 
@@ -257,9 +257,9 @@ def _to_srgb(profile: bytes, picture: Image.Image, name: str):
             changed = np.asarray(ImageCms.applyTransform(sample, convert), int)[..., 0] - np.arange(256)
             if np.abs(changed).max() <= 2:
                 return None
-        said = ImageCms.getProfileDescription(source).strip()
+        profile = ImageCms.getProfileDescription(source).strip()
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, zlib.error) as error:
         log.warning("%s has a colour profile that cannot be used (%s); it is taken as sRGB", name, error)
         return None
-    log.info("%s: colours converted from '%s' to sRGB", name, said[:60])
+    log.info("%s: colours converted from '%s' to sRGB", name, profile[:60])
     return lambda band: ImageCms.applyTransform(band.convert(mode) if band.mode != mode else band, convert)

@@ -151,7 +151,7 @@ def wav2vec2_layers(
         last.write(piece, x[piece.start - wide.start : piece.stop - wide.start])  # free until the last layer
         tick()
     before = last
-    for layer, said in zip(layers, heard.split(), strict=True):
+    for layer, output in zip(layers, heard.split(), strict=True):
         for piece in pieces:
             x = before.read(piece).to(device)
             keys.write(piece, layer.attention.k_proj(x))
@@ -160,9 +160,9 @@ def wav2vec2_layers(
         for piece in pieces:
             x = before.read(piece).to(device)
             x = layer.layer_norm(x + _look_at_all(layer.attention, x, keys, values, pieces))
-            said.write(piece, layer.final_layer_norm(x + layer.feed_forward(x)))
+            output.write(piece, layer.final_layer_norm(x + layer.feed_forward(x)))
             tick()
-        before = said
+        before = output
     return heard.tensor().transpose(0, 1)
 
 

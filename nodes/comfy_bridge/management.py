@@ -107,9 +107,9 @@ def or_smaller(work: Callable[[bool], Made], *, smaller: str) -> Made:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
     # outside of `except`: the exception keeps the first attempt's tensors alive
-    logging.warning("EMO: out of memory (%s). Retrying %s.", said, smaller)
+    logging.warning("EMO: out of memory (%s). Retrying %s.", reason, smaller)
     management.soft_empty_cache()
     return work(True)
 

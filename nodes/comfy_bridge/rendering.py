@@ -121,13 +121,13 @@ def render(
         raise
     except BaseException as error:
         kept = max(finished, len(run.keys))
-        said = f"{kept} of {clips} clips are kept; queue again to continue" + (
+        message = f"{kept} of {clips} clips are kept; queue again to continue" + (
             "; set 'render' to 'finished clips only' for a video of what is done." if kept else "."
         )
-        logging.warning("EMO: %s They are in %s.", said, cache.folder)
-        show(hidden, said)
+        logging.warning("EMO: %s They are in %s.", message, cache.folder)
+        show(hidden, message)
         if kept and len(error.args) == 1 and isinstance(error.args[0], str):
-            error.args = (f"{error.args[0]}\n{said}",)
+            error.args = (f"{error.args[0]}\n{message}",)
         run.lease.close()
         raise
     made = run.clips(wanted=conditions.frames, fps=conditions.audio.fps, config=model.config)
@@ -148,7 +148,7 @@ def render(
 
 
 class _NothingFinishedError(ValueError):
-    """'finished clips only' without any; said once, in log and error alike."""
+    """'finished clips only' without any; reported once, in log and error alike."""
 
 
 def settings(config: SamplingConfig) -> str:
@@ -163,7 +163,7 @@ class _Countdown:
 
     def __init__(self, progress: Progress, hidden, plan, still=None):
         self.progress, self.hidden, self.plan, self.still = progress, hidden, plan, still
-        self.said, self.is_timed = 0.0, False
+        self.shown_at, self.is_timed = 0.0, False
         progress.begin()
 
     def on_step(self, report: StepReport) -> None:
@@ -178,8 +178,8 @@ class _Countdown:
             self.is_timed = True
             plan = self.plan(progress.seconds_per_step)
             tell(self.hidden, plan.length, plan.needs)
-        elif time.monotonic() - self.said >= 1:
-            self.said = time.monotonic()
+        elif time.monotonic() - self.shown_at >= 1:
+            self.shown_at = time.monotonic()
             left = minutes_and_seconds(progress.seconds_per_step * (progress.total - done))
             show(
                 self.hidden, f"Clip {report.clip} of {report.clips}, step {report.step} of {report.steps}; {left} left."
