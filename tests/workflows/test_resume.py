@@ -99,14 +99,17 @@ def test_a_killed_server_has_lost_nothing_that_was_finished(tmp_path):
 def test_another_mask_from_some_second_on_renders_only_from_there(server):
     """A second builder chained behind the first, as a shared graph would have it."""
     graph = prompt(seed=103, steps=1)
-    (built,) = (number for number, node in graph.items() if node["class_type"] == "EmoFaceMaskBuilder")
+    (reference,) = (number for number, node in graph.items() if node["class_type"] == "EmoReferenceEncoder")
+    (sampler,) = (number for number, node in graph.items() if node["class_type"] == "EmoSampler")
+    edges = {"left": 0.15, "top": 0.1, "right": 0.85, "bottom": 0.95}
+    early = {"reference": [reference, 0], "mode": "detected", **edges, "from_second": 0.0}
+    graph["early"] = {"class_type": "EmoFaceMaskBuilder", "inputs": early}
+    graph[sampler]["inputs"]["face_mask"] = ["early", 0]
     assert server.run(graph)["status"] == "success"
     clips = rendered(server.log)[1]
-    inputs = {**graph[built]["inputs"], "mode": "box", "before": [built, 0], "from_second": 4.0}
-    graph["late"] = {"class_type": "EmoFaceMaskBuilder", "inputs": inputs}
-    for node in graph.values():
-        if node["inputs"].get("face_mask") == [built, 0]:
-            node["inputs"]["face_mask"] = ["late", 0]
+    late = {**early, "mode": "box", "before": ["early", 0], "from_second": 4.0}
+    graph["late"] = {"class_type": "EmoFaceMaskBuilder", "inputs": late}
+    graph[sampler]["inputs"]["face_mask"] = ["late", 0]
     assert server.run(graph)["status"] == "success"
     assert rendered(server.log) == (clips - 4 * 25 // 4, clips)  # clips of 4 frames, 25 of them a second
 
