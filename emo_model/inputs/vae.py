@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from ..config import ModelConfig
@@ -45,9 +44,3 @@ def encode(vae: Vae, pixels: Tensor, config: ModelConfig) -> Tensor:
 def decode(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:
     """scaled latents (B, C, h, w) -> pixels (B, 3, H, W) in [-1, 1], clamped."""
     return vae.decode(to_raw(latents, config)).clamp(-1, 1)
-
-
-def through_pixels(vae: Vae, latents: Tensor, config: ModelConfig) -> Tensor:
-    """Decode and re-encode scaled latents (B, C, F, h, w), as Hallo does with its motion frames."""
-    pixels = decode(vae, rearrange(latents, "b c f h w -> (b f) c h w"), config)
-    return rearrange(encode(vae, pixels, config), "(b f) c h w -> b c f h w", f=latents.shape[2])

@@ -53,8 +53,8 @@ class ClipRenderer:
 
     emo: on `device`, in `dtype`; noise is drawn on the CPU, so a seed means the same on every device. reference: the
     portrait's features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are encoded; Hallo
-    passes them through the VAE (`inputs.vae.through_pixels`). batch_branches, predict: see `guided`. on_step: called
-    after each step; may raise to stop. Raises ValueError for NaN or infinity.
+    decodes and encodes them again. batch_branches, predict: see `guided`. on_step: called after each step; may raise to
+    stop. Raises ValueError for NaN or infinity.
     """
 
     emo: Emo
