@@ -20,10 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the Gaussians, in distances of the outer eye corners
-SQUINT, SHUT = (
-    0.9,
-    0.15,
-)  # shares of the portrait's lid opening: lids close below the first and are shut below the second
+# shares of the portrait's lid opening: lids close below the first and are shut below the second
+SQUINT, SHUT = 0.9, 0.15
 FREELY, FARTHEST = 2.0, 3.0  # cells that a head may move, and that it may approach
 UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
 LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then midpoints of upper and lower lid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NEAREST = 0.7
+NEAREST = 0.7  # of the distance from the resting cells: at 1 the flow would be flat, beyond it folds
 
 
 def hold_inside(flow: Tensor) -> Tensor:

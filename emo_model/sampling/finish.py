@@ -59,9 +59,8 @@ def _smoothed(latents: Tensor, motion: Tensor | None, smoothness: tuple[float, .
         latents = _joined(latents, motion.to(latents), smoothness)
     before = 0 if motion is None else motion.shape[2]
     frames = latents.float() if motion is None else torch.cat([motion.to(latents).float(), latents.float()], 2)
-    smoothers = torch.stack([_smoother(before, latents.shape[2], weight) for weight in smoothness]).to(
-        frames
-    )  # (C, F, n + F)
+    smoothers = [_smoother(before, latents.shape[2], weight) for weight in smoothness]
+    smoothers = torch.stack(smoothers).to(frames)  # (C, F, n + F)
     return torch.einsum("bcthw,cft->bcfhw", frames, smoothers).to(latents)
 
 
