@@ -9,6 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 NOTES = {"Note", "MarkdownNote"}  # only the page knows them
 MUTED, BYPASSED = 2, 4
+BUTTONS = {"upload", "audioUI"}  # of core's loaders: the page keeps them among the widgets, and does not queue them
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}  # a value of the page beside each seed
 
 
@@ -26,7 +27,9 @@ def to_api(workflow: dict) -> dict:
         values = iter(node.get("widgets_values", []))
         for socket in node["inputs"]:
             if "widget" in socket:
-                inputs[socket["name"]] = next(values)
+                value = next(values)
+                if socket["name"] not in BUTTONS:
+                    inputs[socket["name"]] = value
                 if socket["name"] in ("seed", "noise_seed"):
                     assert next(values) in AFTER_GENERATE, f"node {number}: a seed without its control"
             if socket["link"] in origins:
