@@ -22,11 +22,17 @@ ROOMS = {
     "synthetic": 5,
     "training": 6,
     "evaluation": 6,
+    "farm": 6,
     "cache": 5,
     "acceleration": 5,
 }
 # of one level, and independent of each other
-NEIGHBOURS = {frozenset({"training", "evaluation"}), frozenset({"models", "auxiliary"})}
+NEIGHBOURS = {
+    frozenset({"training", "evaluation"}),
+    frozenset({"training", "farm"}),
+    frozenset({"evaluation", "farm"}),
+    frozenset({"models", "auxiliary"}),
+}
 HOSTS = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "nodes", "server"}
 ENGINE = HOSTS - {"comfy_api"}  # nodes other than the bridge see ComfyUI's schemas only
 AT_RUN_TIME = {"torch", "numpy", "einops", "safetensors", "av", "PIL", "tqdm"}

@@ -22,6 +22,12 @@ HIDDEN = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "out",
 REASONS = {
     ("emo_model/checkpoints/files.py", "pickle"): "names the error of a broken file; pickles are read as weights only",
     ("workflows/client.py", "urllib"): "an example: talks to the user's own ComfyUI, started by hand",
+    (
+        "emo_model/farm/host.py",
+        "urllib",
+    ): "a command: talks to the ComfyUI servers that its user names, started by hand",
+    ("emo_model/farm/host.py", "http"): "names the errors of urllib",
+    ("emo_model/farm/show.py", "http"): "the command's page of progress, on 127.0.0.1 only and if --page asks for it",
 }
 """(file, module or call) -> why it is there. Whatever else turns up fails the test."""
 ASKED_ABOUT = {
