@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..inputs.vae import to_raw
 from ..types import Fit, Portrait, is_finite
 from .eyelids import Eyelid, eyelids, window
 from .folds import hold_inside
+from .territory import neighbours, share_of
 
 SHARPENING = 0.75  # of what is painted: its network learned means, which are soft
 AT_ONCE = 8  # frames that the network decodes together
@@ -36,8 +37,9 @@ class PortraitDecoder:
 
     picture: (1, 3, H, W) in [-1, 1], the one that `portrait.fit` was cut from. Only pixels of the square around the
     head change, where the flow is not zero or the mouth is painted; all others stay the picture's, bit for bit. Its
-    buffers are for one thread at a time. device, dtype: where and in which type the network computes. Raises ValueError
-    for a picture of another size, or a portrait whose face was not found.
+    buffers are for one thread at a time. device, dtype: where and in which type the network computes. others: the
+    squares of other moving heads in the picture, which keep what is nearer to them (`territory.share_of`). Raises
+    ValueError for a picture of another size, or a portrait whose face was not found.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class PortraitDecoder:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        others: Sequence[Fit] = (),
     ):
         fit = portrait.fit
         if tuple(picture.shape) != (1, 3, fit.height, fit.width):
@@ -59,6 +62,7 @@ class PortraitDecoder:
             raise ValueError("the portrait has no face mesh; make it with `inputs.portrait.read_portrait`")
         self.decoder, self.config, self.fit, self.device, self.dtype = decoder, config, fit, device, dtype
         self.still = to_uint8(picture)[0]  # (H, W, 3)
+        self.others = neighbours(fit, others)
         self.latents, self.mesh = portrait.latents, portrait.mesh
         self._maps = portrait_maps(portrait.mesh, size=config.image_size, cells=config.latent_size).to(device)
         self._portrait: PortraitFeatures | None = None
@@ -72,7 +76,8 @@ class PortraitDecoder:
     def decode(self, latents: Tensor) -> np.ndarray:
         """latents (F, C, h, w) scaled -> (F, H, W, 3) uint8."""
         frames = np.empty((len(latents), *self.still.shape), dtype=np.uint8)
-        self._fill(frames, latents)
+        frames[:] = self.still
+        self.draw(frames, latents)
         return frames
 
     def blocks(self, latents: Tensor) -> Iterator[np.ndarray]:
@@ -113,7 +118,8 @@ class PortraitDecoder:
         return self.decoder.read_portrait(*(x.to(self.device, self.dtype) for x in given), skull.to(self.device))
 
     @torch.no_grad()
-    def _fill(self, frames: np.ndarray, latents: Tensor) -> None:
+    def draw(self, frames: np.ndarray, latents: Tensor) -> None:
+        """Draw the moving head of latents (F, C, h, w) into frames (F, H, W, 3) uint8 of the picture."""
         if self._canvas is None:
             self._canvas = _Canvas.of(
                 self.still,
@@ -121,9 +127,9 @@ class PortraitDecoder:
                 cells=self.config.image_size // PATCH,
                 mouth_cells=self.decoder.mouth_cells,
                 lids=self._eyelids(),
+                others=self.others,
                 device=self.device,
             )
-        frames[:] = self.still
         shut = lid_closure(to_raw(latents, self.config), self.mesh, size=self.config.image_size).tolist()
         for first in range(0, len(latents), AT_ONCE):
             decoded = self.flow(latents[first : first + AT_ONCE])
@@ -164,7 +170,8 @@ class _Canvas:
     second pixel a pixel of it and those between interpolated, so that reading between pixels blurs little. up_y (h, n)
     and up_x (n, w): flow of n cells times these is the flow of every pixel, in units of the grid. place: (1, h, w, 2)
     of the pixels themselves.
-    lids: of both eyes; corner: (left, top) of the source's first pixel in the picture.
+    lids: of both eyes; corner: (left, top) of the source's first pixel in the picture. share: (h, w) how freely each
+    pixel moves beside other heads, 0 where it is another's; None without any.
     """
 
     fit: Fit
@@ -180,6 +187,7 @@ class _Canvas:
     grid: Tensor
     lids: tuple[Eyelid, ...]
     corner: tuple[int, int]
+    share: Tensor | None
 
     @classmethod
     def of(
@@ -190,6 +198,7 @@ class _Canvas:
         cells: int,
         mouth_cells: int,
         lids: tuple[Eyelid, ...],
+        others: Sequence[Fit],
         device: torch.device | str,
     ) -> _Canvas:
         rows, up_y = _upsampling(fit.top, fit.side, fit.height, cells)
@@ -202,6 +211,7 @@ class _Canvas:
         y, x = (2 * (torch.arange(part.start, part.stop) - first) for part, first in ((rows, top), (columns, left)))
         place = _grid(*((2 * at + 1) / length - 1 for at, length in ((y, height), (x, width))))
         cell = fit.side / cells
+        middles = (torch.arange(part.start, part.stop) + 0.5 for part in (rows, columns))
         return cls(
             fit,
             cells,
@@ -216,6 +226,7 @@ class _Canvas:
             torch.empty_like(place, device=device),
             lids,
             (left, top),
+            share_of(fit, others, *middles).to(device) if others else None,
         )
 
     def draw(self, frame: Tensor, flow: Tensor, layer: Tensor, mouth: list[float], closure: float = 0.0) -> None:
@@ -223,13 +234,18 @@ class _Canvas:
         lids closed from 0 to 1."""
         for axis, unit in enumerate(self.unit):
             moved = self.up_y @ flow[axis] @ self.up_x
+            if self.share is not None:
+                moved *= self.share
             torch.addcmul(self.place[0, ..., axis], moved, torch.tensor(unit), out=self.grid[0, ..., axis])
         pixels = F.grid_sample(self.source, self.grid, padding_mode="border", align_corners=False)[0]
         if closure > 0:
             for lid in self.lids:
                 self._close(pixels, lid, flow, closure)
         self._paint(pixels, layer, mouth)
-        frame[self.rows, self.columns] = pixels.add_(0.5).to(torch.uint8).permute(1, 2, 0).to(frame.device)
+        drawn, there = pixels.add_(0.5).to(torch.uint8).permute(1, 2, 0), frame[self.rows, self.columns]
+        if self.share is not None:
+            drawn = torch.where(self.share[..., None] > 0, drawn, there.to(drawn.device))
+        there.copy_(drawn)
 
     def _close(self, pixels: Tensor, lid: Eyelid, flow: Tensor, closure: float) -> None:
         fit = self.fit
@@ -261,8 +277,10 @@ class _Canvas:
             slices.append(slice(begin - part.start, end - part.start))
             grids.append((torch.arange(begin, end, device=pixels.device) + (0.5 - centre)) / half)
         painted = F.grid_sample(layer[None], _grid(*grids), padding_mode="zeros", align_corners=False)[0]
-        there = pixels[:, slices[0], slices[1]]
-        there.lerp_(painted[:3], painted[3:])
+        there, covers = pixels[:, slices[0], slices[1]], painted[3:]
+        if self.share is not None:
+            covers = covers * self.share[slices[0], slices[1]]
+        there.lerp_(painted[:3], covers)
 
 
 def _grid(y: Tensor, x: Tensor) -> Tensor:

@@ -1,0 +1,49 @@
+"""Several moving heads in one picture: each moves its own part of it, and the border between two heads rests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from .portrait_decoder import AT_ONCE, PortraitDecoder
+
+
+class GroupDecoder:
+    """The decoders of several portraits of one picture, as one.
+
+    decoders: each made with the squares of the others. A pixel is moved by one head at most (`territory.share_of`), so
+    the frames do not depend on the order of the decoders; pixels that no head moves stay the picture's, bit for bit.
+    Raises ValueError for decoders of different pictures.
+    """
+
+    def __init__(self, decoders: Sequence[PortraitDecoder]):
+        self.decoders = tuple(decoders)
+        first = self.decoders[0]
+        for number, decoder in enumerate(self.decoders, start=1):
+            if not np.array_equal(decoder.still, first.still):
+                one, other = (f"{found.size[1]}x{found.size[0]}" for found in (first, decoder))
+                raise ValueError(
+                    f"face {number} was cut from another picture ({other}) than the first ({one}); make all faces "
+                    "from the same picture, at the same size"
+                )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.decoders[0].size
+
+    def decode(self, latents: Sequence[Tensor]) -> np.ndarray:
+        """Latents (F, C, h, w) scaled of each face, or (B, F, C, h, w) -> (F, H, W, 3) uint8."""
+        still = self.decoders[0].still
+        frames = np.empty((len(latents[0]), *still.shape), dtype=np.uint8)
+        frames[:] = still
+        for decoder, own in zip(self.decoders, latents, strict=True):
+            decoder.draw(frames, own)
+        return frames
+
+    def blocks(self, latents: Sequence[Tensor]) -> Iterator[np.ndarray]:
+        """As `decode`, but at most 8 frames at a time."""
+        for parts in zip(*(own.split(AT_ONCE) for own in latents), strict=True):
+            yield self.decode(parts)
