@@ -13,6 +13,7 @@ from av.audio.resampler import AudioResampler
 from torch import Tensor
 
 from ..inputs.audio import SoundFile
+from ..inputs.voices import MixedSound
 from .destination import check_destination, new_partial, publish
 from .embedded_latents import append_latents
 
@@ -29,8 +30,9 @@ class VideoWriter:
     """Writes an mp4 incrementally: `with VideoWriter(...) as video: video.write(frames)`. Buffers one second of sound.
 
     fps: frames per second, stored as a fraction; width, height: an odd last row or column is repeated, since H.264
-    requires even sizes; audio: (waveform (C, T) float in [-1, 1], sample rate), or a `SoundFile`; crf: 0 (lossless) to
-    51; metadata: text to store, such as a workflow; the tag that the video is generated is always written.
+    requires even sizes; audio: (waveform (C, T) float in [-1, 1], sample rate), a `SoundFile` or a `MixedSound`; crf: 0
+    (lossless) to 51; metadata: text to store, such as a workflow; the tag that the video is generated is always
+    written.
     codec: "aac" plays everywhere, "flac" is lossless for up to 24 bits. Both keep the rate, the channels, the first
     sample at time 0 and the number of samples (AAC: by the file's edit list); formats that AAC does not support (rates
     such as 192 kHz, more than 6 channels) are written as FLAC. More than 8 channels are mixed to mono. Sound that ends
@@ -48,7 +50,7 @@ class VideoWriter:
         fps: float,
         width: int,
         height: int,
-        audio: tuple[Tensor, int] | SoundFile | None = None,
+        audio: tuple[Tensor, int] | SoundFile | MixedSound | None = None,
         crf: int = 17,
         preset: str = "medium",
         codec: str = "aac",
@@ -70,7 +72,7 @@ class VideoWriter:
         fps: float,
         width: int,
         height: int,
-        audio: tuple[Tensor, int] | SoundFile | None,
+        audio: tuple[Tensor, int] | SoundFile | MixedSound | None,
         crf: int,
         preset: str,
         codec: str,
@@ -165,8 +167,8 @@ def _plays(path: Path) -> bool:
 class _Sound:
     """The sound track of a growing video: samples are read from their source as the frames advance."""
 
-    def __init__(self, audio: tuple[Tensor, int] | SoundFile, codec: str):
-        if isinstance(audio, SoundFile):
+    def __init__(self, audio: tuple[Tensor, int] | SoundFile | MixedSound, codec: str):
+        if not isinstance(audio, tuple):
             self.rate, self.channels, self.blocks = audio.rate, audio.channels, audio.blocks()
         else:
             waveform, self.rate = audio
