@@ -21,11 +21,11 @@ matters.
 
 from __future__ import annotations
 
-__all__ = ["load", "speak"]
+__all__ = ["load", "speak", "speak_together"]
 
 
 def __getattr__(name: str):
-    """Import `load` and `speak` lazily, so that importing the package is cheap."""
+    """Import the public functions lazily, so that importing the package is cheap."""
     if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from . import talk

@@ -31,11 +31,12 @@ from .checkpoints.mediapipe import load_face_finder
 from .config import ModelConfig, SamplingConfig
 from .estimate import count_clips, estimate, grain_of
 from .inputs import faces
-from .inputs.audio import SoundFile
-from .inputs.check import check_portrait
+from .inputs.check import Check, check_portrait
+from .inputs.faces import Face, from_left
 from .inputs.files import check_readable, reason_of, sentence_of
 from .inputs.media import read_picture
-from .inputs.portrait import LONG_SIDE, find_face
+from .inputs.portrait import LONG_SIDE, find_face, find_faces
+from .inputs.voice_schedule import LETTERS
 from .outputs.background_writer import BackgroundWriter, one_core_for_writing
 from .outputs.destination import check_destination
 from .outputs.video import SOUND_CODECS, VideoWriter
@@ -49,13 +50,16 @@ log = logging.getLogger("emo")
 
 def make_video(
     portrait: Path,
-    voice: Path,
+    voices: Path | Sequence[Path],
     out: Path,
     *,
     model: Path,
     sampling: SamplingConfig,
     fps: float | None = None,
-    face: str | Sequence[float] | None = None,
+    faces: Sequence[str | Sequence[float]] | None = None,
+    together: bool = False,
+    schedule: str | None = None,
+    in_turn: bool = False,
     long_side: int = LONG_SIDE,
     square: bool = False,
     device: str = "cpu",
@@ -68,34 +72,50 @@ def make_video(
 ) -> dict:
     """Make a video, block by block; returns the fields of the JSON line.
 
+    voices: one voice, or one for each face from the left.
+
     out, width, height, frames, fps, clips, rendered (clips rendered in this run), seconds (total), first_clip_seconds
     (until the first clip was available), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    face, long_side, square: see `talk.speak`. compiled: compile the networks first, for long videos. cuda_graphs:
-    capture a step and replay it. clips: folder of the clip cache, from which an interrupted run resumes. finished_only:
-    render nothing, and make a video of the cached clips. Raises OSError and ValueError with a message for the user; if
-    the run is interrupted, a playable video of the finished part remains next to `out`.
+    together: several faces move, see `talk.speak_together` for faces, schedule and in_turn; else one of at most one in
+    faces, see `talk.speak`, also for long_side and square. compiled: compile the networks first, for long videos.
+    cuda_graphs: capture a step and replay it. clips: folder of the clip cache, from which an interrupted run resumes.
+    finished_only: render nothing, and make a video of the cached clips. Raises OSError and ValueError with a message
+    for the user; if the run is interrupted, a playable video of the finished part remains next to `out`.
     """
     from tqdm import tqdm
 
     began = time.monotonic()
-    check_destination(out, inputs=(portrait, voice, *native.files_of(model)))
-    picture, sound = talk.read_inputs(portrait, voice)
-    _refuse_full_disk(out, native.read_config(model), sampling, picture, sound, fps=fps, long_side=long_side)
+    voices = [voices] if isinstance(voices, Path) else list(voices)
+    check_destination(out, inputs=(portrait, *voices, *native.files_of(model)))
+    picture, sounds = talk.read_picture(portrait), [talk.read_sound(voice) for voice in voices]
+    lengths = [sound.samples / sound.rate for sound in sounds]
+    seconds = sum(lengths) if in_turn else max(lengths)
+    _refuse_full_disk(out, native.read_config(model), sampling, picture, seconds, fps=fps, long_side=long_side)
     bundle = talk.load(model, device)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
     graphs = capture_steps(bundle.emo, device=device) if cuda_graphs else None
-    scene = talk.prepare(
-        bundle, picture, sound, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps
-    )
-    log.info("%s", scene.summary)
-    audio, count = scene.conditions.audio, scene.clips
-    cache = None if clips is None else ClipCache(clips, CacheLimits.from_environment()).run()
+    how = {"sampling": sampling, "long_side": long_side, "fps": fps}
+    if together and square:
+        raise ValueError("--square shows one head, but several faces are chosen; drop --square, or choose one face")
+    if in_turn and len(sounds) < 2:
+        raise ValueError("--in-turn needs several voices, and there is one; name more sound files")
+    if together:
+        group = talk.prepare_together(bundle, picture, sounds, schedule=schedule, in_turn=in_turn, faces=faces, **how)
+    else:
+        group = talk.Group.of(talk.prepare(bundle, picture, sounds[0], face=faces and faces[0], square=square, **how))
+    log.info("%s", group.summary)
+    scene, count = group.first, group.clips
+    audio = scene.conditions.audio
+    cache = None if clips is None else ClipCache(clips, CacheLimits.from_environment())
+    runs = [] if cache is None else [cache.run() for _ in group.scenes]
     weights = weights_of(bundle.emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs"
     with one_core_for_writing(device):
-        finished = (
-            0 if cache is None else sum(1 for _ in scene.generate(cache=cache, weights=weights, finished_only=True))
-        )
-    if finished_only and not finished:
+        there = [
+            sum(1 for _ in one.generate(cache=run, weights=weights, finished_only=True))
+            for one, run in zip(group.scenes.values(), runs, strict=False)
+        ]
+    finished = sum(there)
+    if finished_only and not min(there, default=0):
         raise ValueError(f"no clip of this video is cached in {clips}; run without --finished-only first")
     plan = estimate(
         bundle.config,
@@ -106,10 +126,11 @@ def make_video(
         picture=scene.size,
         grain=grain_of(scene.picture),
         weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()),
-        feature_bytes=audio.frames.nbytes,
+        feature_bytes=sum(one.conditions.audio.frames.nbytes for one in group.scenes.values()),
+        faces=len(group.scenes),
     )
     if not finished_only:
-        log.info("%s%s", plan.says, "" if cache is None else f" {cache.cache.summary}")
+        log.info("%s%s", plan.says, "" if cache is None else f" {cache.summary}")
         plan.refuse_what_cannot_fit(clips or out.parent, out.parent)
     bar = tqdm(
         total=count * sampling.steps,
@@ -129,12 +150,12 @@ def make_video(
         with (
             bar,
             one_core_for_writing(device),
-            VideoWriter(out, fps=audio.fps, width=width, height=height, audio=scene.sound, codec=codec) as video,
+            VideoWriter(out, fps=audio.fps, width=width, height=height, audio=group.sound, codec=codec) as video,
         ):
             try:
-                with BackgroundWriter(scene.decoder.blocks, video.write, device=device) as writer:
-                    for latents in scene.generate(
-                        cache=cache, weights=weights, finished_only=finished_only, predict=graphs, on_step=on_step
+                with BackgroundWriter(group.blocks, video.write, device=device) as writer:
+                    for latents in group.generate(
+                        caches=runs, weights=weights, finished_only=finished_only, predict=graphs, on_step=on_step
                     ):
                         first = first or time.monotonic() - began
                         writer.put(latents)
@@ -145,12 +166,12 @@ def make_video(
         if frames and video.partial.is_file():
             log.info("%s contains the first %.2f s", video.partial, frames / audio.fps)
         if cache is not None:
-            kept = max(finished, len(cache.keys))
+            kept = max(finished, sum(len(run.keys) for run in runs))
             log.info("%d of %d clips are cached in %s; run the same command to resume", kept, count, clips)
         raise
     finally:
-        if cache is not None:
-            cache.lease.close()
+        for run in runs:
+            run.lease.close()
     passed = time.monotonic() - began
     report = {
         "out": str(out),
@@ -159,7 +180,7 @@ def make_video(
         "frames": frames,
         "fps": audio.fps,
         "clips": count,
-        "rendered": count if cache is None else cache.rendered,
+        "rendered": count if cache is None else sum(run.rendered for run in runs),
         "seconds": round(passed, 2),
         "first_clip_seconds": round(first, 2),
         "seconds_per_frame": round(passed / frames, 4),
@@ -175,14 +196,14 @@ def _refuse_full_disk(
     config: ModelConfig,
     sampling: SamplingConfig,
     picture: Tensor,
-    sound: SoundFile,
+    seconds: float,
     *,
     fps: float | None,
     long_side: int,
 ) -> None:
     """Raises OSError if the video alone does not fit; clips are counted once it is known which are cached."""
     fps = fps or config.fps
-    frames = max(1, round(sound.samples / sound.rate * fps))
+    frames = max(1, round(seconds * fps))
     scale = min(1.0, long_side / max(picture.shape[-2:]))
     plan = estimate(
         config,
@@ -196,15 +217,46 @@ def _refuse_full_disk(
     plan.refuse_what_cannot_fit(out.parent, out.parent)
 
 
-def check(portrait: Path, face: str | Sequence[float] | None = None) -> dict:
-    """Log what the portrait means for a video; returns the fields of the JSON line: those of `Check`, and warnings."""
-    picture = read_picture(portrait)
-    found = check_portrait(picture, *find_face(load_face_finder(), picture, face))
+def check(portrait: Path, together: bool = False, chosen: Sequence[str | Sequence[float]] | None = None) -> dict:
+    """Log what the portrait means for a video; returns the fields of the JSON line: those of `Check`, warnings, and
+    where several faces were found, their letters with boxes in pixels.
+
+    together, chosen: see `make_video`; with `together` each of the chosen faces is checked.
+    """
+    picture, finder = read_picture(portrait), load_face_finder()
+    if together:
+        return {"portrait": str(portrait), "letters": _check_each(picture, find_faces(finder, picture, chosen))}
+    face, found = find_face(finder, picture, chosen and chosen[0])
+    report = _checked(check_portrait(picture, face, found))
+    others = dict(zip(LETTERS, from_left(found), strict=False)) if len(found) > 1 else {}
+    if len(others) > 1:
+        log.info("Faces from the left: %s.", "; ".join(_place(letter, one) for letter, one in others.items()))
+        report["letters"] = {letter: {"box": _box(one)} for letter, one in others.items()}
+    return {"portrait": str(portrait), **report}
+
+
+def _check_each(picture: Tensor, faces: dict[str, Face]) -> dict[str, dict]:
+    reports = {}
+    for letter, face in faces.items():
+        log.info("Face %s.", _place(letter, face))
+        reports[letter] = {"box": _box(face), **_checked(check_portrait(picture, face, list(faces.values())))}
+    return reports
+
+
+def _checked(found: Check) -> dict:
     log.info("%s", found.summary)
     for line in found.lines or ["Nothing that would show in the video."]:
         log.info("%s", line)
-    figures = {name: round(value, 3) for name, value in asdict(found).items()}
-    return {"portrait": str(portrait), **figures, "warnings": found.lines}
+    return {**{name: round(value, 3) for name, value in asdict(found).items()}, "warnings": found.lines}
+
+
+def _place(letter: str, face: Face) -> str:
+    left, top, right, bottom = _box(face)
+    return f"{letter} at ({(left + right) // 2}, {(top + bottom) // 2}), {right - left} pixels wide"
+
+
+def _box(face: Face) -> list[int]:
+    return [round(edge) for edge in face.box]
 
 
 def clips_folder() -> Path:
@@ -246,6 +298,14 @@ class _Gone(argparse.Action):
         parser.error(f"{option_string} was removed: {self.instead}")
 
 
+def _chosen_faces(chosen: argparse.Namespace) -> tuple[bool, list | None]:
+    """Whether several faces move, and which were chosen: names, or boxes; None: the default."""
+    which = chosen.which_face
+    faces = chosen.face or (None if which in (None, "all") else [name.strip() for name in which.split(",")])
+    many = len(chosen.audio) > 1 or which == "all" or (faces is not None and len(faces) > 1)
+    return many or chosen.schedule is not None, faces
+
+
 def main(arguments: list[str] | None = None) -> int:
     defaults = {field.name: field.default for field in fields(SamplingConfig)}
     parser = argparse.ArgumentParser(
@@ -256,10 +316,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "audio",
-        nargs="?",
+        nargs="*",
         type=Path,
-        default=EXAMPLES / "emo_voice.wav",
-        help="any sound file; sets the length of the video",
+        default=[EXAMPLES / "emo_voice.wav"],
+        help="any sound file; sets the length of the video. Several: one for each face, from the left",
     )
     parser.add_argument("-o", "--out", type=Path, default=Path("emo.mp4"), help="output file, mp4 (%(default)s)")
     models = parser.add_mutually_exclusive_group()
@@ -335,15 +395,24 @@ def main(arguments: list[str] | None = None) -> int:
     whose.add_argument(
         "--which-face",
         metavar="FACE",
-        help=f"which of several faces: {', '.join(faces.CHOICES)}, or its number from the left ({faces.CHOICES[0]})",
+        help=f"which of several faces: {', '.join(faces.CHOICES)}, or its number or letter from the left "
+        f"({faces.CHOICES[0]}); 'A,C': these move, 'all': all of them, those without a voice silently",
     )
     whose.add_argument(
         "--face",
         nargs=4,
         type=float,
+        action="append",
         metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-        help="face box if detection fails: fractions of the picture (0 to 1) or pixels",
+        help="face box if detection fails: fractions of the picture (0 to 1) or pixels; given again: the box of the "
+        "next face",
     )
+    parser.add_argument(
+        "--schedule",
+        metavar="TEXT",
+        help="who speaks when, faces by letter from the left: '0.0-3.2 A; 3.0-7.5 B', in seconds",
+    )
+    parser.add_argument("--in-turn", action="store_true", help="several voices: each starts where the one before ends")
     parser.add_argument(
         "--long-side",
         type=int,
@@ -401,7 +470,7 @@ def main(arguments: list[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C
     try:
         if chosen.check:
-            report = check(chosen.portrait, chosen.face or chosen.which_face)
+            report = check(chosen.portrait, *_chosen_faces(chosen))
             sys.stdout.write(json.dumps(report) + "\n")
             return 0
         if chosen.fps is not None and not 1 <= chosen.fps <= 120:
@@ -412,7 +481,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--out must end in .mp4, got '{chosen.out.name}'")
         for what, given in (
             ("the portrait", chosen.portrait),
-            ("the sound", chosen.audio),
+            *(("the sound", one) for one in chosen.audio),
             ("the model", chosen.model),
         ):
             check_readable(given, what)
@@ -423,6 +492,7 @@ def main(arguments: list[str] | None = None) -> int:
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only needs the clip cache, which --no-clips disables; remove one of them")
+        together, several = _chosen_faces(chosen)
         report = make_video(
             chosen.portrait,
             chosen.audio,
@@ -430,7 +500,10 @@ def main(arguments: list[str] | None = None) -> int:
             model=chosen.model,
             sampling=sampling,
             fps=chosen.fps,
-            face=chosen.face or chosen.which_face,
+            faces=several,
+            together=together,
+            schedule=chosen.schedule,
+            in_turn=chosen.in_turn,
             long_side=chosen.long_side,
             square=chosen.square,
             device=chosen.device,

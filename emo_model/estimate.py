@@ -89,17 +89,17 @@ def estimate(
     seconds_per_step: float | None = None,
     picture: tuple[int, int] | None = None,
     grain: float = GRAIN,
+    faces: int = 1,
 ) -> Estimate:
     """What a video of `frames` frames will take.
 
     finished: clips that need not be rendered; weights_bytes: of the model; compute_bytes: of a number that it
-    calculates with;
-    feature_bytes: of the voice's features; seconds_per_step: measured on this machine, all evaluations of guidance in
-    it;
-    picture: height and width of the video's frames, where they are not the model's square; grain: see `grain_of`.
+    calculates with; feature_bytes: of the voices' features; seconds_per_step: measured on this machine, all
+    evaluations of guidance in it; picture: height and width of the video's frames, where they are not the model's
+    square; grain: see `grain_of`; faces: how many move, each with clips of its own.
     """
     pixels = config.image_size**2 if picture is None else picture[0] * picture[1]
-    clips = count_clips(frames, config.clip_frames)
+    clips = faces * count_clips(frames, config.clip_frames)
     left = max(0, clips - finished)
     cells = config.latent_channels * config.latent_size**2
     pictures = 16 * pixels * 3 * 4 * 4  # a block on its way from the decoder to the file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from .config import SamplingConfig
 from .estimate import count_clips
 from .inputs import media, portrait
 from .inputs.audio import SoundFile, as_waveform, check_rate, encode_lazily
+from .inputs.voice_schedule import LETTERS, VoiceSchedule
+from .inputs.voices import MixedSound, assign, encode_voice, soundtrack
 from .outputs.portrait_decoder import PortraitDecoder
+from .outputs.several_faces import GroupDecoder
 from .sampling.clips import ClipRenderer, generate_clips
 from .sampling.progress import StepReport, ignore
 from .sampling.samplers import PredictCached
-from .types import Conditions, MotionFrames, Speed, is_finite
+from .types import AudioFeatures, Conditions, Fit, MotionFrames, Portrait, Speed, is_finite
 
 MODELS = {"default": native.DEFAULT_WEIGHTS, "fast": native.FAST_WEIGHTS}
 
@@ -76,6 +79,42 @@ def speak(
     scene = prepare(bundle, picture, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
     for latents in scene.generate(motion=motion):
         yield from scene.decoder.blocks(latents[0].transpose(0, 1))
+
+
+def speak_together(
+    bundle: Bundle,
+    picture: str | Path | Tensor,
+    voices: Sequence[str | Path | tuple[Tensor, int] | None],
+    *,
+    schedule: str | None = None,
+    in_turn: bool = False,
+    faces: Sequence[str | int | Sequence[float]] | None = None,
+    sampling: SamplingConfig | None = None,
+    long_side: int = portrait.LONG_SIDE,
+    fps: float | None = None,
+    motion: MotionFrames = MotionFrames(),
+) -> Iterator[np.ndarray]:
+    """`speak` of several faces in one picture, which are lettered from the left: A, B, C, ...
+
+    voices: the k-th is that of the k-th face, None for a silent one; faces beyond them are silent, too: they blink and
+    breathe with their mouths shut. The video is as long as the longest. schedule: who is heard when, such as '0.0-3.2
+    A; 3.0-7.5 B'; with a single voice it is that of all faces named. in_turn: each voice starts where the one before it
+    ends. faces: which faces move, each as `face` of `speak`; None: all; boxes are lettered in the order given. motion:
+    latents (faces, C, n, h, w) of the last frames of the video to continue.
+    """
+    group = prepare_together(
+        bundle,
+        picture,
+        voices,
+        schedule=schedule,
+        in_turn=in_turn,
+        faces=faces,
+        sampling=sampling,
+        long_side=long_side,
+        fps=fps,
+    )
+    for latents in group.generate(motion=motion):
+        yield from group.blocks(latents)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +169,66 @@ class Scene:
         return generate_clips(render, motion=motion)
 
 
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The faces of one picture that move together: a scene each, by letter.
+
+    sound: the soundtrack; decoder: latents of all faces to frames.
+    """
+
+    scenes: Mapping[str, Scene]
+    sound: SoundFile | tuple[Tensor, int] | MixedSound
+    decoder: GroupDecoder
+
+    @classmethod
+    def of(cls, scene: Scene) -> Group:
+        """A single face."""
+        return cls({"A": scene}, scene.sound, GroupDecoder([scene.decoder]))
+
+    @property
+    def first(self) -> Scene:
+        return next(iter(self.scenes.values()))
+
+    @property
+    def clips(self) -> int:
+        """Of all faces together."""
+        return sum(scene.clips for scene in self.scenes.values())
+
+    @property
+    def summary(self) -> str:
+        """One sentence for the log, and one per face if there are several."""
+        if len(self.scenes) == 1:
+            return self.first.summary
+        height, width = self.decoder.size
+        lines = [f"Frames of {width}x{height}; {len(self.scenes)} faces, lettered from the left."]
+        for letter, scene in self.scenes.items():
+            fit = scene.conditions.portrait.fit
+            lines.append(f"{letter}: head square of {fit.side} pixels at ({fit.left}, {fit.top}).")
+        return "\n".join(lines)
+
+    def generate(
+        self, *, caches: Sequence[CacheRun | None] = (), motion: MotionFrames = MotionFrames(), **how
+    ) -> Iterator[Tensor]:
+        """Scaled latents (B, C, F, h, w) of the B faces, clip by clip; see `Scene.generate`.
+
+        caches: a run for each face, or none; motion: latents (B, C, n, h, w). Raises ValueError if those are of another
+        number of faces.
+        """
+        count = len(self.scenes)
+        starts = [motion] * count if motion.latents is None else [MotionFrames(one) for one in motion.latents.split(1)]
+        if len(starts) != count:
+            raise ValueError(f"the video to continue has {len(starts)} faces, but {count} are to move now")
+        clips = [
+            scene.generate(cache=cache, motion=start, **how)
+            for scene, cache, start in zip(self.scenes.values(), caches or [None] * count, starts, strict=True)
+        ]
+        return map(torch.cat, zip(*clips, strict=False))  # of finished clips only, the faces may have unlike many
+
+    def blocks(self, latents: Tensor) -> Iterator[np.ndarray]:
+        """Latents (B, C, F, h, w) of a clip -> blocks of frames (up to 8, H, W, 3) uint8."""
+        yield from self.decoder.blocks(latents.transpose(1, 2))
+
+
 def read_inputs(
     picture: str | Path | Tensor, voice: str | Path | tuple[Tensor, int] | SoundFile
 ) -> tuple[Tensor, SoundFile | tuple[Tensor, int]]:
@@ -137,12 +236,22 @@ def read_inputs(
 
     Raises as `speak` does.
     """
+    return read_picture(picture), read_sound(voice)
+
+
+def read_picture(picture: str | Path | Tensor) -> Tensor:
+    """A picture, (1, 3, H, W) in [-1, 1] or uint8; what has been read already is handed on. Raises as `speak` does."""
     if not isinstance(picture, Tensor):
         picture = media.read_pixels(picture)
     elif picture.ndim != 4 or tuple(picture.shape[:2]) != (1, 3):
         raise ValueError(f"the picture must be (1, 3, H, W), in [-1, 1] or uint8, got {tuple(picture.shape)}")
     if not is_finite(picture):
         raise ValueError("the picture has NaN or infinite pixels; use another")
+    return picture
+
+
+def read_sound(voice: str | Path | tuple[Tensor, int] | SoundFile) -> SoundFile | tuple[Tensor, int]:
+    """A voice; what has been read already is handed on. Raises as `speak` does."""
     if isinstance(voice, tuple):
         check_rate(voice[1], "the voice")
         sound = as_waveform(voice[0]), voice[1]
@@ -152,7 +261,7 @@ def read_inputs(
     if not samples:
         name = "the voice" if isinstance(sound, tuple) else sound.path.name
         raise ValueError(f"{name} contains no sound (0 samples); use another file")
-    return picture, sound
+    return sound
 
 
 def prepare(
@@ -175,7 +284,53 @@ def prepare(
         picture, mesh = portrait.cut_square(picture, mesh)
     picture, mesh = portrait.fit_to_video(picture, mesh, long_side=long_side)
     audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
-    shown = portrait.read_portrait(picture, mesh, config)
+    return _scene(bundle, picture, portrait.read_portrait(picture, mesh, config), audio, sound, sampling)
+
+
+def prepare_together(
+    bundle: Bundle,
+    picture: str | Path | Tensor,
+    voices: Sequence[str | Path | tuple[Tensor, int] | SoundFile | None],
+    *,
+    schedule: str | None = None,
+    in_turn: bool = False,
+    faces: Sequence[str | int | Sequence[float]] | None = None,
+    sampling: SamplingConfig | None = None,
+    long_side: int = portrait.LONG_SIDE,
+    fps: float | None = None,
+) -> Group:
+    """Read picture and voices and detect the faces; arguments and errors as in `speak_together`."""
+    config, device = bundle.config, next(bundle.emo.parameters()).device
+    sampling, fps = sampling or bundle.sampling, fps or config.fps
+    who = None if schedule is None else VoiceSchedule.parse(schedule)
+    sounds = [None if voice is None else read_sound(voice) for voice in voices]
+    picture = read_picture(picture)
+    found = portrait.find_faces(load_face_finder(), picture, faces)
+    spoken = assign(tuple(found), sounds, schedule=who, in_turn=in_turn)
+    picture, meshes = portrait.fit_to_video(
+        picture, torch.stack([face.mesh for face in found.values()]), long_side=long_side
+    )
+    shown = [portrait.read_portrait(picture, mesh, config) for mesh in meshes]
+    seconds, scenes = max(voice.seconds for voice in spoken), {}
+    for letter, own, voice in zip(found, shown, spoken, strict=True):
+        audio = encode_voice(lambda piece: bundle.audio_encoder(piece.to(device)), voice, fps=fps, seconds=seconds)
+        others = [other.fit for other in shown if other is not own]
+        settings = sampling.for_face(LETTERS.index(letter))
+        scenes[letter] = _scene(bundle, picture, own, audio, voice.sound, settings, others=others)
+    return Group(scenes, soundtrack(spoken), GroupDecoder([scene.decoder for scene in scenes.values()]))
+
+
+def _scene(
+    bundle: Bundle,
+    picture: Tensor,
+    shown: Portrait,
+    audio: AudioFeatures,
+    sound: SoundFile | tuple[Tensor, int] | None,
+    sampling: SamplingConfig,
+    *,
+    others: Sequence[Fit] = (),
+) -> Scene:
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))
-    decoder = PortraitDecoder(bundle.motion_decoder, config, picture, shown, device=device)
+    device = next(bundle.emo.parameters()).device
+    decoder = PortraitDecoder(bundle.motion_decoder, bundle.config, picture, shown, device=device, others=others)
     return Scene(bundle, sampling, picture, conditions, sound, decoder)

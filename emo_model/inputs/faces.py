@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..auxiliary import face_detector, face_mesh
 from .picture_files import to_float
+from .voice_schedule import LETTERS
 
 CHOICES = ("largest", "leftmost", "rightmost")
 LARGEST_PICTURE = 1920  # pixels on the long side; larger pictures are downscaled by an integer factor before detection
@@ -322,30 +323,36 @@ def _tiles(pixels: Tensor, side: float) -> Regions:
 
 
 def choose_face(faces: list[Face], choice: str | int = "largest") -> Face:
-    """Select one of the sure faces: 'largest', 'leftmost', 'rightmost', or its 1-based number from the left.
+    """Select one of the sure faces: 'largest', 'leftmost', 'rightmost', its 1-based number from the left, or its
+    letter, A for the leftmost.
 
     Raises NoFaceError if no face is sure, ValueError for an unknown choice or a number that is too high.
     """
-    sure = [face for face in faces if face.is_sure]
-    if not sure:
-        raise NoFaceError(_none_sure(faces))
+    ordered = from_left(faces)
     if choice == "largest":
-        return max(sure, key=lambda face: face.height)
-    from_left = sorted(sure, key=lambda face: face.box[0] + face.box[2])
+        return max(ordered, key=lambda face: face.height)
     if choice in ("leftmost", "rightmost"):
-        return from_left[0 if choice == "leftmost" else -1]
+        return ordered[0 if choice == "leftmost" else -1]
     try:
-        number = int(choice)
+        number = LETTERS.index(str(choice).upper()) + 1 if str(choice).isalpha() else int(choice)
     except ValueError:
         raise ValueError(
             f"the face must be one of {', '.join(CHOICES)} or a number from the left, got '{choice}'"
         ) from None
-    if not 1 <= number <= len(from_left):
+    if not 1 <= number <= len(ordered):
         raise ValueError(
-            f"there {'is 1 face' if len(sure) == 1 else f'are {len(sure)} faces'} in the picture, but face {number} "
-            f"was selected; use a number from 1 to {len(sure)}"
+            f"there {'is 1 face' if len(ordered) == 1 else f'are {len(ordered)} faces'} in the picture, but face "
+            f"{choice} was selected; use a number from 1 to {len(ordered)}"
         )
-    return from_left[number - 1]
+    return ordered[number - 1]
+
+
+def from_left(faces: list[Face]) -> list[Face]:
+    """The sure faces in the order of their letters: A, B, C, ... from the left. Raises NoFaceError without any."""
+    sure = [face for face in faces if face.is_sure]
+    if not sure:
+        raise NoFaceError(_none_sure(faces))
+    return sorted(sure, key=lambda face: face.box[0] + face.box[2])
 
 
 def _none_found(width: int, height: int, small: list[Face]) -> str:

@@ -13,11 +13,12 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..types import FaceMask, Fit, Portrait
 from .face import apply_fit, box_mask
-from .faces import Face, FaceFinder, choose_face
+from .faces import Face, FaceFinder, choose_face, from_left
 from .head_square import head_square
 from .motion_latents import portrait_latents
 from .picture_files import to_float
 from .vae import to_scaled
+from .voice_schedule import LETTERS
 
 LONG_SIDE = 1920  # default limit of a video's longer side in pixels
 ROOM = 0.04  # margin of the face mask around the face at rest, in face heights
@@ -62,9 +63,46 @@ def find_face(
     return found, [found]
 
 
+def find_faces(
+    finder: FaceFinder, picture: Tensor, faces: Sequence[str | int | Sequence[float]] | None = None
+) -> dict[str, Face]:
+    """Several faces of a picture (1, 3, H, W), by letter: A, B, C, ... from the left.
+
+    faces: which of them, as `find_face` takes one; None: all. Boxes are lettered in the order in which they are given,
+    and cannot be mixed with other choices. Raises as `find_face`, and ValueError for a face that is chosen twice.
+    """
+    if faces is not None and not faces:
+        raise ValueError("no face is chosen; name at least one")
+    boxes = [face for face in faces or () if not isinstance(face, (str, int))]
+    if boxes:
+        if len(boxes) < len(faces):
+            raise ValueError("faces are chosen by boxes or by letters, not by both; use one way for all")
+        chosen = [find_face(finder, picture, box)[0] for box in boxes]
+        names = dict(zip(LETTERS, chosen, strict=False))
+    else:
+        found = finder.find(picture)
+        names = dict(zip(LETTERS, from_left(found), strict=False))
+        if faces is not None:
+            chosen = [choose_face(found, face) for face in faces]
+            if len({id(face) for face in chosen}) < len(chosen):
+                raise ValueError(f"a face is chosen twice in {', '.join(map(str, faces))}; name each once")
+            names = {letter: face for letter, face in names.items() if any(face is one for one in chosen)}
+    for number, (letter, one) in enumerate(names.items()):
+        for other, two in list(names.items())[:number]:
+            if _is_same(one, two):
+                raise ValueError(f"faces {other} and {letter} are the same face of the picture; choose each once")
+    return names
+
+
+def _is_same(one: Face, other: Face) -> bool:
+    """Whether two meshes lie on each other: their middles are nearer than a quarter of a face."""
+    middles = [face.mesh[:, :2].mean(0) for face in (one, other)]
+    return (middles[0] - middles[1]).norm().item() < 0.25 * min(one.height, other.height)
+
+
 def fit_to_video(picture: Tensor, mesh: Tensor, *, long_side: int = LONG_SIDE) -> tuple[Tensor, Tensor]:
-    """A picture (1, 3, H, W) in [-1, 1] or uint8 and its face mesh -> both, in [-1, 1], downscaled if a side exceeds
-    `long_side`, with even sides.
+    """A picture (1, 3, H, W) in [-1, 1] or uint8 and its face mesh (..., 468, 3) -> both, in [-1, 1], downscaled if a
+    side exceeds `long_side`, with even sides.
 
     Of uint8 pixels one channel at a time becomes float, since pictures may be large. An odd last row or column is
     repeated, since H.264 requires even sides.

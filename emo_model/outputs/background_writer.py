@@ -44,9 +44,9 @@ class SerialExecutor:
 class BackgroundWriter(SerialExecutor):
     """`with BackgroundWriter(...) as writer: writer.put(clip)`: decodes clips and writes their frames on a thread.
 
-    frames_of: latents (F, C, h, w) -> blocks of frames (F, H, W, 3) uint8, written one by one, so memory does not grow
-    with the clip. On a CPU the thread computes on one core (`one_core_for_writing` takes it from the caller); on a GPU
-    on a stream of its own beside the sampler's.
+    frames_of: a clip (B, C, F, h, w) of B faces -> blocks of frames (F, H, W, 3) uint8, written one by one, so memory
+    does not grow with the clip. On a CPU the thread computes on one core (`one_core_for_writing` takes it from the
+    caller); on a GPU on a stream of its own beside the sampler's.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BackgroundWriter(SerialExecutor):
         self.thread.submit(_use_one_core).result()
 
     def put(self, clip: Tensor) -> None:
-        """clip (1, C, F, h, w) scaled latents."""
+        """clip (B, C, F, h, w) scaled latents."""
         self.wait()  # otherwise decoded clips would pile up
         if self.stream is None:
             self.submit(self._write, clip)
@@ -72,7 +72,7 @@ class BackgroundWriter(SerialExecutor):
             self.submit(self._on_stream, clip, made)
 
     def _write(self, clip: Tensor) -> None:
-        for block in self.frames_of(clip[0].transpose(0, 1)):
+        for block in self.frames_of(clip):
             self.write(block)
 
     def _on_stream(self, clip: Tensor, made: torch.cuda.Event) -> None:

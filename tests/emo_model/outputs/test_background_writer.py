@@ -26,7 +26,7 @@ class Video:
 
 def frames_of(latents: torch.Tensor):
     """Two frames at a time, whose every byte is the latents' first number."""
-    for part in latents.split(2):
+    for part in latents[0].transpose(0, 1).split(2):
         yield np.full((len(part), 6, 8, 3), int(part[0, 0, 0, 0]), dtype=np.uint8)
 
 
