@@ -33,7 +33,10 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 PNG, TEXTS = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt")
-MOST_TEXT = 2**28  # bytes of a PNG that is read without its texts
+JPEG, EXIF = b"\xff\xd8\xff", b"Exif\0\0"
+SCAN, EXTRAS = 0xDA, range(0xE0, 0xF0)  # markers of JPEG: where the pixels begin, and what programs add
+NEEDED = (b"JFIF", b"ICC_PROFILE\0", b"Adobe")  # of these, what decides on the colours
+MOST_TEXT = 2**28  # bytes of a file that is read again without what programs added
 
 
 def read_pixels(path: str | Path) -> Tensor:
@@ -82,21 +85,41 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 
 
 def _opened(path: Path) -> Image.Image:
-    """Pillow refuses PNG with texts that unpack to more than 1 MB, such as large workflows: they are left out."""
+    """What programs added to a PNG or JPEG is left out where Pillow refuses the file for it: texts that unpack to more
+    than 1 MB, such as large workflows, and damaged EXIF, of which the orientation is still read."""
     try:
         return Image.open(path)
-    except (ValueError, UnidentifiedImageError):
-        plain = _without_texts(path)
+    except Exception:
+        data = path.read_bytes() if path.stat().st_size <= MOST_TEXT else b""
+        plain, exif = _without_texts(data), None
+        if plain is None:
+            plain, exif = _without_extras(data)
         if plain is None:
             raise
-        return Image.open(plain)
+        opened = Image.open(plain)
+        if exif is not None:
+            opened.info["exif"] = exif
+        return opened
 
 
-def _without_texts(path: Path) -> io.BytesIO | None:
+def _without_extras(data: bytes) -> tuple[io.BytesIO | None, bytes | None]:
+    """A JPEG without its application segments that colours do not depend on, and its EXIF; None for another file."""
+    if not data.startswith(JPEG):
+        return None, None
+    kept, exif, place = [data[:2]], None, 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != SCAN:
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        inside = data[place + 4 : end]
+        if inside.startswith(EXIF):
+            exif = exif or inside
+        elif data[place + 1] not in EXTRAS or inside.startswith(NEEDED):
+            kept.append(data[place:end])
+        place = end
+    return io.BytesIO(b"".join([*kept, data[place:]])), exif
+
+
+def _without_texts(data: bytes) -> io.BytesIO | None:
     """A PNG without its text chunks; None for another file, or one without such chunks."""
-    if path.stat().st_size > MOST_TEXT:
-        return None
-    data = path.read_bytes()
     if not data.startswith(PNG):
         return None
     kept, place, has_texts = [PNG], len(PNG), False

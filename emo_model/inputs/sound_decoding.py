@@ -22,7 +22,7 @@ UNREAD = 0.2  # share of a file that is not sound; less is headers
 WITHOUT_EXTRAS = {"ogg", "matroska,webm"}  # formats that hold little beside the sound if they have one track
 CANCELLED = 0.1  # of the channels' power: where less is left of their mean, they are opposite
 FULL_SCALE = 64.0  # of float samples; larger ones are whole numbers of 16 or 32 bits that were stored as float
-AUDIBLE_OFFSET = 0.005  # of the sound's own strength
+OFFSET_STEP = 2.0**-24  # of full scale, to which the constant part is rounded: the same however the sound is split
 
 
 def open_media(path: str | Path):
@@ -86,10 +86,9 @@ class SoundDecoder:
 
     def blocks(self) -> Iterator[Tensor]:
         position, moved = 0, 0.0  # samples so far; seconds between the file's clock and ours
+        self._begin()  # not at the first time stamp: frames before it may have none
         for samples, seconds in self._converted():
             if seconds is not None:
-                if position == 0 and not moved:
-                    self._begin()
                 gap = round((seconds - self.origin + moved) * self.rate) - position
                 allowed = 0 if self._is_after_loss or position == 0 else round(JITTER * self.rate)
                 if gap > allowed:
@@ -222,7 +221,8 @@ class Hearing:
     """What the samples of a recording mean, and how its channels become one for the audio encoder.
 
     samples: number of them; bad: the first sample that is NaN or infinite, or None; scale: factor to [-1, 1]; signs: of
-    the channels, where they are opposite and would cancel; offset: the constant part, which no loudspeaker plays.
+    the channels, where they are opposite and would cancel; offset: the constant part, which no loudspeaker plays, in
+    steps of `OFFSET_STEP`.
     """
 
     samples: int = 0
@@ -251,9 +251,8 @@ class Hearing:
         signs = _signs(covariance)
         weights = torch.ones_like(means) if signs is None else torch.tensor(signs, dtype=torch.float64)
         weights = weights / len(means)
-        offset, power = float(weights @ means), float(weights @ covariance @ weights)
-        is_audible = abs(offset) > AUDIBLE_OFFSET * max(power, 0) ** 0.5
-        return cls(samples, None, scale, signs, scale * offset if is_audible else 0.0)
+        offset = round(scale * float(weights @ means) / OFFSET_STEP) * OFFSET_STEP
+        return cls(samples, None, scale, signs, offset)
 
     def scaled(self, block: Tensor) -> Tensor:
         """(C, T) -> (C, T) in [-1, 1]."""
