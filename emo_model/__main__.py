@@ -28,8 +28,8 @@ from .cache.folder import CacheLimits, ClipCache, make_private
 from .cache.keys import weights_of
 from .checkpoints import native
 from .checkpoints.mediapipe import load_face_finder
-from .config import ModelConfig, SamplingConfig
-from .estimate import count_clips, estimate, grain_of
+from .config import SamplingConfig
+from .estimate import estimate
 from .inputs import faces
 from .inputs.check import Check, check_portrait
 from .inputs.faces import Face, from_left
@@ -39,7 +39,8 @@ from .inputs.portrait import LONG_SIDE, find_face, find_faces
 from .inputs.voice_schedule import LETTERS
 from .outputs.background_writer import BackgroundWriter, one_core_for_writing
 from .outputs.destination import check_destination
-from .outputs.video import SOUND_CODECS, VideoWriter
+from .outputs.disk import check_video, grain_of
+from .outputs.video import SOUND_CODECS, VideoWriter, sound_bytes
 from .sampling.progress import StepReport
 from .sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from .types import MotionFrames
@@ -86,11 +87,14 @@ def make_video(
 
     began = time.monotonic()
     voices = [voices] if isinstance(voices, Path) else list(voices)
-    check_destination(out, inputs=(portrait, *voices, *native.files_of(model)))
+    folder = check_destination(out, inputs=(portrait, *voices, *native.files_of(model))).parent
     picture, sounds = talk.read_picture(portrait), [talk.read_sound(voice) for voice in voices]
     lengths = [sound.samples / sound.rate for sound in sounds]
     seconds = sum(lengths) if in_turn else max(lengths)
-    _refuse_full_disk(out, native.read_config(model), sampling, picture, seconds, fps=fps, long_side=long_side)
+    kept_sound = max(sound_bytes(sound.rate, sound.channels, codec) for sound in sounds)
+    if not (finished_only or square):  # their size is known later, and is checked then
+        rate = fps or native.read_config(model).fps
+        _refuse_full_disk(folder, picture, seconds, fps=rate, long_side=long_side, sound_bytes=kept_sound)
     bundle = talk.load(model, device)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
     graphs = capture_steps(bundle.emo, device=device) if cuda_graphs else None
@@ -128,10 +132,11 @@ def make_video(
         weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()),
         feature_bytes=sum(one.conditions.audio.frames.nbytes for one in group.scenes.values()),
         faces=len(group.scenes),
+        sound_bytes=kept_sound,
     )
     if not finished_only:
         log.info("%s%s", plan.says, "" if cache is None else f" {cache.summary}")
-        plan.refuse_what_cannot_fit(clips or out.parent, out.parent)
+        plan.refuse_what_cannot_fit(clips or folder, folder)
     bar = tqdm(
         total=count * sampling.steps,
         unit="step",
@@ -146,11 +151,16 @@ def make_video(
 
     frames, first = 0, 0.0
     height, width = scene.size
+    expected = scene.conditions.frames
+    if finished_only:
+        expected = min(expected, min(there) * bundle.config.clip_frames)
     try:
         with (
             bar,
             one_core_for_writing(device),
-            VideoWriter(out, fps=audio.fps, width=width, height=height, audio=group.sound, codec=codec) as video,
+            VideoWriter(
+                out, fps=audio.fps, width=width, height=height, audio=group.sound, codec=codec, expected=expected
+            ) as video,
         ):
             try:
                 with BackgroundWriter(group.blocks, video.write, device=device) as writer:
@@ -192,29 +202,20 @@ def make_video(
 
 
 def _refuse_full_disk(
-    out: Path,
-    config: ModelConfig,
-    sampling: SamplingConfig,
-    picture: Tensor,
-    seconds: float,
-    *,
-    fps: float | None,
-    long_side: int,
+    folder: Path, picture: Tensor, seconds: float, *, fps: float, long_side: int, sound_bytes: float
 ) -> None:
     """Raises OSError if the video alone does not fit; clips are counted once it is known which are cached."""
-    fps = fps or config.fps
-    frames = max(1, round(seconds * fps))
     scale = min(1.0, long_side / max(picture.shape[-2:]))
-    plan = estimate(
-        config,
-        sampling,
-        frames=frames,
+    height, width = (max(2, round(length * scale)) for length in picture.shape[-2:])
+    check_video(
+        folder,
+        max(1, round(seconds * fps)),
         fps=fps,
-        finished=count_clips(frames, config.clip_frames),
-        picture=tuple(round(length * scale) for length in picture.shape[-2:]),
+        width=width,
+        height=height,
         grain=grain_of(picture),
+        sound_bytes=sound_bytes,
     )
-    plan.refuse_what_cannot_fit(out.parent, out.parent)
 
 
 def check(portrait: Path, together: bool = False, chosen: Sequence[str | Sequence[float]] | None = None) -> dict:

@@ -6,8 +6,8 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..emo_model.cache.folder import CachedClips
-from ..emo_model.estimate import size
 from ..emo_model.inputs.media import last_frames
+from ..emo_model.outputs.disk import size
 from ..emo_model.outputs.embedded_latents import read_latents
 from ..emo_model.types import MotionFrames
 from . import comfy_bridge, conversions

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..emo_model.cache.folder import CachedClips
-from ..emo_model.config import ModelConfig
+from ..emo_model.config import ModelConfig, SamplingConfig
 from ..emo_model.inputs.audio import as_waveform, check_rate
 from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
 from ..emo_model.inputs.faces import CHOICES, Face
@@ -269,6 +269,26 @@ def check_fps(fps: float) -> None:
         )
 
 
+def sampling_config(options: SamplingConfig, **values) -> SamplingConfig:
+    """`options` with other values. Raises ValueError for one outside the widgets' limits, which a link can carry."""
+    try:
+        return replace(options, **values)
+    except ValueError as error:
+        raise ValueError(f"Set or connect another value: {error}.") from None
+
+
+def check_long_side(pixels: int) -> None:
+    """Raises ValueError for a size outside the widget's limits, which a link can carry."""
+    if not 64 <= pixels <= 8192:
+        raise ValueError(f"Set 'long_side' to a number from 64 to 8192 pixels, or connect such a one: it is {pixels}.")
+
+
+def check_quality(crf: int) -> None:
+    """Raises ValueError for a constant rate factor that H.264 does not have, which a link can carry."""
+    if not 0 <= crf <= 51:
+        raise ValueError(f"Set 'quality' to a number from 0 to 51, or connect such a one: it is {crf}.")
+
+
 def speed_curve(text: str, *, level: float) -> Speed:
     """Parse '0: 5, 2.5: 30' (seconds: degrees per second; separated by commas or lines); empty: `level` throughout."""
     if not 0 <= level < math.inf:
@@ -278,15 +298,18 @@ def speed_curve(text: str, *, level: float) -> Speed:
     knots = [knot for knot in re.split(r"[,;\n]", text) if knot.strip()]
     if not knots:
         return Speed.constant(level)
-    wanted = "Write 'seconds: degrees per second', such as '0: 5, 2.5: 30'."
     try:
         pairs = sorted((float(seconds), float(speed)) for seconds, speed in (knot.split(":") for knot in knots))
     except ValueError:
-        raise ValueError(f"The curve '{text.strip():.80}' cannot be parsed. {wanted}") from None
+        raise ValueError(
+            f"Write 'seconds: degrees per second', such as '0: 5, 2.5: 30': the curve '{text.strip():.80}' cannot be "
+            "parsed."
+        ) from None
     times, speeds = zip(*pairs, strict=True)
     if min(speeds) < 0 or len(set(times)) < len(times) or not all(map(math.isfinite, times + speeds)):
         raise ValueError(
-            f"The curve '{text.strip():.80}' has a negative speed, a repeated time or an infinite number. {wanted}"
+            "Write speeds of 0 or more at times that differ, such as '0: 5, 2.5: 30': the curve "
+            f"'{text.strip():.80}' has a negative speed, a repeated time or an infinite number."
         )
     return Speed(times, speeds)
 
@@ -391,7 +414,9 @@ def fitted_frames(frames: Tensor, config: ModelConfig, count: int, fit: Fit | No
     fit: crop of the portrait if the frames show the whole picture; None: frames of the square.
     """
     if len(frames) < count:
-        raise ValueError(f"The video has {len(frames)} frames, and {count} are needed to continue it.")
+        raise ValueError(
+            f"Connect a longer video: this one has {len(frames)} frames, and {count} are needed to continue it."
+        )
     pixels = rearrange(_colour(frames).float().clamp(0, 1) * 2 - 1, "b h w c -> b c h w")
     if fit is not None:  # files are padded to even sizes
         return images(apply_fit(pixels[..., : fit.height, : fit.width], fit))
@@ -405,7 +430,9 @@ def whole_frames(frames: Tensor, count: int, picture: Tensor, fit: Fit) -> Tenso
     Raises ValueError for too few frames, and for another aspect ratio.
     """
     if len(frames) < count:
-        raise ValueError(f"The video has {len(frames)} frames, and {count} are needed to continue it.")
+        raise ValueError(
+            f"Connect a longer video: this one has {len(frames)} frames, and {count} are needed to continue it."
+        )
     frames = _colour(frames).float()
     high, wide = frames.shape[1:3]
     height, width = picture.shape[2:]
@@ -491,7 +518,7 @@ def masks_over_time(before: FaceMask | FaceMasks | None, mask: FaceMask, from_se
     if before is None:
         return mask
     earlier = FaceMasks.of(before)
-    if from_second <= earlier.seconds[-1]:
+    if not earlier.seconds[-1] < from_second < math.inf:
         raise ValueError(
             f"'from_second' is {from_second:g}, but the mask at 'before' starts at "
             f"{earlier.seconds[-1]:g} s. Set 'from_second' to a later time, or disconnect 'before'."

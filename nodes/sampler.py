@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from comfy_api.latest import io
 
 from ..emo_model.config import SAMPLING, SamplingConfig
@@ -169,7 +167,7 @@ class EmoSampler(io.ComfyNode):
         conversions.check_option(sampler, (OWN, *SAMPLERS), "a sampler")
         conversions.check_option(render, RENDER, "a way to render")
         conversions.check_match(model.config, reference.portrait, audio_features, face_mask)
-        config = replace(
+        config = conversions.sampling_config(
             options,
             steps=steps or model.sampling.steps,
             sampler=model.sampling.sampler if sampler == OWN else sampler,
@@ -189,6 +187,7 @@ class EmoSampler(io.ComfyNode):
                 motion=motion or MotionFrames(),
                 vae=None if vae is None else comfy_bridge.resolve_vae(vae, reference),
                 shown_by=reference.vae,
+                picture=reference.whole.still,
                 finished_only=render == RENDER[1],
                 hidden=cls.hidden,
             )

@@ -128,6 +128,7 @@ class EmoVideoCombine(io.ComfyNode):
     ) -> io.NodeOutput:
         conversions.check_option(sound, SOUND_CODECS, "a way to store sound")
         conversions.check_option(frame, conversions.FRAMES, "what a video can show")
+        conversions.check_quality(quality)
         vae = comfy_bridge.resolve_vae(vae, reference)
         count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
         fps = fps if clips is None else clips.fps
@@ -150,6 +151,7 @@ class EmoVideoCombine(io.ComfyNode):
         last = None if clips is None else clips.last(min(clips.frames, clips.config.motion_frames))
         path, subfolder = comfy_bridge.write_video(
             blocks(),
+            frames=count,
             prefix=conversions.playable_prefix(filename_prefix),
             fps=fps,
             audio=heard,

@@ -22,6 +22,8 @@ def check_destination(path: str | Path, *, inputs: Iterable[str | Path] = ()) ->
         info = path.lstat()
     except FileNotFoundError:
         info = None
+    except ValueError as error:  # a null character in the name
+        raise OSError(_unusable(path, str(error))) from None
     except OSError as error:
         raise OSError(_unusable(path, reason_of(error))) from None
     target = path

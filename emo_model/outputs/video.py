@@ -15,6 +15,7 @@ from torch import Tensor
 from ..inputs.audio import SoundFile
 from ..inputs.voices import MixedSound
 from .destination import check_destination, new_partial, publish
+from .disk import QUALITY, check_video, grain_of
 from .embedded_latents import append_latents
 
 GENERATED = "Generated with ComfyUI-EMO from a still picture and a voice"
@@ -39,8 +40,9 @@ class VideoWriter:
     within one frame of the video's end is kept, longer sound is trimmed.
     last: set it to the latents (1, C, n, h, w) of the last frames to embed them (`outputs.embedded_latents`). The file
     has a new, random name until it is complete (`partial`); after an error a playable part remains there if a frame was
-    written and `keeps_part` is set. A link is written through. Raises OSError or ValueError as `check_destination` and
-    `check_size` do.
+    written and `keeps_part` is set. A link is written through.
+    expected: number of frames to come; the first `write` then raises OSError, with nothing written, if too little disk
+    is free for them. Raises OSError or ValueError as `check_destination` and `check_size` do.
     """
 
     def __init__(
@@ -51,13 +53,15 @@ class VideoWriter:
         width: int,
         height: int,
         audio: tuple[Tensor, int] | SoundFile | MixedSound | None = None,
-        crf: int = 17,
+        crf: int = QUALITY,
         preset: str = "medium",
         codec: str = "aac",
         metadata: dict[str, str] | None = None,
         keeps_part: bool = True,
+        expected: int | None = None,
     ):
         check_size(width, height)
+        self.expected, self.crf = expected, crf
         self.path, self.keeps_part = check_destination(path), keeps_part
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.partial = new_partial(self.path)
@@ -135,6 +139,8 @@ class VideoWriter:
                 f"frames of {frames.shape[2]}x{frames.shape[1]} cannot be written to a video of "
                 f"{self.width}x{self.height}"
             )
+        if not self.frames and self.expected is not None and len(frames):
+            self._check_disk(frames[0])
         if self.width % 2 or self.height % 2:
             frames = np.pad(frames, ((0, 0), (0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         for picture in frames:
@@ -144,6 +150,18 @@ class VideoWriter:
             self.frames += 1
         if self.sound is not None:
             self.sound.write(self.frames / self.rate)
+
+    def _check_disk(self, picture: np.ndarray) -> None:
+        check_video(
+            self.path.parent,
+            self.expected,
+            fps=float(self.rate),
+            width=self.width,
+            height=self.height,
+            grain=grain_of(picture),
+            quality=self.crf,
+            sound_bytes=0 if self.sound is None else self.sound.bytes_per_second,
+        )
 
 
 def check_size(width: int, height: int) -> None:
@@ -164,6 +182,21 @@ def _plays(path: Path) -> bool:
         return False
 
 
+def sound_bytes(rate: int, channels: int, codec: str) -> int:
+    """At most about what a second of sound takes in the file; arguments as the `VideoWriter`'s."""
+    channels = 1 if channels > max(_LAYOUTS) else channels
+    return channels * (_bit_rate(rate) // 8 if _codec(rate, channels, codec) == "aac" else 3 * rate)
+
+
+def _codec(rate: int, channels: int, codec: str) -> str:
+    return "flac" if codec == "flac" or rate not in _AAC_RATES or channels > _AAC_CHANNELS else "aac"
+
+
+def _bit_rate(rate: int) -> int:
+    """Of a channel of AAC, which has at most 6 bits per sample."""
+    return min(128_000, 5 * rate)
+
+
 class _Sound:
     """The sound track of a growing video: samples are read from their source as the frames advance."""
 
@@ -177,8 +210,8 @@ class _Sound:
         self.is_mixed = self.channels > max(_LAYOUTS)
         if self.is_mixed:
             self.channels = 1
-        is_flac = codec == "flac" or self.rate not in _AAC_RATES or self.channels > _AAC_CHANNELS
-        self.codec, self.layout = ("flac" if is_flac else "aac"), _LAYOUTS[self.channels]
+        self.codec, self.layout = _codec(self.rate, self.channels, codec), _LAYOUTS[self.channels]
+        self.bytes_per_second = sound_bytes(self.rate, self.channels, codec)
         self.written, self.waiting = 0, torch.zeros(self.channels, 0)  # waiting: read but not written
 
     def begin(self, container) -> None:
@@ -187,7 +220,7 @@ class _Sound:
         if self.codec == "flac":
             self.stream.codec_context.format = "s32"  # 24 bits of them
         else:
-            self.stream.bit_rate = min(128_000, 5 * self.rate) * self.channels  # AAC has at most 6 bits per sample
+            self.stream.bit_rate = _bit_rate(self.rate) * self.channels
         self.convert = AudioResampler(self.stream.codec_context.format.name, self.layout, self.rate)
 
     def write(self, seconds: Fraction) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 
+import numpy as np
+
 from ...emo_model.cache.folder import CachedClips
 from ...emo_model.cache.renderer import CachedRenderer
 from ...emo_model.config import SamplingConfig
-from ...emo_model.estimate import count_clips, estimate, frames_at_once, grain_of, minutes_and_seconds
+from ...emo_model.estimate import count_clips, estimate, frames_at_once, minutes_and_seconds
 from ...emo_model.models.emo import Emo
+from ...emo_model.outputs.disk import grain_of
 from ...emo_model.sampling.clips import ClipRenderer, generate_clips
 from ...emo_model.sampling.progress import StepReport
 from ...emo_model.sampling.samplers import evaluations
@@ -31,12 +34,14 @@ def render(
     motion: MotionFrames,
     vae,
     shown_by,
+    picture: np.ndarray,
     finished_only: bool,
     hidden,
 ) -> CachedClips:
     """Render the clips that are not there yet; with `finished_only`, none.
 
-    vae: motion frames go through it, or None; shown_by: the VAE of the reference, for previews. However the run ends,
+    vae: motion frames go through it, or None; shown_by: the VAE of the reference, for previews; picture: the
+    whole one (H, W, 3) uint8, as which the video will show it. However the run ends,
     the node and the log say how many clips are kept. Raises ValueError where there is no finished clip, OSError where
     the disk is too small.
     """
@@ -46,9 +51,8 @@ def render(
     clips = count_clips(conditions.frames, model.config.clip_frames)
     frames = frames_at_once(model.config, config)
     one_by_one = -(-(model.config.clip_frames + model.config.motion_frames) // 2) if evaluations(config) > 1 else None
-    is_whole, fit = is_bound(shown_by), conditions.portrait.fit
-    picture, size = ((fit.height, fit.width), None) if is_whole else (None, model.config.image_size)
-    grain, finished, began = grain_of(conditions.portrait.pixels), 0, time.monotonic()
+    size = None if is_bound(shown_by) else model.config.image_size
+    grain, finished, began = grain_of(picture), 0, time.monotonic()
 
     def renderer(emo: Emo, batch_branches: bool, on_step, room: int = frames) -> ClipRenderer:
         reencode = {} if vae is None else {"reencode": model.reencoding(vae, frames=room)}
@@ -80,7 +84,7 @@ def render(
             compute_bytes=model.compute.itemsize,
             seconds_per_step=seconds_per_step,
             feature_bytes=conditions.audio.frames.nbytes,
-            picture=picture,
+            picture=picture.shape[:2],
             grain=grain,
         )
 

@@ -97,6 +97,7 @@ class Progress:
 def write_video(
     blocks: Iterable[np.ndarray],
     *,
+    frames: int,
     prefix: str,
     fps: float,
     audio: tuple[Tensor, int] | None,
@@ -105,11 +106,12 @@ def write_video(
     hidden,
     last: Tensor | None = None,
 ) -> tuple[Path, str]:
-    """blocks of frames (F, H, W, 3) uint8 -> a new mp4 in the output folder: (path, subfolder).
+    """blocks of frames (F, H, W, 3) uint8, `frames` in all -> a new mp4 in the output folder: (path, subfolder).
 
     One block is written while the next is computed, so two are in memory. The workflow (from `hidden`) and `last`, the
     latents (1, C, n, h, w) of the last frames, are stored in the file unless ComfyUI runs with --disable-metadata.
-    After an error or a cancel nothing remains in the folder. Raises if the prefix leads outside the output folder.
+    After an error or a cancel nothing remains in the folder. Raises if the prefix leads outside the output folder, and
+    OSError before anything is written if too little disk is free.
     """
     blocks = iter(blocks)
     first = next(blocks)
@@ -129,6 +131,7 @@ def write_video(
             codec=codec,
             metadata=workflow_of(hidden),
             keeps_part=False,
+            expected=frames,
         ) as video,
         SerialExecutor() as writer,
     ):

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from emo_model import estimate as estimates
 from emo_model.cache.folder import ClipCache
 from emo_model.cache.renderer import CachedRenderer
 from emo_model.config import PRESETS, SamplingConfig
-from emo_model.estimate import estimate, frames_at_once, grain_of, minutes_and_seconds
+from emo_model.estimate import estimate, frames_at_once, minutes_and_seconds
+from emo_model.outputs import disk
+from emo_model.outputs.disk import grain_of
 from emo_model.sampling.clips import ClipRenderer, generate_clips
 
 FOUR = SamplingConfig(steps=4)
@@ -66,7 +67,7 @@ def test_the_video_is_estimated_from_the_size_and_the_grain_of_the_picture(confi
 
 def test_what_cannot_fit_is_refused_with_the_numbers(config, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(estimates.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
     plan = estimate(config, FOUR, frames=90_000, fps=25)
     with pytest.raises(
         OSError, match=r"needs about [\d.]+ GB on the disk of .*, and 1.0 MB are free: 90000 frames.*Make room"
@@ -78,7 +79,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers(config, tmp_path, monkeypat
 def test_clips_and_video_on_one_disk_must_fit_together(config, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     plan = replace(estimate(config, FOUR, frames=100, fps=25), clip_bytes=600, video_bytes=600)
-    monkeypatch.setattr(estimates.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
     plan.refuse_what_cannot_fit(tmp_path)
     with pytest.raises(OSError, match="This run needs"):
         plan.refuse_what_cannot_fit(tmp_path, tmp_path / "videos")

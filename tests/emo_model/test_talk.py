@@ -348,7 +348,7 @@ def test_what_cannot_be_written_is_said_before_the_model_is_loaded(folder, monke
     ):
         assert talk("-o", out) == 2 and says in caplog.records[-1].getMessage()
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("emo_model.estimate.shutil.disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    monkeypatch.setattr("emo_model.outputs.disk.shutil.disk_usage", lambda _: usage(10**9, 10**9, 1000))
     assert talk() == 2 and "1 kB are free: 9 frames" in caplog.records[-1].getMessage()
 
 

@@ -207,7 +207,7 @@ def test_what_is_finished_of_a_video_that_was_never_begun_is_an_error(sample):
 
 
 def test_what_cannot_fit_on_the_disk_is_refused_before_anything_is_rendered(sample, folder, pack, monkeypatch):
-    monkeypatch.setattr(pack["emo_model.estimate"].shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(pack["emo_model.outputs.disk"].shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     stop_at(pack, monkeypatch, 1, AssertionError("something was rendered"))
     with pytest.raises(
         OSError, match=r"needs about \d+ kB on the disk of .*, and 0 kB are free: 25 frames, of which 0 of"
