@@ -215,14 +215,15 @@ class ModelConfig:
         for name, part in parts:
             if values.get(name) is not None:
                 if not isinstance(values[name], dict):
-                    raise ValueError(f"the model's config says {name} = {values[name]!r:.80}, but it must be an object")
+                    raise ValueError(
+                        f"the model's config says {name} = {values[name]!r:.80}, but it must be an object; "
+                        "copy or download the file again"
+                    )
                 _refuse_unknown(part, values[name])
                 check_fields(part, values[name], prefix=f"{name}.")
-                values[name] = part(**{key: _tuples(value) for key, value in values[name].items()})
+                values[name] = _built(part, values[name])
         check_fields(cls, values)
-        return cls(
-            **{key: value if dataclasses.is_dataclass(value) else _tuples(value) for key, value in values.items()}
-        )
+        return _built(cls, values)
 
 
 @dataclass(frozen=True)
@@ -316,6 +317,16 @@ def _nest_hallo(values: dict) -> dict:
         )
     rest = {name: value for name, value in values.items() if name not in flat}
     return rest | {"hallo": {name: flat[name] for name in sizes if name in flat}} if kinds == {False} else rest
+
+
+def _built(part: type, values: dict):
+    """A dataclass of values whose types and ranges fit; what does not fit together is refused with a remedy."""
+    try:
+        return part(
+            **{key: value if dataclasses.is_dataclass(value) else _tuples(value) for key, value in values.items()}
+        )
+    except ValueError as error:
+        raise ValueError(f"{error}; copy or download the file again") from None
 
 
 def _refuse_unknown(part: type, values: dict) -> None:

@@ -65,19 +65,26 @@ RANGES: dict[str, tuple[float, float]] = {
 def parse_object(text: str, what: str) -> dict:
     """A JSON object of bounded length and depth. Raises ValueError that starts with `what`, a noun phrase."""
     if len(text) > MOST_TEXT:
-        raise ValueError(f"{what} has {len(text)} characters, and at most {MOST_TEXT} are read; the file is damaged")
+        raise ValueError(
+            f"{what} has {len(text)} characters, and at most {MOST_TEXT} are read; copy or download the file again"
+        )
     depth = deepest = 0
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")
         deepest = max(deepest, depth)
     if deepest > MOST_DEPTH:
-        raise ValueError(f"{what} has {deepest} levels of brackets, and at most {MOST_DEPTH} are read; it is damaged")
+        raise ValueError(
+            f"{what} has {deepest} levels of brackets, and at most {MOST_DEPTH} are read; copy or download the file "
+            "again"
+        )
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON ({str(error):.80}); the file is damaged") from None
+        raise ValueError(f"{what} is not JSON ({str(error):.80}); copy or download the file again") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{what} is a JSON {type(values).__name__} in place of an object; the file is damaged")
+        raise ValueError(
+            f"{what} is a JSON {type(values).__name__} in place of an object; copy or download the file again"
+        )
     return values
 
 
@@ -97,8 +104,8 @@ def check_fields(part: type, values: dict, *, prefix: str = "") -> None:
             if limits is not None:
                 allowed += f" of {limits[0]:g} to {limits[1]:g}" + (" characters" if hint is str else "")
             raise ValueError(
-                f"the model's config says {prefix}{name} = {json.dumps(value):.80}, but it must be {allowed}; the file "
-                "is damaged"
+                f"the model's config says {prefix}{name} = {json.dumps(value):.80}, but it must be {allowed}; copy or "
+                "download the file again"
             )
 
 

@@ -110,6 +110,7 @@ class EmoReferenceEncoder(io.ComfyNode):
     ) -> io.NodeOutput:
         conversions.check_option(fit, FITS, "a way to fit a picture")
         conversions.check_face_choice(which_face)
+        conversions.check_long_side(long_side)
         conversions.check_link("image", image)
         given = shipped.portrait() if image is shipped.UNCONNECTED else conversions.one_picture(image)
         vae = comfy_bridge.own_vae(model) if vae is None else vae

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..emo_model.config import SamplingConfig
+from . import conversions
 from .custom_types import OptionsType
 from .schemas import advanced, schema
 
@@ -128,7 +129,8 @@ class EmoSamplingOptions(io.ComfyNode):
         lip_weight: float = 1.0,
     ) -> io.NodeOutput:
         return io.NodeOutput(
-            SamplingConfig(
+            conversions.sampling_config(
+                DEFAULTS,
                 audio_guidance_start=audio_guidance_start,
                 audio_guidance_end=audio_guidance_end,
                 reference_guidance_start=reference_guidance_start,

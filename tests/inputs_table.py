@@ -81,11 +81,12 @@ def row(kind: str, what: str, door: Callable, make: Callable, right: Callable | 
 
 @dataclass(frozen=True)
 class Outcome:
-    """fault: "" if the row came out as it says."""
+    """fault: "" if the row came out as it says; said: the sentence of the error, "" without one."""
 
     fault: str
     is_sentence: bool
     seconds: float
+    said: str = ""
 
 
 def run(one: Row, folder: Path) -> Outcome:
@@ -107,11 +108,25 @@ def run(one: Row, folder: Path) -> Outcome:
     if seconds > one.seconds:
         return Outcome(f"took {seconds:.1f} s", is_sentence, seconds)
     if is_sentence:
-        return Outcome(_fault_of(said, one.right) if said else f"no error, but {result!r:.200}", True, seconds)
+        return Outcome(_fault_of(said, one.right) if said else f"no error, but {result!r:.200}", True, seconds, said)
     if said:
         return Outcome(f"refused: {said}", False, seconds)
     shown = tuple(result.shape) if isinstance(result, torch.Tensor) else f"{result!r:.200}"
     return Outcome("" if one.right(result) else f"another value: {shown}", False, seconds)
+
+
+VERBS = (
+    "accept|choose|close|compute|connect|continue|convert|copy|correct|crop|decode|disconnect|divide|do|download|export|"
+    "get|give|install|load|lower|make|move|name|open|paint|pass|press|put|reinstall|remove|rename|render|run|save|scale|"
+    "select|set|start|state|take|update|use|write|check"
+)
+REMEDY = re.compile(rf"(?:^|[.;:,)] |, or | or |then )(?:{VERBS})\b", re.IGNORECASE)
+"""An imperative at the beginning of a clause."""
+
+
+def has_remedy(said: str) -> bool:
+    """Whether the first line of an error, all that newer pages of ComfyUI show, says what to do."""
+    return REMEDY.search(said.splitlines()[0]) is not None
 
 
 def _fault_of(said: str, pattern: str) -> str:
@@ -174,6 +189,17 @@ def exif(orientation: object) -> bytes:
         struct.pack_into(f"{order}H", raw, at + 8, orientation)
     else:
         struct.pack_into(f"{order}H", raw, at + 2, 2)  # as text
+    return bytes(raw)
+
+
+def broken_exif(orientation: int) -> bytes:
+    """EXIF whose resolution is a single byte of no type, for which Pillow takes a JPEG for no picture."""
+    data = Image.Exif()
+    data[0x0112], data[0x011A], data[0x0128] = orientation, 72.0, 2
+    raw = bytearray(data.tobytes())
+    order = "<" if b"II*" in raw else ">"
+    at = raw.index(struct.pack(f"{order}H", 0x011A), 14)
+    struct.pack_into(f"{order}HI", raw, at + 2, 7, 1)
     return bytes(raw)
 
 
@@ -254,6 +280,7 @@ def pictures() -> None:
     for value in (*range(1, 9), 0, 9, 65535):
         add(f"EXIF orientation {value}", read_picture, saved("a.png", exif=exif(value)), shows(turned(value)))
     add("EXIF orientation as text", read_picture, saved("a.png", exif=exif("x")), shows())
+    add("EXIF 6 beside a broken resolution", read_picture, saved("a.jpg", exif=broken_exif(6), quality=95), shows(turned(6)))  # fmt: skip
     add("EXIF that is no EXIF", read_picture, saved("a.jpg", exif=b"Exif\0\0garbage", quality=95), shows())
     add("profile with red and blue exchanged", read_picture, saved("a.png", icc_profile=swapped_profile()), shows(as_converted, 1.5))  # fmt: skip
     add("profile that is none", read_picture, saved("a.png", icc_profile=b"none"), shows())
@@ -358,6 +385,12 @@ def sounds_like(
         return ((one @ other) / (one.norm() * other.norm() + 1e-9)).item() >= match
 
     return is_right
+
+
+def without_offset(sound: torch.Tensor) -> bool:
+    """Whether half of the voice is heard, with a mean of 0."""
+    wanted = 0.5 * voice()[0].double()
+    return len(sound) == 32000 and (sound - (wanted - wanted.mean())).abs().max().item() < 2e-7
 
 
 def wav_bytes(samples: np.ndarray, *, rate: int = RATE, tag: int = 1, bits: int | None = None, **header) -> bytes:
@@ -474,6 +507,8 @@ def sounds() -> None:
     add("infinity after a second", heard, lambda folder: spoil_float(folder, math.inf), "a.wav has NaN or infinite samples after 1.00 s")  # fmt: skip
     for offset in (300, -1600, 8000):
         add(f"constant offset of {offset}", heard, pcm(factor=2**14, shift=offset), sounds_like())
+    for offset in (0.0, 1e-5, -1e-4, 5e-4, 8e-4, -3e-3, 0.05, 0.4):
+        add(f"constant offset of {offset:g} of full scale", heard, pcm(np.float32, 0.5, offset), without_offset)
     add("24 bits in 32", heard, pcm(np.int32, 2**23, bits=24), "a.wav stores 24 bits in 32")
     add("opposite channels", heard, channels(lambda one: torch.cat([one, -one])), sounds_like())
     add("nearly opposite channels", heard, channels(lambda one: torch.cat([-0.9 * one, one])), sounds_like())
@@ -921,7 +956,7 @@ def options() -> None:
         ("the portrait by a link", "talk.mp4", lambda folder: (folder / "talk.mp4").symlink_to("face.png"), "is the same file as face.png"),
         ("the model by a link", "talk.mp4", lambda folder: (folder / "talk.mp4").symlink_to("tiny.safetensors"), "is the same file as tiny.safetensors"),
         ("a broken link", "talk.mp4", lambda folder: (folder / "talk.mp4").symlink_to("nowhere"), "is a broken link"),
-        ("null in its name", "a\0.mp4", lambda folder: None, "cannot be written|null"),
+        ("null in its name", "a\0.mp4", lambda folder: None, "the output .* cannot be written .*null byte.*Choose another"),
     ):  # fmt: skip
         add(f"output: {what}", with_options(out=out), made(change), said)
     if IS_POSIX:
@@ -1078,7 +1113,7 @@ def nodes() -> None:
     )
     add("MASK of another picture", lambda mask: lib.box_of_face(mask, torch.zeros(1, 3, 60, 80)), given(torch.ones(1, 60, 20)), "before any cropping")  # fmt: skip
     for text in ("x", "1", "1:2:3", "0: -5", "0: 1, 0: 2", "nan: 1", "0: inf", "1e400: 5", ":" * 10_000):
-        add(f"curve {text[:10]!r}", lambda text: lib.speed_curve(text, level=1.0), given(text), "The curve")
+        add(f"curve {text[:10]!r}", lambda text: lib.speed_curve(text, level=1.0), given(text), "^Write .*the curve")
     add("LATENT of five axes", lambda samples: lib.frames_to_write(None, {"samples": samples}, object(), None, block=2), given(torch.zeros(1, 4, 2, 8, 8)), "has 5 axes")  # fmt: skip
 
 

@@ -168,7 +168,10 @@ class CacheRun:
         NaN and infinity are never kept: they raise ValueError.
         """
         if not is_finite(latents):
-            raise ValueError(f"clip {len(self.keys) + 1} has NaN or infinite values and is not kept")
+            raise ValueError(
+                f"clip {len(self.keys) + 1} has NaN or infinite values and is not kept; render it again "
+                "with other settings"
+            )
         path = self.cache.folder / f"{key}.safetensors"
         part = self.cache.folder / f"{key}.{self.lease.name}.part"
         latents = latents.detach().float().cpu().contiguous()
@@ -257,7 +260,9 @@ class CachedClips:
     def last(self, count: int) -> Tensor:
         """The last `count` frames (1, C, count, h, w). Raises ValueError if there are fewer."""
         if self.frames < count:
-            raise ValueError(f"the video has {self.frames} frames, and {count} are needed to continue it")
+            raise ValueError(
+                f"the video has {self.frames} frames, and {count} are needed to continue it; use a longer one"
+            )
         size, parts, end = self.config.clip_frames, [], self.frames
         while end > self.frames - count:
             number = (end - 1) // size

@@ -85,16 +85,16 @@ def not_tensors(path: Path) -> str | None:
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, three lines of text in place of the real file; download that ('git lfs pull')"
     if start.lstrip()[:1] == b"<":
-        return "it is a web page; the download needed a login or another link"
+        return "it is a web page; download the file again, with a login or by another link"
     if start.startswith(b"GGUF"):
         return "it is a GGUF file, which this pack does not read; get the safetensors file"
     if path.suffix == ".onnx":
-        return "it is an ONNX network; face analysis reads such files, this pack's loaders do not"
+        return "it is an ONNX network, which face analysis reads; choose a safetensors file"
     if len(start) < 10 or start[:2] == b"PK" or start[:1] == b"\x80":
         return None
     if start.isascii() and start[:1] in b"{[#-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
-        return "it is a text"
-    return "it is neither safetensors nor a torch file"
+        return "it is a text; choose the model's own file"
+    return "it is neither safetensors nor a torch file; choose the model's own file"
 
 
 def _open_safetensors(path: Path) -> TensorFile:
@@ -113,7 +113,10 @@ def _open_safetensors(path: Path) -> TensorFile:
     shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
     strange = {entry["dtype"] for entry in header.values()} - DTYPES.keys()
     if strange:
-        raise ValueError(f"{path.name} has dtypes that this pack does not read ({', '.join(sorted(strange))})")
+        raise ValueError(
+            f"{path.name} has dtypes that this pack does not read ({', '.join(sorted(strange))}); use the file in "
+            "float32, float16 or bfloat16"
+        )
     dtypes = {key: DTYPES[entry["dtype"]] for key, entry in header.items()}
 
     def read(key: str) -> Tensor:
@@ -167,7 +170,7 @@ def _load_pickle(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
         else {}
     )
     if not tensors:
-        raise ValueError(f"{path.name} is a torch file without a dict of weights")
+        raise ValueError(f"{path.name} is a torch file without a dict of weights; choose the model's own file")
     size = path.stat().st_size
     for key, value in tensors.items():
         is_plain = value.layout == torch.strided and not value.is_quantized

@@ -151,7 +151,7 @@ KINDS: tuple[tuple[Kind, Callable[[TensorFile], bool]], ...] = (
         _has("encoder.embed_positions.", "encoder.conv1."),
     ),
     (
-        Kind("clip", "a CLIP encoder", "this pack needs none"),
+        Kind("clip", "a CLIP encoder", "choose another file: this pack needs none"),
         lambda file: _has("vision_model.")(file) or _has("text_model.encoder.")(file),
     ),
     (

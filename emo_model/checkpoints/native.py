@@ -127,7 +127,9 @@ def _read(path: Path) -> tuple[ModelConfig, dict]:
         raise ValueError(f"{path.name} cannot be used: {error}") from None
     base = card.get(BASE)
     if base is not None and not (isinstance(base, str) and base and Path(base).name == base and "\\" not in base):
-        raise ValueError(f"{path.name} names {base!r:.80} as its base, which is not the name of a file beside it")
+        raise ValueError(
+            f"{path.name} names {base!r:.80} as its base, which is not the name of a file beside it; get the file again"
+        )
     return config, card
 
 
@@ -145,7 +147,10 @@ def read_sampling(path: str | Path) -> SamplingConfig:
 def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
     settings = card.get("sampling", {})
     if not isinstance(settings, dict):
-        raise ValueError(f"the model's card has {settings!r:.80} as sampling settings, which must be an object")
+        raise ValueError(
+            f"the model's card has {settings!r:.80} as sampling settings, which must be an object; "
+            "correct it, or get the file again"
+        )
     unknown = sorted(settings.keys() - {field.name for field in fields(SamplingConfig)})
     if unknown:
         raise ValueError(
@@ -153,9 +158,12 @@ def _sampling(config: ModelConfig, card: dict) -> SamplingConfig:
             f"{listed(unknown)}; update ComfyUI-EMO"
         )
     check_fields(SamplingConfig, settings, prefix="sampling.")
-    return replace(
-        SAMPLING.get(config.name, SamplingConfig()), **{key: _tuple(value) for key, value in settings.items()}
-    )
+    try:
+        return replace(
+            SAMPLING.get(config.name, SamplingConfig()), **{key: _tuple(value) for key, value in settings.items()}
+        )
+    except ValueError as error:
+        raise ValueError(f"the model's card cannot be used: {error}; correct it, or get the file again") from None
 
 
 def _tuple(value):

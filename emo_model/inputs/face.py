@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -109,7 +111,8 @@ def fit_mask(mask: Tensor, fit: Fit) -> FaceMask:
 
 def box_mask(size: int, box: tuple[float, float, float, float]) -> FaceMask:
     """box x0, y0, x1, y1 as fractions of the square -> its mask. Raises ValueError for an empty or reversed box."""
-    x0, y0, x1, y1 = (round(min(max(edge, 0.0), 1.0) * size) for edge in box)
+    is_finite = all(map(math.isfinite, box))
+    x0, y0, x1, y1 = (round(min(max(edge, 0.0), 1.0) * size) for edge in box) if is_finite else (0, 0, 0, 0)
     if x1 <= x0 or y1 <= y0:
         raise ValueError(
             f"the face box {tuple(round(edge, 3) for edge in box)} is empty; left must be smaller than "

@@ -49,7 +49,7 @@ def check_readable(path: str | Path, what: str) -> Path:
         if isinstance(error, FileNotFoundError):
             raise FileNotFoundError(f"there is no file {path!s:.300}; check the name of {what}") from None
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        raise OSError(f"{what} {path!s:.200} cannot be read: {reason}") from None
+        raise OSError(f"{what} {path!s:.200} cannot be read: {reason}; give it another name") from None
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{what} {path} is a folder; name a file in it")
     if not stat.S_ISREG(mode):
@@ -57,5 +57,7 @@ def check_readable(path: str | Path, what: str) -> Path:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise OSError(f"{what} {path} cannot be read: {reason_of(error)}") from None
+        raise OSError(
+            f"{what} {path} cannot be read: {reason_of(error)}; use a file that this program may read"
+        ) from None
     return path
