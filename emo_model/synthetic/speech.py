@@ -1,8 +1,8 @@
 """Synthetic speech whose phonemes and their times are known exactly: what the drawn heads say.
 
-Three free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis),
-flite and festival (fewer voices, made from recordings of people). They are only needed to prepare training data, never
-to make a video.
+Free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis), flite
+and festival (fewer voices, made from recordings of people), and Kokoro (neural; fifty voices and all between them; see
+`kokoro`). They are only needed to prepare training data, never to make a video.
 
 Some voices never take part in training, so that measurements tell how well unheard voices work: see `HELD_OUT`.
 """
@@ -12,17 +12,20 @@ from __future__ import annotations
 import ctypes
 import math
 import random
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from . import kokoro
 from .sentences import sentence
 
 RATE = 16000  # samples per second of every Speech
@@ -149,19 +152,33 @@ HELD_OUT = (
     "festival:cmu_us_slt_arctic_hts",
     "festival:suo_fi_lj_diphone",
     "festival:hy_fi_mv_diphone",
+    "kokoro:*+af_bella",
+    "kokoro:*+bm_george",
+    "kokoro:*+ff_siwis",
+    "kokoro:*+am_puck",
     "piper",
 )
-"""Voices that training never hears: a language (Finnish) in two engines, two espeak variants in all languages, one
-English speaker (slt) in two engines, and every neural voice (piper; only measured)."""
+"""Voices that training never hears: a language (Finnish) in three engines, two espeak variants in all languages, one
+English speaker (slt) in two engines, four of Kokoro's voices, and every voice of piper (only measured)."""
+
+_KOKORO = (
+    "af_alloy af_aoede af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky am_adam am_echo am_eric "
+    "am_fenrir am_liam am_michael am_onyx am_santa bf_alice bf_emma bf_isabella bf_lily bm_daniel bm_fable bm_lewis "
+    "ef_dora em_alex em_santa hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola jf_alpha jf_gongitsune jf_nezumi "
+    "jf_tebukuro jm_kumo pf_dora pm_alex pm_santa zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi "
+    "zm_yunxia zm_yunyang"
+).split()
+_BLENDS = [*_KOKORO, *(f"{one}~{two}" for one, two in combinations(_KOKORO, 2))]  # half way between two voices
 
 TRAINING_VOICES = (
+    (0.40, tuple(f"kokoro:{language}+{voice}" for language in _LANGUAGES if language != "fi" for voice in _BLENDS)),
     (
-        0.25,
+        0.20,
         tuple(f"espeak:{language}+{variant}" for language in _LANGUAGES if language != "fi" for variant in _VARIANTS),
     ),
-    (0.25, ("flite:rms", "flite:awb", "flite:kal16")),
+    (0.13, ("flite:rms", "flite:awb", "flite:kal16")),
     (
-        0.50,
+        0.27,
         (
             "festival:ked_diphone",
             "festival:kal_diphone",
@@ -236,6 +253,7 @@ def available_engines() -> tuple[str, ...]:
     found = []
     if _espeak_paths():
         found.append("espeak")
+        found += ["kokoro"] if kokoro.folder() else []  # reads the phonemes that espeak finds
     found += [engine for engine in ("flite", "festival") if shutil.which(engine)]
     return tuple(found)
 
@@ -246,6 +264,13 @@ def available_voices() -> frozenset[str]:
     engines = available_engines()
     voices = {voice for _, group in TRAINING_VOICES + HELD_OUT_VOICES for voice in group}
     known = {voice for voice in voices if voice.startswith("espeak:") and "espeak" in engines}
+    if "kokoro" in engines:
+        installed = set(kokoro.voices())
+        known |= {
+            voice
+            for voice in voices
+            if voice.startswith("kokoro:") and installed.issuperset(voice.partition("+")[2].split("~"))
+        }
     if "flite" in engines:
         known |= {f"flite:{name}" for name in _run(["flite", "-lv"]).partition(":")[2].split()}
     if "festival" in engines:
@@ -259,11 +284,11 @@ def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pit
     """Speak `text`. rate: 1 is the engine's normal speed, 2 twice as fast; pitch: 1 is the voice's own (only for
     espeak).
 
-    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'flite:NAME' or 'festival:NAME'. Raises RuntimeError if its
-    engine is not installed, ValueError if the engine does not know the voice.
+    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'kokoro:LANGUAGE+NAME', 'flite:NAME' or 'festival:NAME'.
+    Raises RuntimeError if its engine is not installed, ValueError if the engine does not know the voice.
     """
     engine, _, name = voice.partition(":")
-    engines = {"espeak": _speak_espeak, "flite": _speak_flite, "festival": _speak_festival}
+    engines = {"espeak": _speak_espeak, "kokoro": _speak_kokoro, "flite": _speak_flite, "festival": _speak_festival}
     if engine not in engines or not name:
         raise ValueError(
             f"unknown voice '{voice}'; write 'espeak:en-us+f2', 'flite:rms' or 'festival:cmu_us_slt_arctic_hts'"
@@ -277,7 +302,9 @@ def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pit
 def language_of(voice: str) -> str:
     """The language's code, e.g. 'en'."""
     engine, _, name = voice.partition(":")
-    return name.partition("+")[0].partition("-")[0] if engine == "espeak" else _FESTIVAL_LANGUAGES.get(name, "en")
+    if engine in ("espeak", "kokoro"):
+        return name.partition("+")[0].partition("-")[0]
+    return _FESTIVAL_LANGUAGES.get(name, "en")
 
 
 def sample_speech(
@@ -307,7 +334,8 @@ def sample_speech(
     voice = choose.choice(choose.choices([voices for _, voices in groups], [share for share, _ in groups])[0])
     language = language_of(voice)
     rate, pitch = math.exp(choose.gauss(-0.05, 0.12)), math.exp(choose.gauss(0.0, 0.15))
-    speed, tract = (1.0, 1.0) if held_out else _another_speaker(choose, is_natural=not voice.startswith("espeak"))
+    few = not voice.startswith(("espeak", "kokoro"))
+    speed, tract = (1.0, 1.0) if held_out else _another_speaker(choose, is_one_of_few=few)
     parts, now = [], -choose.uniform(0.1, 0.6)
     while now < seconds:
         part = synthesize(sentence(choose, language), voice, rate=rate / speed, pitch=pitch)
@@ -325,12 +353,12 @@ def sample_speech(
 # What may be done to speech without losing its phoneme times
 
 
-def _another_speaker(choose: random.Random, *, is_natural: bool) -> tuple[float, float]:
+def _another_speaker(choose: random.Random, *, is_one_of_few: bool) -> tuple[float, float]:
     """(speed of a tape, by which pitch and formants rise; warp of the vocal tract, which takes most of that back).
 
-    Voices made from recordings are few and mostly of men, so they are moved further than espeak's.
+    The voices of flite and festival are few and mostly of men, so they are moved further than the others.
     """
-    speed = math.exp(min(max(choose.gauss(0.03, 0.22 if is_natural else 0.08), -0.4), 0.5))
+    speed = math.exp(min(max(choose.gauss(0.03, 0.22 if is_one_of_few else 0.08), -0.4), 0.5))
     return speed, math.exp(choose.gauss(0.0, 0.10)) * speed**-0.6
 
 
@@ -519,6 +547,33 @@ def _speak_espeak(text: str, name: str, rate: float, pitch: float):
     ends = [start for _, start in events[1:]] + [len(waveform) / sample_rate]
     marks = [(label, start, end) for (label, start), end in zip(events, ends, strict=True)]
     return _resample(waveform, round(len(waveform) * RATE / sample_rate)), _clean(marks, len(waveform) / sample_rate)
+
+
+def _read_aloud(text: str, language: str) -> str:
+    """Text -> IPA with stress marks, spaces and its punctuation, by espeak."""
+    library, _ = _espeak()
+    if library.espeak_SetVoiceByName(language.encode()) != 0:
+        raise ValueError(f"espeak-ng knows no language '{language}'; 'espeak-ng --voices' lists them")
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+    spoken = []
+    for clause, mark in re.findall(r"([^,.;:!?]+)([,.;:!?]*)", text):
+        rest = ctypes.c_char_p(clause.strip().encode())
+        while rest.value:
+            spoken.append(library.espeak_TextToPhonemes(ctypes.byref(rest), 1, 2).decode("utf-8", "ignore"))
+        spoken[-1:] = [f"{spoken[-1]}{mark[:1]}"] if spoken else []
+    return re.sub(r"\([a-z-]+\)", "", " ".join(spoken))  # a change of language is marked "(en)"
+
+
+# Kokoro, through onnxruntime
+
+
+def _speak_kokoro(text: str, name: str, rate: float, pitch: float):
+    language, _, voice = name.partition("+")
+    ipa = _read_aloud(text, language)
+    waveform, marks = kokoro.speak(ipa, voice, rate=rate, english=language.startswith("en"))
+    seconds = len(waveform) / kokoro.SAMPLE_RATE
+    return _resample(waveform, round(seconds * RATE)), _clean(marks, seconds)
 
 
 # flite and festival, as programs

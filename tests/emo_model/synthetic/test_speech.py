@@ -207,8 +207,8 @@ def test_pauses_of_festival_are_no_sounds():
 def test_recorded_voices_stand_for_more_speakers_than_made_ones():
     choose = random.Random(0)
     made, recorded = (
-        torch.tensor([synthetic._another_speaker(choose, is_natural=is_natural) for _ in range(400)]).log()
-        for is_natural in (False, True)
+        torch.tensor([synthetic._another_speaker(choose, is_one_of_few=few) for _ in range(400)]).log()
+        for few in (False, True)
     )
     assert recorded[:, 0].std() > 2 * made[:, 0].std()
     assert recorded.sum(1).std() < recorded[:, 0].std()  # pitch is moved further than formants
