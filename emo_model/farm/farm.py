@@ -39,7 +39,7 @@ class Limits:
 
     tries: int = 5
     ahead: int = 1
-    patience: float = 60
+    patience: float = 120
     give_up: float = 1800
     settle: float = 10
     poll: float = 1
@@ -152,8 +152,11 @@ class Farm:
             for event in reversed(memory.sent.get(job.key, {}).values()):
                 server = servers.get(event["server"])
                 attempt = Attempt(event["prompt"], event.get("server_id"))
-                if server is None:
-                    self.tell(f"row {job.row}: was on {event['server']}, which is not among --servers; sent again")
+                if server is None:  # it may have got another address
+                    for one in self.servers:
+                        one.stale[attempt.prompt] = work
+                    work.not_before = time.monotonic() + self.limits.settle
+                    self.tell(f"row {job.row}: was on {event['server']}; sent again if none of --servers knows it")
                 elif work.attempt is None:
                     work.state, work.attempt, work.server = "on a server", attempt, server
                 else:
@@ -265,7 +268,6 @@ class Farm:
     def _look_after(self, server: Server) -> bool:
         """Ask for everything that the server has of ours; whether something ended. Raises Away."""
         queue = server.host.queue()
-        self._came_back(server, len(queue))
         self._clear_stale(server, queue)
         ended = False
         with self.changed:
@@ -287,11 +289,14 @@ class Farm:
                     if attempt.is_withdrawn:
                         self._free(work)
                     else:
+                        if attempt.server_id is None:  # sending broke off, and it may still arrive
+                            server.stale[attempt.prompt] = work
                         self._fault(
                             server, work, "the server has forgotten the job: it was restarted, or the job removed"
                         )
                 ended = True
         self._even_out(server)
+        self._came_back(server, len(queue))  # at the end: a server that answers only half is not back
         return ended
 
     def _clear_stale(self, server: Server, queue: dict[str, Queued]) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import threading
 import time
+import unicodedata
 from collections import deque
 from datetime import timedelta
 
@@ -40,7 +41,7 @@ class Show:
         width = max(shutil.get_terminal_size().columns - 1, 20)
         top = table(self.farm)  # takes the farm's lock, under which `tell` is called
         with self._mutex:
-            lines = [line[:width] for line in [*top, *self._lines]]
+            lines = [_cut(line, width) for line in [*top, *self._lines]]
             up = f"\x1b[{self._painted}A" if self._painted else ""
             self.stream.write(f"{up}\x1b[J" + "\n".join(lines) + "\n")
             self.stream.flush()
@@ -60,6 +61,8 @@ def table(farm: Farm) -> list[str]:
             f"{states.count('on a server')} on servers, {states.count('waiting')} waiting; {_clock(seconds)}"
         )
         lines = [line + (f", about {_clock(seconds / made * left)} left" if made and left else "")]
+        if farm.stopping:
+            lines[0] = f"{farm.stopping}, ending; {line}"
         for server in farm.servers:
             mine = [work for work in farm.works if work.server is server and work.state == "on a server"]
             if server.away_since is not None:
@@ -132,6 +135,15 @@ def serve_page(farm: Farm, port: int):
     page = ThreadingHTTPServer(("127.0.0.1", port), Page)
     threading.Thread(target=page.serve_forever, daemon=True).start()
     return page
+
+
+def _cut(line: str, width: int) -> str:
+    """The part of a line that fits in so many columns; letters of Chinese take two."""
+    for end, letter in enumerate(line):
+        width -= 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if width < 0:
+            return line[:end]
+    return line
 
 
 def _clock(seconds: float) -> str:

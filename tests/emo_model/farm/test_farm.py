@@ -278,6 +278,27 @@ def test_stopping_leaves_what_runs_and_the_next_run_fetches_it(folder, farm):
     check_videos(folder, 6)
 
 
+def test_a_server_whose_history_is_broken_does_not_hold_its_jobs(folder, farm):
+    with FakeComfyUI() as half, FakeComfyUI() as good:
+        half.faults["/history"] = [500] * 1000
+        assert farm(jobs_of(folder, many(4)), [half, good]).run()
+    check_videos(folder, 4)
+    assert events(folder, "released")
+
+
+def test_a_server_under_another_name_is_asked_for_what_it_has(folder, farm):
+    jobs = jobs_of(folder, many(2))
+    with FakeComfyUI(seconds=0.3) as server:
+        made = farm(jobs, [server])
+        when(lambda: server.running, lambda: made.stop("by the test"))
+        made.run()
+        sent = len(events(folder, "sent"))
+        server.url = server.url.replace("127.0.0.1", "localhost")
+        assert farm(jobs, [server]).run() and len(server.rendered) == 2
+        assert len(events(folder, "adopted")) == sent
+    check_videos(folder, 2)
+
+
 def test_a_crash_between_name_and_journal_is_mended(folder, farm):
     """The last line, 'done', is torn off; the video is there, and is the one that was downloaded."""
     jobs = jobs_of(folder, many(1))
