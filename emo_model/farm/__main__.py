@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.dry_run:
             show.tell(f"{len(jobs)} jobs and {len(hosts)} servers can be used; nothing was sent")
             return 0
+        if chosen.out.exists() and not chosen.out.is_dir():
+            raise ValueError(f"--out {chosen.out} is a file; name a folder")
         journal = Journal(chosen.journal or chosen.out / "farm.jsonl")
         farm = Farm(
             jobs,
@@ -60,7 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
             tell=show.tell,
         )
         if chosen.page is not None:
-            page = serve_page(farm, chosen.page)
+            try:
+                page = serve_page(farm, chosen.page)
+            except (OSError, OverflowError) as error:
+                raise ValueError(f"--page {chosen.page} cannot be used ({error}); name another port") from None
             show.tell(f"progress: http://127.0.0.1:{page.server_port}")
     except (OSError, ValueError, Away) as error:
         if journal is not None:

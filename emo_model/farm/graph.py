@@ -111,6 +111,8 @@ def find_input(workflow: dict, target: str) -> tuple[str, str]:
     """(node id, input) of 'NODE.input'; NODE is an id, a title or a class. Raises ValueError."""
     name, _, wanted = target.rpartition(".")
     name, wanted = name.strip(), wanted.strip()
+    if not name or not wanted:
+        raise ValueError(f"'{target}' names no input; write NODE.input, such as 12.image")
     found = [name] if name in workflow else [one for one, node in workflow.items() if _title(node) == name.lower()]
     found = found or [one for one, kind in _kinds(workflow) if kind.lower() == name.lower()]
     if len(found) > 1:

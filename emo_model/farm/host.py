@@ -280,6 +280,8 @@ def _reason(error: BaseException) -> str:
         return "it does not speak https; write http://"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there (connection refused)"
+    if type(error).__name__ == "gaierror":
+        return "there is no host of this name"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import threading
@@ -159,6 +160,18 @@ def test_wrong_addresses_are_said_before_anything_is_sent(folder, other):
         ):
             code, text = said("--servers", address)
             assert code == 2 and reason in text, (address, text)
+        for option, reason in (
+            (["--page", str(other.server_port)], "cannot be used"),
+            (["--page", "70000"], "cannot be used"),
+            (["--journal", str(folder / "jobs.csv")], "is no journal"),
+            (["--out", str(folder / "anna.jpg")], "is a file; name a folder"),
+            (["--output", "9"], "has the nodes 1, 2, 3"),
+            (["--set", "seed=3"], "write NODE.input"),
+            (["--header", "x"], 'must be "NAME: VALUE"'),
+        ):
+            code, text = said("--servers", f"a:b@127.0.0.1:{server.port}", *option)
+            assert code == 2 and reason in text, (option, text)
+        shutil.rmtree(folder / "out")  # of the two ports: a journal without anything sent
         other.goes_to = "https://elsewhere/"
         assert "leads on to https://elsewhere/" in said("--servers", foreign)[1]
         assert said("--servers", server.url, "--header", "Authorization: Basic YTpi", "--dry-run")[0] == 0
