@@ -21,7 +21,7 @@ matters.
 
 from __future__ import annotations
 
-__all__ = ["load", "speak", "speak_together"]
+__all__ = ["idle", "load", "speak", "speak_together"]
 
 
 def __getattr__(name: str):

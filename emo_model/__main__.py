@@ -41,6 +41,7 @@ from .outputs.background_writer import BackgroundWriter, one_core_for_writing
 from .outputs.destination import check_destination
 from .outputs.disk import check_video, grain_of
 from .outputs.video import SOUND_CODECS, VideoWriter, sound_bytes
+from .sampling.expression import RANGES, Expression
 from .sampling.progress import StepReport
 from .sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from .types import MotionFrames
@@ -70,6 +71,8 @@ def make_video(
     compiled: bool = False,
     cuda_graphs: bool = False,
     progress: bool = True,
+    expression: Expression = Expression(),
+    idle_seconds: float | None = None,
 ) -> dict:
     """Make a video, block by block; returns the fields of the JSON line.
 
@@ -78,27 +81,31 @@ def make_video(
     out, width, height, frames, fps, clips, rendered (clips rendered in this run), seconds (total), first_clip_seconds
     (until the first clip was available), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
     together: several faces move, see `talk.speak_together` for faces, schedule and in_turn; else one of at most one in
-    faces, see `talk.speak`, also for long_side and square. compiled: compile the networks first, for long videos.
-    cuda_graphs: capture a step and replay it. clips: folder of the clip cache, from which an interrupted run resumes.
-    finished_only: render nothing, and make a video of the cached clips. Raises OSError and ValueError with a message
-    for the user; if the run is interrupted, a playable video of the finished part remains next to `out`.
+    faces, see `talk.speak`, also for long_side, square and expression. idle_seconds: in place of voices, see
+    `talk.idle`. compiled: compile the networks first, for long videos. cuda_graphs: capture a step and replay it.
+    clips: folder of the clip cache, from which an interrupted run resumes. finished_only: render nothing, and make a
+    video of the cached clips. Raises OSError and ValueError with a message for the user; if the run is interrupted, a
+    playable video of the finished part remains next to `out`.
     """
     from tqdm import tqdm
 
     began = time.monotonic()
     voices = [voices] if isinstance(voices, Path) else list(voices)
+    voices = voices if idle_seconds is None else []
     folder = check_destination(out, inputs=(portrait, *voices, *native.files_of(model))).parent
     picture, sounds = talk.read_picture(portrait), [talk.read_sound(voice) for voice in voices]
+    if idle_seconds is not None and (together or len(faces or ()) > 1):
+        raise ValueError("--idle shows one face, but several are chosen; choose one with --which-face")
     lengths = [sound.samples / sound.rate for sound in sounds]
-    seconds = sum(lengths) if in_turn else max(lengths)
-    kept_sound = max(sound_bytes(sound.rate, sound.channels, codec) for sound in sounds)
+    seconds = (sum(lengths) if in_turn else max(lengths)) if idle_seconds is None else idle_seconds
+    kept_sound = max((sound_bytes(sound.rate, sound.channels, codec) for sound in sounds), default=0)
     if not (finished_only or square):  # their size is known later, and is checked then
         rate = fps or native.read_config(model).fps
         _refuse_full_disk(folder, picture, seconds, fps=rate, long_side=long_side, sound_bytes=kept_sound)
     bundle = talk.load(model, device)
     compiled = compiled and compile_blocks(bundle.emo, device=device)
     graphs = capture_steps(bundle.emo, device=device) if cuda_graphs else None
-    how = {"sampling": sampling, "long_side": long_side, "fps": fps}
+    how = {"sampling": sampling, "long_side": long_side, "fps": fps, "expression": expression}
     if together and square:
         raise ValueError("--square shows one head, but several faces are chosen; drop --square, or choose one face")
     if in_turn and len(sounds) < 2:
@@ -106,7 +113,8 @@ def make_video(
     if together:
         group = talk.prepare_together(bundle, picture, sounds, schedule=schedule, in_turn=in_turn, faces=faces, **how)
     else:
-        group = talk.Group.of(talk.prepare(bundle, picture, sounds[0], face=faces and faces[0], square=square, **how))
+        how |= {"face": faces and faces[0], "square": square, "idle_seconds": idle_seconds}
+        group = talk.Group.of(talk.prepare(bundle, picture, sounds[0] if sounds else None, **how))
     log.info("%s", group.summary)
     scene, count = group.first, group.clips
     audio = scene.conditions.audio
@@ -390,6 +398,20 @@ def main(arguments: list[str] | None = None) -> int:
         "--head-speed", type=float, help=f"rotation speed of the head in degrees per second ({defaults['head_speed']})"
     )
     parser.add_argument("--blinks", type=float, help=f"blink rate; 1 is one blink in 3.6 s ({defaults['blinks']})")
+    for name, (low, high) in RANGES.items():
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            metavar="CURVE",
+            help=f"dial, {low:g} to {high:g} ({getattr(Expression(), name).values[0]:g}): a number, or keyframes such "
+            "as '0: 0; 1.5: 1' (seconds: value)",
+        )
+    parser.add_argument("--blink-at", default="", metavar="SECONDS", help="single blinks, such as '1.2, 3.5'")
+    parser.add_argument(
+        "--idle",
+        type=float,
+        metavar="SECONDS",
+        help="no voice: a portrait that waits and listens for so long, as a loop without sound",
+    )
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     whose = parser.add_mutually_exclusive_group()
@@ -482,7 +504,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--out must end in .mp4, got '{chosen.out.name}'")
         for what, given in (
             ("the portrait", chosen.portrait),
-            *(("the sound", one) for one in chosen.audio),
+            *(("the sound", one) for one in chosen.audio if chosen.idle is None),
             ("the model", chosen.model),
         ):
             check_readable(given, what)
@@ -490,6 +512,8 @@ def main(arguments: list[str] | None = None) -> int:
             chosen.region_weights = tuple(chosen.region_weights)
         given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
         sampling = replace(native.read_sampling(chosen.model), **given)
+        dials = {name: getattr(chosen, name) for name in RANGES if getattr(chosen, name) is not None}
+        expression = Expression.of(blinks=chosen.blink_at, **dials)
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only needs the clip cache, which --no-clips disables; remove one of them")
@@ -513,6 +537,8 @@ def main(arguments: list[str] | None = None) -> int:
             codec=chosen.sound,
             compiled=chosen.compile,
             cuda_graphs=chosen.cuda_graphs,
+            expression=expression,
+            idle_seconds=chosen.idle,
         )
     except (OSError, ValueError) as error:
         log.error("%s", sentence_of(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,14 @@ from .checkpoints.native import Bundle
 from .config import SamplingConfig
 from .estimate import count_clips
 from .inputs import media, portrait
-from .inputs.audio import SoundFile, as_waveform, check_rate, encode_lazily
+from .inputs.audio import SoundFile, as_waveform, check_rate, encode_lazily, silence
 from .inputs.voice_schedule import LETTERS, VoiceSchedule
 from .inputs.voices import MixedSound, assign, encode_voice, soundtrack
 from .outputs.portrait_decoder import PortraitDecoder
 from .outputs.several_faces import GroupDecoder
 from .sampling.clips import ClipRenderer, generate_clips
+from .sampling.direction import Direction, idle_direction, idle_frames
+from .sampling.expression import Expression
 from .sampling.progress import StepReport, ignore
 from .sampling.samplers import PredictCached
 from .types import AudioFeatures, Conditions, Fit, MotionFrames, Portrait, Speed, is_finite
@@ -67,16 +69,18 @@ def speak(
     square: bool = False,
     fps: float | None = None,
     motion: MotionFrames = MotionFrames(),
+    expression: Expression = Expression(),
 ) -> Iterator[np.ndarray]:
     """Yield blocks of frames (F, H, W, 3) uint8 as they are generated, at `fps` frames per second (the model's own).
 
     picture: a file, or pixels (1, 3, H, W) in [-1, 1]; voice: a file, or a waveform (C, T) and its sample rate.
     sampling: None for the model's own. face: 'largest', 'leftmost', 'rightmost' or its number from the left, or its
     box: left, top, right, bottom as fractions of the picture or in pixels. long_side: larger pictures are downscaled to
-    it. square: only the head square. motion: latents of the last frames of the video to continue.
+    it. square: only the head square. motion: latents of the last frames of the video to continue. expression: dials.
     Raises OSError and ValueError that say what to do.
     """
-    scene = prepare(bundle, picture, voice, sampling=sampling, face=face, long_side=long_side, square=square, fps=fps)
+    options = {"sampling": sampling, "face": face, "long_side": long_side, "square": square, "fps": fps}
+    scene = prepare(bundle, picture, voice, expression=expression, **options)
     for latents in scene.generate(motion=motion):
         yield from scene.decoder.blocks(latents[0].transpose(0, 1))
 
@@ -93,6 +97,7 @@ def speak_together(
     long_side: int = portrait.LONG_SIDE,
     fps: float | None = None,
     motion: MotionFrames = MotionFrames(),
+    expression: Expression = Expression(),
 ) -> Iterator[np.ndarray]:
     """`speak` of several faces in one picture, which are lettered from the left: A, B, C, ...
 
@@ -100,7 +105,7 @@ def speak_together(
     breathe with their mouths shut. The video is as long as the longest. schedule: who is heard when, such as '0.0-3.2
     A; 3.0-7.5 B'; with a single voice it is that of all faces named. in_turn: each voice starts where the one before it
     ends. faces: which faces move, each as `face` of `speak`; None: all; boxes are lettered in the order given. motion:
-    latents (faces, C, n, h, w) of the last frames of the video to continue.
+    latents (faces, C, n, h, w) of the last frames of the video to continue. expression: the dials of all faces.
     """
     group = prepare_together(
         bundle,
@@ -112,24 +117,47 @@ def speak_together(
         sampling=sampling,
         long_side=long_side,
         fps=fps,
+        expression=expression,
     )
     for latents in group.generate(motion=motion):
         yield from group.blocks(latents)
+
+
+def idle(
+    bundle: Bundle,
+    picture: str | Path | Tensor,
+    seconds: float,
+    *,
+    sampling: SamplingConfig | None = None,
+    face: str | int | Sequence[float] | None = None,
+    long_side: int = portrait.LONG_SIDE,
+    square: bool = False,
+    fps: float | None = None,
+    expression: Expression = Expression(),
+) -> Iterator[np.ndarray]:
+    """As `speak`, of a portrait that waits and listens: it blinks, breathes and moves a little, its mouth is shut, and
+    the last frame leads to the first. seconds: 1 to 3600."""
+    options = {"sampling": sampling, "face": face, "long_side": long_side, "square": square, "fps": fps}
+    scene = prepare(bundle, picture, None, idle_seconds=seconds, expression=expression, **options)
+    for latents in scene.generate():
+        yield from scene.decoder.blocks(latents[0].transpose(0, 1))
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
     """A portrait and a voice, prepared for sampling.
 
-    picture: (1, 3, H, W) in [-1, 1], at the size of the frames, H and W even; decoder: latents to frames.
+    picture: (1, 3, H, W) in [-1, 1], at the size of the frames, H and W even; sound: None if the portrait is idle;
+    decoder: latents to frames; direction: what is done to the clips before.
     """
 
     bundle: Bundle
     sampling: SamplingConfig
     picture: Tensor
     conditions: Conditions
-    sound: SoundFile | tuple[Tensor, int]
+    sound: SoundFile | tuple[Tensor, int] | None
     decoder: PortraitDecoder
+    direction: Direction = Direction()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -160,13 +188,16 @@ class Scene:
         predict: PredictCached | None = None,
         on_step: Callable[[StepReport], None] = ignore,
     ) -> Iterator[Tensor]:
-        """Scaled latents (1, C, F, h, w), clip by clip; see `ClipRenderer`, and, with a cache, `CachedRenderer`."""
+        """Scaled latents (1, C, F, h, w), clip by clip, with dials where there are any.
+
+        See `ClipRenderer`, and, with a cache, `CachedRenderer`.
+        """
         render = ClipRenderer(
             self.bundle.emo, self.conditions, self.sampling, device=self.device, predict=predict, on_step=on_step
         )
         if cache is not None:
             render = CachedRenderer(render, cache, weights=weights, finished_only=finished_only)
-        return generate_clips(render, motion=motion)
+        return self.direction.of(generate_clips(render, motion=motion), sampled=self.conditions.frames)
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,24 +298,33 @@ def read_sound(voice: str | Path | tuple[Tensor, int] | SoundFile) -> SoundFile 
 def prepare(
     bundle: Bundle,
     picture: str | Path | Tensor,
-    voice: str | Path | tuple[Tensor, int] | SoundFile,
+    voice: str | Path | tuple[Tensor, int] | SoundFile | None,
     *,
     sampling: SamplingConfig | None = None,
     face: str | int | Sequence[float] | None = None,
     long_side: int = portrait.LONG_SIDE,
     square: bool = False,
     fps: float | None = None,
+    expression: Expression = Expression(),
+    idle_seconds: float | None = None,
 ) -> Scene:
-    """Read picture and voice and detect the face; arguments and errors as in `speak`."""
+    """Read picture and voice and detect the face; arguments and errors as in `speak`. idle_seconds: in place of a
+    voice, see `idle`."""
     config, device = bundle.config, next(bundle.emo.parameters()).device
     sampling = sampling or bundle.sampling
+    rate = fps or config.fps
+    fade = 0
+    if idle_seconds is not None:
+        frames, fade = idle_frames(idle_seconds, rate)
+        voice = silence(frames, fps=rate)
     picture, sound = read_inputs(picture, voice)
     mesh = portrait.find_mesh(load_face_finder(), picture, face)
     if square:
         picture, mesh = portrait.cut_square(picture, mesh)
     picture, mesh = portrait.fit_to_video(picture, mesh, long_side=long_side)
-    audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=fps or config.fps)
-    return _scene(bundle, picture, portrait.read_portrait(picture, mesh, config), audio, sound, sampling)
+    audio = encode_lazily(lambda piece: bundle.audio_encoder(piece.to(device)), sound, fps=rate)
+    audio, sound = replace(audio, fade=fade), sound if idle_seconds is None else None
+    return _scene(bundle, picture, portrait.read_portrait(picture, mesh, config), audio, sound, sampling, expression)
 
 
 def prepare_together(
@@ -298,6 +338,7 @@ def prepare_together(
     sampling: SamplingConfig | None = None,
     long_side: int = portrait.LONG_SIDE,
     fps: float | None = None,
+    expression: Expression = Expression(),
 ) -> Group:
     """Read picture and voices and detect the faces; arguments and errors as in `speak_together`."""
     config, device = bundle.config, next(bundle.emo.parameters()).device
@@ -316,7 +357,7 @@ def prepare_together(
         audio = encode_voice(lambda piece: bundle.audio_encoder(piece.to(device)), voice, fps=fps, seconds=seconds)
         others = [other.fit for other in shown if other is not own]
         settings = sampling.for_face(LETTERS.index(letter))
-        scenes[letter] = _scene(bundle, picture, own, audio, voice.sound, settings, others=others)
+        scenes[letter] = _scene(bundle, picture, own, audio, voice.sound, settings, expression, others=others)
     return Group(scenes, soundtrack(spoken), GroupDecoder([scene.decoder for scene in scenes.values()]))
 
 
@@ -327,10 +368,15 @@ def _scene(
     audio: AudioFeatures,
     sound: SoundFile | tuple[Tensor, int] | None,
     sampling: SamplingConfig,
+    expression: Expression,
     *,
     others: Sequence[Fit] = (),
 ) -> Scene:
+    direction = Direction(expression, seed=sampling.seed, blinks=sampling.blinks, fps=audio.fps)
+    if audio.fade:
+        direction, sampling = idle_direction(len(audio.frames), audio.fade, direction), replace(sampling, blinks=0.0)
+    direction.check(bundle.config)
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))
     device = next(bundle.emo.parameters()).device
     decoder = PortraitDecoder(bundle.motion_decoder, bundle.config, picture, shown, device=device, others=others)
-    return Scene(bundle, sampling, picture, conditions, sound, decoder)
+    return Scene(bundle, sampling, picture, conditions, sound, decoder, direction)

@@ -161,7 +161,8 @@ class AudioFeatures:
 
     frames: (F + padding, L, D) float32 on the CPU, or an object that computes such rows; fps: the video's frame rate;
     seconds: duration of the sound; F = round(seconds * fps); padding: rows of silence after the sound that fill the
-    last clip (Hallo); resampling: what was resampled to the frame rate, see `ModelConfig.audio_resampling`.
+    last clip (Hallo); resampling: what was resampled to the frame rate, see `ModelConfig.audio_resampling`; fade: of
+    the silence of an idle video, see `sampling.direction`; 0: of a voice.
     """
 
     frames: Rows
@@ -169,6 +170,7 @@ class AudioFeatures:
     seconds: float
     padding: int = 0
     resampling: str = "features"
+    fade: int = 0
 
     def __post_init__(self):
         if self.frames.ndim != 3:

@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import comfy_bridge, shipped
 from .audio import EmoAudioEncoder
 from .clips import EmoClipsToLatent, EmoContinueFrom
+from .expression import EmoExpression, EmoIdle
 from .face_mask import EmoFaceMaskBuilder
 from .load import EmoLoadModel
 from .reference import EmoReferenceEncoder
@@ -23,6 +24,8 @@ NODES = [
     EmoAudioEncoder,
     EmoFaceMaskBuilder,
     EmoHeadSpeed,
+    EmoExpression,
+    EmoIdle,
     EmoSampler,
     EmoVideoCombine,
     EmoClipsToLatent,

@@ -111,7 +111,7 @@ class EmoContinueFrom(io.ComfyNode):
             fit = None if reference is None else reference.portrait.fit
             pictures = conversions.fitted_frames(frames, model.config, count, fit)
         if carried is not None and comfy_bridge.latents_match_frames(vae, carried, pictures, model.config):
-            return io.NodeOutput(MotionFrames(carried))
+            return io.NodeOutput(MotionFrames(carried[:, : model.config.latent_channels]))  # without dials
         latents = comfy_bridge.encode_decoded_frames(vae, pictures, model.config)
         return io.NodeOutput(MotionFrames(conversions.motion_latents(latents, model.config)))
 

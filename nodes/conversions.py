@@ -25,6 +25,7 @@ from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
 from ..emo_model.inputs.faces import CHOICES, Face
 from ..emo_model.inputs.vae import to_raw, to_scaled
 from ..emo_model.outputs.paste_back import PasteBack
+from ..emo_model.sampling.expression import Curve, Expression
 from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed, is_finite
 
 FRAMES = ("whole picture", "head only")
@@ -35,6 +36,9 @@ MOST_CHANNELS = 64
 
 MOST_BEYOND = 8.0
 """Pictures with larger values are not in 0..1 but in 0..255 or beyond; HDR pictures and overshoots stay below."""
+
+CURVE_STEPS = 200
+"""Keyframes that a CURVE becomes."""
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
@@ -312,6 +316,19 @@ def speed_curve(text: str, *, level: float) -> Speed:
             f"'{text.strip():.80}' has a negative speed, a repeated time or an infinite number."
         )
     return Speed(times, speeds)
+
+
+def expression_of(dials: dict[str, object]) -> Expression:
+    """Dials by name: text, a number, numbers per frame, or a CURVE, whose 0..1 is the whole video -> Expression."""
+    return Expression.of(**{name: _curve_of(value) for name, value in dials.items()})
+
+
+def _curve_of(value: object) -> object:
+    """A CURVE as a `Curve`; anything else as it is."""
+    if hasattr(value, "interp"):
+        places = [step / CURVE_STEPS for step in range(CURVE_STEPS + 1)]
+        return Curve(tuple(places), tuple(float(value.interp(place)) for place in places), "share")
+    return value.tolist() if isinstance(value, (Tensor, np.ndarray)) else value
 
 
 # ---- latents and videos ----------------------------------------------------------------------------------------------

@@ -24,6 +24,9 @@ FaceMaskType = io.Custom("EMO_FACE_MASK")
 SpeedType = io.Custom("EMO_SPEED")
 """emo_model.types.Speed"""
 
+ExpressionType = io.Custom("EMO_EXPRESSION")
+"""emo_model.sampling.expression.Expression"""
+
 ClipsType = io.Custom("EMO_CLIPS")
 """emo_model.cache.folder.CachedClips"""
 
@@ -32,6 +35,9 @@ MotionType = io.Custom("EMO_MOTION")
 
 OptionsType = io.Custom("EMO_OPTIONS")
 """emo_model.config.SamplingConfig; fields with a widget in EMO Sampler are overridden by it"""
+
+CurveType = io.Custom("CURVE")
+"""Core's curve over 0..1, `comfy_api.input.CurveInput`, or its points; ComfyUI 0.3 has no class for it."""
 
 BoundingBoxType = io.Custom("BOUNDING_BOX")
 """Core's {x, y, width, height} in pixels, or lists of them; ComfyUI 0.3 has no class for it."""

@@ -7,6 +7,8 @@ from comfy_api.latest import io
 from ..emo_model.config import SAMPLING, SamplingConfig
 from ..emo_model.inputs.face import whole_mask
 from ..emo_model.inputs.portrait import face_mask as face_mask_of
+from ..emo_model.sampling.direction import Direction, idle_direction
+from ..emo_model.sampling.expression import Expression
 from ..emo_model.sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from ..emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, MotionFrames, Speed
 from . import comfy_bridge, conversions
@@ -14,6 +16,7 @@ from .custom_types import (
     AudioFeaturesType,
     ClipsType,
     EmoModelType,
+    ExpressionType,
     FaceMaskType,
     MotionType,
     OptionsType,
@@ -122,6 +125,11 @@ class EmoSampler(io.ComfyNode):
                 OptionsType.Input(
                     "options", optional=True, tooltip="From EMO Sampling Options. Not connected: its defaults."
                 ),
+                ExpressionType.Input(
+                    "expression",
+                    optional=True,
+                    tooltip="From EMO Expression, for the built-in model. Changing it samples nothing again.",
+                ),
             ],
             outputs=[
                 ClipsType.Output(
@@ -162,6 +170,7 @@ class EmoSampler(io.ComfyNode):
         motion: MotionFrames | None = None,
         render: str = RENDER[0],
         options: SamplingConfig = DEFAULTS,
+        expression: Expression = Expression(),
     ) -> io.NodeOutput:
         sampler = OLD_SAMPLERS.get(sampler, sampler)
         conversions.check_option(sampler, (OWN, *SAMPLERS), "a sampler")
@@ -175,6 +184,12 @@ class EmoSampler(io.ComfyNode):
             reference_guidance=reference_guidance or model.sampling.reference_guidance,
             seed=seed,
         )
+        fade, fps = audio_features.fade, audio_features.fps
+        direction = Direction(expression, seed=seed, blinks=config.blinks, fps=fps)
+        if fade:
+            direction = idle_direction(len(audio_features.frames), fade, direction)
+            config = replace(config, blinks=0.0)
+        direction.check(model.config)
         portrait = reference.portrait
         where = face_mask or (whole_mask(model.config.image_size) if portrait.mesh is None else face_mask_of(portrait))
         conditions = Conditions(portrait, where, audio_features, speed or Speed.constant(config.head_speed))
@@ -190,5 +205,6 @@ class EmoSampler(io.ComfyNode):
                 picture=reference.whole.still,
                 finished_only=render == RENDER[1],
                 hidden=cls.hidden,
+                direction=direction,
             )
         )

@@ -148,7 +148,7 @@ class EmoVideoCombine(io.ComfyNode):
                 done += len(block)
                 progress.update(done)
 
-        last = None if clips is None else clips.last(min(clips.frames, clips.config.motion_frames))
+        last = None if clips is None else clips.last(min(clips.frames, clips.config.motion_frames), with_dials=True)
         path, subfolder = comfy_bridge.write_video(
             blocks(),
             frames=count,

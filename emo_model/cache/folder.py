@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..inputs.files import reason_of
-from ..types import is_finite
+from ..sampling.direction import Direction
+from ..types import MotionFrames, is_finite
 from .keys import content_of
 from .locks import Lease, is_held, locked, open_private
 
@@ -201,17 +202,12 @@ class CacheRun:
         self.keys.append(key)
         self.rendered += 1
 
-    def clips(self, *, wanted: int, fps: float, config: ModelConfig) -> CachedClips:
-        """The video so far; wanted: frames of the whole."""
-        return CachedClips(
-            self.cache.folder,
-            tuple(self.keys),
-            min(wanted, len(self.keys) * config.clip_frames),
-            wanted,
-            fps,
-            config,
-            self.lease,
-        )
+    def clips(self, *, wanted: int, fps: float, config: ModelConfig, direction: Direction = Direction()) -> CachedClips:
+        """The video so far; wanted: frames that are sampled for the whole. One that is not complete does not loop."""
+        sampled = min(wanted, len(self.keys) * config.clip_frames)
+        direction = direction if sampled == wanted else replace(direction, fade=0)
+        frames, wanted = sampled - direction.fade, wanted - direction.fade
+        return CachedClips(self.cache.folder, tuple(self.keys), frames, wanted, fps, config, self.lease, direction)
 
     def __enter__(self) -> CacheRun:
         return self
@@ -226,7 +222,8 @@ class CachedClips:
 
     keys: the names of its clips in `folder`; frames: how many it has, wanted: how many the audio has; fps: frames per
     second;
-    config: of the model that made it; lease: as long as it is held, no other run removes the clips.
+    config: of the model that made it; lease: as long as it is held, no other run removes the clips; direction: what is
+    done to the clips when they are read.
     """
 
     folder: Path
@@ -236,14 +233,19 @@ class CachedClips:
     fps: float
     config: ModelConfig
     lease: Lease | None = field(default=None, repr=False)
+    direction: Direction = Direction()
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Scaled latents (1, C, F, h, w) float32, clip by clip, the last cut to the video's frames.
+        """Scaled latents (1, C, F, h, w) float32, or with dials (1, C + D, F, h, w), clip by clip, the last cut to the
+        video's frames.
 
         Raises FileNotFoundError where a clip is gone or damaged.
         """
+        return self.direction.of(self._sampled(), sampled=self.frames + self.direction.fade)
+
+    def _sampled(self) -> Iterator[Tensor]:
         for number in range(len(self.keys)):
-            yield self.clip(number)[:, :, : self.frames - number * self.config.clip_frames]
+            yield self.clip(number)[:, :, : self.frames + self.direction.fade - number * self.config.clip_frames]
 
     def clip(self, number: int) -> Tensor:
         """One whole clip, frames beyond the end of the video too."""
@@ -257,18 +259,27 @@ class CachedClips:
             )
         return latents
 
-    def last(self, count: int) -> Tensor:
-        """The last `count` frames (1, C, count, h, w). Raises ValueError if there are fewer."""
+    def last(self, count: int, *, with_dials: bool = False) -> Tensor:
+        """The last `count` frames (1, C, count, h, w), with dials (1, C + D, count, h, w) where there are any.
+
+        Raises ValueError if there are fewer.
+        """
         if self.frames < count:
             raise ValueError(
                 f"the video has {self.frames} frames, and {count} are needed to continue it; use a longer one"
             )
+        if self.direction.fade:
+            latents = None
+            for clip in self:
+                latents = MotionFrames.after(latents, clip, count)
+            return latents if with_dials else latents[:, : self.config.latent_channels]
         size, parts, end = self.config.clip_frames, [], self.frames
         while end > self.frames - count:
             number = (end - 1) // size
             parts.insert(0, self.clip(number)[:, :, max(0, self.frames - count - number * size) : end - number * size])
             end = number * size
-        return torch.cat(parts, dim=2)
+        latents = torch.cat(parts, dim=2)
+        return self.direction.dialled(latents, self.frames - count, total=self.frames) if with_dials else latents
 
     @property
     def latent_bytes(self) -> int:

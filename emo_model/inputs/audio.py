@@ -320,6 +320,11 @@ class FramesInTime:
         return at_frames(layers, range(first, last + 1), layer_rate=self.layer_rate, fps=self.fps)[numbers - first]
 
 
+def silence(frames: int, *, fps: float) -> tuple[Tensor, int]:
+    """A waveform (1, T) without sound that lasts for so many video frames, and its sample rate."""
+    return torch.zeros(1, max(1, round(frames / fps * SAMPLE_RATE))), SAMPLE_RATE
+
+
 def encode_lazily(
     encode: Callable[[Tensor], Tensor], sound: SoundFile | tuple[Tensor, int], *, fps: float
 ) -> AudioFeatures:

@@ -15,14 +15,19 @@ Channels 2 to 4 are multiplied by a Gaussian around the mouth's centre in the fr
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .face_geometry import Frame, head_frame
 
 MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the Gaussians, in distances of the outer eye corners
 # shares of the portrait's lid opening: lids close below the first and are shut below the second
 SQUINT, SHUT = 0.9, 0.15
 FREELY, FARTHEST = 2.0, 3.0  # cells that a head may move, and that it may approach
+NECK = (0.0, 0.45, 0.65)  # the joint that the head turns about, in its own frame, distances of the outer eye corners
 UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
 LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then midpoints of upper and lower lid
 
@@ -97,23 +102,40 @@ def portrait_latents(mesh: Tensor, *, cells: int, size: int) -> Tensor:
     return motion_latents(mesh.new_zeros(1, 2, cells, cells), mesh[None], mesh, cells=cells, size=size)
 
 
-def consistent_latents(latents: Tensor, portrait_mesh: Tensor, maps: Tensor, *, size: int) -> Tensor:
+def consistent_latents(
+    latents: Tensor,
+    portrait_mesh: Tensor,
+    maps: Tensor,
+    *,
+    size: int,
+    turn: Tensor | None = None,
+    mouth_strength: Tensor | None = None,
+) -> Tensor:
     """Make sampled raw latents (F, 8, h, w) consistent: rigid head motion, mouth and eye channels where the flow moves
     them.
 
     portrait_mesh: (468, 3) in pixels of the square at `size`; maps: (5, h, w), `inputs.portrait_maps` at the cells. The
     flow is replaced by that of the nearest rigid head motion. Sampled Gaussians may be off by a cell: they are placed
     at the moved mouth and eyes with their least-squares amplitude; both eyes get the mean opening. Lids that close
-    further than a squint are left to `lid_closure`.
+    further than a squint are left to `lid_closure`. turn: (F, 3) yaw, pitch, roll in radians that the head is turned by
+    on top; mouth_strength: (F,) times how far the mouth is from the portrait's.
     """
-    latents = torch.cat([rigid_flow(latents[:, :2].float(), maps.to(latents.device)).to(latents), latents[:, 2:]], 1)
     cells = latents.shape[-1]
     mesh = portrait_mesh.to(latents.device, torch.float32) * (cells / size)
+    if turn is not None:
+        turn = rotation(*turn.to(mesh).unbind(-1)), head_frame(mesh)
+    flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), turn=turn)
+    latents = torch.cat([flow.to(latents), latents[:, 2:]], 1)
     scale, flow = eye_distance(mesh).expand(len(latents)), latents[:, :2].float()
     mouth = _bell(_moved(mouth_centre(mesh).expand(len(latents), 2), flow), MOUTH_SPREAD * scale, cells)
     left, right = _eye_bells(mesh, flow)
     values = latents[:, 2:].float()
-    around_mouth = _amplitude(values[:, :3], mouth)[..., None, None] * mouth[:, None]
+    amplitude = _amplitude(values[:, :3], mouth)
+    if mouth_strength is not None:
+        shut = torch.stack([4 * mouth_opening(mesh), *2 * [mesh.new_zeros(())]])
+        scaled = shut + mouth_strength.to(amplitude)[:, None] * (amplitude - shut)
+        amplitude = torch.cat([scaled[:, :1].clamp(min=0), scaled[:, 1:]], 1)
+    around_mouth = amplitude[..., None, None] * mouth[:, None]
     at_rest = 3 * lid_openings(mesh)  # (2,)
     share = _lid_share(values[:, 3:4], left, right, at_rest).clamp(min=SQUINT)[..., None, None]
     lids = share * (at_rest[0] * left + at_rest[1] * right)[:, None]
@@ -145,12 +167,37 @@ def _lid_share(lids: Tensor, left: Tensor, right: Tensor, at_rest: Tensor) -> Te
     return (_amplitude(lids, left) + _amplitude(lids, right)) / at_rest.sum()
 
 
-def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 12) -> Tensor:
+def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
+    """Radians (F,) each, > 0 to the right, down, clockwise -> (F, 3, 3) for coordinates right, down, backward."""
+    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
+
+    def matrix(*entries: Tensor) -> Tensor:
+        return torch.stack(entries, -1).unflatten(-1, (3, 3))
+
+    about_y = matrix(yaw.cos(), zero, -yaw.sin(), zero, one, zero, yaw.sin(), zero, yaw.cos())
+    about_x = matrix(one, zero, zero, zero, pitch.cos(), -pitch.sin(), zero, pitch.sin(), pitch.cos())
+    about_z = matrix(roll.cos(), -roll.sin(), zero, roll.sin(), roll.cos(), zero, zero, zero, one)
+    return about_z @ about_x @ about_y
+
+
+def _turned(moves: Tensor, turn: tuple[Tensor, Frame]) -> Tensor:
+    """moves (F, 4, 2) of a head that is first turned (F, 3, 3) about the neck, in its own frame."""
+    turns, frame = turn
+    own = frame.eyes * frame.axes[:, :2]  # (3, 2): cells, of an eye distance along each of the head's axes
+    neck = moves.new_tensor(NECK)
+    to_picture = own + moves[:, 1:]  # (F, 3, 2)
+    turned = turns.transpose(1, 2) @ to_picture
+    away = torch.einsum("k,fkc->fc", neck, to_picture - turned)
+    return torch.cat([(moves[:, 0] + away)[:, None], turned - own], 1)
+
+
+def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 12, turn: tuple[Tensor, Frame] | None = None) -> Tensor:
     """Project backward flow (F, 2, h, w) in cells, with maps (5, h, w) of the portrait, onto rigid head motion.
 
     In parallel projection a rigid motion with scaling is linear in a point's x, y and depth: its eight coefficients are
     fitted by least squares where the face moves with the skull, and applied in proportion to rigidity. The residual is
-    kept only at the brows; lips, jaw and lids follow from the other channels in the decoder.
+    kept only at the brows; lips, jaw and lids follow from the other channels in the decoder. turn: (F, 3, 3), and the
+    portrait's head frame in cells: the head is turned by it before it moves.
     """
     frames, _, height, width = flow.shape
     y, x = torch.meshgrid(*(torch.arange(n, device=flow.device) + 0.5 for n in (height, width)), indexing="ij")
@@ -172,13 +219,23 @@ def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 12) -> Tensor:
     weight = there[:, 5].flatten(1)[..., None]
     normal = basis.transpose(1, 2) @ (weight * basis) + 1e-3 * torch.eye(4, device=flow.device)
     moves = torch.linalg.solve(normal, basis.transpose(1, 2) @ (weight * -flow.flatten(2).transpose(1, 2)))  # (F, 4, 2)
-    moves = moves * _held_back(moves, fields[0, :4], steady)
-    kept = there[:, 6:7]
+    fitted = moves = moves * _held_back(moves, fields[0, :4], steady)
+    if turn is not None:
+        moves = _turned(moves, turn)
+        moves = moves * _held_back(moves, fields[0, :4], steady)
+    kept, own = there[:, 6:7], _flow_of(moves, place, at, there, rounds)
+    if turn is None:
+        return own + kept * (flow - own)
+    return own + kept * (flow - _flow_of(fitted, place, at, there, rounds))
+
+
+def _flow_of(moves: Tensor, place: Tensor, at: Callable[[Tensor], Tensor], there: Tensor, rounds: int) -> Tensor:
+    """moves (F, 4, 2) -> the backward flow (F, 2, h, w) of the head that moves so, by fixed-point iteration."""
     for _ in range(rounds):
         moved = torch.einsum("fkhw,fkc->fchw", there[:, :4], moves) * there[:, 4:5]
         source = place - moved
         there = at(source)
-    return (source - place) + kept * (flow - (source - place))
+    return source - place
 
 
 def _held_back(moves: Tensor, basis: Tensor, steady: Tensor) -> Tensor:

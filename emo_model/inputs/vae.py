@@ -30,7 +30,8 @@ def to_raw(scaled: Tensor, config: ModelConfig) -> Tensor:
 def _scale(config: ModelConfig, like: Tensor) -> float | Tensor:
     """The scale factor, or one per channel of `like` (B, C, ...)."""
     if isinstance(config.latent_scale, tuple):
-        return torch.tensor(config.latent_scale).to(like).view(-1, *[1] * (like.ndim - 2))
+        dials = like.shape[1] - len(config.latent_scale)  # channels of `sampling.expression`, which have no scale
+        return torch.tensor((*config.latent_scale, *dials * (1.0,))).to(like).view(-1, *[1] * (like.ndim - 2))
     return config.latent_scale
 
 

@@ -24,6 +24,9 @@ EDGE = 0.2  # half widths of the eye at the lid's edge, lashes and their line, t
 SKIN = 0.7  # of the way from the upper lid to the brow, the skin that takes part
 CHEEK = 0.5  # half widths of the eye below it that follow the lower lid
 LEAST_SKIN = 0.45  # half widths of the eye
+GLANCE = (0.34, 0.24)  # of half the eye's width, and of its height: how far an iris moves
+RIM = 0.08  # half widths of the eye below its lower lid in the mesh that still move with the gaze
+IRIS = 0.4  # of half the eye's width: from so far beside the middle on, the white gives way
 ROOM = 1.3  # of the window that is drawn, against the eye and its skin
 ROWS = (
     (geometry.LEFT_EYE_UPPER, geometry.LEFT_EYE_LOWER, geometry.LEFT_BROW),
@@ -74,10 +77,13 @@ class Eyelid:
         tall = max(self.skin - self.upper[0], CHEEK + self.lower[0], 0.4)
         return self.half * ROOM, self.half * ROOM * tall
 
-    def close(self, place: Tensor, closure: float, read: Callable[[Tensor], Tensor]) -> Tensor:
+    def close(
+        self, place: Tensor, closure: float, read: Callable[[Tensor], Tensor], gaze: tuple[float, float] = (0.0, 0.0)
+    ) -> Tensor:
         """place: (h, w, 2) where in the portrait each pixel of the window comes from while the eye is open, in its
         pixels;
-        closure: 0..1; read: places (h, w, 2) -> colours (C, h, w). Returns the colours with the lids so far closed."""
+        closure: 0..1; read: places (h, w, 2) -> colours (C, h, w); gaze: right and down, 1 near the corner. Returns the
+        colours with the lids so far closed."""
         along = place.new_tensor(self.along)
         down = torch.stack([-along[1], along[0]])
         away = (place - place.new_tensor(self.middle)) / self.half
@@ -96,11 +102,37 @@ class Eyelid:
         over = ((line - v) / pixel + 0.5).clamp(0, 1) * inside
         under = ((v - rim) / pixel + 0.5).clamp(0, 1) * inside * (1 - over)
         colours = read(place)
+        if any(gaze):
+            x, y = self._looked_at(u, v, gaze)
+            moved = self.half * ((x - u)[..., None] * along + (y - v)[..., None] * down)
+            edge = torch.minimum(v - upper, lower + RIM * ramp - v) * self.half
+            colours = torch.lerp(colours, read(place + moved), (edge + 0.5).clamp(0, 1) * inside)
         for target, share in ((lid, over), (cheek, under)):
             moved = torch.where(inside, target - v, 0) * self.half
             colours = torch.lerp(colours, read(place + moved[..., None] * down), share)
         shade = SHADE * closure * torch.exp(-(((v - line) / LASHES) ** 2)) * ramp * inside
         return colours * (1 - shade)
+
+    def _looked_at(self, u: Tensor, v: Tensor, gaze: tuple[float, float]) -> tuple[Tensor, Tensor]:
+        """Where in the eye, in half widths, lies what is seen at (u, v) when it looks elsewhere: the iris keeps its
+        shape, the white beside it stretches or shrinks; nothing is read from outside of the lids."""
+        right, down = (
+            most * math.tanh(1.2 * amount) / math.tanh(1.2) for most, amount in zip(GLANCE, gaze, strict=True)
+        )
+        flat = ((1 - u.abs()) / (1 - IRIS)).clamp(0, 1)
+        x = u - right * flat * flat * (3 - 2 * flat)
+        upper, lower = self._opening(u)
+        share = ((v - upper) / (lower - upper).clamp(min=1e-3)).clamp(0, 1)
+        falls = 1 - (share**3 if down < 0 else (1 - share) ** 3)
+        share = share - down * falls
+        above, below = self._opening(x)
+        return x, above + share.clamp(0, 1) * (below - above)
+
+    def _opening(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Upper and lower edge of what moves with the gaze, half widths below the line of the corners."""
+        ramp = 1 - u.clamp(-1, 1) ** 2
+        above, below = (ramp * (a + b * u + c * u**2) for a, b, c in (self.upper, self.lower))
+        return above, below + RIM * ramp
 
 
 def eyelids(mesh: Tensor) -> tuple[Eyelid, Eyelid]:

@@ -19,7 +19,9 @@ from ..inputs.media import to_uint8
 from ..inputs.motion_latents import consistent_latents, lid_closure, mouth_centre
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
+from ..sampling.expression import DIALS
 from ..types import Fit, Portrait, is_finite
+from .expression_flow import expression_flow
 from .eyelids import Eyelid, eyelids, window
 from .folds import hold_inside
 from .territory import neighbours, share_of
@@ -30,6 +32,7 @@ MARGIN = 0.25  # sides of the square, around it: from there moved pixels may com
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
 # half way between pixels, from the farthest of three; a little sharper than the plain kernel
 LANCZOS = (0.032, -0.160, 0.628)
+MOUTH, SMILE, BROWS, LIDS, GAZE, YAW = map(DIALS.index, ("mouth", "smile", "brows", "lids", "gaze_x", "yaw"))
 
 
 class PortraitDecoder:
@@ -74,7 +77,7 @@ class PortraitDecoder:
         return self.fit.height, self.fit.width
 
     def decode(self, latents: Tensor) -> np.ndarray:
-        """latents (F, C, h, w) scaled -> (F, H, W, 3) uint8."""
+        """latents (F, C, h, w) scaled, or (F, C + D, h, w) with `sampling.expression.DIALS` -> (F, H, W, 3) uint8."""
         frames = np.empty((len(latents), *self.still.shape), dtype=np.uint8)
         frames[:] = self.still
         self.draw(frames, latents)
@@ -87,14 +90,25 @@ class PortraitDecoder:
 
     @torch.no_grad()
     def flow(self, latents: Tensor) -> DecodedMotion:
-        """latents (F, C, h, w) scaled -> flow and painted mouth, before they meet the picture."""
+        """latents (F, C, h, w) scaled, or with dials -> flow and painted mouth, before they meet the picture, and
+        before smile and brows."""
         if self._portrait is None:
             self._portrait = self._read_portrait()
+        latents, dials = self._parted(latents.to(self.device))
+        turned = {}
+        if dials is not None:
+            turned = {"turn": dials[:, YAW : YAW + 3], "mouth_strength": 1 + dials[:, MOUTH]}
         raw = consistent_latents(
-            to_raw(latents.to(self.device), self.config), self.mesh, self._maps, size=self.config.image_size
+            to_raw(latents, self.config), self.mesh, self._maps, size=self.config.image_size, **turned
         )
         decoded = self.decoder(raw.to(self.dtype), self._portrait)
         return replace(decoded, flow=hold_inside(decoded.flow))
+
+    def _parted(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Latents (F, C, h, w), and dials (F, `DIALS`) where any is not 0."""
+        channels = self.config.latent_channels
+        dials = latents[:, channels:, 0, 0].float()
+        return latents[:, :channels], dials if dials.any() else None
 
     def _square(self) -> Tensor:
         """(1, 3, 2 S, 2 S) in [-1, 1]: the square around the head at twice the working size."""
@@ -130,19 +144,37 @@ class PortraitDecoder:
                 others=self.others,
                 device=self.device,
             )
-        shut = lid_closure(to_raw(latents, self.config), self.mesh, size=self.config.image_size).tolist()
+        own, dials = self._parted(latents)
+        shut = lid_closure(to_raw(own, self.config), self.mesh, size=self.config.image_size)
+        if dials is not None:
+            lids = dials[:, LIDS].to(shut)
+            shut = torch.maximum(shut * (1 + lids.clamp(max=0)), lids.clamp(min=0))
+        shut = shut.tolist()
         for first in range(0, len(latents), AT_ONCE):
-            decoded = self.flow(latents[first : first + AT_ONCE])
+            block = slice(first, first + AT_ONCE)
+            decoded = self.flow(latents[block])
             layers = _painted(decoded)
             if not (is_finite(decoded.flow) and is_finite(layers)):
                 raise ValueError(
                     "the decoder made NaN or infinite values: the latents or the model's weights are damaged. Render "
                     "the clips again, or copy the model file again"
                 )
-            for index, (flow, layer, mouth) in enumerate(
-                zip(decoded.flow.float(), layers, decoded.mouth.tolist(), strict=True), start=first
-            ):
-                self._canvas.draw(torch.from_numpy(frames[index]), flow, layer, mouth, shut[index])
+            flows = decoded.flow.float()
+            more, gaze = self._expressed(flows, None if dials is None else dials[block])
+            for index, (flow, layer, mouth) in enumerate(zip(flows, layers, decoded.mouth.tolist(), strict=True)):
+                drawn = torch.from_numpy(frames[first + index])
+                expressed = {} if more is None else {"more": more[index], "gaze": gaze[index]}
+                self._canvas.draw(drawn, flow, layer, mouth, shut[first + index], **expressed)
+
+    def _expressed(self, flows: Tensor, dials: Tensor | None) -> tuple[Tensor | None, list[tuple[float, float]] | None]:
+        """flows (F, 2, n, n), dials (F, `DIALS`) -> what smile and brows add to each flow, and gaze right and down."""
+        if dials is None or not dials.any():
+            return None, None
+        mesh = self.mesh.to(flows) * (flows.shape[-1] / self.config.image_size)
+        dials = dials.to(flows)
+        more = expression_flow(mesh, dials[:, [SMILE, BROWS]], flows)
+        more = hold_inside(flows + more * self._portrait.head.float()) - flows
+        return more, [tuple(pair) for pair in dials[:, GAZE : GAZE + 2].tolist()]
 
 
 def _painted(decoded: DecodedMotion) -> Tensor:
@@ -229,25 +261,37 @@ class _Canvas:
             share_of(fit, others, *middles).to(device) if others else None,
         )
 
-    def draw(self, frame: Tensor, flow: Tensor, layer: Tensor, mouth: list[float], closure: float = 0.0) -> None:
+    def draw(
+        self,
+        frame: Tensor,
+        flow: Tensor,
+        layer: Tensor,
+        mouth: list[float],
+        closure: float = 0.0,
+        *,
+        more: Tensor | None = None,
+        gaze: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         """Into frame (H, W, 3) uint8: flow (2, n, n) in cells, layer (4, P + 2, P + 2) around mouth (x, y) in cells,
-        lids closed from 0 to 1."""
+        lids closed from 0 to 1, eyes that look right and down; more: flow (2, n, n) on top, which takes the layer with
+        it."""
+        flow = flow if more is None else flow + more
         for axis, unit in enumerate(self.unit):
             moved = self.up_y @ flow[axis] @ self.up_x
             if self.share is not None:
                 moved *= self.share
             torch.addcmul(self.place[0, ..., axis], moved, torch.tensor(unit), out=self.grid[0, ..., axis])
         pixels = F.grid_sample(self.source, self.grid, padding_mode="border", align_corners=False)[0]
-        if closure > 0:
+        if closure > 0 or any(gaze):
             for lid in self.lids:
-                self._close(pixels, lid, flow, closure)
-        self._paint(pixels, layer, mouth)
+                self._close(pixels, lid, flow, closure, gaze)
+        self._paint(pixels, layer, mouth, more)
         drawn, there = pixels.add_(0.5).to(torch.uint8).permute(1, 2, 0), frame[self.rows, self.columns]
         if self.share is not None:
             drawn = torch.where(self.share[..., None] > 0, drawn, there.to(drawn.device))
         there.copy_(drawn)
 
-    def _close(self, pixels: Tensor, lid: Eyelid, flow: Tensor, closure: float) -> None:
+    def _close(self, pixels: Tensor, lid: Eyelid, flow: Tensor, closure: float, gaze: tuple[float, float]) -> None:
         fit = self.fit
         spans = window(lid, flow, cell=fit.side / self.cells, corner=(fit.left, fit.top))
         rows, columns = (
@@ -263,9 +307,9 @@ class _Canvas:
             grid = (4 * (place - corner - 0.5) + 1) / lengths - 1
             return F.grid_sample(self.source, grid[None], padding_mode="border", align_corners=False)[0]
 
-        pixels[:, rows, columns] = lid.close(place, closure, read)
+        pixels[:, rows, columns] = lid.close(place, closure, read, gaze)
 
-    def _paint(self, pixels: Tensor, layer: Tensor, mouth: list[float]) -> None:
+    def _paint(self, pixels: Tensor, layer: Tensor, mouth: list[float], more: Tensor | None) -> None:
         cell, size = self.fit.side / self.cells, layer.shape[-1]
         half = 0.5 * self.mouth_cells * cell * size / (size - 2)
         grids, slices = [], []
@@ -276,7 +320,11 @@ class _Canvas:
                 return
             slices.append(slice(begin - part.start, end - part.start))
             grids.append((torch.arange(begin, end, device=pixels.device) + (0.5 - centre)) / half)
-        painted = F.grid_sample(layer[None], _grid(*grids), padding_mode="zeros", align_corners=False)[0]
+        grid = _grid(*grids)
+        if more is not None:
+            up_y, up_x = self.up_y[slices[0]], self.up_x[:, slices[1]]
+            grid = grid + torch.stack([up_y @ axis @ up_x for axis in more], -1) * (cell / half)
+        painted = F.grid_sample(layer[None], grid, padding_mode="zeros", align_corners=False)[0]
         there, covers = pixels[:, slices[0], slices[1]], painted[3:]
         if self.share is not None:
             covers = covers * self.share[slices[0], slices[1]]

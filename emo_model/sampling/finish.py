@@ -6,6 +6,7 @@ Differs from EMO: few denoising steps leave a tremble that heads do not have, an
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -42,16 +43,28 @@ def blinks(first_frame: int, frames: int, fps: float, *, seed: int, rate: float 
     lids = torch.zeros(frames)
     if rate <= 0:
         return lids
-    seconds, every = (first_frame + torch.arange(frames)) / fps, BLINK_SECONDS / rate
-    length = CLOSING + HELD + OPENING
-    first, last = (math.floor(float(time) / every) for time in (seconds[0] - length, seconds[-1]))
-    for number in range(max(0, first), last + 1):
-        draw = torch.Generator().manual_seed((seed * 0x9E37_79B9 + number * 0x85EB_CA6B + 1) % 2**63)
-        start = (number + 0.08 + 0.75 * torch.rand((), generator=draw).item()) * every
-        down = ((seconds - start) / CLOSING).clamp(0, 1)
-        up = ((seconds - start - CLOSING - HELD) / OPENING).clamp(0, 1)
-        lids = torch.maximum(lids, down**2 * (3 - 2 * down) * (1 - up) ** 1.6)
+    seconds = (first_frame + torch.arange(frames)) / fps
+    for start, _ in blink_starts(float(seconds[0]), float(seconds[-1]), seed=seed, rate=rate):
+        lids = torch.maximum(lids, closed(seconds, start))
     return lids
+
+
+def blink_starts(first: float, last: float, *, seed: int, rate: float) -> Iterator[tuple[float, float]]:
+    """The scheduled blinks that are seen between two seconds: when each begins, and a number in 0..1 of its own."""
+    every, length = BLINK_SECONDS / rate, CLOSING + HELD + OPENING
+    for number in range(max(0, math.floor((first - length) / every)), math.floor(last / every) + 1):
+        draw = torch.Generator().manual_seed((seed * 0x9E37_79B9 + number * 0x85EB_CA6B + 1) % 2**63)
+        yield (
+            (number + 0.08 + 0.75 * torch.rand((), generator=draw).item()) * every,
+            torch.rand((), generator=draw).item(),
+        )
+
+
+def closed(seconds: Tensor, start: float) -> Tensor:
+    """seconds (F,) -> (F,): how far a blink that begins at `start` has shut the lids."""
+    down = ((seconds - start) / CLOSING).clamp(0, 1)
+    up = ((seconds - start - CLOSING - HELD) / OPENING).clamp(0, 1)
+    return down**2 * (3 - 2 * down) * (1 - up) ** 1.6
 
 
 def _smoothed(latents: Tensor, motion: Tensor | None, smoothness: tuple[float, ...]) -> Tensor:

@@ -25,6 +25,7 @@ from ...emo_model.estimate import activation_bytes
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.inputs.vae_inversion import invert_decoder
 from ...emo_model.models.emo import Emo
+from ...emo_model.sampling.expression import DIALS
 from ...emo_model.types import ReferenceFeatures
 from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
@@ -266,13 +267,16 @@ def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:
 
 
 def latents_match_frames(vae, latents: Tensor, frames: Tensor, config: ModelConfig) -> bool:
-    """Whether scaled latents (1, C, n, h, w) belong to these frames (n, H, W, 3), despite a lossy codec.
+    """Whether scaled latents (1, C, n, h, w), with or without dials, belong to these frames (n, H, W, 3), despite a
+    lossy codec.
 
     They do if they decode to about the frames, measured against the error of a VAE round trip of the frames: at most
     1.25 times it for motion latents, 2.25 times for a picture VAE, whose round trip costs less than a codec may.
     """
     expected = (1, config.latent_channels, len(frames), config.latent_size, config.latent_size)
-    if tuple(latents.shape) != expected:
+    if latents.ndim != 5 or tuple(latents[:, : config.latent_channels].shape) != expected:
+        return False
+    if latents.shape[1] not in (config.latent_channels, config.latent_channels + len(DIALS)):
         return False
     theirs = to_intermediate(decode(vae, rearrange(to_raw(latents, config), "1 c n h w -> n c h w")))
     again = to_intermediate(decode(vae, encode_picture(vae, frames, config)))

@@ -21,6 +21,7 @@ from ...emo_model.inputs.faces import Face, NoFaceError, choose_face
 from ...emo_model.inputs.motion_of_frames import motion_of_frames
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.outputs.portrait_decoder import AT_ONCE, PortraitDecoder
+from ...emo_model.sampling.expression import DIALS
 from ...emo_model.types import Portrait
 from ..conversions import Framing
 from .management import managed, patcher_of, stop_if_cancelled
@@ -132,7 +133,8 @@ class PortraitVAE(comfy.sd.VAE):
     def _check_latents(self, latents: Tensor) -> None:
         config = self.made_for
         expected = (config.latent_channels, config.latent_size, config.latent_size)
-        if tuple(latents.shape[1:]) != expected:
+        with_dials = (config.latent_channels + len(DIALS), *expected[1:])
+        if tuple(latents.shape[1:]) not in (expected, with_dials):
             of_whom = {4: " (Stable Diffusion's, of pictures)", 16: " (SD3's or FLUX's, of pictures)"}.get(
                 latents.shape[1]
             )

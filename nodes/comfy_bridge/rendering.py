@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+from torch import Tensor
 
 from ...emo_model.cache.folder import CachedClips
 from ...emo_model.cache.renderer import CachedRenderer
-from ...emo_model.config import SamplingConfig
+from ...emo_model.config import ModelConfig, SamplingConfig
 from ...emo_model.estimate import count_clips, estimate, frames_at_once, minutes_and_seconds
 from ...emo_model.models.emo import Emo
 from ...emo_model.outputs.disk import grain_of
 from ...emo_model.sampling.clips import ClipRenderer, generate_clips
+from ...emo_model.sampling.direction import Direction
 from ...emo_model.sampling.progress import StepReport
 from ...emo_model.sampling.samplers import evaluations
 from ...emo_model.types import Conditions, MotionFrames, ReferenceFeatures
@@ -37,11 +41,13 @@ def render(
     picture: np.ndarray,
     finished_only: bool,
     hidden,
+    direction: Direction = Direction(),
 ) -> CachedClips:
     """Render the clips that are not there yet; with `finished_only`, none.
 
     vae: motion frames go through it, or None; shown_by: the VAE of the reference, for previews; picture: the
-    whole one (H, W, 3) uint8, as which the video will show it. However the run ends,
+    whole one (H, W, 3) uint8, as which the video will show it; direction: what is done to the clips when they are read.
+    However the run ends,
     the node and the log say how many clips are kept. Raises ValueError where there is no finished clip, OSError where
     the disk is too small.
     """
@@ -107,7 +113,9 @@ def render(
                 previewer = previewer_of(model.config, model.device, shown_by)
                 still = None if previewer else still_previewer_of(model.config, shown_by)
             with Progress(clips * config.steps, previewer=previewer, size=size) as progress:
-                shown = _Countdown(progress, hidden, plan, still)
+                shown = _Countdown(
+                    progress, hidden, plan, still, partial(_dialled, direction, conditions, model.config)
+                )
 
                 def work(emo: Emo, is_short: bool, room: int) -> None:
                     nonlocal batch_branches
@@ -134,7 +142,7 @@ def render(
             error.args = (f"{error.args[0]}\n{message}",)
         run.lease.close()
         raise
-    made = run.clips(wanted=conditions.frames, fps=conditions.audio.fps, config=model.config)
+    made = run.clips(wanted=conditions.frames, fps=conditions.audio.fps, config=model.config, direction=direction)
     seconds = time.monotonic() - began
     if run.rendered:
         tell(
@@ -155,6 +163,12 @@ class _NothingFinishedError(ValueError):
     """'finished clips only' without any; reported once, in log and error alike."""
 
 
+def _dialled(direction: Direction, conditions: Conditions, config: ModelConfig, latents: Tensor, clip: int) -> Tensor:
+    """A clip's latents with the dials that it will have, for previews."""
+    first, total = (clip - 1) * config.clip_frames - direction.fade, conditions.frames - direction.fade
+    return direction.dialled(latents, first, total=total)
+
+
 def settings(config: SamplingConfig) -> str:
     """'3 steps of ddim, audio guidance 1.3'; a scale of 1 guides nothing and is left out."""
     scales = {"audio": config.audio_guidance, "reference": config.reference_guidance}
@@ -163,21 +177,23 @@ def settings(config: SamplingConfig) -> str:
 
 
 class _Countdown:
-    """The bar, the picture and, once a second, the time that is left; still: shows a frame of each clip, or None."""
+    """The bar, the picture and, once a second, the time that is left; still: shows a frame of each clip, or None;
+    shown: (latents, clip number from 1) -> what is shown of them."""
 
-    def __init__(self, progress: Progress, hidden, plan, still=None):
-        self.progress, self.hidden, self.plan, self.still = progress, hidden, plan, still
+    def __init__(self, progress: Progress, hidden, plan, still, shown: Callable[[Tensor, int], Tensor]):
+        self.progress, self.hidden, self.plan, self.still, self.shown = progress, hidden, plan, still, shown
         self.shown_at, self.is_timed = 0.0, False
         progress.begin()
 
     def on_step(self, report: StepReport) -> None:
         progress, done = self.progress, (report.clip - 1) * report.steps + report.step
-        progress.update(done, report.denoised)
+        denoised = self.shown(report.denoised, report.clip)
+        progress.update(done, denoised)
         if report.is_cached:
             progress.begin()
             return
         if self.still is not None and report.step == report.steps:
-            progress.show_still(self.still, report.denoised)
+            progress.show_still(self.still, denoised)
         if not self.is_timed:
             self.is_timed = True
             plan = self.plan(progress.seconds_per_step)

@@ -1,0 +1,118 @@
+"""What happens to a video's clips between the sampler and the decoder: the video loops, and its dials are added.
+
+Differs from EMO: the paper animates a voice. Idle, a portrait waits and listens: silence goes through the model, and
+the end of the video fades into its beginning, in the latents, where a pose between two poses is a pose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from .expression import Curve, Expression
+from .finish import BLINK_SECONDS, blink_starts
+
+FADE_SECONDS = 2.0  # of an idle video, in which its end becomes its beginning
+SHORTEST, LONGEST = 1.0, 3600.0  # seconds of an idle video
+BREATH_SECONDS, BREATH_DEGREES = 4.0, 0.6  # about, of a breath: how long it takes, and how far it lifts the head
+STEP_SECONDS = 0.1  # between keyframes of the breath
+BLINK_ROOM = 0.4  # seconds of an idle video's end without the beginning of a blink, which would be cut
+
+
+@dataclass(frozen=True)
+class Direction:
+    """expression: the dials; fade: frames at the start that the end fades into, the video has so many fewer than were
+    sampled, and loops; 0: it ends; seed, blinks, fps: as it is sampled with. Raises ValueError from `of` for a model
+    without motion latents.
+    """
+
+    expression: Expression = Expression()
+    fade: int = 0
+    seed: int = 0
+    blinks: float = 1.0
+    fps: float = 25.0
+
+    @property
+    def is_neutral(self) -> bool:
+        return not self.fade and self.expression.is_neutral
+
+    def check(self, config: ModelConfig) -> None:
+        """Raises ValueError for a model that has no dials."""
+        if config.motion_decoder is None and not self.is_neutral:
+            raise ValueError(
+                f"EMO '{config.name}' has no dials: expression and idle need motion latents. Use the built-in model, "
+                "or leave them out"
+            )
+
+    def of(self, clips: Iterable[Tensor], *, sampled: int) -> Iterator[Tensor]:
+        """Clips of scaled latents (1, C, F, h, w), `sampled` frames in all -> those of the video, with dials (1, C + D,
+        F, h, w) unless all are neutral."""
+        first, total = 0, sampled - self.fade
+        for latents in _looped(clips, self.fade, total) if self.fade else clips:
+            yield self.dialled(latents, first, total=total)
+            first += latents.shape[2]
+
+    def dialled(self, latents: Tensor, first_frame: int, *, total: int) -> Tensor:
+        """Frames of a video of `total` frames, (1, C, F, h, w), with the dials from `first_frame` on."""
+        return self.expression.on(latents, first_frame, fps=self.fps, total=total, seed=self.seed, blinks=self.blinks)
+
+
+def idle_frames(seconds: float, fps: float) -> tuple[int, int]:
+    """How many frames of silence an idle video of so many seconds is sampled from, and over how many it fades.
+
+    Raises ValueError for a length that is not allowed.
+    """
+    if not SHORTEST <= seconds <= LONGEST:
+        raise ValueError(
+            f"an idle video lasts {SHORTEST:g} to {LONGEST:g} seconds, got {seconds:g}; set another length"
+        )
+    frames = max(2, round(seconds * fps))
+    fade = min(round(FADE_SECONDS * fps), frames // 2)
+    return frames + fade, fade
+
+
+def idle_direction(sampled: int, fade: int, given: Direction) -> Direction:
+    """The direction of an idle video, of which `sampled` frames are sampled without blinks, see `idle_frames`.
+
+    The mouth rests, the head breathes, the eyes blink, and what `given` says of the rest stays.
+    """
+    frames, expression = sampled - fade, given.expression
+    seconds = frames / given.fps
+    scheduled = blink_starts(0, seconds, seed=given.seed, rate=given.blinks) if given.blinks else ()
+    blinks = [start for start, _ in scheduled if 0 <= start < seconds - BLINK_ROOM]
+    if given.blinks and not blinks and seconds > BLINK_SECONDS / 2:
+        blinks = [seconds / 3]
+    times = torch.arange(0, seconds + STEP_SECONDS, STEP_SECONDS)
+    breaths = max(1, round(seconds / BREATH_SECONDS))
+    pitch = expression.pitch.at(times * given.fps, fps=given.fps, total=frames)
+    pitch = pitch + BREATH_DEGREES * torch.sin(2 * math.pi * breaths * times / seconds)
+    expression = replace(
+        expression,
+        audio_strength=Curve.constant(0),
+        blinks=tuple(sorted({*expression.blinks, *blinks})),
+        pitch=Curve(tuple(times.tolist()), tuple(pitch.tolist())),
+    )
+    return replace(given, expression=expression, fade=fade, blinks=0.0)
+
+
+def _looped(clips: Iterable[Tensor], fade: int, total: int) -> Iterator[Tensor]:
+    """The frames from number `fade` on, so that the last ones become those before it and the first follows the last."""
+    begin, first = [], 0
+    for latents in clips:
+        numbers = torch.arange(first, first + latents.shape[2])
+        first += latents.shape[2]
+        begin.append(latents[:, :, numbers < fade])
+        if bool((numbers >= total).any()):
+            early = torch.cat(begin, 2) if len(begin) > 1 else begin[0]
+            begin = [early]
+            late = (numbers - total).clamp(min=0)
+            share = ((late + 1) / (fade + 1)).to(latents)
+            share = (share**2 * (3 - 2 * share) * (numbers >= total).to(latents))[:, None, None]
+            latents = torch.lerp(latents, early[:, :, late.clamp(max=fade - 1)].to(latents), share)
+        if bool((numbers >= fade).any()):
+            yield latents[:, :, numbers >= fade]
