@@ -5,7 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..emo_model.config import SamplingConfig
+from ..emo_model.sampling.direction import LONGEST
 from . import comfy_bridge, conversions, shipped
+from .custom_types import ExpressionType
 from .schemas import as_link, schema
 
 QUALITIES = {"high": 17, "medium": 23, "small file": 30}
@@ -58,6 +60,21 @@ class EmoTalkingPortrait(io.ComfyNode):
                     default=next(iter(QUALITIES)),
                     tooltip="Of the mp4: 'high' is visually lossless; 'small file' is about a quarter of its size.",
                 ),
+                as_link(
+                    ExpressionType.Input(
+                        "expression", optional=True, tooltip="From EMO Expression: dials, for the built-in model."
+                    )
+                ),
+                io.Float.Input(
+                    "idle_seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=LONGEST,
+                    step=0.5,
+                    optional=True,
+                    tooltip="Above 0: no voice, the portrait waits and listens for so many seconds, as a loop without "
+                    "sound.",
+                ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written, for core's nodes.")],
             is_output_node=True,
@@ -80,19 +97,37 @@ class EmoTalkingPortrait(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, *, portrait: list | None = None, voice: list | None = None, model: str, seed: int, quality: str
+        cls,
+        *,
+        portrait: list | None = None,
+        voice: list | None = None,
+        model: str,
+        seed: int,
+        quality: str,
+        expression: list | None = None,
+        idle_seconds: float = 0.0,
     ) -> io.NodeOutput:
-        """portrait and voice are links, handed on as they are: what did not change is not computed again."""
+        """portrait, voice, expression are links, handed on as they are: what did not change is not computed again."""
         conversions.check_option(quality, QUALITIES, "a quality")
         graph = comfy_bridge.GraphBuilder()
         loaded = graph.node("EmoLoadModel", model_name=model).out(0)
         picture = {} if portrait is None else {"image": portrait}
+        if idle_seconds and voice is not None:
+            raise ValueError(
+                f"Set 'idle_seconds' to 0, or disconnect 'voice': an idle portrait is silent; it is {idle_seconds:g}."
+            )
         sound = {} if voice is None else {"audio": voice}
         reference = graph.node("EmoReferenceEncoder", model=loaded, **defaults("EmoReferenceEncoder"), **picture).out(0)
-        heard = graph.node("EmoAudioEncoder", model=loaded, **defaults("EmoAudioEncoder"), **sound)
+        if idle_seconds:
+            heard = graph.node("EmoIdle", **defaults("EmoIdle") | {"model": loaded, "seconds": idle_seconds})
+            track = {}
+        else:
+            heard = graph.node("EmoAudioEncoder", model=loaded, **defaults("EmoAudioEncoder"), **sound)
+            track = {"audio": heard.out(1)}
         sampled = {"model": loaded, "reference": reference, "audio_features": heard.out(0), "seed": seed}
+        sampled |= {} if expression is None else {"expression": expression}
         clips = graph.node("EmoSampler", **defaults("EmoSampler") | sampled).out(0)
-        written = {"clips": clips, "reference": reference, "audio": heard.out(1), "quality": QUALITIES[quality]}
+        written = {"clips": clips, "reference": reference, **track, "quality": QUALITIES[quality]}
         video = graph.node("EmoVideoCombine", **defaults("EmoVideoCombine") | written)
         return io.NodeOutput(video.out(0), expand=graph.finalize())
 

@@ -17,7 +17,8 @@ from ..config import ModelConfig
 from .expression import Curve, Expression
 from .finish import BLINK_SECONDS, blink_starts
 
-FADE_SECONDS = 2.0  # of an idle video, in which its end becomes its beginning
+FADE_SECONDS = 3.0  # sampled beyond an idle video
+SLACK = 3  # the part of them, one in so many, that it may begin later by, where the head hardly moves
 SHORTEST, LONGEST = 1.0, 3600.0  # seconds of an idle video
 BREATH_SECONDS, BREATH_DEGREES = 4.0, 0.6  # about, of a breath: how long it takes, and how far it lifts the head
 STEP_SECONDS = 0.1  # between keyframes of the breath
@@ -26,9 +27,8 @@ BLINK_ROOM = 0.4  # seconds of an idle video's end without the beginning of a bl
 
 @dataclass(frozen=True)
 class Direction:
-    """expression: the dials; fade: frames at the start that the end fades into, the video has so many fewer than were
-    sampled, and loops; 0: it ends; seed, blinks, fps: as it is sampled with. Raises ValueError from `of` for a model
-    without motion latents.
+    """expression: the dials; fade: the video has so many frames fewer than were sampled, and loops; 0: it ends; seed,
+    blinks, fps: as it is sampled with.
     """
 
     expression: Expression = Expression()
@@ -53,7 +53,7 @@ class Direction:
         """Clips of scaled latents (1, C, F, h, w), `sampled` frames in all -> those of the video, with dials (1, C + D,
         F, h, w) unless all are neutral."""
         first, total = 0, sampled - self.fade
-        for latents in _looped(clips, self.fade, total) if self.fade else clips:
+        for latents in _looped(clips, total, self.fade) if self.fade else clips:
             yield self.dialled(latents, first, total=total)
             first += latents.shape[2]
 
@@ -63,7 +63,7 @@ class Direction:
 
 
 def idle_frames(seconds: float, fps: float) -> tuple[int, int]:
-    """How many frames of silence an idle video of so many seconds is sampled from, and over how many it fades.
+    """How many frames of silence an idle video of so many seconds is sampled from, and how many of them are beyond it.
 
     Raises ValueError for a length that is not allowed.
     """
@@ -72,7 +72,7 @@ def idle_frames(seconds: float, fps: float) -> tuple[int, int]:
             f"an idle video lasts {SHORTEST:g} to {LONGEST:g} seconds, got {seconds:g}; set another length"
         )
     frames = max(2, round(seconds * fps))
-    fade = min(round(FADE_SECONDS * fps), frames // 2)
+    fade = min(max(2, round(FADE_SECONDS * fps)), frames)
     return frames + fade, fade
 
 
@@ -90,7 +90,7 @@ def idle_direction(sampled: int, fade: int, given: Direction) -> Direction:
     times = torch.arange(0, seconds + STEP_SECONDS, STEP_SECONDS)
     breaths = max(1, round(seconds / BREATH_SECONDS))
     pitch = expression.pitch.at(times * given.fps, fps=given.fps, total=frames)
-    pitch = pitch + BREATH_DEGREES * torch.sin(2 * math.pi * breaths * times / seconds)
+    pitch = pitch + BREATH_DEGREES * torch.cos(2 * math.pi * breaths * times / seconds)
     expression = replace(
         expression,
         audio_strength=Curve.constant(0),
@@ -100,19 +100,27 @@ def idle_direction(sampled: int, fade: int, given: Direction) -> Direction:
     return replace(given, expression=expression, fade=fade, blinks=0.0)
 
 
-def _looped(clips: Iterable[Tensor], fade: int, total: int) -> Iterator[Tensor]:
-    """The frames from number `fade` on, so that the last ones become those before it and the first follows the last."""
-    begin, first = [], 0
+def _looped(clips: Iterable[Tensor], total: int, more: int) -> Iterator[Tensor]:
+    """`total` of `total` + `more` frames: they begin where the flow changes least, and the last ones become those
+    before the first."""
+    slack = more // SLACK
+    fade = more - slack
+    before, start, first = None, None, 0
     for latents in clips:
+        if start is None:
+            before = latents if before is None else torch.cat([before, latents], 2)
+            if before.shape[2] <= more:
+                continue
+            steps = before[:, :2].diff(dim=2).square().mean((0, 1, 3, 4))  # the k-th leads to frame k + 1
+            start = fade + int(steps[fade - 1 : fade + slack].argmin())
+            latents, before = before[:, :, start:], before[:, :, start - fade : start]
+        latents = latents[:, :, : total - first]
         numbers = torch.arange(first, first + latents.shape[2])
         first += latents.shape[2]
-        begin.append(latents[:, :, numbers < fade])
-        if bool((numbers >= total).any()):
-            early = torch.cat(begin, 2) if len(begin) > 1 else begin[0]
-            begin = [early]
-            late = (numbers - total).clamp(min=0)
-            share = ((late + 1) / (fade + 1)).to(latents)
-            share = (share**2 * (3 - 2 * share) * (numbers >= total).to(latents))[:, None, None]
-            latents = torch.lerp(latents, early[:, :, late.clamp(max=fade - 1)].to(latents), share)
-        if bool((numbers >= fade).any()):
-            yield latents[:, :, numbers >= fade]
+        late = numbers - (total - fade)
+        if bool((late >= 0).any()):
+            share = ((late + 1) / (fade + 1)).clamp(min=0).to(latents)
+            share = (share**2 * (3 - 2 * share))[:, None, None]
+            latents = torch.lerp(latents, before[:, :, late.clamp(min=0)].to(latents), share)
+        if latents.shape[2]:
+            yield latents
