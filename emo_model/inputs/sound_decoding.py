@@ -19,6 +19,7 @@ FROM_ZERO = {
 }  # formats whose time begins at 0; others begin where they begin
 MISSING = 0.25  # seconds; lengths in headers are rounded
 UNREAD = 0.2  # share of a file that is not sound; less is headers
+GUESSED = {"mp3", "aac"}  # formats whose length is estimated from the bit rate: nothing is missing because of it
 WITHOUT_EXTRAS = {"ogg", "matroska,webm"}  # formats that hold little beside the sound if they have one track
 CANCELLED = 0.1  # of the channels' power: where less is left of their mean, they are opposite
 FULL_SCALE = 64.0  # of float samples; larger ones are whole numbers of 16 or 32 bits that were stored as float
@@ -121,7 +122,7 @@ class SoundDecoder:
 
     def _count_missing(self, seconds: float) -> None:
         missing = 0.0 if self.end is None else self.end - seconds
-        if missing > max(MISSING, 0.02 * seconds):
+        if missing > max(MISSING, 0.02 * seconds) and self.container.format.name not in GUESSED:
             self.losses = replace(self.losses, missing=missing)
         size = self.container.size
         if self.container.format.name in WITHOUT_EXTRAS and len(self.container.streams) == 1 and size > 0:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ..inputs.files import reason_of
 
+PARTIAL = "{}.{}.part{}"
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+
 
 def check_destination(path: str | Path, *, inputs: Iterable[str | Path] = ()) -> Path:
     """The file that writing to `path` replaces: `path` itself, or what it links to.
@@ -18,6 +21,8 @@ def check_destination(path: str | Path, *, inputs: Iterable[str | Path] = ()) ->
     known before the work. Raises OSError or ValueError with a sentence for the user.
     """
     path = Path(path)
+    if os.name == "nt" and (reason := windows_refuses(path)):
+        raise OSError(_unusable(path, reason))
     try:
         info = path.lstat()
     except FileNotFoundError:
@@ -52,10 +57,23 @@ def check_destination(path: str | Path, *, inputs: Iterable[str | Path] = ()) ->
     return target
 
 
+def windows_refuses(path: Path) -> str | None:
+    """Why Windows would not write a file of this name, or would write another one; None if it would."""
+    name = path.name
+    if bad := sorted(set(name) & set('<>:"/\\|?*') | {letter for letter in name if ord(letter) < 32}):
+        return f"Windows allows no {' '.join(map(repr, bad))} in a name"
+    if name.partition(".")[0].rstrip(" ").upper() in RESERVED:
+        return "Windows reserves the name for a device"
+    if name.endswith((".", " ")):
+        return "Windows drops dots and spaces at the end of a name"
+    whole = len(str(path.absolute())) + len(PARTIAL.format("", "0" * 16, ""))
+    return f"the path would have {whole} characters, and Windows takes 259" if whole > 259 else None
+
+
 def new_partial(path: Path) -> Path:
     """A new, empty file beside `path` for a video that is not complete yet; its name is random, so nobody owns it."""
     while True:
-        name = f"{path.stem[:40]}.{secrets.token_hex(8)}.part{path.suffix}"
+        name = PARTIAL.format(path.stem[:40], secrets.token_hex(8), path.suffix)
         try:
             os.close(os.open(path.with_name(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         except FileExistsError:

@@ -68,7 +68,10 @@ class VideoWriter:
         try:
             self._open(fps, width, height, audio, crf, preset, codec, metadata)
         except BaseException:
-            self.partial.unlink(missing_ok=True)
+            with contextlib.suppress(AttributeError, av.error.FFmpegError):
+                self.container.close()  # Windows removes no open file
+            with contextlib.suppress(OSError):
+                self.partial.unlink(missing_ok=True)
             raise
 
     def _open(

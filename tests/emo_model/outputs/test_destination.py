@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 from videos import moving, read_video
 
-from emo_model.outputs.destination import check_destination
+from emo_model.outputs.destination import check_destination, windows_refuses
 from emo_model.outputs.video import VideoWriter
 
 
@@ -140,3 +142,23 @@ def test_frames_larger_than_the_codec_takes_are_refused_with_the_limit(tmp_path)
     with VideoWriter(tmp_path / "a.mp4", fps=25, width=16384, height=4) as video:
         video.write(np.zeros((1, 4, 16384, 3), np.uint8))
     assert read_video(tmp_path / "a.mp4")[0].shape == (1, 4, 16384, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("con.mp4", "reserves the name"),
+        ("LPT1.x.mp4", "reserves the name"),
+        ("a.mp4:b.mp4", "allows no ':'"),
+        ("what?.mp4", r"allows no '\?'"),
+        ("talk.mp4.", "drops dots"),
+        ("a" * 236 + ".mp4", "the path would have 2[67][0-9] characters, and Windows takes 259"),
+    ],
+)
+def test_names_that_windows_changes_or_refuses_are_told(name, says):
+    assert re.search(says, windows_refuses(Path("/videos") / name))
+
+
+@pytest.mark.parametrize("name", ["talk.mp4", "console.mp4", "字 ä.mp4", "com10.mp4", "a" * 150 + ".mp4"])
+def test_other_names_are_good_on_windows(name):
+    assert windows_refuses(Path("/videos") / name) is None
