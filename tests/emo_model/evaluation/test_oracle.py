@@ -6,6 +6,7 @@ import copy
 import json
 from math import inf
 
+import plain_hallo
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -83,38 +84,43 @@ def other_heads(description: dict) -> dict:
     return changed
 
 
-def plain_attention(weights: dict[str, torch.Tensor], tokens: torch.Tensor, heads: int) -> torch.Tensor:
-    """Self-attention (N, F, C) as diffusers' of Hallo's motion modules computes it, head by head."""
-    q, k, v = (tokens @ weights[f"to_{part}.weight"].T for part in "qkv")
-    width = tokens.shape[-1] // heads
-    parts = [slice(head * width, (head + 1) * width) for head in range(heads)]
-    scores = [q[..., part] @ k[..., part].transpose(1, 2) / width**0.5 for part in parts]
-    heard = torch.cat([score.softmax(-1) @ v[..., part] for score, part in zip(scores, parts, strict=True)], -1)
-    return heard @ weights["to_out.0.weight"].T + weights["to_out.0.bias"]
-
-
-def test_motion_modules_have_their_own_number_of_heads(recorded):
-    """Four in the UNet, eight in the motion modules: each attention is compared with plain code of its number."""
+def test_the_written_out_nets_are_hallos(recorded):
+    """So that they can be the reference where nothing was recorded."""
     tensors, description = recorded
-    emo = oracle.seeded_emo(oracle.config_of(other_heads(description)))
-    seen: list[float] = []
+    made = plain_hallo.outputs(description, tensors)
+    assert len(made) == 19 and "out.noise_pred" in made
+    for name, value in made.items():
+        torch.testing.assert_close(value, tensors[name], rtol=0, atol=1e-4, msg=name)
 
-    def hook(module, given, output) -> None:
-        tokens = given[1] if isinstance(given[1], torch.Tensor) else given[0]  # motion frames and frames
-        off = plain_attention(module.state_dict(), tokens, 8)[:, -output.shape[1] :] - output
-        seen.append(off.abs().max().item())
 
-    for name, module in emo.backbone.named_modules():
-        if name.endswith(("attn1", "attn2")):
-            is_temporal = ".motion_modules." in name
-            assert module.heads == (8 if is_temporal else 4), name
-            if is_temporal:
-                module.register_forward_hook(hook)
-    assert oracle._Ours(emo, tensors, other_heads(description)).made("out.noise_pred").isfinite().all()
-    assert len(seen) == 2 * sum(
-        ".motion_modules." in name and name.endswith("attn1") for name, _ in emo.named_modules()
-    )
-    assert max(seen) <= 1e-5
+@pytest.fixture(scope="module")
+def unequal(recorded, data) -> tuple[dict, dict]:
+    """The oracle with four heads in the UNet and eight in the motion modules, with the inputs of the recorded one."""
+    made = load_file(data / "hallo_heads_oracle_io.safetensors")
+    description = json.loads((data / "hallo_heads_oracle.json").read_text())
+    assert description["unet"] == other_heads(recorded[1])["unet"] and len(made) == 7
+    return {name: value for name, value in recorded[0].items() if name.startswith("in.")} | made, description
+
+
+def test_the_oracle_with_unequal_heads_is_what_the_written_out_nets_make(unequal):
+    tensors, description = unequal
+    made = plain_hallo.outputs(description, tensors)
+    for name, value in tensors.items():
+        if name.startswith("out."):
+            torch.testing.assert_close(value, made[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_motion_modules_have_their_own_number_of_heads(unequal):
+    """Four in the UNet, eight in the motion modules."""
+    differences = list(compare(*unequal))
+    assert len(differences) == 7 and all(difference.is_right for difference in differences), differences
+
+
+def test_as_many_heads_in_the_motion_modules_as_in_the_unet_fail_the_same_check(unequal):
+    tensors, description = unequal
+    few = {name: value for name, value in tensors.items() if name.startswith("in.") or name == "out.noise_pred"}
+    (difference,) = compare(few, plain_hallo.with_heads(description, unet=4, motion=4))
+    assert difference.max_abs > 1e-2 and not difference.is_right
 
 
 def test_the_number_of_heads_in_the_unet_alone_changes_what_it_should(recorded):
