@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import struct
 import sys
 import tempfile
@@ -45,9 +46,11 @@ from emo_model.cache.folder import ClipCache  # noqa: E402
 from emo_model.checkpoints import native  # noqa: E402
 from emo_model.checkpoints.__main__ import main as checkpoints  # noqa: E402
 from emo_model.checkpoints.load import load_model  # noqa: E402
-from emo_model.config import PRESETS, ModelConfig  # noqa: E402
+from emo_model.config import PRESETS, ModelConfig, SamplingConfig  # noqa: E402
 from emo_model.inputs.audio import SoundFile, resample  # noqa: E402
+from emo_model.inputs.face import box_mask  # noqa: E402
 from emo_model.inputs.media import last_frames, read_picture  # noqa: E402
+from emo_model.outputs import disk  # noqa: E402
 from emo_model.outputs.destination import check_destination  # noqa: E402
 from emo_model.outputs.video import VideoWriter  # noqa: E402
 
@@ -984,11 +987,20 @@ def options() -> None:
             "is not a regular file",
         )
         add("output: a link to a file", with_options(), made(lambda folder: ((folder / "real.mp4").touch(), (folder / "talk.mp4").symlink_to("real.mp4"))), lambda code: code == 0)  # fmt: skip
+    add("output: too little disk", with_little_disk, setting, r"The video needs about \d+ kB on the disk of .*, and 1 kB are free: 4 frames of 160x120 pixels. Make room")  # fmt: skip
     add("output: new folders", with_options(out="a/b/talk.mp4"), setting, lambda code: code == 0)
     add("output: what exists is replaced", with_options(), made(lambda folder: (folder / "talk.mp4").touch()), lambda code: code == 0)  # fmt: skip
     add("output: the folder alone", check_destination, lambda folder: folder, "is a folder")
     for name, value in (("EMO_CACHE_GB", "much"), ("EMO_CACHE_GB", "-1"), ("EMO_CACHE_DAYS", "nan")):
         add(f"{name}={value}", with_environment(name, value), setting, f"{name} is '{value}', but must be a number")
+
+
+def with_little_disk(folder: Path) -> int:
+    usage, disk.shutil.disk_usage = shutil.disk_usage, lambda _: types.SimpleNamespace(free=1000)
+    try:
+        return command_of(folder)
+    finally:
+        disk.shutil.disk_usage = usage
 
 
 def with_environment(name: str, value: str) -> Callable[[Path], int]:
@@ -1129,6 +1141,13 @@ def nodes() -> None:
         "is empty",
     )
     add("MASK of another picture", lambda mask: lib.box_of_face(mask, torch.zeros(1, 3, 60, 80)), given(torch.ones(1, 60, 20)), "before any cropping")  # fmt: skip
+    for crf in (-1, 52):
+        add(f"quality {crf}", lib.check_quality, given(crf), "^Set 'quality' to a number from 0 to 51")
+    for side in (0, 10**6):
+        add(f"long_side {side}", lib.check_long_side, given(side), "^Set 'long_side' to a number from 64 to 8192")
+    for name, value in (("steps", 5000), ("audio_guidance", math.nan), ("noise_scale", 9.0)):
+        add(f"{name} {value} by a link", lambda values: lib.sampling_config(SamplingConfig(), **values), given({name: value}), f"^Set or connect another value: {name} must be")  # fmt: skip
+    add("box with NaN", lambda box: box_mask(64, box), given((math.nan, 0.0, 1.0, 1.0)), "the face box .* is empty; left must be smaller")  # fmt: skip
     for text in ("x", "1", "1:2:3", "0: -5", "0: 1, 0: 2", "nan: 1", "0: inf", "1e400: 5", ":" * 10_000):
         add(f"curve {text[:10]!r}", lambda text: lib.speed_curve(text, level=1.0), given(text), "^Write .*the curve")
     add("LATENT of five axes", lambda samples: lib.frames_to_write(None, {"samples": samples}, object(), None, block=2), given(torch.zeros(1, 4, 2, 8, 8)), "has 5 axes")  # fmt: skip
