@@ -26,7 +26,9 @@ class FakeComfyUI:
 
     a status code; "drop", closed without an answer; "drop after", done and then closed; "cut", half of the body; a
     number of seconds as float, that it takes. The portrait's bytes choose errors: b"no face" a ValueError, b"out of
-    memory" an error of the server. counts its renderings in `rendered`, as [job's key].
+    memory" an error of the server. A prompt that it has rendered comes from a cache without a video, as ComfyUI answers
+    for nodes that expand into others; ids are part of it, as of nodes that are not idempotent. Counts its renderings in
+    `rendered`, as [job's key].
     """
 
     def __init__(self, seconds: float = 0.05, *, own_ids: bool = False, login: str | None = None):
@@ -34,6 +36,7 @@ class FakeComfyUI:
         self.faults: dict[str, list] = {}
         self.rendered: list[str] = []
         self.asked: list[str] = []
+        self.error = ""  # message of exceptions; {image} is the portrait's name
         self.broken = False  # every rendering fails
         self.missing: set[str] = set()  # classes of nodes that it lacks
         self.outputs: dict[str, bytes] = {}
@@ -49,6 +52,7 @@ class FakeComfyUI:
         self.queue: list[list] = []
         self.running: list | None = None
         self.history: dict[str, dict] = {}
+        self.cached = set()
 
     def __enter__(self) -> FakeComfyUI:
         self.start()
@@ -126,14 +130,19 @@ class FakeComfyUI:
             entry["status"] |= {"status_str": "error", "messages": [["execution_interrupted", {"prompt_id": name}]]}
         elif kind:
             error = {"node_id": "1", "node_type": "EmoTalkingPortrait", "exception_type": kind}
-            error["exception_message"] = f"{portrait.decode()}\non {self.port}"
+            error["exception_message"] = self.error.format(**inputs) or f"{portrait.decode()}\non {self.port}"
             entry["status"] |= {"status_str": "error", "messages": [["execution_error", error]]}
+        elif (same := json.dumps(prompt, sort_keys=True)) in self.cached:  # ComfyUI shows nothing of expanding nodes
+            entry["status"]["messages"] = [["execution_cached", {"nodes": list(prompt), "prompt_id": name}]]
         else:
+            self.cached.add(same)
             self.rendered.append(extra["emo_farm"]["job"])
             file = f"EMO_{len(self.outputs):05}_.mp4"
             self.outputs[file] = video_of(portrait, voice, inputs["seed"])
             shown = {"filename": file, "subfolder": "video", "type": "output"}
-            entry["outputs"] = {"1.0.0.5": {"images": [shown], "animated": [True]}, "1": {"images": [shown]}}
+            (node,) = (number for number in prompt if prompt[number]["class_type"] == "EmoTalkingPortrait")
+            shows = {"images": [shown], "animated": [True]}
+            entry["outputs"] = {f"{node}.0.0.5": shows, node: shows}
         return entry
 
     # ---- the interface

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import random
+import re
 import threading
 import time
 import uuid
@@ -22,9 +23,19 @@ from .host import Away, Host, Queued, Refused
 from .journal import Journal, Memory
 from .table import VIDEOS, Job
 
-OWN_FAULTS = {"ValueError", "TypeError", "KeyError", "IndexError", "AttributeError", "NotImplementedError"}
+OWN_FAULTS = {
+    "ValueError",
+    "TypeError",
+    "KeyError",
+    "IndexError",
+    "AttributeError",
+    "NotImplementedError",
+    "UnidentifiedImageError",  # of Pillow: no picture
+    "InvalidDataError",  # of PyAV: no sound
+}
 OF_THIS_SERVER = {"FileNotFoundError", "ModuleNotFoundError", "ImportError"}
 """Exceptions of nodes after which a job is not tried again: anywhere, or on this server."""
+OWN_ID = re.compile(r"_[0-9a-f]{8}(?=\.|$)")  # what `_with_own_ids` adds
 MANY = 3  # faults in a row, after which a server rests
 DISK = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -74,6 +85,7 @@ class Work:
     faults: dict[str, str] = field(default_factory=dict)  # error of a node -> URL of the first server that had it
     reason: str = ""
     was_done: bool = False
+    is_fresh: bool = False  # its nodes get ids of their own, so that the server does not answer from its cache
 
 
 @dataclass
@@ -373,7 +385,9 @@ class Farm:
             server.load += 1
             self._note("sent", work, out=work.job.out, row=work.job.row)
         try:
-            attempt.server_id = server.host.send(_renamed(work.job.prompt, names), attempt.prompt, work.job.key)
+            prompt = _renamed(work.job.prompt, names)
+            prompt = _with_own_ids(prompt, attempt.prompt[:8]) if work.is_fresh else prompt
+            attempt.server_id = server.host.send(prompt, attempt.prompt, work.job.key)
         except Refused as reason:
             self._note("failed", work, reason=str(reason))
             self._refused(server, work, reason)
@@ -421,6 +435,8 @@ class Farm:
     def _finish(self, server: Server, work: Work, entry: dict) -> None:
         server.is_busy = True
         status, kind, reason = _status(entry)
+        for name, file in work.job.files.items():
+            reason = re.sub(rf"[^\s'\"]*{re.escape(name)}", lambda _, file=file: str(file), reason)
         if status != "success":
             with self.changed:
                 self._note("failed", work, reason=reason)
@@ -434,17 +450,27 @@ class Farm:
                     self._fault(server, work, reason)
             return
         try:
-            item = find_video(entry, self.output)
+            try:
+                item = find_video(entry, self.output)
+            except ValueError:
+                if work.is_fresh or not _was_cached(entry):
+                    raise
+                # the server had rendered the same before, and shows nothing of nodes that expand into others
+                with self.changed:
+                    self._note("failed", work, reason="answered from the server's cache, without a video")
+                    work.is_fresh = True
+                    self._free(work)
+                return
             if Path(item["filename"]).suffix.lower() != Path(work.job.out).suffix.lower():
                 raise ValueError(
                     f"the workflow made {item['filename']}; name the output {Path(work.job.out).stem}"
                     f"{Path(item['filename']).suffix}"
                 )
             self._save(server, work, item)
-        except ValueError as error:
+        except ValueError as error:  # not the job's: another --output mends it
             with self.changed:
                 self._note("failed", work, reason=str(error))
-                self._fail(work, str(error), own_fault=True)
+                self._fail(work, str(error), own_fault=False)
         except FileNotFoundError as error:  # of the server
             with self.changed:
                 self._note("failed", work, reason=str(error))
@@ -531,6 +557,7 @@ def find_video(entry: dict, output: str | None) -> dict:
     """{filename, subfolder, type} of the one video that a prompt made. Raises ValueError for none and for several."""
     found: dict[tuple, tuple[str, dict]] = {}
     for node, shown in (entry.get("outputs") or {}).items():
+        node = OWN_ID.sub("", node, count=1)
         if output is not None and node != output and not node.startswith(f"{output}."):
             continue
         for items in shown.values() if isinstance(shown, dict) else ():
@@ -561,6 +588,24 @@ def _status(entry: dict) -> tuple[str, str, str]:
         if name == "execution_interrupted":
             return "error", "Interrupted", "it was cancelled on the server"
     return "error", "", "the server gave no reason"
+
+
+def _was_cached(entry: dict) -> bool:
+    messages = (entry.get("status") or {}).get("messages") or ()
+    return any(name == "execution_cached" and detail.get("nodes") for name, detail in messages)
+
+
+def _with_own_ids(prompt: dict, mark: str) -> dict:
+    """The same graph with other ids: nodes that are not idempotent run again, all others stay in the server's cache."""
+
+    def moved(value: object) -> object:
+        is_link = isinstance(value, list) and value and isinstance(value[0], str) and value[0] in prompt
+        return [f"{value[0]}_{mark}", *value[1:]] if is_link else value
+
+    return {
+        f"{number}_{mark}": {**node, "inputs": {name: moved(value) for name, value in node["inputs"].items()}}
+        for number, node in prompt.items()
+    }
 
 
 def _renamed(prompt: dict, names: dict[str, str]) -> dict:

@@ -264,7 +264,8 @@ def _refusal(error: urllib.error.HTTPError) -> Refused:
         ] or [(top.get("type"), _text(top))]
     except (ValueError, KeyError, AttributeError, TypeError, OSError, http.client.HTTPException):
         return Refused("it answered 400 without a reason", False)
-    return Refused("; ".join(text for _, text in found[:3]), not any(kind in OF_THIS_SERVER for kind, _ in found))
+    texts = {text.rsplit(" - ", 1)[-1]: text for _, text in reversed(found)}  # a node says the same of several inputs
+    return Refused("; ".join([*texts.values()][::-1][:3]), not any(kind in OF_THIS_SERVER for kind, _ in found))
 
 
 def _text(error: dict) -> str:

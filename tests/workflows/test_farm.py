@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,3 +107,36 @@ def test_each_video_is_made_once_though_a_server_and_the_farm_are_killed(folder)
             assert 20 < sum(1 for _ in container.decode(video=0)) < 30 and container.streams.audio
     assert len(contents) == JOBS
     assert {path.suffix for path in (folder / "out").iterdir()} == {".mp4", ".jsonl", ".lock"}
+
+
+def test_what_a_real_comfyui_refuses_is_said_and_equal_rows_give_equal_videos(server, folder):
+    from PIL import Image
+
+    Image.new("RGB", (200, 200), (90, 90, 90)).save(folder / "grey.png")
+    (folder / "notes.jpg").write_text("no picture")
+    (folder / "jobs.csv").write_text(
+        "portrait;voice;out;seed;model\n"
+        "grey.png;short.wav;grey;0;built-in fast\n"
+        "notes.jpg;short.wav;notes;0;built-in fast\n"
+        f"small.jpg;short.wav;seed;{2**64};built-in fast\n"
+        "small.jpg;short.wav;model;0;nope.safetensors\n"
+        "small.jpg;short.wav;v0;0;built-in fast\n"
+        "small.jpg;short.wav;v1;0;built-in fast\n"
+    )
+    farm = start(folder, [server])
+    said, _ = farm.communicate(timeout=500)
+    assert farm.returncode == 1, said
+    for row in (
+        "  2  grey.mp4   .*No face found",
+        "  3  notes.mp4  .*cannot identify image file '.*/notes.jpg'",
+        "  4  seed.mp4   .*bigger than max",
+        "  5  model.mp4  .*There is no model 'nope.safetensors'",
+    ):
+        assert re.search(row, said), said
+    events = read_events(folder / "out" / "farm.jsonl")
+    assert sum(event["event"] == "sent" for event in events) <= 8  # the six, and v1 once more past the cache
+    frames = []
+    for name in ("v0.mp4", "v1.mp4"):
+        with av.open(str(folder / "out" / name)) as container:
+            frames.append([frame.to_ndarray(format="rgb24").tobytes() for frame in container.decode(video=0)])
+    assert len(frames[0]) == 25 and frames[0] == frames[1]

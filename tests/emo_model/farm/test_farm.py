@@ -68,7 +68,7 @@ def test_the_server_with_the_shorter_queue_gets_the_job(folder, farm):
     with FakeComfyUI(seconds=0.3) as busy, FakeComfyUI(seconds=0.05) as free:
         jobs_of(folder, many(1))
         busy.inputs |= {"x.jpg": b"x", "y.wav": b"y"}
-        others = {"1": {"class_type": "LoadImage", "inputs": {"image": "x.jpg", "audio": "y.wav", "seed": 1}}}
+        others = {"1": {"class_type": "EmoTalkingPortrait", "inputs": {"image": "x.jpg", "audio": "y.wav", "seed": 1}}}
         for n in range(4):
             extra = {"emo_farm": {"prompt": f"other{n}", "job": "other"}}
             busy._queue({"prompt": others, "prompt_id": f"other{n}", "extra_data": extra})
@@ -224,6 +224,21 @@ def test_a_missing_output_on_the_server_is_a_fault_of_the_server(folder, farm):
     check_videos(folder, 1)
 
 
+def test_the_same_inputs_in_two_rows_are_not_lost_in_the_servers_cache(folder, farm):
+    table = "portrait,voice,out,seed\nanna.jpg,hello.wav,v0,0\nanna.jpg,hello.wav,v1,0\n"
+    with FakeComfyUI() as server:
+        assert farm(jobs_of(folder, table), [server]).run()
+        assert len(server.rendered) == 2
+    assert (folder / "out" / "v0.mp4").read_bytes() == (folder / "out" / "v1.mp4").read_bytes()
+
+
+def test_errors_name_the_file_here_and_not_the_one_on_the_server(folder, farm):
+    with FakeComfyUI() as server:
+        server.error = "cannot identify '/srv/input/{image}'"
+        made = farm(jobs_of(folder, "portrait,voice\nno_face.jpg,hello.wav\n"), [server])
+        assert not made.run() and f"cannot identify '{folder / 'no_face.jpg'}'" in made.works[0].reason
+
+
 def test_without_any_server_it_stops_and_the_next_run_goes_on(folder, farm):
     jobs = jobs_of(folder, many(3))
     with FakeComfyUI() as server:
@@ -319,6 +334,8 @@ def test_videos_are_found_wherever_nodes_show_them():
     two = {"outputs": {"1": {"images": [video]}, "2": {"images": [{**video, "filename": "b.mp4"}]}}}
     with pytest.raises(ValueError, match="2 videos.*--output"):
         find_video(two, None)
+    assert find_video(two, "2")["filename"] == "b.mp4"
+    two["outputs"] = {"1_0a1b2c3d": two["outputs"]["1"], "2_0a1b2c3d.0.0.5": two["outputs"]["2"]}
     assert find_video(two, "2")["filename"] == "b.mp4"
     with pytest.raises(ValueError, match="no video"):
         find_video({"outputs": {"1": {"images": [{"filename": "a.png"}]}}}, None)
