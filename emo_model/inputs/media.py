@@ -1,8 +1,10 @@
-"""Reads pictures and the last frames of videos (Pillow, PyAV)."""
+"""Reads pictures, and frames of videos: the last ones, or one after the other (Pillow, PyAV)."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -53,6 +55,63 @@ def last_frames(
     if not frames and not since and until is None:
         raise ValueError(f"{name} has no frames that can be decoded; export or copy it again")
     return np.stack(frames) if frames else np.zeros((0, *size, 3), np.uint8)
+
+
+class VideoFile:
+    """The pictures of a video file, read one after the other at a constant rate, as players show them.
+
+    width, height: after turning as the metadata says; fps: the file's average; seconds: as the file states, 0 if it
+    does not. Frame k is what is shown at (k + 0.5) / fps from the file's time 0, which is that of its sound, too: where
+    frames are missing one is repeated, where there are too many some are left out. most_seconds: the rest is not read.
+    Raises OSError or ValueError.
+    """
+
+    def __init__(self, path: str | Path, *, most_seconds: float | None = None):
+        self.path, self.most_seconds = check_readable(path, "the video"), most_seconds
+        try:
+            with open_media(self.path) as container:
+                if not container.streams.video:
+                    raise ValueError(f"{self.path.name} has no pictures in it; use a file with a video track")
+                stream = container.streams.video[0]
+                rate = stream.average_rate or stream.guessed_rate
+                if not rate:
+                    raise ValueError(f"{self.path.name} states no frame rate; export it again")
+                self.fps, self.has_sound = float(rate), bool(container.streams.audio)
+                self.seconds = (container.duration or 0) / av.time_base
+                first = next(iter(_decoded(container, stream)), None)
+        except av.error.FFmpegError as error:
+            raise ValueError(f"{self.path.name} is not a video that PyAV can read ({error.strerror})") from None
+        if first is None:
+            raise ValueError(f"{self.path.name} has no frames that can be decoded; export or copy it again")
+        self.height, self.width = _upright(first).shape[:2]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """(H, W, 3) uint8 each. A damaged rest ends the video."""
+        most = None if self.most_seconds is None else max(1, round(self.most_seconds * self.fps))
+        return itertools.islice(self._shown(), most)
+
+    def _shown(self) -> Iterator[np.ndarray]:
+        shown, number = None, 0
+        with open_media(self.path) as container, contextlib.suppress(av.error.FFmpegError):
+            for count, frame in enumerate(_decoded(container, container.streams.video[0])):
+                time = count / self.fps if frame.time is None else frame.time
+                while shown is not None and (number + 0.5) / self.fps < time:
+                    yield shown
+                    number += 1
+                shown = _upright(frame)
+        if shown is not None:
+            yield shown
+
+    def blocks(self, count: int) -> Iterator[np.ndarray]:
+        """`count` frames at a time, (F, H, W, 3); fewer at the end."""
+        waiting = []
+        for frame in self:
+            waiting.append(frame)
+            if len(waiting) == count:
+                yield np.stack(waiting)
+                waiting = []
+        if waiting:
+            yield np.stack(waiting)
 
 
 def _tail(container, count: int, since: float, until: float | None) -> Iterable:
