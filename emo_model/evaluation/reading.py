@@ -120,33 +120,41 @@ def _pixels(frames: np.ndarray) -> Tensor:
 def eye_changes(frames: np.ndarray, meshes: Tensor) -> Tensor:
     """frames (F, H, W, 3) uint8, meshes (F, 468, 3) in their pixels -> (F, 2): 1 minus the correlation of each eye's
     picture, held by its corners, with the median over all frames. It rises when lids shut; glances move it little."""
-    found = []
+    return changes(eye_looks(frames, meshes))
+
+
+def changes(looks: Tensor) -> Tensor:
+    """`eye_looks` of all frames (F, 2, pixels) -> (F, 2), see `eye_changes`."""
+    usual = looks.median(0).values
+    return 1 - (_standard(looks) * _standard(usual)).mean(-1)
+
+
+def eye_looks(frames: np.ndarray, meshes: Tensor) -> Tensor:
+    """frames (F, H, W, 3) uint8, meshes (F, 468, 3) in their pixels -> (F, 2, pixels): the eyes, held by their
+    corners."""
+    places = []
     for eye in (LEFT_EYE, RIGHT_EYE):
         first, last = meshes[:, eye[0], :2], meshes[:, eye[1], :2]
         along = last - first
         across = torch.stack([-along[:, 1], along[:, 0]], 1)
         x = EYE_ROOM * ((torch.arange(EYE_WIDTH) + 0.5) / EYE_WIDTH - 0.5)
         y = ((torch.arange(EYE_HEIGHT) + 0.5) / EYE_HEIGHT - 0.5) * EYE_HEIGHT / EYE_WIDTH
-        places = (
+        places.append(
             (first + last)[:, None, None] / 2
             + x[None, None, :, None] * along[:, None, None]
             + y[None, :, None, None] * across[:, None, None]
         )
-        size = torch.tensor([frames.shape[2], frames.shape[1]])
-        looks = torch.cat(
-            [
-                F.grid_sample(
-                    _pixels(frames[k : k + 1]).mean(1, keepdim=True),
-                    2 * places[k : k + 1] / size - 1,
-                    padding_mode="border",
-                    align_corners=False,
-                )
-                for k in range(len(frames))
-            ]
-        ).flatten(1)
-        usual = looks.median(0).values
-        found.append(1 - (_standard(looks) * _standard(usual)).mean(1))
-    return torch.stack(found, 1)
+    grids = 2 * torch.cat(places, 1) / torch.tensor([frames.shape[2], frames.shape[1]]) - 1
+    looks = [
+        F.grid_sample(
+            _pixels(frames[k : k + 1]).mean(1, keepdim=True),
+            grids[k : k + 1],
+            padding_mode="border",
+            align_corners=False,
+        )
+        for k in range(len(frames))
+    ]
+    return torch.cat(looks).reshape(len(frames), 2, EYE_HEIGHT * EYE_WIDTH)
 
 
 def _standard(values: Tensor) -> Tensor:

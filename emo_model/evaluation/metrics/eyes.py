@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 CHANGE = 0.15  # above the clip's median, from where on an eye counts as shut
@@ -22,3 +23,9 @@ def agreement(eyes: Tensor) -> float:
     """Share of frames in which not one eye is shut while the other is surely open."""
     high, low = rises(eyes).amax(1), rises(eyes).amin(1)
     return 1 - ((high > CHANGE) & (low < SURE * CHANGE)).float().mean().item()
+
+
+def blinks(eyes: Tensor) -> int:
+    """How many times the eyes, on average, shut."""
+    shut = (rises(eyes).mean(1) > CHANGE).int()
+    return int((torch.nn.functional.pad(shut, (1, 0)).diff() == 1).sum())
