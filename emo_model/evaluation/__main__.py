@@ -1,5 +1,7 @@
-"""`python -m emo_model.evaluation builtin --json results.json`: the built-in model, measured.
+"""`python -m emo_model.evaluation run VIDEOS`: videos, judged; `... builtin`: the built-in model, measured.
 
+run             judge any videos, of this program or another: lips and voice, eyes, head, identity, references
+shuffled        right voices against shuffled ones on the built-in model, as a permutation test
 builtin         held-out people and voices through the model; a table, and every number as JSON
 look            pictures speak: for each a video and a strip of frames, to be looked at
 strip           a portrait and frames of it speaking, in a row
@@ -32,6 +34,7 @@ from . import builtin, oracle, report, rows, show
 log = logging.getLogger("emo.evaluation")
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 SOUNDS = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
 
 
@@ -52,6 +55,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m emo_model.evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     tasks = parser.add_subparsers(dest="task", required=True)
+
+    _add_run(tasks.add_parser("run", help="judge any videos"))
+    shuffled_test = tasks.add_parser("shuffled", help="right voices against shuffled ones: a permutation test")
+    shuffled_test.add_argument("--out", type=Path, required=True, help="a folder; what is there is gone on with")
+    shuffled_test.add_argument(
+        "--model", type=Path, default=native.FAST_WEIGHTS, help="a model file (the fast variant)"
+    )
+    shuffled_test.add_argument("--portraits", type=Path, nargs="+", default=[EXAMPLES / "emo_portrait.jpg"])
+    shuffled_test.add_argument("--clips", type=int, default=24, help="(%(default)s)")
+    shuffled_test.add_argument("--seconds", type=float, default=2.0, help="of each (%(default)s)")
+    shuffled_test.add_argument("--size", type=int, default=256, help="side of the square video, pixels (%(default)s)")
 
     groups = "\n".join(f"  {name:11} {what}" for name, what in builtin.GROUPS.items())
     measured = tasks.add_parser(
@@ -151,6 +165,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_run(task: argparse.ArgumentParser) -> None:
+    task.add_argument("videos", type=Path, nargs="+", help="video files, and folders of them: a folder is a set")
+    of = "files or folders, found by their names' being a part of the video's; a single one is that of all videos"
+    task.add_argument("--reference", type=Path, nargs="+", default=[], help=f"true videos: {of}")
+    task.add_argument("--portraits", type=Path, nargs="+", default=[], help="pictures, likewise (the first frame)")
+    task.add_argument("--voices", type=Path, nargs="+", default=[], help="sound files, likewise (the video's own)")
+    task.add_argument("--phonemes", type=Path, nargs="+", default=[], help="JSON files, likewise")
+    task.add_argument("--out", type=Path, default=Path("judged"), help="a folder (%(default)s)")
+    task.add_argument("--which-face", default="largest", help="largest, leftmost, rightmost or a number from the left")
+    task.add_argument("--seconds", type=float, help="of each video at most")
+    task.add_argument(
+        "--encoder", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file whose audio encoder judges lips"
+    )
+    task.add_argument("--envelope", action="store_true", help="judge lips by the loudness alone")
+    for name, what in (
+        ("syncnet", "syncnet_v2.model, or its weights as safetensors"),
+        ("inception", "inception-2015-12-05.pt for FID"),
+        ("i3d", "i3d_torchscript.pt for FVD"),
+        ("arcface", "TorchScript of an ArcFace network for F-SIM"),
+        ("expression", "TorchScript of Deep3DFaceRecon's network for E-FID"),
+    ):
+        task.add_argument(f"--{name}", type=Path, help=what)
+    task.add_argument("--lpips", type=Path, nargs=2, metavar=("ALEXNET", "HEADS"), help="weights of LPIPS")
+
+
 def _add_model(task: argparse.ArgumentParser) -> None:
     task.add_argument("--model", type=Path, default=native.DEFAULT_WEIGHTS, help="a model file (the built-in model)")
     task.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -192,6 +231,70 @@ def _files(given: list[Path], endings: tuple[str, ...]) -> tuple[Path, ...]:
             raise FileNotFoundError(f"there is no {path}")
         found += sorted(file for file in path.iterdir() if file.suffix.lower() in endings) if path.is_dir() else [path]
     return tuple(found)
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    from . import judged, judging, phonemes
+    from .hearing import load_encoder
+    from .judges import Judges, Weights
+    from .metrics.identity import Likeness
+
+    given = {name: getattr(chosen, name) for name in ("syncnet", "inception", "i3d", "arcface", "expression")}
+    weights = Weights(**given, lpips=tuple(chosen.lpips) if chosen.lpips else None)
+    try:
+        likeness = Likeness()
+    except ModuleNotFoundError:
+        likeness = None
+    others = {
+        "portrait": _files(chosen.portraits, PICTURES),
+        "voice": _files(chosen.voices, SOUNDS + VIDEOS),
+        "reference": _files(chosen.reference, VIDEOS),
+        "phonemes": _files(chosen.phonemes, (".json",)),
+    }
+    judges, sets = Judges(weights), {}
+    for name, videos in _sets(chosen.videos).items():
+        log.info("%s: %d videos", name, len(videos))
+        bench = judging.Bench(
+            load_face_finder(),
+            judges,
+            encoder=None if chosen.envelope else load_encoder(chosen.encoder),
+            likeness=likeness,
+            choice=chosen.which_face,
+            most_seconds=chosen.seconds,
+        )
+        sets[name] = bench.judge_set(judging.pairs(videos, **others))
+    about = {
+        "command": "python -m emo_model.evaluation run " + " ".join(path.name for path in chosen.videos),
+        "weights": weights.checksums,
+        "encoder": None if chosen.envelope else {chosen.encoder.name: judging.sha256(chosen.encoder)},
+        "dlib": likeness is not None,
+        "phonemes": "files" if others["phonemes"] else "hama" if phonemes.is_installed() else None,
+        "torch": torch.__version__,
+    }
+    sys.stdout.write(judged.write(chosen.out, sets, about))
+    log.info("written: %s", chosen.out)
+
+
+def _sets(given: list[Path]) -> dict[str, tuple[Path, ...]]:
+    """Videos by set: each folder is one, and all single files are one. Raises FileNotFoundError and ValueError."""
+    sets: dict[str, tuple[Path, ...]] = {}
+    for path in given:
+        name = path.resolve().name if path.is_dir() else "videos"
+        while path.is_dir() and name in sets:
+            name += "'"
+        sets[name] = sets.get(name, ()) + _files([path], VIDEOS)
+    empty = [name for name, videos in sets.items() if not videos]
+    if empty:
+        raise ValueError(f"there are no videos in {empty[0]} ({', '.join(VIDEOS)})")
+    return sets
+
+
+def _shuffled(chosen: argparse.Namespace) -> None:
+    from . import shuffled
+
+    amount = shuffled.Amount(chosen.clips, chosen.seconds, chosen.size)
+    portraits = _files(chosen.portraits, PICTURES)
+    sys.stdout.write(shuffled.run(chosen.model, portraits, chosen.out, amount).summary + "\n")
 
 
 def _look(chosen: argparse.Namespace) -> None:
@@ -249,6 +352,8 @@ def _oracle(chosen: argparse.Namespace) -> int:
 
 
 _TASKS = {
+    "run": _run,
+    "shuffled": _shuffled,
     "builtin": _builtin,
     "look": _look,
     "strip": _strip,

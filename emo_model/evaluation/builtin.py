@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..checkpoints import native
 from ..config import ModelConfig, SamplingConfig
-from ..inputs.audio import at_frames, read_audio, resample
+from ..inputs.audio import read_audio, resample
 from ..inputs.faces import FaceFinder, NoFaceError
 from ..inputs.media import read_picture
 from ..synthetic.puppet_store import PuppetStore
@@ -34,6 +34,7 @@ from ..synthetic.speech import RATE
 from ..synthetic.speech_library import SpeechLibrary
 from ..types import Fit
 from . import scenes
+from .hearing import heard
 from .metrics import picture, sharpness
 from .metrics.identity import Likeness
 from .reading import Reading, read
@@ -320,20 +321,9 @@ class Bench:
         for path in self.sources.recordings:
             waveform = resample(*read_audio(path))[: round(self.amount.recording_seconds * RATE)]
             frames = int(len(waveform) / RATE * self.fps)
-            pieces.append(
-                scenes.encoder_piece(
-                    path.name, waveform[: round(frames / self.fps * RATE)], self._heard(waveform, frames)
-                )
-            )
+            tracks = heard(self.bundle.audio_encoder, waveform, frames, fps=self.fps)
+            pieces.append(scenes.encoder_piece(path.name, waveform[: round(frames / self.fps * RATE)], tracks))
         self._watch("recordings", self.scenes("recordings", pieces, first=120), self._spoken)
-
-    @torch.no_grad()
-    def _heard(self, waveform: Tensor, frames: int) -> Tensor:
-        """(F, 4): the mouth predicted by the audio encoder."""
-        encoder = self.bundle.audio_encoder
-        tracks = encoder.mouth(encoder(waveform[None].to(next(encoder.parameters()).device)))[0].cpu()
-        low = torch.tensor([0.0, -1.0, 0.0, 0.0])  # opening, width, closure, tuck
-        return at_frames(tracks[:, None], range(frames), fps=self.fps)[:, 0].clamp(max=1).maximum(low)
 
     def _portraits(self) -> None:
         if not self.sources.portraits:

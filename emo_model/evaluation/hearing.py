@@ -14,7 +14,7 @@ from torch import Tensor
 from ..auxiliary.audio_encoder import AudioEncoder
 from ..checkpoints import native
 from ..config import AudioEncoderConfig
-from ..inputs.audio import read_audio, resample
+from ..inputs.audio import at_frames, encode_long, read_audio, resample
 from ..synthetic.music import accompaniment, mix, noise_bed, without_voice
 from ..synthetic.speech import Speech
 from ..synthetic.speech_library import Mixture, SpeechLibrary, prepare_speech
@@ -63,6 +63,16 @@ def load_encoder(path: str | Path) -> AudioEncoder:
         encoder = AudioEncoder(AudioEncoderConfig(**json.loads(metadata["encoder"])))
         encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
     return encoder.eval()
+
+
+@torch.no_grad()
+def heard(encoder: AudioEncoder, waveform: Tensor, frames: int, *, fps: float) -> Tensor:
+    """waveform (T,) at 16 kHz -> (frames, 4): the mouth that an encoder predicts, at the middle of each video frame."""
+    device = next(encoder.parameters()).device
+    layers = encode_long(lambda piece: encoder(piece.to(device)), waveform, context_seconds=encoder.context_seconds)
+    tracks = encoder.mouth(layers[None].to(device))[0].cpu()
+    low = torch.tensor([0.0, -1.0, 0.0, 0.0])  # opening, width, closure, tuck
+    return at_frames(tracks[:, None], range(frames), fps=fps)[:, 0].clamp(max=1).maximum(low)
 
 
 def report(encoders: dict[str, AudioEncoder], data: Path, recordings: Iterable[str | Path] = ()) -> str:

@@ -73,5 +73,25 @@ def table(made: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def beside(columns: dict[str, Sequence[Row]]) -> str:
+    """Several sets of the same rows as Markdown, a column each: value, its 95 % interval, and of how many; a row
+    without any value tells why."""
+    rows = {row.key: row for some in columns.values() for row in some}
+    by_key = {name: {row.key: row for row in some} for name, some in columns.items()}
+    lines = ["| what | better | " + " | ".join(columns) + " |", "| --- | --- |" + " --- |" * len(columns)]
+    for key, row in rows.items():
+        cells = []
+        for name in columns:
+            one = by_key[name].get(key)
+            if one is None or math.isnan(one.value):
+                cells.append(one.note.replace("|", "/") if one is not None else "")
+                continue
+            between = "" if math.isnan(one.low) else f" ({_number(one.low)} to {_number(one.high)})"
+            cells.append(f"{_number(one.value)}{between}, n {one.count}" + (f"; {one.note}" if one.note else ""))
+        what = f"{row.what}, {row.unit}" if row.unit else row.what
+        lines.append(f"| {what} | {row.aim} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
