@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from comfy_api.latest import io
 
 from ..emo_model.config import SamplingConfig
@@ -92,8 +94,10 @@ class EmoTalkingPortrait(io.ComfyNode):
         return conversions.option_error(quality, QUALITIES, "a quality") or True
 
     @classmethod
-    def fingerprint_inputs(cls, model: str | None = None, **_) -> str:
-        return "" if model is None else comfy_bridge.fingerprint(model)
+    def fingerprint_inputs(cls, **_) -> str:
+        """Another one for each run, so that ComfyUI expands the node again: it keeps the video with the node's parts,
+        which show it then without computing anything, and would show nothing for the node alone."""
+        return uuid.uuid4().hex
 
     @classmethod
     def execute(

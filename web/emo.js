@@ -1,4 +1,6 @@
-// Colours for the links of this pack, and only the widgets of its mode in EMO Face Mask Builder.
+// Colours for the links of this pack, only the widgets of its mode in EMO Face Mask Builder, and the video in place of
+// the last preview in nodes that are made of others.
+import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 const COLOURS = {
@@ -49,9 +51,38 @@ function showWidgetsOfMode(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
+function nodesAlong(executionId) {
+  // "9:4" -> the subgraph 9 of the page and, in it, node 4, each with the page's key of its previews
+  const found = [];
+  let graph = app.rootGraph ?? app.graph;
+  for (const id of executionId.split(":")) {
+    const node = graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
+    if (!node) break;
+    found.push([node, found.length ? `${graph.id}:${node.id}` : String(node.id)]);
+    graph = node.subgraph;
+  }
+  return found;
+}
+
+function dropPreview({ detail }) {
+  // Previews of a part are shown by the node it is a part of, where the page would keep the last one beside the video.
+  const whole = detail.display_node;
+  if (!whole || whole === detail.node || !detail.output?.images) return;
+  const stores = document.querySelector("#vue-app")?.__vue_app__?.config.globalProperties.$pinia?._s;
+  for (const [node, key] of nodesAlong(String(whole))) {
+    stores?.get("nodeOutput")?.revokePreviewsByLocatorId?.(key);
+    delete app.nodePreviewImages?.[key];
+    node.imgs = node.preview = undefined;
+    const shown = node.widgets?.findIndex((widget) => widget.name === "$$canvas-image-preview") ?? -1;
+    if (shown >= 0) node.widgets.splice(shown, 1);
+    node.setDirtyCanvas?.(true, true);
+  }
+}
+
 app.registerExtension({
   name: "EMO",
   setup() {
+    api.addEventListener("executed", dropPreview);
     style();
     colour();
     app.ui.settings.addEventListener("Comfy.ColorPalette.change", () => setTimeout(colour, 500));

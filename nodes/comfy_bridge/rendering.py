@@ -26,7 +26,7 @@ from .management import stop_if_cancelled
 from .parts import EmoModel
 from .portraits import is_bound
 from .previews import previewer_of, still_previewer_of
-from .running import Progress, is_part, show, tell
+from .running import Progress, show, tell
 
 
 def render(
@@ -108,10 +108,8 @@ def render(
         if finished < clips and not finished_only:
             tell(hidden, plan().length, f"{plan().needs} {cache.summary}")
             plan().refuse_what_cannot_fit(cache.folder, output_folder())
-            previewer = still = None
-            if not is_part(hidden):  # the page would keep the last preview in place of the video
-                previewer = previewer_of(model.config, model.device, shown_by)
-                still = None if previewer else still_previewer_of(model.config, shown_by)
+            previewer = previewer_of(model.config, model.device, shown_by)
+            still = None if previewer else still_previewer_of(model.config, shown_by)
             with Progress(clips * config.steps, previewer=previewer, size=size) as progress:
                 shown = _Countdown(
                     progress, hidden, plan, still, partial(_dialled, direction, conditions, model.config)

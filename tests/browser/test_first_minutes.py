@@ -47,6 +47,19 @@ LINKS = """() => window.app.graph._nodes.flatMap(node => (node.inputs ?? []).fil
 })).sort()"""
 
 
+SEED = """([type, seed]) => { window.app.graph._nodes.find(n => n.type === type)
+    .widgets.find(w => w.name === 'seed').value = seed; }"""
+LISTEN = """() => { window.previewed = [];
+    window.app.api.addEventListener('b_preview_with_metadata', e => window.previewed.push(e.detail.displayNodeId)); }"""
+PREVIEWS = """type => { const node = window.app.graph._nodes.find(n => n.type === type);
+    const box = document.querySelector(`[data-node-id="${node.id}"]`);
+    return [window.previewed.includes(String(node.id)),
+            [(node.widgets ?? []).filter(w => w.name.startsWith('$$canvas-image')).length
+                + (window.app.nodePreviewImages[node.id] ?? []).length,
+             [...box?.querySelectorAll('img') ?? []].filter(e => e.src.startsWith('blob:')).length]]; }"""
+"""[whether previews came to the node, [previews that the classic page still shows, those that Nodes 2.0 does]]"""
+
+
 HALLOS = {  # as the server's fixture puts them there
     "emo/net.pth",
     "vae/vae-ft-mse-840000-ema-pruned.safetensors",
@@ -120,6 +133,17 @@ def test_a_template_runs_untouched_and_nothing_overlaps(page, name):
     page.wait_for_timeout(2000)
     assert overlaps(page) == []
     picture(page, name)
+
+
+def test_a_clip_is_seen_while_it_is_made_and_only_the_video_afterwards(page):
+    show(page, template("first_video", EmoTalkingPortrait="tiny.safetensors"))
+    page.evaluate(SEED, ["EmoTalkingPortrait", 7 + page.is_2_0])
+    page.evaluate(LISTEN)
+    press_run_and_play(page)
+    page.wait_for_timeout(1500)
+    shown_by, left = page.evaluate(PREVIEWS, "EmoTalkingPortrait")
+    assert shown_by and left == [0, 0]
+    assert overlaps(page) == []
 
 
 def test_hallos_files_are_named_each_once_with_folder_and_address(page):
