@@ -8,6 +8,8 @@ from . import comfy_bridge
 from .custom_types import EmoModelType
 from .schemas import advanced, schema
 
+OWN = "model's own"
+
 
 class EmoLoadModel(io.ComfyNode):
     @classmethod
@@ -46,6 +48,26 @@ class EmoLoadModel(io.ComfyNode):
                         "it.",
                     )
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "vae_name",
+                        options=[OWN, *comfy_bridge.file_names("vae")],
+                        default=OWN,
+                        optional=True,
+                        tooltip="For models without a VAE, such as Hallo: one of models/vae, that of Stable Diffusion "
+                        "1.5.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "audio_encoder_name",
+                        options=[OWN, *comfy_bridge.file_names("audio_encoders")],
+                        default=OWN,
+                        optional=True,
+                        tooltip="For models without an audio encoder, such as Hallo: one of models/audio_encoders, "
+                        "wav2vec2-base-960h.",
+                    )
+                ),
             ],
             outputs=[
                 EmoModelType.Output(
@@ -61,19 +83,41 @@ class EmoLoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str) -> bool | str:
-        if model_name is None:  # linked: known only at execution
-            return True
-        try:
-            comfy_bridge.model_path(model_name)
-        except FileNotFoundError as error:
-            return str(error)
+    def validate_inputs(cls, model_name: str, vae_name: str = OWN, audio_encoder_name: str = OWN) -> bool | str:
+        """Names the lists that `execute` checks: it reports missing files together, in one error. From here ComfyUI
+        would report each answer once for each list."""
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, compile: bool = False, cuda_graphs: bool = False) -> str:  # noqa: A002
-        return "" if model_name is None else comfy_bridge.fingerprint(model_name)
+    def fingerprint_inputs(
+        cls,
+        model_name: str,
+        compile: bool = False,  # noqa: A002
+        cuda_graphs: bool = False,
+        vae_name: str = OWN,
+        audio_encoder_name: str = OWN,
+    ) -> str:
+        parts = _chosen({"vae": vae_name, "audio_encoders": audio_encoder_name})
+        if model_name is None or comfy_bridge.missing_files(model_name, parts):
+            return ""
+        return comfy_bridge.fingerprint(model_name, parts)
 
     @classmethod
-    def execute(cls, model_name: str, compile: bool = False, cuda_graphs: bool = False) -> io.NodeOutput:  # noqa: A002
-        return io.NodeOutput(*comfy_bridge.load_model(model_name, compiled=compile, cuda_graphs=cuda_graphs))
+    def execute(
+        cls,
+        model_name: str,
+        compile: bool = False,  # noqa: A002
+        cuda_graphs: bool = False,
+        vae_name: str = OWN,
+        audio_encoder_name: str = OWN,
+    ) -> io.NodeOutput:
+        parts = _chosen({"vae": vae_name, "audio_encoders": audio_encoder_name})
+        if missing := comfy_bridge.missing_files(model_name, parts):
+            raise FileNotFoundError(missing)
+        loaded = comfy_bridge.load_model(model_name, compiled=compile, cuda_graphs=cuda_graphs, parts=parts)
+        return io.NodeOutput(*loaded)
+
+
+def _chosen(parts: dict[str, str | None]) -> dict[str, str]:
+    """ComfyUI's folder -> the file in it, for parts that are not the model's own."""
+    return {folder: name for folder, name in parts.items() if name not in (OWN, None)}

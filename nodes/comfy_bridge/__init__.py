@@ -4,7 +4,17 @@ from comfy_execution.graph_utils import GraphBuilder
 
 from .audio import BuiltInAudioEncoder, audio_layers, encode_audio
 from .clip_cache import clip_cache, clips_folder, clips_revision, output_folder, vae_fingerprint
-from .files import BUILT_IN, find_face, fingerprint, model_names, model_path, offer_as_inputs, register_model_folder
+from .files import (
+    BUILT_IN,
+    file_names,
+    find_face,
+    fingerprint,
+    missing_files,
+    model_names,
+    model_path,
+    offer_as_inputs,
+    register_model_folder,
+)
 from .management import managed, patcher_of, to_intermediate
 from .parts import (
     EmoModel,
@@ -39,6 +49,7 @@ __all__ = [
     "encode_decoded_frames",
     "encode_picture",
     "face_of",
+    "file_names",
     "find_face",
     "fingerprint",
     "framing",
@@ -48,6 +59,7 @@ __all__ = [
     "load_model",
     "managed",
     "mesh_of",
+    "missing_files",
     "model_names",
     "model_path",
     "offer_as_inputs",

@@ -66,10 +66,43 @@ def model_path(name: str) -> Path:
     return Path(path)
 
 
-def fingerprint(name: str) -> str:
-    """Changes with the file. Stored in videos' metadata, so it contains no path."""
-    path = model_path(name)
-    return without_paths(f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}")
+def file_names(folder: str) -> list[str]:
+    """Files of one of ComfyUI's own folders of models; [] where this ComfyUI has no such folder."""
+    return folder_paths.get_filename_list(folder) if folder in folder_paths.folder_names_and_paths else []
+
+
+def missing_files(model: str | None, parts: dict[str, str]) -> str | None:
+    """One sentence for all files that are not there, or None; model: the loader's option, None if it is not known yet;
+    parts: file by ComfyUI's folder."""
+    missing = [
+        f"'{name}' in models/{folder}" for folder, name in parts.items() if not folder_paths.get_full_path(folder, name)
+    ]
+    try:
+        if model is not None:
+            model_path(model)
+    except FileNotFoundError as error:
+        if not missing:
+            return str(error)
+        missing = [f"'{model}' in models/{FOLDER}", *missing]
+    if not missing:
+        return None
+    listed = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
+    return (
+        f"Missing: {listed}. Put {'it' if len(missing) == 1 else 'them'} there and press R to refresh the lists, or "
+        f"choose '{BUILT_IN}' and \"model's own\"."
+    )
+
+
+def part_path(folder: str, name: str) -> str:
+    """The file of a part that `missing_files` does not list."""
+    return folder_paths.get_full_path_or_raise(folder, name)
+
+
+def fingerprint(name: str, parts: dict[str, str] | None = None) -> str:
+    """Changes with the file and those of `parts` (file by folder). Stored in videos' metadata, so it contains no
+    path."""
+    paths = [model_path(name), *(Path(part_path(folder, file)) for folder, file in (parts or {}).items())]
+    return without_paths(" ".join(f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in paths))
 
 
 def without_paths(text: str) -> str:

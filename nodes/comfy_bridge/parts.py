@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 
 import comfy.model_management as management
 import comfy.model_patcher
+import comfy.sd
+import comfy.utils
 import numpy as np
 import torch
+from comfy.audio_encoders import audio_encoders
 from comfy_execution.graph_utils import ExecutionBlocker
 from einops import rearrange
 from torch import Tensor
@@ -29,7 +32,7 @@ from ...emo_model.sampling.expression import DIALS
 from ...emo_model.types import ReferenceFeatures
 from ..conversions import frame_bytes
 from .audio import BuiltInAudioEncoder
-from .files import model_path
+from .files import model_path, part_path
 from .management import (
     Made,
     interruptible,
@@ -51,7 +54,7 @@ class EmoModel:
 
     compute: dtype of the computation, which may differ from that of storage; weights: a hash of all weights; graphs:
     used in place of `Emo.predict`, or None; sampling: the settings that the model's card recommends; vae and
-    audio_encoder: the model's own, None without one; file: the loader's option.
+    audio_encoder: the model's own or those chosen with it, None without one; file: the loader's option.
     """
 
     config: ModelConfig
@@ -60,8 +63,8 @@ class EmoModel:
     weights: str
     graphs: CudaGraphs | None = None
     sampling: SamplingConfig = SamplingConfig()
-    vae: PortraitVAE | None = None
-    audio_encoder: BuiltInAudioEncoder | None = None
+    vae: comfy.sd.VAE | None = None
+    audio_encoder: object | None = None
     file: str = ""
 
     @classmethod
@@ -179,16 +182,27 @@ class EmoModel:
 
 
 def load_model(
-    name: str, *, compiled: bool = False, cuda_graphs: bool = False
-) -> tuple[EmoModel, BuiltInAudioEncoder | ExecutionBlocker, PortraitVAE | ExecutionBlocker]:
-    """The parts of a checkpoint; a missing part blocks its users with a sentence about what to load instead."""
+    name: str, *, compiled: bool = False, cuda_graphs: bool = False, parts: dict[str, str] | None = None
+) -> tuple[EmoModel, object | ExecutionBlocker, comfy.sd.VAE | ExecutionBlocker]:
+    """The parts of a checkpoint: EMO, AUDIO_ENCODER, VAE. A missing part blocks its users with a sentence about what to
+    load instead.
+
+    parts: files of the VAE ("vae") and of the audio encoder ("audio_encoders") in these folders of ComfyUI, for models
+    without their own. Raises ValueError for a VAE beside a model that has one, and for a file that is none.
+    """
+    parts = parts or {}
     bundle = load.load_model(model_path(name))
     config = bundle.config
+    if "vae" in parts and bundle.motion_decoder is not None:
+        raise ValueError(
+            f"Set 'vae_name' to \"model's own\": '{name}' has a decoder of its own and takes no other VAE."
+        )
     emo = replace(
         EmoModel.of(bundle.emo, config, compiled=compiled, cuda_graphs=cuda_graphs),
         sampling=bundle.sampling,
-        vae=None if bundle.motion_decoder is None else PortraitVAE(bundle.motion_decoder, config),
-        audio_encoder=None if bundle.audio_encoder is None else BuiltInAudioEncoder(bundle.audio_encoder),
+        vae=_vae_of(parts) if bundle.motion_decoder is None else PortraitVAE(bundle.motion_decoder, config),
+        audio_encoder=_audio_encoder_of(parts)
+        or (None if bundle.audio_encoder is None else BuiltInAudioEncoder(bundle.audio_encoder)),
         file=name,
     )
     logging.info(
@@ -207,14 +221,36 @@ def load_model(
     )
 
 
-def own_vae(model: EmoModel) -> PortraitVAE:
+def _vae_of(parts: dict[str, str]) -> comfy.sd.VAE | None:
+    if "vae" not in parts:
+        return None
+    weights, metadata = comfy.utils.load_torch_file(
+        part_path("vae", parts["vae"]), safe_load=True, return_metadata=True
+    )
+    vae = comfy.sd.VAE(sd=weights, metadata=metadata)
+    vae.throw_exception_if_invalid()
+    return vae
+
+
+def _audio_encoder_of(parts: dict[str, str]):
+    if "audio_encoders" not in parts:
+        return None
+    name = parts["audio_encoders"]
+    weights = comfy.utils.load_torch_file(part_path("audio_encoders", name), safe_load=True)
+    encoder = audio_encoders.load_audio_encoder_from_sd(weights)
+    if encoder is None:
+        raise ValueError(f"Choose another 'audio_encoder_name': '{name}' is no audio encoder that ComfyUI knows.")
+    return encoder
+
+
+def own_vae(model: EmoModel) -> comfy.sd.VAE:
     """The model's own VAE. Raises ValueError for a model without one."""
     if model.vae is None:
         raise ValueError(_lacks_vae(model.file))
     return model.vae
 
 
-def own_audio_encoder(model: EmoModel | None) -> BuiltInAudioEncoder:
+def own_audio_encoder(model: EmoModel | None):
     """The model's own audio encoder. Raises ValueError for a model without one, and without a model."""
     if model is None:
         raise ValueError("Connect 'model' of 'Load EMO Model': its audio encoder encodes the voice.")
@@ -224,13 +260,16 @@ def own_audio_encoder(model: EmoModel | None) -> BuiltInAudioEncoder:
 
 
 def _lacks_vae(name: str) -> str:
-    return f"'{name}' contains no VAE. Connect 'Load VAE' with the VAE of Stable Diffusion 1.5 to 'vae'."
+    return (
+        f"'{name}' contains no VAE. Choose that of Stable Diffusion 1.5 as 'vae_name' of 'Load EMO Model', or connect "
+        "'Load VAE' to 'vae'."
+    )
 
 
 def _lacks_encoder(name: str) -> str:
     return (
-        f"'{name}' contains no audio encoder. Connect core's audio encoder loader, with the wav2vec2 model that it was "
-        "trained with, to 'audio_encoder'."
+        f"'{name}' contains no audio encoder. Choose the wav2vec2 model that it was trained with as "
+        "'audio_encoder_name' of 'Load EMO Model', or connect core's audio encoder loader to 'audio_encoder'."
     )
 
 

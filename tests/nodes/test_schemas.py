@@ -13,7 +13,7 @@ from comfyui_server import ROOT
 INPUTS = {
     "EmoTalkingPortrait": ["portrait", "voice", "model", "seed", "quality"],
     "EmoExample": ["portrait"],
-    "EmoLoadModel": ["model_name", "compile", "cuda_graphs"],
+    "EmoLoadModel": ["model_name", "compile", "cuda_graphs", "vae_name", "audio_encoder_name"],
     "EmoReferenceEncoder": ["model", "fit", "image", "vae", "face", "which_face", "long_side"],
     "EmoAudioEncoder": ["fps", "audio", "model", "audio_encoder", "mix"],
     "EmoFaceMaskBuilder": [
@@ -173,8 +173,6 @@ def test_the_loader_lists_the_built_in_models_first_and_then_the_files(pack):
         ("EmoTalkingPortrait", {"model": "gone.safetensors"}),
         ("EmoTalkingPortrait", {"quality": "gold"}),
         ("EmoExample", {"portrait": "of me"}),
-        ("EmoLoadModel", {"model_name": "../../secret.safetensors"}),
-        ("EmoLoadModel", {"model_name": "gone.safetensors"}),
         ("EmoReferenceEncoder", {"fit": "squash"}),
         ("EmoReferenceEncoder", {"which_face": "prettiest", "fit": "crop"}),
         ("EmoReferenceEncoder", {"which_face": "0", "fit": "crop"}),
@@ -221,7 +219,10 @@ def test_fingerprints_name_no_place_of_this_machine(pack, folders):
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
+        ("EmoLoadModel", {"model_name": "../../secret.safetensors"}),
         ("EmoLoadModel", {"model_name": "gone.safetensors"}),
+        ("EmoLoadModel", {"vae_name": "gone.safetensors", "model_name": "built-in default"}),
+        ("EmoLoadModel", {"audio_encoder_name": "../gone.safetensors", "model_name": "built-in default"}),
         ("EmoLoadModel", {"model_name": 3}),
         ("EmoReferenceEncoder", {"fit": "squash"}),
         ("EmoReferenceEncoder", {"which_face": "some", "fit": "crop"}),
@@ -270,7 +271,7 @@ def test_rarely_needed_widgets_are_folded_where_the_host_can(pack):
         specs = {**types.get("required", {}), **types.get("optional", {})}
         return [key for key, spec in specs.items() if spec[1].get("advanced")]
 
-    assert folded("EmoLoadModel") == ["compile", "cuda_graphs"]
+    assert folded("EmoLoadModel") == ["compile", "cuda_graphs", "vae_name", "audio_encoder_name"]
     assert folded("EmoSampler") == ["sampler", "reference_guidance"]
     assert folded("EmoVideoCombine") == ["fps", "sound"]
 

@@ -67,16 +67,23 @@ def test_another_seed_keeps_portrait_and_voice(server, prompt):
 @pytest.mark.parametrize(
     ("wire", "said"),
     [
-        (("4", "vae"), "Load VAE"),
-        (("5", "audio_encoder"), "wav2vec2"),
-        (("5", "model"), "connect 'model' of 'Load EMO Model'"),
+        (("1", "vae_name"), "'vae_name' of 'Load EMO Model'"),
+        (("1", "audio_encoder_name"), "wav2vec2"),
+        (("5", "model"), "Connect 'model' of 'Load EMO Model'"),
         (("8", "face_mask"), "EMO Face Mask Builder"),
     ],
 )
 def test_a_missing_wire_is_named(server, prompt, wire, said):
     node, socket = wire
     inputs = {key: value for key, value in prompt[node]["inputs"].items() if key != socket}
-    if socket in ("vae", "audio_encoder"):
-        inputs[socket] = ["1", 2 if socket == "vae" else 1]  # what the file does not bring along
     result = server.run({**prompt, node: {**prompt[node], "inputs": inputs}})
     assert result["status"] != "success" and said in json.dumps(result["error"])
+
+
+def test_three_missing_files_are_one_error_that_names_them_and_their_folders(server):
+    prompt = json.loads((ROOT / "workflows" / "api" / "hallo_portrait.json").read_text(encoding="utf-8"))
+    gone = {"model_name": "a.pth", "vae_name": "b.safetensors", "audio_encoder_name": "c.safetensors"}
+    result = server.run({**prompt, "1": {**prompt["1"], "inputs": {**prompt["1"]["inputs"], **gone}}})
+    assert result["status"] == "error" and result["error"]["node_id"] == "1"
+    said = "'a.pth' in models/emo, 'b.safetensors' in models/vae and 'c.safetensors' in models/audio_encoders"
+    assert said in result["error"]["exception_message"]
