@@ -38,16 +38,26 @@ def motion_of_frames(finder: FaceFinder, frames: Tensor, portrait: Portrait, con
             "use frames of a video made from this portrait"
         )
     meshes = torch.stack([mesh_in_square(face.mesh, fit) for face in found])
-    points, rigidity = face_geometry.extend(portrait.mesh, fit.size)
-    pixels = OVERSAMPLING * config.latent_size
-    share = pixels / fit.size
+    return motion_of_meshes(meshes, portrait.mesh, config)
+
+
+def motion_of_meshes(meshes: Tensor, rest: Tensor, config: ModelConfig, *, press: Tensor | None = None) -> Tensor:
+    """meshes (F, 468, 3) of frames and the portrait's (468, 3), in pixels of the square at the working size -> scaled
+    motion latents (F, C, h, w).
+
+    press: (F,) lip press minus tuck, which no mesh shows; None: 0. Gaze is 0.
+    """
+    size, cells = config.image_size, config.latent_size
+    points, rigidity = face_geometry.extend(rest, size)
+    pixels = OVERSAMPLING * cells
+    share = pixels / size
     flow = torch.stack(
         [
             face_geometry.flow_between(share * points, share * face_geometry.follow(points, rigidity, mesh), pixels)
             for mesh in meshes
         ]
     )
-    return to_scaled(motion_latents(flow, meshes, portrait.mesh, cells=config.latent_size, size=fit.size), config)
+    return to_scaled(motion_latents(flow, meshes, rest, cells=cells, size=size, press=press), config)
 
 
 def _fit_of_frames(fit: Fit, height: int, width: int) -> Fit:
