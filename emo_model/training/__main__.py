@@ -1,7 +1,9 @@
 """Training of the built-in model, and of a fast variant of any model.
 
+prepare           recorded videos to clips for training
 prepare-puppets   pictures of people, and drawn heads, to the file of puppets that training moves
 prepare-speech    speech, singing and speech over music for training, as a folder
+train             any model's stages on prepared videos, or on stored clips
 builtin           the built-in model, all stages
 distill           a variant of a model for 2 steps without guidance
 show-puppets      sheets of such people in extreme poses, and a film of some who speak
@@ -20,7 +22,9 @@ from ..checkpoints import native
 from ..synthetic.speech_library import SPOKEN, SUNG, prepare_speech
 from .builtin import PARTS, RECIPE, make_builtin
 from .distillation import distill
-from .loop import OutOfTime
+from .footage.run import add_prepare_command, prepare_command
+from .loop import OutOfTime, training_device
+from .prepared import chosen_stages, dry_run, load_to_train, open_store, train_stages
 from .puppets_show import add_puppet_commands, prepare_puppets, show_puppets
 from .stages import DISTILLATIONS
 
@@ -33,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OutOfTime as reason:
         logging.info("time is over: %s; run the same command with --resume to go on", reason)
         return 3
-    except (OSError, ValueError, FloatingPointError) as reason:
+    except (OSError, ValueError, FloatingPointError, ModuleNotFoundError) as reason:
         logging.error("%s", reason)
         return 2
     return 0
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m emo_model.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    add_prepare_command(commands)
     add_puppet_commands(commands)
     speech = commands.add_parser(
         "prepare-speech", help="speak the training data (needs speech engines, see docs/training.md)"
@@ -62,11 +67,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     builtin.add_argument("--preset", choices=sorted(RECIPE), default="builtin")
     builtin.add_argument("--start", metavar="MODEL", help="continue from a trained model ('default': the built-in one)")
+    prepared = commands.add_parser("train", help="train a model's stages on prepared videos")
+    prepared.add_argument("--data", type=Path, required=True, help="a folder of prepare, or a file of clips")
+    prepared.add_argument(
+        "--model", default="default", help="to start from: a model file ('default': the built-in one)"
+    )
+    prepared.add_argument("--stages", help="with commas between them (all of the recipe)")
+    prepared.add_argument("--batch", type=int, help="clips per batch and process (the recipe's)")
+    prepared.add_argument("--steps", type=int, help="of each stage (the recipe's)")
+    prepared.add_argument("--learning-rate", type=float, help="(the recipe's)")
+    prepared.add_argument("--accumulate", type=int, default=1, help="batches per step and process (%(default)s)")
+    prepared.add_argument(
+        "--dry-run", action="store_true", help="print what each stage trains, its memory and its time per step"
+    )
     distilled = commands.add_parser("distill", help="train a variant for few steps without guidance")
     distilled.add_argument(
         "--clips", type=Path, required=True, help="clips as latents of the model (clips.safetensors of a run)"
     )
-    for command in (builtin, distilled):
+    for command in (builtin, prepared, distilled):
         command.add_argument(
             "--minutes", type=float, default=math.inf, help="stop after so many minutes with everything saved (exit 3)"
         )
@@ -75,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--precision", choices=("no", "bf16"), help="default: bf16 on CUDA; worth a try on a CPU with AVX-512 BF16"
         )
-    for command, what in ((speech, "the folder"), (builtin, "folder of the run"), (distilled, "folder of the run")):
+    run = "folder of the run"
+    for command, what in ((speech, "the folder"), (builtin, run), (prepared, run), (distilled, run)):
         command.add_argument("--out", type=Path, required=True, help=what)
         command.add_argument("--seed", type=int, default=0)
     distilled.add_argument(
@@ -135,7 +154,24 @@ def _distill(chosen: argparse.Namespace) -> None:
     logging.info("the model is %s", path)
 
 
+def _train(chosen: argparse.Namespace) -> None:
+    only = chosen.stages.split(",") if chosen.stages else None
+    how = {name: getattr(chosen, name) for name in ("batch", "steps", "learning_rate", "scale")}
+    if chosen.dry_run:
+        device = training_device()
+        bundle = load_to_train(chosen.model, device=device)
+        store = open_store(chosen.data, bundle.config, held_out=False, device=device)
+        for stage in dry_run(bundle, store, chosen_stages(bundle, chosen.data, only, **how)):
+            logging.info("%s", stage.line)
+        return
+    names = "data model accumulate minutes resume seed precision"
+    how |= {name: getattr(chosen, name) for name in names.split()}
+    logging.info("the model is %s", train_stages(chosen.out, only=only, **how))
+
+
 _TASKS = {
+    "train": _train,
+    "prepare": prepare_command,
     "prepare-puppets": _prepare_puppets,
     "prepare-speech": _speech,
     "builtin": _builtin,

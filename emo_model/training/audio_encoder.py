@@ -102,9 +102,9 @@ class AudioEncoderTask(nn.Module):
             )
         self.beds = beds
 
-    def batch(self, step: int, rank: int = 0) -> AudioBatch:
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> AudioBatch:
         """Pieces from anywhere, played up to 20 % faster or slower, each distorted in its own way."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000 + rank) * 1_000_003 + step)
+        generator = torch.Generator().manual_seed((self.seed * 1_000 + part) * 1_000_003 + step)
         rows = self._draw_rows(generator)
         speed = (0.09 * torch.randn(self.batch_size, generator=generator)).clamp(-0.2, 0.2).exp()
         span = 2 * self.steps * speed

@@ -94,15 +94,21 @@ class ClipStore:
         *,
         clips: int = 1,
         noise_shapes: Tensor | None = None,
+        part: int = 0,
+        parts: int = 1,
+        who: Tensor | None = None,
     ) -> TrainingBatch:
         """Random windows of random people, each of so many `clips` on end, with the stage's drop-outs.
 
-        Raises ValueError if the store's clips are too short.
+        part, parts: a batch of `parts` times the stage's size is drawn, and this part of it returned: for processes
+        that train together, and for batches that are accumulated. who: (B,) the people, in place of random ones. Raises
+        ValueError if the store's clips are too short.
 
         Differs from EMO: all frames of a clip are given its mean head speed.
         """
         people, length = self.latents.shape[:2]
         count, device = stage.batch, self.latents.device
+        total, mine = count * parts, slice(count * part, count * (part + 1))
         frames, motion_frames = (clips * config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)
         if length < frames + motion_frames:
             raise ValueError(
@@ -110,16 +116,16 @@ class ClipStore:
             )
 
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator).to(device)
+            return torch.rand((total, *shape), generator=generator)[mine].to(device)
 
         def integers(high: int, *shape: int) -> Tensor:
-            return torch.randint(high, shape, generator=generator).to(device)
+            return torch.randint(high, (total, *shape), generator=generator)[mine].to(device)
 
         def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator).to(device)
+            return torch.randn((total, *like.shape[1:]), generator=generator)[mine].to(device)
 
-        who = integers(people, count)
-        start = integers(length - frames - motion_frames + 1, count)
+        who = integers(people) if who is None else who.to(device)
+        start = integers(length - frames - motion_frames + 1)
         when = start[:, None] + torch.arange(motion_frames + frames, device=device)  # (B, n + F)
         window = self.latents[who[:, None], when].float().transpose(1, 2)  # (B, C, n + F, h, w)
         motion, clean = window[:, :, :motion_frames], window[:, :, motion_frames:]
@@ -129,34 +135,34 @@ class ClipStore:
         steps = steps.clamp(0, length - 1)  # (B, F, K)
 
         # the stills, or (two chances) another frame
-        other = integers(self.stills.shape[1] + 2 * stage.frame_references, count)
+        other = integers(self.stills.shape[1] + 2 * stage.frame_references)
         still = self.stills[who, other.clamp(max=self.stills.shape[1] - 1)].float()
-        frame = self.latents[who, integers(length, count)].float()
+        frame = self.latents[who, integers(length)].float()
         reference = torch.where((other < self.stills.shape[1]).view(-1, 1, 1, 1), still, frame)
-        reference = reference + stage.reference_noise * uniform(count, 1, 1, 1) * normal(reference)
-        motion = motion + stage.motion_noise * uniform(count, 1, 1, 1, 1).square() * normal(motion)
+        reference = reference + stage.reference_noise * uniform(1, 1, 1) * normal(reference)
+        motion = motion + stage.motion_noise * uniform(1, 1, 1, 1).square() * normal(motion)
 
         share = (
-            torch.arange(count, device=device) + uniform(count)
-        ) / count  # stratified: every batch sees all noise levels
+            torch.arange(total, device=device)[mine] + uniform()
+        ) / total  # stratified: every batch sees all noise levels
         timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
         if stage.favoured:
-            few = torch.tensor(stage.favoured, device=device)[integers(len(stage.favoured), count)]
-            timestep = torch.where(uniform(count) < 2 / 3, few, timestep)
+            few = torch.tensor(stage.favoured, device=device)[integers(len(stage.favoured))]
+            timestep = torch.where(uniform() < 2 / 3, few, timestep)
         speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
         return TrainingBatch(
             clean,
-            draw_noise(config, tuple(clean.shape), generator, shapes=noise_shapes).to(device),
+            draw_noise(config, (total, *clean.shape[1:]), generator, shapes=noise_shapes)[mine].to(device),
             timestep,
             reference,
             motion,
             self.audio[who[:, None, None], steps].float(),
             speed[:, None, None].expand(steps.shape),
-            face_masks(self.boxes[who], config.image_size, whole=uniform(count) < stage.whole_mask),
+            face_masks(self.boxes[who], config.image_size, whole=uniform() < stage.whole_mask),
             loss_weight(self.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),
-            (uniform(count) >= stage.drop_reference).float(),
-            (uniform(count) >= stage.drop_audio).float(),
-            (uniform(count) >= stage.drop_motion).float(),
+            (uniform() >= stage.drop_reference).float(),
+            (uniform() >= stage.drop_audio).float(),
+            (uniform() >= stage.drop_motion).float(),
         )
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import native
-from ..config import SamplingConfig
+from ..config import ModelConfig, SamplingConfig
 from ..models.context import Context
 from ..models.emo import Emo
 from ..sampling.noise import draw_noise
@@ -28,7 +28,9 @@ from ..sampling.samplers import Predict, guided
 from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames, ReferenceFeatures
 from .clips import ClipStore, TrainingBatch
-from .loop import Plan, train
+from .footage.store import ShardStore
+from .loop import Plan, train, training_device
+from .loss import weighted_error
 from .stages import Distillation
 
 
@@ -47,7 +49,7 @@ class DistillationTask(nn.Module):
     the teacher, and run once for both. `emo` becomes the student; the teacher is a copy of it as it is now.
     """
 
-    def __init__(self, emo: Emo, how: Distillation, clips: ClipStore, *, seed: int):
+    def __init__(self, emo: Emo, how: Distillation, clips: ClipStore | ShardStore, *, seed: int):
         super().__init__()
         shared = {id(part): part for name, part in emo.named_children() if name != "backbone"}
         self.emo, self.teacher = emo, copy.deepcopy(emo, shared)
@@ -58,16 +60,18 @@ class DistillationTask(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name.startswith("emo.") and how.stage.trains_parameter(name.removeprefix("emo.")))
 
-    def batch(self, step: int, rank: int = 0) -> DistillationBatch:
-        """The same for the same (seed, step, rank). Every other one has a clip before.
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> DistillationBatch:
+        """The same for the same (seed, step), and this part of it. Every other one has a clip before.
 
         The student makes that one first, and its last frames are the motion frames; without, they are the data's.
         """
         stage, frames = self.how.stage, self.emo.config.clip_frames
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} {rank}".encode()))
-        both = self.clips.batch(stage, self.emo.config, generator, clips=2, noise_shapes=self.emo.noise_shapes)
-        shape, shapes = tuple(both.noise.shape), self.emo.noise_shapes
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} 0".encode()))
+        how = {"noise_shapes": self.emo.noise_shapes, "part": part, "parts": parts}
+        both = self.clips.batch(stage, self.emo.config, generator, clips=2, **how)
+        shape, shapes = (stage.batch * parts, *both.noise.shape[1:]), self.emo.noise_shapes
         noise = draw_noise(self.emo.config, shape, generator, shapes=shapes, is_start=True)
+        noise = noise[stage.batch * part : stage.batch * (part + 1)]
         both = replace(both, noise=noise.to(both.noise))  # the initial noise of clips
         first, second = both.cut(0, frames), both.cut(frames, 2 * frames)
         return DistillationBatch(second, first) if step % 2 else DistillationBatch(first, None)
@@ -91,7 +95,7 @@ class DistillationTask(nn.Module):
                 target = landing_prediction(self.schedule, x, there, now, after)
             prediction = self._predict(x, now, context)
             error = (prediction - target).square().mean(1)  # (B, F, h, w)
-            losses.append((error * clip.weight).sum() / clip.weight.sum())
+            losses.append(weighted_error(error, clip.weight))
             near = clip.weight > 3
             values[f"plain_{now}"] = error.mean().detach()
             values[f"mouth_and_eyes_{now}"] = (error * near).sum().detach() / near.sum().clamp(min=1)
@@ -168,10 +172,10 @@ def distill(
 ) -> Path:
     """Train the fast variant of a model file into OUT/fast.safetensors; its card contains its sampling settings.
 
-    clips: a saved ClipStore of latents of this model's kind. The file holds only what differs from `model`, which must
-    be found where the file is loaded. Raises OutOfTime when `minutes` are over, with the state saved (call again with
-    resume=True), FileExistsError if `out` holds a run and `resume` is not set, ValueError if the clips are none of this
-    model's.
+    clips: a saved ClipStore of latents of this model's kind, or a folder of `prepare`. The file holds only what differs
+    from `model`, which must be found where the file is loaded. Raises OutOfTime when `minutes` are over, with the state
+    saved (call again with resume=True), FileExistsError if `out` holds a run and `resume` is not set, ValueError if the
+    clips are none of this model's.
     """
     if (out / "log.jsonl").exists() and not resume:
         raise FileExistsError(
@@ -180,21 +184,15 @@ def distill(
     finished, deadline, stage = out / "fast.safetensors", clock() + 60 * minutes, how.stage
     if finished.exists():
         return finished
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = training_device()
     bundle = native.load(model, dtype=torch.float32, device=device)
     config = bundle.config
-    store = ClipStore.load(clips, device=device)
-    cells = (config.latent_channels, config.latent_size, config.latent_size)
-    if tuple(store.latents.shape[2:]) != cells:
-        raise ValueError(
-            f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs {cells}: "
-            "give clips that were made for it"
-        )
+    store = _load_clips(clips, config, device)
     task = DistillationTask(bundle.emo, how, store, seed=seed)
     if device == "cpu":
         task.to(memory_format=torch.channels_last)
     plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=how.ema_decay)
-    precision = precision or ("bf16" if device == "cuda" else "no")
+    precision = precision or ("no" if device == "cpu" else "bf16")
     average = train(task, plan, out, deadline=deadline, clock=clock, mixed_precision=precision)
     with torch.no_grad():
         for name, value in average.items():
@@ -210,3 +208,18 @@ def distill(
     native.save(finished, replace(bundle, config=config, card=card), base=model)
     (out / "state" / f"{stage.name}.safetensors").unlink(missing_ok=True)  # not before its successor is there
     return finished
+
+
+def _load_clips(clips: Path, config: ModelConfig, device: str) -> ClipStore | ShardStore:
+    """A file of clips, or a folder of `prepare`. Raises ValueError for those of another model."""
+    if clips.is_dir():
+        frames = config.motion_frames + 2 * config.clip_frames
+        return ShardStore(clips, config, frames=frames, held_out=None, device=device)
+    store = ClipStore.load(clips, device=device)
+    cells = (config.latent_channels, config.latent_size, config.latent_size)
+    if tuple(store.latents.shape[2:]) != cells:
+        raise ValueError(
+            f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs {cells}: "
+            "give clips that were made for it"
+        )
+    return store

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +23,12 @@ log = logging.getLogger(__name__)
 
 
 class Task(Protocol):
-    """An nn.Module with `batch(step, rank)`; calling it on a batch gives (loss, values for the log)."""
+    """An nn.Module with `batch(step, part, parts)`; calling it on a batch gives (loss, values for the log).
 
-    def batch(self, step: int, rank: int = 0): ...
+    A step's batch has `parts` parts, one for each process and accumulated batch; the loss is a mean over samples.
+    """
+
+    def batch(self, step: int, part: int = 0, parts: int = 1): ...
 
     def __call__(self, batch) -> tuple[Tensor, dict[str, Tensor]]: ...
 
@@ -42,6 +47,7 @@ class Plan:
     clip_norm: float = 1.0
     log_every: int = 50
     save_seconds: float = 120.0
+    accumulate: int = 1  # batches per step and process
 
     def rate(self, step: int, *, warm_from: int = 0) -> float:
         warm = min(1.0, (step - warm_from + 1) / max(1, self.warmup_steps))
@@ -85,9 +91,7 @@ def train(
     while step < plan.steps:
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step, warm_from=warm_from)
-        with accelerator.autocast():
-            loss, values = model(task.batch(step, accelerator.process_index))
-        accelerator.backward(loss)
+        loss, values = _accumulate(accelerator, model, task, step, plan.accumulate)
         accelerator.clip_grad_norm_(trained.values(), plan.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -130,6 +134,24 @@ def train(
             raise OutOfTime(f"stage '{plan.name}' stands at step {step} of {plan.steps}")
     accelerator.wait_for_everyone()
     return average
+
+
+def training_device() -> str:
+    """Where this process trains: its own GPU under torchrun, the first one otherwise, or the CPU."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def _accumulate(accelerator, model: nn.Module, task: Task, step: int, count: int) -> tuple[Tensor, dict]:
+    """Gradients of one step: of `count` batches in each process; the mean loss of this process, and the last values."""
+    parts, total = count * accelerator.num_processes, 0
+    for number in range(count):
+        is_last = number == count - 1
+        with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
+            with accelerator.autocast():
+                loss, values = model(task.batch(step, count * accelerator.process_index + number, parts))
+            accelerator.backward(loss / count)
+        total = total + loss.detach() / count
+    return total, values
 
 
 def append_line(path: Path, values: dict) -> None:

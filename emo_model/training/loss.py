@@ -12,26 +12,30 @@ from ..models.emo import Emo
 from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames
 from .clips import ClipStore, TrainingBatch
+from .footage.store import ShardStore
 from .stages import Stage
 
 
 class EmoTask(nn.Module):
     """One stage of EMO on a store of clips; `forward(batch)` is the loss. Freezes what the stage does not train."""
 
-    def __init__(self, emo: Emo, stage: Stage, clips: ClipStore, *, seed: int):
+    def __init__(self, emo: Emo, stage: Stage, clips: ClipStore | ShardStore, *, seed: int):
         super().__init__()
         self.emo, self.stage, self.clips, self.seed = emo, stage, clips, seed
         self.schedule = NoiseSchedule(emo.config)
         for name, parameter in emo.named_parameters():
             parameter.requires_grad_(stage.trains_parameter(name))
 
-    def batch(self, step: int, rank: int = 0) -> TrainingBatch:
-        """The batch of a step: the same for the same (seed, stage, step, rank)."""
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {self.stage.name} {step} {rank}".encode()))
-        return self.clips.batch(self.stage, self.emo.config, generator, noise_shapes=self.emo.noise_shapes)
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> TrainingBatch:
+        """The batch of a step: the same for the same (seed, stage, step), and this part of it (`ClipStore.batch`)."""
+        # the 0 is of older runs, which go on with the batches that they would have had
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {self.stage.name} {step} 0".encode()))
+        how = {"noise_shapes": self.emo.noise_shapes, "part": part, "parts": parts}
+        return self.clips.batch(self.stage, self.emo.config, generator, **how)
 
     def forward(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted mean squared error of the prediction, and the error near the mouth for the log.
+        """Weighted mean squared error of the prediction, the mean over the samples, and the error near the mouth for
+        the log.
 
         Differs from EMO: cells near the mouth and the eyes weigh more.
         """
@@ -60,7 +64,13 @@ class EmoTask(nn.Module):
             weights = error.new_tensor(stage.channel_weights)
             error = error * (weights / weights.mean()).view(-1, 1, 1, 1)
         error = error.mean(1)
-        loss = (error * batch.weight).sum() / batch.weight.sum()
+        loss = weighted_error(error, batch.weight)
         near = batch.weight > 3
         mouth_and_eyes = (error * near).sum().detach() / near.sum().clamp(min=1)
         return loss, {"plain": error.mean().detach(), "mouth_and_eyes": mouth_and_eyes}
+
+
+def weighted_error(error: Tensor, weight: Tensor) -> Tensor:
+    """error, weight (B, F, h, w) -> the mean over the samples of each one's weighted mean: so the mean over processes
+    is that of one process with all samples."""
+    return ((error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()

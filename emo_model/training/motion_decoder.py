@@ -86,10 +86,10 @@ class MotionDecoderTask(nn.Module):
         for name, parameter in decoder.named_parameters():
             parameter.requires_grad_(name.startswith("mouth") or not only_mouth)
 
-    def batch(self, step: int, rank: int = 0) -> DecoderBatch:
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> DecoderBatch:
         """Each portrait in `pairs` moments; with `only_mouth`, the mouth is open in most of them."""
         kind = "mouth" if self.only_mouth else "decoder"
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {kind} {step} {rank}".encode()))
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {kind} {step} {part}".encode()))
         config, size = self.config, self.config.image_size
         rows = []
         for number in torch.randint(len(self.people), (self.size // self.pairs,), generator=generator).tolist():

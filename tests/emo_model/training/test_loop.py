@@ -35,7 +35,7 @@ class Line(nn.Module):
         self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
         self.broken_at, self.seen = broken_at, []
 
-    def batch(self, step: int, rank: int = 0):
+    def batch(self, step: int, part: int = 0, parts: int = 1):
         self.seen.append({"slope": self.slope.detach().clone(), "offset": self.offset.detach().clone()})
         x = torch.randn(4, generator=torch.Generator().manual_seed(step))
         return x / 0 if step == self.broken_at else x
@@ -200,10 +200,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights_bit_for_bit(tmp_path):
 
 def test_a_killed_run_goes_on_from_its_last_saved_state(tmp_path):
     class Killed(Line):
-        def batch(self, step, rank=0):
+        def batch(self, step, part=0, parts=1):
             if step == 9:
                 raise KeyboardInterrupt
-            return super().batch(step, rank)
+            return super().batch(step, part, parts)
 
     plan = replace(PLAN, save_seconds=4)
     whole = train(Line(), plan, tmp_path / "whole")

@@ -39,6 +39,12 @@ def test_gradients_reach_exactly_what_the_stage_trains(config, awake, store, nam
     assert all(value.grad is None for key, value in task.emo.named_parameters() if key not in reached)
 
 
+def weighted(error, weight):
+    """The mean over the samples of each one's weighted mean."""
+    means = [(one * share).sum() / share.sum() for one, share in zip(error, weight, strict=True)]
+    return torch.stack(means).mean()
+
+
 def test_the_next_stage_wakes_what_the_one_before_froze(emo, store):
     EmoTask(emo, STAGES["image"], store(), seed=0)
     frozen = {name for name, value in emo.named_parameters() if not value.requires_grad}
@@ -65,7 +71,7 @@ def test_the_loss_is_the_weighted_squared_error_of_the_prediction(task, name):
     noisy, prediction = said[0]
     torch.testing.assert_close(noisy, alpha * batch.clean + sigma * batch.noise)
     error = (prediction - (alpha * batch.noise - sigma * batch.clean)).square().mean(1)
-    torch.testing.assert_close(loss, (error * batch.weight).sum() / batch.weight.sum())
+    torch.testing.assert_close(loss, weighted(error, batch.weight))
     torch.testing.assert_close(values["plain"], error.mean())
     near = batch.weight > 3
     assert near.any() and not near.all()
@@ -122,12 +128,12 @@ def test_dropped_parts_are_what_guidance_and_first_clips_show_the_model(task):
     assert not any(x.any() for features in (seen[0].reference, seen[0].motion) for x in features.features.values())
 
 
-def test_a_batch_is_the_same_for_the_same_seed_stage_step_and_rank(emo, store):
-    def noise(seed=0, stage="video", step=5, rank=0):
-        return EmoTask(emo, STAGES[stage], store(), seed=seed).batch(step, rank).noise
+def test_a_batch_is_the_same_for_the_same_seed_stage_step_and_part(emo, store):
+    def noise(seed=0, stage="video", step=5, part=0):
+        return EmoTask(emo, STAGES[stage], store(), seed=seed).batch(step, part, 2).noise
 
     assert torch.equal(noise(), noise())
-    for other in ({"seed": 1}, {"stage": "speed"}, {"step": 6}, {"rank": 1}):
+    for other in ({"seed": 1}, {"stage": "speed"}, {"step": 6}, {"part": 1}):
         assert not torch.equal(noise(), noise(**other)), other
 
 
@@ -143,4 +149,4 @@ def test_channels_weigh_in_the_loss_as_the_stage_says(emo, store):
         losses = [task(batch)[0] for task in (plain, even, first)]
     torch.testing.assert_close(losses[0], losses[1])
     error = (said[0] - plain.schedule.target(batch.clean, batch.noise, batch.timestep)).square()[:, 0]
-    torch.testing.assert_close(losses[2], (error * batch.weight).sum() / batch.weight.sum())
+    torch.testing.assert_close(losses[2], weighted(error, batch.weight))

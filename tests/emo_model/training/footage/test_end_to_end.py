@@ -1,0 +1,117 @@
+"""From videos to a trained model to a judged video, with a kill and a resume between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emo_model import talk
+from emo_model.checkpoints import native
+from emo_model.config import SamplingConfig
+from emo_model.evaluation.reading import read
+from emo_model.inputs.portrait import find_mesh, read_portrait
+from emo_model.training.__main__ import main
+from emo_model.training.footage import shards
+
+ROOT = Path(__file__).parents[4]
+OPTIONS = "--crop 192 --shortest 0.8 --face-height 60".split()
+
+
+def prepare(videos, out, *more) -> list[str]:
+    return ["prepare", *map(str, videos), "--out", str(out), *OPTIONS, *more]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix in (".tar", ".json", ".jsonl", ".md")
+    }
+
+
+@pytest.fixture(scope="module")
+def data(talking, tmp_path_factory) -> Path:
+    """Two videos, prepared by a process that was killed after the first, and then by another."""
+    videos = [talking(0).path, talking(2).path]
+    out = tmp_path_factory.mktemp("prepared") / "data"
+    command = [sys.executable, "-m", "emo_model.training", *prepare(videos, out)]
+    running = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    until = time.monotonic() + 300
+    while not list(out.glob("videos/*.json")) and running.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL, "it was to be killed between the two videos"
+    finished = list(out.glob("videos/*.json"))
+    assert len(finished) == 1 and not (out / shards.INDEX).exists()
+    (first,) = out.glob("clips/*.tar")
+    made = first.stat().st_mtime_ns
+    assert main(prepare(videos, out)) == 0
+    assert first.stat().st_mtime_ns == made, "the first video was prepared again"
+    return out
+
+
+def test_a_killed_preparation_goes_on_to_the_same_bytes_in_any_parts(data, talking, tmp_path):
+    """Each of two jobs of an array does one video; the data are those of one process that was killed."""
+    videos = [talking(0).path, talking(2).path]
+    both = tmp_path / "videos"
+    both.mkdir()
+    for number, video in enumerate(videos):
+        shutil.copy(video, both / f"talking-{2 * number}.mp4")
+    for job in ("1/2", "2/2"):
+        assert main(prepare([both], tmp_path / "parts", "--shard", job)) == 0
+    assert contents(tmp_path / "parts") == contents(data)
+    assert len(shards.read_index(data)) == 2 and json.loads((data / "report.json").read_text())["prepared"] == 2
+
+
+def test_other_settings_in_the_same_folder_are_refused(data, talking, caplog):
+    assert main([*prepare([talking(0).path], data), "--yaw", "20"]) == 2
+    assert "was prepared with other settings: limits.yaw 35.0 (now 20.0)" in caplog.text
+
+
+def test_prepared_footage_trains_a_model_that_speaks_and_is_judged(data, talking, photograph, tmp_path):
+    run = tmp_path / "run"
+    command = f"train --data {data} --out {run} --stages video --batch 2 --steps 2".split()
+    assert main([*command, "--minutes", "0"]) == 3
+    assert main([*command, "--resume"]) == 0
+    model = run / "model.safetensors"
+    before, after = native.load(dtype=torch.float32), talk.load(model)
+    moved = [
+        float((one - other).detach().abs().max())
+        for one, other in zip(before.emo.parameters(), after.emo.parameters(), strict=True)
+    ]
+    assert 0 < max(moved) < 0.05 and after.sampling == before.sampling
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2]
+    video = talking(0)
+    frames = np.concatenate(
+        list(
+            talk.speak(
+                after,
+                photograph.picture,
+                (video.sound[None], 16000),
+                sampling=SamplingConfig(**{**vars(after.sampling), "steps": 2}),
+            )
+        )
+    )
+    mesh = find_mesh(photograph.finder, photograph.picture)
+    fit = read_portrait(photograph.picture, mesh, after.config).fit
+    reading, _ = read(photograph.finder, frames, mesh, fit)
+    r = torch.corrcoef(torch.stack([reading.opening[: len(video.opening)], video.opening[: len(reading)]]))[0, 1]
+    assert len(frames) == len(video.opening) and r > 0.5
+
+
+def test_a_dry_run_tells_what_each_stage_trains(data, caplog, tmp_path):
+    caplog.set_level("INFO")
+    assert main(f"train --data {data} --out {tmp_path} --stages speed --batch 1 --dry-run".split()) == 0
+    assert "stage 'speed': 200 steps of 1" in caplog.text and "backbone.motion_modules" in caplog.text
+    assert "attn_audio" not in caplog.text and "s a step" in caplog.text and not list(tmp_path.iterdir())
