@@ -13,20 +13,25 @@ from .load import EmoLoadModel
 from .reference import EmoReferenceEncoder
 from .sampler import EmoSampler
 from .sampling_options import EmoSamplingOptions
+from .several_faces import EmoCombineFaces, EmoSeveralFaces
 from .speed import EmoHeadSpeed
+from .talking_faces import EmoTalkingFaces
 from .talking_portrait import EmoExample, EmoTalkingPortrait
 from .video import EmoVideoCombine
 
 NODES = [
     EmoTalkingPortrait,
+    EmoTalkingFaces,
     EmoLoadModel,
     EmoReferenceEncoder,
+    EmoSeveralFaces,
     EmoAudioEncoder,
     EmoFaceMaskBuilder,
     EmoHeadSpeed,
     EmoExpression,
     EmoIdle,
     EmoSampler,
+    EmoCombineFaces,
     EmoVideoCombine,
     EmoClipsToLatent,
     EmoContinueFrom,
@@ -37,5 +42,6 @@ NODES = [
 
 class EmoExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        comfy_bridge.offer_as_inputs([shipped.PORTRAITS["photograph"], shipped.VOICE])
+        together = shipped.PORTRAITS["two people"], *shipped.VOICES
+        comfy_bridge.offer_as_inputs([shipped.PORTRAITS["photograph"], shipped.VOICE, *together])
         return list(NODES)

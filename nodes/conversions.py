@@ -24,6 +24,7 @@ from ..emo_model.inputs.audio import as_waveform, check_rate
 from ..emo_model.inputs.face import apply_fit, box_of, fit_mask, fit_picture
 from ..emo_model.inputs.faces import CHOICES, Face
 from ..emo_model.inputs.vae import to_raw, to_scaled
+from ..emo_model.inputs.voice_schedule import VoiceSchedule
 from ..emo_model.outputs.paste_back import PasteBack
 from ..emo_model.sampling.expression import Curve, Expression
 from ..emo_model.types import AudioFeatures, FaceMask, FaceMasks, Fit, Portrait, Speed, is_finite
@@ -388,6 +389,78 @@ def check_option(value: str, options: Iterable[str], what: str) -> None:
     """Raises ValueError if a value is not an option."""
     if value not in options:
         raise ValueError(option_error(str(value), options, what))
+
+
+def check_whole_picture(frame: str) -> None:
+    """Raises ValueError for an output region that a video of several faces does not have."""
+    if frame != FRAMES[0]:
+        raise ValueError(f"Set 'frame' to '{FRAMES[0]}': a video of several faces shows all of them.")
+
+
+def several_sounds(voices: dict[str, object]) -> list[tuple[Tensor, int] | None]:
+    """AUDIO by input -> (waveform (C, T), rate) each, None for what is not connected, without such at the end."""
+    sounds = [None if voice is None else one_sound(voice, name=name) for name, voice in voices.items()]
+    while sounds and sounds[-1] is None:
+        sounds.pop()
+    return sounds
+
+
+def boxes_of_faces(masks: Tensor | None, boxes: dict | list | None, picture: Tensor) -> list[tuple] | None:
+    """MASKs (faces, H, W) or BOUNDING_BOXes over a picture (1, 3, H, W) -> left, top, right, bottom of each face in
+    pixels, in their order; None if neither says anything."""
+    if is_painted(masks):
+        return [tuple(map(float, box_of_face(mask[None], picture))) for mask in masks.reshape(-1, *masks.shape[-2:])]
+    if boxes is not None:
+        found = [tuple(float(one[key]) for key in ("x", "y", "width", "height")) for one in _boxes(boxes)]
+        if not found:
+            raise ValueError(
+                "Disconnect 'boxes', or connect other ones: the list is empty, the detector found no face."
+            )
+        height, width = picture.shape[-2:]
+        return [(max(0.0, x), max(0.0, y), min(width, x + w), min(height, y + h)) for x, y, w, h in found]
+    return None
+
+
+def check_faces(faces: Sequence) -> None:
+    """Raises ValueError unless these `FaceClips` can be in one video: of one picture, at one frame rate, each once."""
+    first = faces[0]
+    for face in faces:
+        if getattr(face.reference.portrait, "mesh", None) is None:
+            raise ValueError(
+                "Connect clips of a model that detects faces, such as the built-in one: others have no place "
+                "in the whole picture."
+            )
+        if not np.array_equal(face.reference.whole.still, first.reference.whole.still):
+            raise ValueError(
+                "Make all references from the same 'image', with the same 'long_side': these show different pictures."
+            )
+        if face.clips.fps != first.clips.fps:
+            raise ValueError(
+                f"Encode all voices with the same 'fps': there are {first.clips.fps:g} and {face.clips.fps:g} frames "
+                "per second."
+            )
+    fits = [face.reference.portrait.fit for face in faces]
+    if len(set(fits)) < len(fits):
+        raise ValueError("Connect each face once: two references are of the same face.")
+
+
+def times(spans: Sequence[tuple[float, float]] | None) -> str:
+    """When a face speaks, for a sentence: '0 to 3.2 s and 7 to 9 s'."""
+    if spans is None:
+        return "throughout"
+    return " and ".join(
+        f"{begin:g} s to the end" if end == math.inf else f"{begin:g} to {end:g} s" for begin, end in spans
+    )
+
+
+def schedule_of(text: str | None) -> VoiceSchedule | None:
+    """A schedule; None for an empty text. Raises ValueError that begins with what to write."""
+    if not (text or "").strip():
+        return None
+    try:
+        return VoiceSchedule.parse(text)
+    except ValueError as error:
+        raise ValueError(f"Write 'schedule' as intervals and letters: {error}.") from None
 
 
 def check_link(name: str, value: object) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io
 
+from ..emo_model.cache.folder import CachedClips
 from ..emo_model.outputs.paste_back import PasteBack
 from ..emo_model.types import Portrait, ReferenceFeatures
 
@@ -30,6 +31,9 @@ ExpressionType = io.Custom("EMO_EXPRESSION")
 ClipsType = io.Custom("EMO_CLIPS")
 """emo_model.cache.folder.CachedClips"""
 
+FacesType = io.Custom("EMO_FACES")
+"""tuple[FaceClips, ...], below"""
+
 MotionType = io.Custom("EMO_MOTION")
 """emo_model.types.MotionFrames"""
 
@@ -48,8 +52,8 @@ class Reference:
     """The portrait and its reference features.
 
     whole: the picture it was cropped from; vae: the VAE to decode with, bound to the portrait for models with motion
-    latents;
-    shrink: pixels of the given picture per pixel of `whole`.
+    latents; shrink: pixels of the given picture per pixel of `whole`; number: of the face among those of the picture,
+    from 0.
     """
 
     portrait: Portrait
@@ -57,3 +61,12 @@ class Reference:
     whole: PasteBack
     vae: object
     shrink: float = 1.0
+    number: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class FaceClips:
+    """The clips of one of the faces that move in a picture."""
+
+    clips: CachedClips
+    reference: Reference

@@ -185,9 +185,9 @@ class EmoSampler(io.ComfyNode):
             audio_guidance=audio_guidance or model.sampling.audio_guidance,
             reference_guidance=reference_guidance or model.sampling.reference_guidance,
             seed=seed,
-        )
+        ).for_face(reference.number)
         fade, fps = audio_features.fade, audio_features.fps
-        direction = Direction(expression, seed=seed, blinks=config.blinks, fps=fps)
+        direction = Direction(expression, seed=config.seed, blinks=config.blinks, fps=fps)
         if fade:
             direction = idle_direction(len(audio_features.frames), fade, direction)
             config = replace(config, blinks=0.0)

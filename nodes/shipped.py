@@ -11,7 +11,10 @@ from ..emo_model.inputs.media import read_picture
 
 FOLDER = Path(__file__).parent.parent / "workflows" / "inputs"
 PORTRAITS = {"photograph": FOLDER / "emo_portrait.jpg", "drawing": FOLDER / "emo_drawn.png"}
+PORTRAITS["two people"] = FOLDER / "emo_two_people.jpg"
 VOICE = FOLDER / "emo_voice.wav"
+VOICES = FOLDER / "emo_voice_a.wav", FOLDER / "emo_voice_b.wav"
+"""Of the two people: a question and its answer."""
 UNCONNECTED = object()
 """Default of such an input. Not None, which a link can carry: the audio of a silent video."""
 
@@ -21,7 +24,7 @@ def portrait(name: str = "photograph") -> Tensor:
     return read_picture(PORTRAITS[name])
 
 
-def voice() -> dict:
+def voice(file: Path = VOICE) -> dict:
     """AUDIO."""
-    waveform, rate = read_audio(VOICE)
+    waveform, rate = read_audio(file)
     return {"waveform": waveform[None], "sample_rate": rate}

@@ -156,7 +156,8 @@ class EmoExample(io.ComfyNode):
                     "portrait",
                     options=list(shipped.PORTRAITS),
                     default=next(iter(shipped.PORTRAITS)),
-                    tooltip="'photograph': a synthetic one, of nobody; 'drawing': drawn by a program.",
+                    tooltip="'photograph': a synthetic one, of nobody; 'drawing': drawn by a program; 'two people': a "
+                    "picture with two faces.",
                 )
             ],
             outputs=[

@@ -10,7 +10,7 @@ from ..emo_model.cache.folder import CachedClips
 from ..emo_model.config import ModelConfig
 from ..emo_model.outputs.video import SOUND_CODECS
 from . import comfy_bridge, conversions
-from .custom_types import ClipsType, Reference, ReferenceType
+from .custom_types import ClipsType, FaceClips, FacesType, Reference, ReferenceType
 from .schemas import advanced, schema
 
 BLOCK = 16  # frames decoded and written at a time: memory does not grow with the length of the video
@@ -96,6 +96,12 @@ class EmoVideoCombine(io.ComfyNode):
                     tooltip="Output region: 'whole picture' at the portrait's size, or 'head only', the "
                     "square around the head.",
                 ),
+                FacesType.Input(
+                    "faces",
+                    optional=True,
+                    tooltip="From EMO Combine Faces: several moving faces of one picture; alternative to 'clips'. "
+                    "Needs no 'reference'.",
+                ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
@@ -125,21 +131,29 @@ class EmoVideoCombine(io.ComfyNode):
         images=None,
         sound: str = SOUND_CODECS[0],
         frame: str = conversions.FRAMES[0],
+        faces: tuple[FaceClips, ...] | None = None,
     ) -> io.NodeOutput:
         conversions.check_option(sound, SOUND_CODECS, "a way to store sound")
         conversions.check_option(frame, conversions.FRAMES, "what a video can show")
         conversions.check_quality(quality)
         vae = comfy_bridge.resolve_vae(vae, reference)
-        count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
-        fps = fps if clips is None else clips.fps
+        if faces is None:
+            count, frames = conversions.frames_to_write(clips, latent, vae, images, block=BLOCK)
+            fps = fps if clips is None else clips.fps
+            decoded = (
+                comfy_bridge.decode_blocks(vae, frames) if images is None else map(conversions.frame_bytes, frames)
+            )
+            framing = comfy_bridge.framing(vae, reference, is_decoded=images is None)
+        else:
+            conversions.check_one_given({"clips": clips, "latent": latent, "images": images, "faces": faces}, "")
+            conversions.check_whole_picture(frame)
+            count, fps = max(face.clips.frames for face in faces), faces[0].clips.fps
+            decoded, framing = comfy_bridge.decode_together(faces, frames=count), conversions.Framing(is_whole=True)
         conversions.check_fps(fps)
         heard = None if audio is None else conversions.one_sound(audio)
         if message := conversions.length_mismatch(heard, count, fps):
             comfy_bridge.tell(cls.hidden, message)
         progress = comfy_bridge.Progress(count)
-
-        decoded = comfy_bridge.decode_blocks(vae, frames) if images is None else map(conversions.frame_bytes, frames)
-        framing = comfy_bridge.framing(vae, reference, is_decoded=images is None)
 
         def blocks() -> Iterator:
             done = 0

@@ -10,6 +10,7 @@ const COLOURS = {
   EMO_FACE_MASK: "#81c784",
   EMO_SPEED: "#e6ee9c",
   EMO_CLIPS: "#f06292",
+  EMO_FACES: "#d81b60",
   EMO_MOTION: "#ba68c8",
   EMO_OPTIONS: "#90a4ae",
 };

@@ -19,7 +19,7 @@ WANTED = "write intervals such as '0.0-3.2 A; 3.0-7.5 B'"
 
 _NUMBER = r"(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)"  # seconds, or minutes:seconds
 _ENTRY = re.compile(
-    rf"\s*{_NUMBER}\s*s?\s*[-\u2013]\s*(?:{_NUMBER}\s*s?)?\s*:?\s*([A-Za-z](?:\s*[+&,]?\s*[A-Za-z])*)\s*"
+    rf"\s*{_NUMBER}\s*s?\s*[-\u2013]\s*(?:{_NUMBER}\s*s?)?\s*:?\s*([A-Za-z](?:\s*[+&,]\s*[A-Za-z])*)\s*"
 )
 
 

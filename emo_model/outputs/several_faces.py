@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, repeat
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .portrait_decoder import AT_ONCE, PortraitDecoder
@@ -47,3 +50,28 @@ class GroupDecoder:
         """As `decode`, but at most 8 frames at a time."""
         for parts in zip(*(own.split(AT_ONCE) for own in latents), strict=True):
             yield self.decode(parts)
+
+
+def in_step(
+    clips: Sequence[Iterable[Tensor]], rests: Sequence[Tensor], *, frames: int, easing: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """Clips (1, C, F, h, w) of each face, of any lengths -> latents (f, C, h, w) of all faces for the same up to 8
+    frames at a time, `frames` in all.
+
+    A face whose clips end earlier returns over `easing` frames to rests (1, C, h, w), the portrait's own latents.
+    """
+    faces = [_lasting(own, rest, easing) for own, rest in zip(clips, rests, strict=True)]
+    for start in range(0, frames, AT_ONCE):
+        yield tuple(torch.stack(list(islice(face, min(AT_ONCE, frames - start)))) for face in faces)
+
+
+def _lasting(clips: Iterable[Tensor], rest: Tensor, easing: int) -> Iterator[Tensor]:
+    """Latents (C, h, w) frame by frame, without end."""
+    rest = rest[0].float().cpu()
+    last = rest
+    for clip in clips:
+        for last in clip[0].transpose(0, 1):
+            yield last
+    for frame in range(1, easing):
+        yield torch.lerp(last, rest, (1 - math.cos(math.pi * frame / easing)) / 2)
+    yield from repeat(rest)

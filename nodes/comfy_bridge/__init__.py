@@ -27,7 +27,7 @@ from .parts import (
     own_audio_encoder,
     own_vae,
 )
-from .portraits import PortraitVAE, bind, face_of, framing, is_bound, mesh_of, resolve_vae
+from .portraits import PortraitVAE, bind, decode_together, face_of, faces_of, framing, is_bound, mesh_of, resolve_vae
 from .rendering import render
 from .running import Progress, is_part, show, tell, workflow_of, write_video
 
@@ -45,10 +45,12 @@ __all__ = [
     "clips_revision",
     "decode",
     "decode_blocks",
+    "decode_together",
     "encode_audio",
     "encode_decoded_frames",
     "encode_picture",
     "face_of",
+    "faces_of",
     "file_names",
     "find_face",
     "fingerprint",

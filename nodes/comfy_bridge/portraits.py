@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import comfy.model_management as management
@@ -19,14 +19,17 @@ from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.face import apply_fit
 from ...emo_model.inputs.faces import Face, NoFaceError, choose_face
 from ...emo_model.inputs.motion_of_frames import motion_of_frames
+from ...emo_model.inputs.portrait import find_faces
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.outputs.portrait_decoder import AT_ONCE, PortraitDecoder
+from ...emo_model.outputs.several_faces import GroupDecoder, in_step
 from ...emo_model.sampling.expression import DIALS
 from ...emo_model.types import Portrait
 from ..conversions import Framing
 from .management import managed, patcher_of, stop_if_cancelled
 
 PAINT = "Paint over the face with 'Open in MaskEditor' on 'Load Image' and connect its MASK to 'face'"
+EASING = 0.5  # seconds in which a face comes to rest whose voice ends before the others'
 ALIVE = 40  # live floats per cell and channel of the finest features, and per pixel of the picture: an upper bound
 
 
@@ -162,6 +165,38 @@ def resolve_vae(vae, reference):
     return own if vae is None or (is_unbound and isinstance(own, PortraitVAE)) else vae
 
 
+def decode_together(faces: Sequence, *, frames: int) -> Iterator[np.ndarray]:
+    """Blocks of frames (up to 8, H, W, 3) uint8 of several faces of one picture, `frames` in all.
+
+    faces: `FaceClips`; a face whose clips end earlier comes to rest. Raises ValueError for faces of different pictures.
+    """
+    vaes = [face.reference.vae for face in faces]
+    patchers = list({id(vae.patcher): vae.patcher for vae in vaes}.values())
+    needed = max(vae._bytes() for vae in vaes)
+    management.load_models_gpu(patchers, memory_required=needed)
+    fits = [vae.portrait.fit for vae in vaes]
+    decoder = GroupDecoder(
+        [
+            PortraitDecoder(
+                vae.first_stage_model,
+                vae.made_for,
+                vae.picture,
+                vae.portrait,
+                device=vae.device,
+                dtype=vae.vae_dtype,
+                others=[other for other in fits if other is not vae.portrait.fit],
+            )
+            for vae in vaes
+        ]
+    )
+    easing = round(EASING * faces[0].clips.fps)
+    rests = [vae.portrait.latents for vae in vaes]
+    for latents in in_step([face.clips for face in faces], rests, frames=frames, easing=easing):
+        stop_if_cancelled()
+        management.load_models_gpu(patchers, memory_required=needed)
+        yield decoder.decode([own.to(vae.device) for own, vae in zip(latents, vaes, strict=True)])
+
+
 def is_bound(vae) -> bool:
     """Whether a VAE decodes to frames of the whole picture."""
     return isinstance(vae, PortraitVAE) and vae.is_bound
@@ -201,6 +236,19 @@ def face_of(
         raise ValueError(f"{PAINT}, or use another picture. {error}") from None
     except ValueError as error:
         raise ValueError(f"Set 'which_face' to another face: {error}.") from None
+
+
+def faces_of(pixels: Tensor, boxes: Sequence[tuple] | None = None) -> dict[str, Face]:
+    """The faces of a picture (1, 3, H, W) in [-1, 1] by letter, from the left; in `boxes` in the order of these.
+
+    Raises ValueError that names the input to change.
+    """
+    try:
+        return find_faces(load_face_finder(), pixels, boxes)
+    except NoFaceError as error:
+        raise ValueError(f"Connect 'masks' with a mask for each face, or use another picture. {error}") from None
+    except ValueError as error:
+        raise ValueError(f"Connect other 'masks' or 'boxes': {error}.") from None
 
 
 def mesh_of(reference) -> Tensor:

@@ -198,10 +198,10 @@ def test_the_mask_builder_shows_the_widgets_of_its_mode(page):
 
 def test_links_have_colours_of_their_own(page):
     colours = page.evaluate(
-        """() => ['MODEL', 'REFERENCE', 'AUDIO', 'FACE_MASK', 'SPEED', 'CLIPS', 'MOTION', 'OPTIONS']
+        """() => ['MODEL', 'REFERENCE', 'AUDIO', 'FACE_MASK', 'SPEED', 'CLIPS', 'FACES', 'MOTION', 'OPTIONS']
         .map(name => window.app.canvas.constructor.link_type_colors[`EMO_${name}`])"""
     )
-    assert all(colours) and len(set(colours)) == 8
+    assert all(colours) and len(set(colours)) == 9
 
 
 def test_a_workflow_of_the_first_release_keeps_its_wires_and_values(page):

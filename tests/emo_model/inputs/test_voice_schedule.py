@@ -30,6 +30,8 @@ def test_intervals_may_overlap_and_come_in_any_order_and_on_lines_of_their_own()
         ("0-3 A; x-4 B", "'x-4 B' at position 8"),
         ("0-3 A;\n  3,5-4 B", "'3,5-4 B' at position 10"),
         ("0-3", "'0-3' at position 1"),
+        ("0-x A", "'0-x A' at position 1"),
+        ("1-2 Anna", "'1-2 Anna' at position 1"),
         ("0-3 4", "'0-3 4' at position 1"),
         ("-1-3 A", "'-1-3 A' at position 1"),
         ("2-5 B; 3-3 A", "'3-3 A' at position 8 of the schedule ends at 3 s, not after its begin"),
