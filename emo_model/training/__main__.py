@@ -3,6 +3,7 @@
 prepare           recorded videos to clips for training
 prepare-puppets   pictures of people, and drawn heads, to the file of puppets that training moves
 prepare-speech    speech, singing and speech over music for training, as a folder
+adapt             the built-in model to one person, from minutes of video
 train             any model's stages on prepared videos, or on stored clips
 builtin           the built-in model, all stages
 distill           a variant of a model for 2 steps without guidance
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from ..checkpoints import native
 from ..synthetic.speech_library import SPOKEN, SUNG, prepare_speech
+from .adapt import adapt
 from .builtin import PARTS, RECIPE, make_builtin
 from .distillation import distill
 from .footage.run import add_prepare_command, prepare_command
@@ -67,6 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     builtin.add_argument("--preset", choices=sorted(RECIPE), default="builtin")
     builtin.add_argument("--start", metavar="MODEL", help="continue from a trained model ('default': the built-in one)")
+    adapted = commands.add_parser("adapt", help="the built-in model for one person who agreed, from a video")
+    adapted.add_argument("video", type=Path, help="one person who talks, two minutes or so")
+    adapted.add_argument("--model", default="default", help="to start from ('default': the built-in one)")
+    adapted.add_argument("--out", type=Path, required=True, help="the model file to write")
+    adapted.add_argument("--minutes", type=float, default=45.0, help="stop after so many (exit 3)")
+    adapted.add_argument("--scale", type=float, default=1.0, help="multiplies the steps")
+    adapted.add_argument("--resume", action="store_true", help="go on with what was stopped")
+    adapted.add_argument("--seed", type=int, default=0)
     prepared = commands.add_parser("train", help="train a model's stages on prepared videos")
     prepared.add_argument("--data", type=Path, required=True, help="a folder of prepare, or a file of clips")
     prepared.add_argument(
@@ -169,7 +179,16 @@ def _train(chosen: argparse.Namespace) -> None:
     logging.info("the model is %s", train_stages(chosen.out, only=only, **how))
 
 
+def _adapt(chosen: argparse.Namespace) -> None:
+    how = {name: getattr(chosen, name) for name in ("model", "minutes", "scale", "resume", "seed")}
+    result = adapt(chosen.video, chosen.out, **how)
+    for name, value in result["after"].items():
+        logging.info("%s: %.3f before, %.3f after", name, result["before"][name], value)
+    logging.info("the model is %s", chosen.out)
+
+
 _TASKS = {
+    "adapt": _adapt,
     "train": _train,
     "prepare": prepare_command,
     "prepare-puppets": _prepare_puppets,

@@ -16,7 +16,16 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
-from ..auxiliary.motion_decoder import AVERAGE_LOOK, LOOK_SPREAD, PATCH, MotionDecoder, sample, warp, window
+from ..auxiliary.motion_decoder import (
+    AVERAGE_LOOK,
+    LOOK_SPREAD,
+    PATCH,
+    DecodedMotion,
+    MotionDecoder,
+    sample,
+    warp,
+    window,
+)
 from ..auxiliary.teeth import Teeth
 from ..config import ModelConfig
 from ..inputs.face_geometry import POINTS
@@ -37,6 +46,7 @@ from ..synthetic.puppet_store import Person, PuppetStore
 from ..synthetic.puppets import Puppet
 
 CONTRAST_AREA = (12, 4)  # side and stride in pixels of the painted window
+MOUTH_LOSSES = ("mouth", "edges", "colours", "contrast", "mask")
 OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth and of its painted inside, against 1
 
 
@@ -154,25 +164,44 @@ class MotionDecoderTask(nn.Module):
         fine = F.interpolate(decoded.flow, scale_factor=PATCH, mode="bilinear", align_corners=False) * PATCH
         visible = F.interpolate(weight, scale_factor=PATCH) * (F.avg_pool2d(batch.painted, 2) < 0.1)
         picture = _weighted(_difference(warp(working, fine), target), visible)
-        cells = decoder.mouth_cells
-        around = window(decoded.mouth, cells=cells, points=2 * PATCH * cells, size=decoded.flow.shape[-1])
-        seen, truth = sample(batch.frames, around), sample(batch.painted, around).clamp(0, 1)
-        ours = torch.lerp(decoded.mouth_warped.float(), decoded.mouth_rgb.float(), decoded.mouth_mask.float())
-        near = 1 + (INNER_MOUTH / OUTER_MOUTH) * F.max_pool2d(truth, 9, 1, 4)
-        mouth = _weighted(_difference(ours, seen), near)
-        edges = sum(
-            _weighted(_difference(ours.diff(dim=axis), seen.diff(dim=axis)), near.narrow(axis, 1, near.shape[axis] - 1))
-            for axis in (2, 3)
-        )
-        colours = _weighted(_difference(decoded.mouth_rgb.float(), seen), truth)
-        mask = F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth)
-        contrast = _weighted(_difference(_contrast(ours), _contrast(seen)), F.avg_pool2d(truth, *CONTRAST_AREA))
-        loss = OUTER_MOUTH * (mouth + edges + 4 * contrast) + 2 * colours + mask
+        losses = mouth_losses(decoder, decoded, batch.frames, batch.painted)
+        mouth, edges, colours, contrast, mask = (losses[name] for name in MOUTH_LOSSES)
+        loss = painting_loss(losses)
         if not self.only_mouth:
             loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
         values = {"flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight) * PATCH}
-        values |= {"picture": picture, "mouth": mouth, "edges": edges, "colours": colours, "contrast": contrast}
-        return loss, {name: value.detach() for name, value in (values | {"mask": mask}).items()}
+        values |= {"picture": picture, **losses}
+        return loss, {name: value.detach() for name, value in values.items()}
+
+
+def mouth_losses(decoder: MotionDecoder, decoded: DecodedMotion, frames: Tensor, painted: Tensor) -> dict[str, Tensor]:
+    """`MOUTH_LOSSES` of the window around the mouth: of its pixels, of their edges, of the painted colours, of the
+    contrast of areas, and of the mask.
+
+    frames (B, 3, 2 S, 2 S) in [-1, 1], painted (B, 1, 2 S, 2 S): the truth, and how much of a pixel is the inside.
+    """
+    cells = decoder.mouth_cells
+    around = window(decoded.mouth, cells=cells, points=2 * PATCH * cells, size=decoded.flow.shape[-1])
+    seen, truth = sample(frames, around), sample(painted, around).clamp(0, 1)
+    ours = torch.lerp(decoded.mouth_warped.float(), decoded.mouth_rgb.float(), decoded.mouth_mask.float())
+    near = 1 + (INNER_MOUTH / OUTER_MOUTH) * F.max_pool2d(truth, 9, 1, 4)
+    edges = sum(
+        _weighted(_difference(ours.diff(dim=axis), seen.diff(dim=axis)), near.narrow(axis, 1, near.shape[axis] - 1))
+        for axis in (2, 3)
+    )
+    return {
+        "mouth": _weighted(_difference(ours, seen), near),
+        "edges": edges,
+        "colours": _weighted(_difference(decoded.mouth_rgb.float(), seen), truth),
+        "contrast": _weighted(_difference(_contrast(ours), _contrast(seen)), F.avg_pool2d(truth, *CONTRAST_AREA)),
+        "mask": F.binary_cross_entropy(decoded.mouth_mask.float().clamp(1e-4, 1 - 1e-4), truth),
+    }
+
+
+def painting_loss(losses: dict[str, Tensor]) -> Tensor:
+    """What the mouth's painter trains on."""
+    mouth, edges, colours, contrast, mask = (losses[name] for name in MOUTH_LOSSES)
+    return OUTER_MOUTH * (mouth + edges + 4 * contrast) + 2 * colours + mask
 
 
 def _contrast(picture: Tensor) -> Tensor:

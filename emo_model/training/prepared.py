@@ -196,7 +196,7 @@ def validate(bundle: native.Bundle, store: ClipStore | ShardStore, stage: Stage,
     result = {"loss": round(sum(losses) / len(losses), 5)}
     if stage.is_video and config.motion_decoder is not None:
         made, truth = (torch.cat(part) for part in zip(*_sampled(bundle, store, seed), strict=True))
-        result["opening_r"] = round(_correlation(made, truth), 4)
+        result["opening_r"] = round(correlation(made, truth), 4)
         result["opening_size"] = round(float(made.std() / truth.std().clamp(min=1e-6)), 4)
     emo.train(was_training)
     for value, need in zip(emo.parameters(), needed, strict=True):
@@ -205,29 +205,35 @@ def validate(bundle: native.Bundle, store: ClipStore | ShardStore, stage: Stage,
 
 
 def _sampled(bundle: native.Bundle, store: ClipStore | ShardStore, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The largest value of the opening's channel in each frame (F,) as sampled, and of the truth."""
-    config, size = bundle.config, bundle.config.image_size
     generator = torch.Generator().manual_seed(seed)
     for _ in range(VALIDATION_CLIPS):
         window = torch.randint(len(store), (1,), generator=generator)
         clip = store.load(window) if isinstance(store, ShardStore) else _one(store, int(window))
-        device = clip.latents.device
-        pixels = torch.zeros(1, 3, size, size, device=device)
-        portrait = Portrait(clip.stills[:, 0].float(), pixels, Fit(size, size, 0, 0, size, size))
-        mask = FaceMask(face_masks(clip.boxes, size, whole=torch.zeros(1, dtype=torch.bool, device=device)))
-        frames = clip.audio.shape[1]
-        audio = AudioFeatures(clip.audio[0].float(), fps=config.fps, seconds=frames / config.fps)
-        conditions = Conditions(portrait, mask, audio, Speed.constant(float(clip.speed.mean())))
-        render = ClipRenderer(bundle.emo, conditions, replace(bundle.sampling, seed=seed), device=device)
-        made = torch.cat(list(generate_clips(render)), 2)[0].transpose(0, 1)
-        yield tuple(to_raw(x.float(), config)[:, 2].flatten(1).amax(1).cpu() for x in (made, clip.latents[0].float()))
+        yield openings(bundle, clip, seed=seed)
+
+
+@torch.no_grad()
+def openings(bundle: native.Bundle, clip: ClipStore, *, seed: int) -> tuple[Tensor, Tensor]:
+    """The largest value of the opening's channel in each frame (F,) as sampled for the one clip's voice by the clip
+    loop of use, and of the truth."""
+    config, size = bundle.config, bundle.config.image_size
+    device, frames = clip.latents.device, clip.audio.shape[1]
+    pixels = torch.zeros(1, 3, size, size, device=device)
+    portrait = Portrait(clip.stills[:, 0].float(), pixels, Fit(size, size, 0, 0, size, size))
+    mask = FaceMask(face_masks(clip.boxes, size, whole=torch.zeros(1, dtype=torch.bool, device=device)))
+    audio = AudioFeatures(clip.audio[0].float(), fps=config.fps, seconds=frames / config.fps)
+    conditions = Conditions(portrait, mask, audio, Speed.constant(float(clip.speed.mean())))
+    render = ClipRenderer(bundle.emo, conditions, replace(bundle.sampling, seed=seed), device=device)
+    made = torch.cat(list(generate_clips(render)), 2)[0].transpose(0, 1)
+    return tuple(to_raw(x.float(), config)[:, 2].flatten(1).amax(1).cpu() for x in (made, clip.latents[0].float()))
 
 
 def _one(store: ClipStore, number: int) -> ClipStore:
     return ClipStore(**{name: value[number : number + 1] for name, value in vars(store).items()})
 
 
-def _correlation(one: Tensor, other: Tensor) -> float:
+def correlation(one: Tensor, other: Tensor) -> float:
+    """Of two tracks (T,); 0 where one of them is constant."""
     if float(one.std()) < 1e-9 or float(other.std()) < 1e-9:
         return 0.0
     return float(torch.corrcoef(torch.stack([one.double(), other.double()]))[0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -19,8 +20,8 @@ class ShardStore:
     """The clips of a folder of `prepare`, as a `ClipStore` whose windows are read from the disk when they are drawn.
 
     frames: of a window; clips that are shorter are left out. held_out: only the videos that are kept from training (one
-    in ten, by their content), or all others; None: all. Raises FileNotFoundError or ValueError for a folder without
-    usable clips, or with those of another model.
+    in ten, by their content), or all others; None: all. names: only these clips. Raises FileNotFoundError or ValueError
+    for a folder without usable clips, or with those of another model.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class ShardStore:
         *,
         frames: int,
         held_out: bool | None = False,
+        names: Collection[str] | None = None,
         device: torch.device | str = "cpu",
     ):
         samples = shards.read_index(folder)
@@ -41,6 +43,7 @@ class ShardStore:
                 "with its --model"
             )
         chosen = [one for one in samples if held_out is None or is_held_out(one) == held_out]
+        chosen = [one for one in chosen if names is None or one.name in names]
         self.samples = [one for one in chosen if one.frames >= frames]
         self.frames, self.device = frames, device
         if not self.samples:
@@ -70,8 +73,12 @@ class ShardStore:
             return store
         return ClipStore(**{name: value.to(self.device) for name, value in vars(store).items()})
 
-    def _window(self, sample: shards.Sample, first: int) -> ClipStore:
-        def rows(name: str, begin: int = first, count: int | None = self.frames) -> Tensor:
+    def whole(self, sample: shards.Sample) -> ClipStore:
+        """All frames of one clip."""
+        return self._window(sample, 0, sample.frames)
+
+    def _window(self, sample: shards.Sample, first: int, frames: int | None = None) -> ClipStore:
+        def rows(name: str, begin: int = first, count: int | None = frames or self.frames) -> Tensor:
             return torch.from_numpy(sample.array(f"{name}.npy", begin, count).copy())[None]
 
         boxes = rows("boxes", 0, None)[0]
