@@ -14,10 +14,7 @@ from torch import Tensor
 
 from ..inputs import face_geometry as geometry
 from ..inputs.face_geometry import FACE
-from ..inputs.lids import fit_lids
-from . import mouth_painter
-from .motion import FaceMotion
-from .puppet_motion import (
+from ..inputs.face_skin import (
     EYES,
     LOWER_INNER,
     LOWER_OUTER,
@@ -28,6 +25,9 @@ from .puppet_motion import (
     gentle_depth,
     rotation,
 )
+from ..inputs.lids import fit_lids
+from . import mouth_painter
+from .motion import FaceMotion
 from .rasteriser import kernels
 
 PIVOT = np.array([0.0, 0.45, 0.65])  # the joint of the neck in the head's own frame, eye distances

@@ -29,6 +29,7 @@ from ..auxiliary.motion_decoder import (
 from ..auxiliary.teeth import Teeth
 from ..config import ModelConfig
 from ..inputs.face_geometry import POINTS
+from ..inputs.face_skin import as_arrays
 from ..inputs.motion_latents import (
     LEFT_EYE,
     RIGHT_EYE,
@@ -41,7 +42,6 @@ from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
 from ..synthetic.motion import sample_still_motion
 from ..synthetic.mouth_painter import MouthLook
-from ..synthetic.puppet_motion import as_arrays
 from ..synthetic.puppet_store import Person, PuppetStore
 from ..synthetic.puppets import Puppet
 

@@ -9,8 +9,8 @@ import torch
 pytest.importorskip("numba", reason="puppets are drawn with numba: pip install numba")
 
 from emo_model.inputs import face_geometry as geometry
+from emo_model.inputs.face_skin import LOWER_INNER, UPPER_INNER
 from emo_model.synthetic.motion import FaceMotion, sample_motion
-from emo_model.synthetic.puppet_motion import LOWER_INNER, UPPER_INNER
 from emo_model.synthetic.puppets import Puppet
 
 SIZE = 128

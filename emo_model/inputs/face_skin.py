@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 import torch
 
-from ..inputs import face_geometry as geometry
-from ..inputs.face_geometry import FACE, fine_row
+from . import face_geometry as geometry
+from .face_geometry import FACE, fine_row
 
 UPPER_OUTER, LOWER_OUTER = np.array(geometry.UPPER_LIP_OUTER), np.array(geometry.LOWER_LIP_OUTER)
 UPPER_INNER, LOWER_INNER = np.array(fine_row(geometry.UPPER_LIP_INNER)), np.array(fine_row(geometry.LOWER_LIP_INNER))
@@ -101,7 +101,7 @@ class Skin:
         """Tracks of (F,) -> displacement (F, 520, 3) within the head."""
         frames = len(tracks["opening"])
         d = np.zeros((frames, FACE, 3))
-        self._mouth(d, tracks)
+        self.lead_mouth(d, tracks)
         self._eyes(d, tracks)
         self._brows(d, tracks)
         return self.pull @ d[:, self.handles]
@@ -110,7 +110,8 @@ class Skin:
         """(F,): how far the jaw has dropped, eye distances."""
         return self.drop * tracks["opening"] * (1 - 0.85 * tracks["closure"])
 
-    def _mouth(self, d: np.ndarray, tracks: dict[str, np.ndarray]) -> None:
+    def lead_mouth(self, d: np.ndarray, tracks: dict[str, np.ndarray]) -> None:
+        """Into d (F, 520, 3): the displacement of lips, chin and cheeks; the skin between follows by `pull`."""
         q, middle = self.q, self.middle
         fall = self.jaw(tracks)[:, None]
         width, press, tuck, smile = (tracks[name][:, None] for name in ("width", "closure", "tuck", "smile"))
