@@ -1,5 +1,6 @@
 """`python -m emo_model portrait.jpg voice.wav -o talk.mp4`: makes a talking video from a portrait and a voice.
 
+A video in place of the portrait is dubbed: its lips follow the voice, all else stays.
 Without arguments: the shipped portrait and the shipped voice, into emo.mp4.
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import talk
+from . import dubbing, talk
 from .acceleration.compile import compile_blocks
 from .acceleration.cuda_graphs import capture_steps
 from .cache.folder import CacheLimits, ClipCache, make_private
@@ -36,16 +37,18 @@ from .inputs.faces import Face, from_left
 from .inputs.files import check_readable, reason_of, sentence_of
 from .inputs.media import read_picture
 from .inputs.portrait import LONG_SIDE, find_face, find_faces
+from .inputs.video_frames import VideoFrames
 from .inputs.voice_schedule import LETTERS
 from .outputs.background_writer import BackgroundWriter, one_core_for_writing
 from .outputs.destination import check_destination
 from .outputs.disk import check_video, grain_of
-from .outputs.video import SOUND_CODECS, VideoWriter, sound_bytes
+from .outputs.video import DUBBED, SOUND_CODECS, VideoWriter, sound_bytes
 from .sampling.expression import RANGES, Expression
 from .sampling.progress import StepReport
 from .sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from .types import MotionFrames
 
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"}
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
 log = logging.getLogger("emo")
 
@@ -209,6 +212,63 @@ def make_video(
     return report
 
 
+def dub_video(
+    video: Path,
+    voice: Path,
+    out: Path,
+    *,
+    model: Path,
+    face: str | Sequence[float] | None = None,
+    device: str = "cpu",
+    codec: str = "aac",
+    progress: bool = True,
+) -> dict:
+    """Make the lips of a video follow a voice, frame by frame; returns the fields of the JSON line.
+
+    out, width, height, frames, fps (mean), seconds (total), seconds_per_frame, peak_rss_mb. face: see
+    `dubbing.read_video`. Raises OSError and ValueError with a message for the user; if the run is interrupted, a
+    playable video of the finished part remains next to `out`.
+    """
+    from tqdm import tqdm
+
+    began = time.monotonic()
+    check_destination(out, inputs=(video, voice, *native.files_of(model)))
+    shown, sound = VideoFrames(video), talk.read_sound(voice)
+    bundle = talk.load(model, device)
+    with tqdm(unit="frame", disable=not progress, desc="reading the face") as bar:
+        dubbed = dubbing.read_video(bundle, shown, face=face, on_frame=lambda done: bar.update())
+    log.info("%s", dubbed.summary)
+    count, (height, width) = dubbed.count(sound.samples / sound.rate), dubbed.size
+    with (
+        VideoWriter(
+            out,
+            fps=float(shown.rate),
+            width=width,
+            height=height,
+            audio=sound,
+            codec=codec,
+            metadata={"comment": DUBBED},
+            expected=count,
+            tick=shown.tick,
+        ) as writer,
+        tqdm(total=count, unit="frame", disable=not progress, desc="drawing the mouth") as bar,
+    ):
+        for seconds, picture in dubbed.frames(sound):
+            writer.write(picture[None], [seconds])
+            bar.update()
+    passed = time.monotonic() - began
+    return {
+        "out": str(out),
+        "width": width,
+        "height": height,
+        "frames": writer.frames,
+        "fps": round(float(shown.rate), 3),
+        "seconds": round(passed, 2),
+        "seconds_per_frame": round(passed / writer.frames, 4),
+        "peak_rss_mb": peak_rss_mb(),
+    }
+
+
 def _refuse_full_disk(
     folder: Path, picture: Tensor, seconds: float, *, fps: float, long_side: int, sound_bytes: float
 ) -> None:
@@ -315,13 +375,27 @@ def _chosen_faces(chosen: argparse.Namespace) -> tuple[bool, list | None]:
     return many or chosen.schedule is not None, faces
 
 
+def _one_of_a_video(chosen: argparse.Namespace) -> tuple[Path, str | Sequence[float] | None]:
+    """The voice and the face for dubbing; raises ValueError for more than one of them."""
+    together, faces = _chosen_faces(chosen)
+    if together or chosen.in_turn:
+        raise ValueError(
+            "one face of a video is dubbed at a time, with one voice; name one of them, and dub the result for the next"
+        )
+    return chosen.audio[0], faces and faces[0]
+
+
 def main(arguments: list[str] | None = None) -> int:
     defaults = {field.name: field.default for field in fields(SamplingConfig)}
     parser = argparse.ArgumentParser(
         prog="python -m emo_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "portrait", nargs="?", type=Path, default=EXAMPLES / "emo_portrait.jpg", help="any picture with a face"
+        "portrait",
+        nargs="?",
+        type=Path,
+        default=EXAMPLES / "emo_portrait.jpg",
+        help="any picture with a face; a video is dubbed: its lips follow the voice",
     )
     parser.add_argument(
         "audio",
@@ -511,6 +585,19 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.region_weights is not None:
             chosen.region_weights = tuple(chosen.region_weights)
         given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
+        if chosen.portrait.suffix.lower() in VIDEO_SUFFIXES:
+            voice, face = _one_of_a_video(chosen)
+            report = dub_video(
+                chosen.portrait,
+                voice,
+                chosen.out,
+                model=chosen.model,
+                face=face,
+                device=chosen.device,
+                codec=chosen.sound,
+            )
+            sys.stdout.write(json.dumps(report) + "\n")
+            return 0
         sampling = replace(native.read_sampling(chosen.model), **given)
         dials = {name: getattr(chosen, name) for name in RANGES if getattr(chosen, name) is not None}
         expression = Expression.of(blinks=chosen.blink_at, **dials)

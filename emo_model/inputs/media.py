@@ -46,7 +46,7 @@ def last_frames(
         with open_media(source) if is_file else av.open(source, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise ValueError(f"{name} has no pictures in it; use a file with a video track")
-            frames = [_upright(frame) for frame in _tail(container, count, since, until)]
+            frames = [upright(frame) for frame in _tail(container, count, since, until)]
             size = container.streams.video[0].height, container.streams.video[0].width
     except av.error.FFmpegError as error:
         raise ValueError(
@@ -78,12 +78,12 @@ class VideoFile:
                     raise ValueError(f"{self.path.name} states no frame rate; export it again")
                 self.fps, self.has_sound = float(rate), bool(container.streams.audio)
                 self.seconds = (container.duration or 0) / av.time_base
-                first = next(iter(_decoded(container, stream)), None)
+                first = next(iter(decodable(container, stream)), None)
         except av.error.FFmpegError as error:
             raise ValueError(f"{self.path.name} is not a video that PyAV can read ({error.strerror})") from None
         if first is None:
             raise ValueError(f"{self.path.name} has no frames that can be decoded; export or copy it again")
-        self.height, self.width = _upright(first).shape[:2]
+        self.height, self.width = upright(first).shape[:2]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """(H, W, 3) uint8 each. A damaged rest ends the video."""
@@ -93,12 +93,12 @@ class VideoFile:
     def _shown(self) -> Iterator[np.ndarray]:
         shown, number = None, 0
         with open_media(self.path) as container, contextlib.suppress(av.error.FFmpegError):
-            for count, frame in enumerate(_decoded(container, container.streams.video[0])):
+            for count, frame in enumerate(decodable(container, container.streams.video[0])):
                 time = count / self.fps if frame.time is None else frame.time
                 while shown is not None and (number + 0.5) / self.fps < time:
                     yield shown
                     number += 1
-                shown = _upright(frame)
+                shown = upright(frame)
         if shown is not None:
             yield shown
 
@@ -121,7 +121,7 @@ def _tail(container, count: int, since: float, until: float | None) -> Iterable:
     for back in (2, 20, None):  # seconds before the end
         start = 0 if back is None or not end else max(0, end - back * av.time_base)
         container.seek(start)  # to the preceding key frame
-        for frame in _decoded(container, stream):
+        for frame in decodable(container, stream):
             begins = frame.time or 0.0  # some files have no timestamps
             if until is not None and begins >= until:
                 break
@@ -133,7 +133,7 @@ def _tail(container, count: int, since: float, until: float | None) -> Iterable:
     return tail
 
 
-def _decoded(container, stream) -> Iterator:
+def decodable(container, stream) -> Iterator:
     """Frames of packets that can be decoded; a damaged one is skipped, as players do."""
     for packet in container.demux(stream):
         try:
@@ -143,7 +143,7 @@ def _decoded(container, stream) -> Iterator:
         yield from frames
 
 
-def _upright(frame) -> np.ndarray:
+def upright(frame) -> np.ndarray:
     """(H, W, 3), turned by the angle in the metadata, as phones write it."""
     quarters = round(getattr(frame, "rotation", 0) / 90)
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))

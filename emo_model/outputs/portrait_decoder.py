@@ -110,6 +110,13 @@ class PortraitDecoder:
         dials = latents[:, channels:, 0, 0].float()
         return latents[:, :channels], dials if dials.any() else None
 
+    def mouths(self, latents: Tensor) -> tuple[Tensor, Tensor, float]:
+        """latents (F, C, h, w) scaled -> what is painted of the mouth: colours in 0..255 and their share (F, 4, P, P),
+        in windows around centres (F, 2) in quarters of the working size, and the windows' sides in the same unit."""
+        parts = [self.flow(part) for part in latents.split(AT_ONCE)]
+        layers = torch.cat([_painted(part) for part in parts])[..., 1:-1, 1:-1]
+        return layers, torch.cat([part.mouth.float() for part in parts]), self.decoder.mouth_cells
+
     def _square(self) -> Tensor:
         """(1, 3, 2 S, 2 S) in [-1, 1]: the square around the head at twice the working size."""
         picture = torch.from_numpy(self.still).permute(2, 0, 1)[None].float() / 127.5 - 1

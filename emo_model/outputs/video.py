@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from .disk import QUALITY, check_video, grain_of
 from .embedded_latents import append_latents
 
 GENERATED = "Generated with ComfyUI-EMO from a still picture and a voice"
-"""Metadata tag 'comment' of every video."""
+DUBBED = "Dubbed with ComfyUI-EMO: the mouth was generated from another voice"
+"""Metadata tag 'comment' of every video; of dubbed ones the second."""
 
 BT_601, LIMITED, SRGB = 5, 1, (1, 13)
 """FFmpeg's enum values for converted RGB: colour matrix, range, (primaries, transfer curve)."""
@@ -41,6 +43,8 @@ class VideoWriter:
     last: set it to the latents (1, C, n, h, w) of the last frames to embed them (`outputs.embedded_latents`). The file
     has a new, random name until it is complete (`partial`); after an error a playable part remains there if a frame was
     written and `keeps_part` is set. A link is written through.
+    tick: None for frames at a constant rate; else frames have times of their own, which `write` is given: multiples of
+    so many seconds, and fps is their mean rate.
     expected: number of frames to come; the first `write` then raises OSError, with nothing written, if too little disk
     is free for them. Raises OSError or ValueError as `check_destination` and `check_size` do.
     """
@@ -59,6 +63,7 @@ class VideoWriter:
         metadata: dict[str, str] | None = None,
         keeps_part: bool = True,
         expected: int | None = None,
+        tick: Fraction | None = None,
     ):
         check_size(width, height)
         self.expected, self.crf = expected, crf
@@ -66,7 +71,7 @@ class VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.partial = new_partial(self.path)
         try:
-            self._open(fps, width, height, audio, crf, preset, codec, metadata)
+            self._open(fps, width, height, audio, crf, preset, codec, metadata, tick)
         except BaseException:
             with contextlib.suppress(AttributeError, av.error.FFmpegError):
                 self.container.close()  # Windows removes no open file
@@ -84,8 +89,10 @@ class VideoWriter:
         preset: str,
         codec: str,
         metadata: dict[str, str] | None,
+        tick: Fraction | None,
     ) -> None:
         self.rate = Fraction(fps).limit_denominator(1001)
+        self.tick, self.until = tick or 1 / self.rate, Fraction(0)  # until: seconds, the end of the last frame
         self.width, self.height = width, height
         self.frames = 0
         self.last: Tensor | None = None
@@ -106,7 +113,7 @@ class VideoWriter:
         colours = self.video.codec_context  # players assume BT.709 for large untagged pictures
         colours.colorspace, colours.color_range = BT_601, LIMITED
         colours.color_primaries, colours.color_trc = SRGB
-        self.video.time_base = 1 / self.rate
+        self.video.time_base = colours.time_base = self.tick
         if self.sound is not None:
             self.sound.begin(self.container)
 
@@ -123,7 +130,7 @@ class VideoWriter:
                 closing.callback(self.container.close)
                 if self.frames:
                     if self.sound is not None:
-                        self.sound.end(self.frames / self.rate, (self.frames + 1) / self.rate)
+                        self.sound.end(self.until, self.until + 1 / self.rate)
                     self.container.mux(self.video.encode(None))
             if kind is None:
                 if self.last is not None:
@@ -135,8 +142,8 @@ class VideoWriter:
         if is_complete:
             publish(self.partial, self.path)
 
-    def write(self, frames: np.ndarray) -> None:
-        """frames (F, H, W, 3) uint8."""
+    def write(self, frames: np.ndarray, times: Sequence[Fraction] | None = None) -> None:
+        """frames (F, H, W, 3) uint8; times: seconds at which they begin, rising, if the writer has a `tick`."""
         if frames.shape[1:] != (self.height, self.width, 3):
             raise ValueError(
                 f"frames of {frames.shape[2]}x{frames.shape[1]} cannot be written to a video of "
@@ -146,13 +153,14 @@ class VideoWriter:
             self._check_disk(frames[0])
         if self.width % 2 or self.height % 2:
             frames = np.pad(frames, ((0, 0), (0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-        for picture in frames:
+        for number, picture in enumerate(frames):
+            begins = self.frames / self.rate if times is None else times[number]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = self.frames, 1 / self.rate
+            frame.pts, frame.time_base = round(begins / self.tick), self.tick
             self.container.mux(self.video.encode(frame))
-            self.frames += 1
+            self.frames, self.until = self.frames + 1, begins + 1 / self.rate
         if self.sound is not None:
-            self.sound.write(self.frames / self.rate)
+            self.sound.write(self.until)
 
     def _check_disk(self, picture: np.ndarray) -> None:
         check_video(
