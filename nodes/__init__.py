@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import comfy_bridge, shipped
 from .audio import EmoAudioEncoder
 from .clips import EmoClipsToLatent, EmoContinueFrom
+from .dub import EmoDubVideo
 from .expression import EmoExpression, EmoIdle
 from .face_mask import EmoFaceMaskBuilder
 from .load import EmoLoadModel
@@ -22,6 +23,7 @@ from .video import EmoVideoCombine
 NODES = [
     EmoTalkingPortrait,
     EmoTalkingFaces,
+    EmoDubVideo,
     EmoLoadModel,
     EmoReferenceEncoder,
     EmoSeveralFaces,
@@ -43,5 +45,5 @@ NODES = [
 class EmoExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         together = shipped.PORTRAITS["two people"], *shipped.VOICES
-        comfy_bridge.offer_as_inputs([shipped.PORTRAITS["photograph"], shipped.VOICE, *together])
+        comfy_bridge.offer_as_inputs([shipped.PORTRAITS["photograph"], shipped.VOICE, shipped.VIDEO, *together])
         return list(NODES)

@@ -15,6 +15,7 @@ PORTRAITS["two people"] = FOLDER / "emo_two_people.jpg"
 VOICE = FOLDER / "emo_voice.wav"
 VOICES = FOLDER / "emo_voice_a.wav", FOLDER / "emo_voice_b.wav"
 """Of the two people: a question and its answer."""
+VIDEO = FOLDER / "emo_video.mp4"  # to dub
 UNCONNECTED = object()
 """Default of such an input. Not None, which a link can carry: the audio of a silent video."""
 

@@ -4,6 +4,7 @@ from comfy_execution.graph_utils import GraphBuilder
 
 from .audio import BuiltInAudioEncoder, audio_layers, encode_audio
 from .clip_cache import clip_cache, clips_folder, clips_revision, output_folder, vae_fingerprint
+from .dubbing import read_face
 from .files import (
     BUILT_IN,
     file_names,
@@ -69,6 +70,7 @@ __all__ = [
     "own_audio_encoder",
     "own_vae",
     "patcher_of",
+    "read_face",
     "register_model_folder",
     "render",
     "resolve_vae",

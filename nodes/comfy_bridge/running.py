@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 
 import comfy.model_management as management
@@ -18,7 +19,7 @@ from comfy.cli_args import args
 from torch import Tensor
 
 from ...emo_model.outputs.background_writer import SerialExecutor
-from ...emo_model.outputs.video import VideoWriter
+from ...emo_model.outputs.video import GENERATED, VideoWriter
 from .previews import Animation
 
 
@@ -95,7 +96,7 @@ class Progress:
 
 
 def write_video(
-    blocks: Iterable[np.ndarray],
+    blocks: Iterable[np.ndarray | tuple[np.ndarray, list[Fraction]]],
     *,
     frames: int,
     prefix: str,
@@ -105,9 +106,12 @@ def write_video(
     codec: str,
     hidden,
     last: Tensor | None = None,
+    tick: Fraction | None = None,
+    comment: str = GENERATED,
 ) -> tuple[Path, str]:
     """blocks of frames (F, H, W, 3) uint8, `frames` in all -> a new mp4 in the output folder: (path, subfolder).
 
+    tick: see `VideoWriter`; blocks are then frames and their times. comment: what the file says of itself.
     One block is written while the next is computed, so two are in memory. The workflow (from `hidden`) and `last`, the
     latents (1, C, n, h, w) of the last frames, are stored in the file unless ComfyUI runs with --disable-metadata.
     After an error or a cancel nothing remains in the folder. Raises if the prefix leads outside the output folder, and
@@ -115,7 +119,7 @@ def write_video(
     """
     blocks = iter(blocks)
     first = next(blocks)
-    height, width = first.shape[1:3]
+    height, width = (first[0] if tick else first).shape[1:3]
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory(), width, height
     )
@@ -129,14 +133,15 @@ def write_video(
             audio=audio,
             crf=quality,
             codec=codec,
-            metadata=workflow_of(hidden),
+            metadata={"comment": comment, **workflow_of(hidden)},
             keeps_part=False,
             expected=frames,
+            tick=tick,
         ) as video,
         SerialExecutor() as writer,
     ):
         for block in itertools.chain([first], blocks):
-            writer.submit(video.write, block)
+            writer.submit(video.write, *(block if tick else (block,)))
         video.last = None if args.disable_metadata else last
     return path, subfolder
 

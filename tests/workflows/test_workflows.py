@@ -20,6 +20,7 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 CORE = {
     "LoadImage",
     "LoadAudio",
+    "LoadVideo",
     "RecordAudio",
     "VAELoader",
     "AudioEncoderLoader",
