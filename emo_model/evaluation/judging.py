@@ -31,7 +31,7 @@ from .metrics.alignment import soft_alignment
 from .metrics.frechet import Moments, distance
 from .metrics.identity import NEEDS as DLIB_NEEDS
 from .metrics.identity import Likeness
-from .metrics.mouth import CLOSED, ROOM, closures
+from .metrics.mouth import ROOM, closures
 from .metrics.picture import decibels, ssim
 from .phonemes import Phonemes
 from .reading import Reading
@@ -61,6 +61,7 @@ METRICS = {
     "loud_control": Metric("control: the same, voice shifted", better="0"),
     "viseme": Metric("mouth opening against the phonemes' shapes, r", better="higher"),
     "closures": Metric("lips shut at p, b, m", better="higher"),
+    "closures_counted": Metric("how many p, b, m there are"),
     "closures_control": Metric("control: the same at times shifted by 1 s and more", better="lower"),
     "amplitude": Metric("opening, how far it moves (standard deviation, eye distances)"),
     "silent_still": Metric("opening in silence, how far it moves against speech", "x", "lower"),
@@ -295,15 +296,17 @@ class Bench:
         if known is None and phoneme_sources.is_installed():
             known = phoneme_sources.recognise(waveform)
         if known is None:
-            skipped |= dict.fromkeys(("viseme", "closures", "closures_control"), phoneme_sources.NEEDS)
+            skipped |= dict.fromkeys(
+                ("viseme", "closures", "closures_counted", "closures_control"), phoneme_sources.NEEDS
+            )
             return
         shapes = mouth_tracks(phoneme_sources.as_speech(waveform, known), fps=fps)[part]
         values["viseme"] = correlation(opening[: len(shapes)], (shapes[:, 0] * (1 - 0.92 * shapes[:, 2])).clamp(0, 1))
         reached = _reached(opening, shapes[:, 2])
         if math.isnan(reached):
-            skipped |= dict.fromkeys(("closures", "closures_control"), "no p, b or m is spoken")
+            skipped |= dict.fromkeys(("closures", "closures_counted", "closures_control"), "no p, b or m is spoken")
             return
-        values["closures"] = reached
+        values |= {"closures": reached, "closures_counted": len(_stretches(opening, shapes[:, 2]))}
         step, count = round(fps), len(shapes)
         values["closures_control"] = mean(
             [_reached(opening, shapes[:, 2].roll(shift)) for shift in range(step, count - step + 1, max(1, step // 5))]
@@ -369,9 +372,13 @@ def shut_limit(opening: Tensor) -> float:
     return opening.quantile(0.1).item() + ROOM
 
 
+def _stretches(opening: Tensor, closure: Tensor) -> list[bool]:
+    return closures(opening[: len(closure)], closure, limit=shut_limit(opening))
+
+
 def _reached(opening: Tensor, closure: Tensor) -> float:
-    found = closures(opening[: len(closure)], closure, limit=shut_limit(opening))
-    return sum(found) / len(found) if found and (closure > CLOSED).any() else math.nan
+    found = _stretches(opening, closure)
+    return sum(found) / len(found) if found else math.nan
 
 
 def tracks_of(reading: Reading) -> np.ndarray:

@@ -12,7 +12,7 @@ from ..inputs.files import check_readable
 from ..synthetic.speech import RATE, Speech
 
 NEEDS = "needs phonemes: give --phonemes FILES, or pip install hama (a small recogniser)"
-LATE_SECONDS = 0.055  # that hama's spans come after the sounds: measured against flite's own times, see docs
+LATE_SECONDS = 0.06  # that hama's spans come after the sounds: measured on synthetic voices, see docs/evaluation.md
 PIECE_SECONDS = 20.0
 
 Phonemes = tuple[tuple[str, float, float], ...]
@@ -41,7 +41,7 @@ def is_installed() -> bool:
 def recognise(waveform: Tensor) -> Phonemes:
     """waveform (T,) at 16 kHz -> its phonemes by `hama`, moved by the delay of its spans. Raises ModuleNotFoundError.
 
-    Times are good to about a video frame, and about one sound in eight is missed (facts of one voice; see docs).
+    Times are good to about a video frame; some sounds are missed.
     """
     if not is_installed():
         raise ModuleNotFoundError(NEEDS)

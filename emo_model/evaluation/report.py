@@ -74,23 +74,26 @@ def table(made: Sequence[Row]) -> str:
 
 
 def beside(columns: dict[str, Sequence[Row]]) -> str:
-    """Several sets of the same rows as Markdown, a column each: value, its 95 % interval, and of how many; a row
-    without any value tells why."""
-    rows = {row.key: row for some in columns.values() for row in some}
+    """Several sets of the same rows as Markdown, a column each: value, its 95 % interval, and of how many videos. Rows
+    without any value follow below the table, with the reason."""
     by_key = {name: {row.key: row for row in some} for name, some in columns.items()}
     lines = ["| what | better | " + " | ".join(columns) + " |", "| --- | --- |" + " --- |" * len(columns)]
-    for key, row in rows.items():
-        cells = []
-        for name in columns:
-            one = by_key[name].get(key)
-            if one is None or math.isnan(one.value):
-                cells.append(one.note.replace("|", "/") if one is not None else "")
-                continue
-            between = "" if math.isnan(one.low) else f" ({_number(one.low)} to {_number(one.high)})"
-            cells.append(f"{_number(one.value)}{between}, n {one.count}" + (f"; {one.note}" if one.note else ""))
+    missing = []
+    for key, row in {row.key: row for some in columns.values() for row in some}.items():
+        found = [by_key[name].get(key) for name in columns]
         what = f"{row.what}, {row.unit}" if row.unit else row.what
+        if all(one is None or math.isnan(one.value) for one in found):
+            missing.append(f"- {what}: {next(one.note for one in found if one is not None)}")
+            continue
+        cells = []
+        for one in found:
+            if one is None or math.isnan(one.value):
+                cells.append("" if one is None else one.note.replace("|", "/"))
+                continue
+            between = "" if math.isnan(one.low) else f" ({_number(one.low)} to {_number(one.high)}), n {one.count}"
+            cells.append(_number(one.value) + between + (f"; {one.note}" if one.note else ""))
         lines.append(f"| {what} | {row.aim} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *missing]).rstrip() + "\n"
 
 
 def _number(value: float) -> str:

@@ -13,7 +13,7 @@ from ..statistics import correlation, lag_frames
 REACH_SECONDS = 0.5  # how far the delay is searched to either side
 APART_SECONDS = 1.0  # the least shift of the control: beyond what neighbouring sounds have in common
 LEAST_SECONDS = 2.0  # below this a shifted voice still overlaps with itself, and a delay means little
-FOLLOWS = 0.25  # below this correlation at its best delay, a delay is that of noise
+FOLLOWS = 0.4  # below this correlation at its best delay, a delay is that of noise
 
 
 @dataclass(frozen=True)
