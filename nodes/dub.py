@@ -30,6 +30,18 @@ class EmoDubVideo(io.ComfyNode):
                     "video",
                     tooltip="A video with a face, at any size and frame rate, for example from core's Load Video.",
                 ),
+                io.Combo.Input(
+                    "quality",
+                    options=list(QUALITIES),
+                    default=next(iter(QUALITIES)),
+                    tooltip="Of the mp4: 'high' is visually lossless; 'small file' is about a quarter of its size.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="video/EMO_dub",
+                    tooltip="File name prefix inside ComfyUI's output folder; placeholders such as "
+                    "%date:yyyy-MM-dd% are expanded.",
+                ),
                 io.Audio.Input(
                     "voice",
                     optional=True,
@@ -54,18 +66,6 @@ class EmoDubVideo(io.ComfyNode):
                         optional=True,
                         tooltip="How far the mouth moves; 1 as the voice says, 0 keeps it shut.",
                     )
-                ),
-                io.Combo.Input(
-                    "quality",
-                    options=list(QUALITIES),
-                    default=next(iter(QUALITIES)),
-                    tooltip="Of the mp4: 'high' is visually lossless; 'small file' is about a quarter of its size.",
-                ),
-                io.String.Input(
-                    "filename_prefix",
-                    default="video/EMO_dub",
-                    tooltip="File name prefix inside ComfyUI's output folder; placeholders such as "
-                    "%date:yyyy-MM-dd% are expanded.",
                 ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written, for core's nodes.")],

@@ -12,6 +12,7 @@ from comfyui_server import ROOT
 # end. Sockets are stored by name and may move.
 INPUTS = {
     "EmoTalkingPortrait": ["portrait", "voice", "model", "seed", "quality"],
+    "EmoDubVideo": ["video", "quality", "filename_prefix", "voice", "which_face", "strength"],
     "EmoTalkingFaces": [
         "picture",
         "voice_a",
@@ -113,6 +114,7 @@ INPUTS = {
 }
 OUTPUTS = {
     "EmoTalkingPortrait": ["VIDEO"],
+    "EmoDubVideo": ["VIDEO"],
     "EmoTalkingFaces": ["VIDEO"],
     "EmoSeveralFaces": ["EMO_REFERENCE", "EMO_AUDIO", "AUDIO", "IMAGE"],
     "EmoCombineFaces": ["EMO_FACES"],
@@ -211,6 +213,8 @@ def test_the_loader_lists_the_built_in_models_first_and_then_the_files(pack):
     [
         ("EmoTalkingPortrait", {"model": "gone.safetensors"}),
         ("EmoTalkingPortrait", {"quality": "gold"}),
+        ("EmoDubVideo", {"which_face": "nobody"}),
+        ("EmoDubVideo", {"quality": "gold"}),
         ("EmoTalkingFaces", {"model": "gone.safetensors"}),
         ("EmoTalkingFaces", {"schedule": "soon B"}),
         ("EmoSeveralFaces", {"schedule": "all day"}),
@@ -235,6 +239,7 @@ def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
     ("name", "linked"),
     [
         ("EmoTalkingPortrait", {"model": None, "quality": None}),
+        ("EmoDubVideo", {"which_face": None, "quality": None}),
         ("EmoTalkingFaces", {"schedule": None, "order": None, "model": None, "quality": None}),
         ("EmoSeveralFaces", {"schedule": None, "order": None}),
         ("EmoExample", {"portrait": None}),
