@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..auxiliary.motion_decoder import PATCH, MotionDecoder
@@ -266,7 +267,12 @@ def adapt(
     clips = [read_clip(one, config) for one in training]
     tasks = PainterTask(bundle.motion_decoder, config, clips, seed=seed), EmoTask(bundle.emo, stage, store, seed=seed)
     for task, plan in zip(tasks, plans, strict=True):
-        average = train(task, plan, work, deadline=deadline, clock=clock)
+        path = work / f"{plan.name}.safetensors"
+        if not path.exists():
+            average = train(task, plan, work, deadline=deadline, clock=clock)
+            native.write_tensors(path, {name: value.contiguous() for name, value in average.items()})
+            (work / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
+        average = load_file(path)
         with torch.no_grad():
             for name, value in average.items():
                 task.get_parameter(name).copy_(value)
@@ -282,7 +288,7 @@ def adapt(
         "permission": "likeness of one person: use it only as this person has agreed to",
     }
     native.save(out, replace(bundle, card=card))
-    for path in (work / "state").glob("*.safetensors"):  # not before the model is there
-        path.unlink()
+    for plan in plans:
+        (work / f"{plan.name}.safetensors").unlink()
     (work / "log.jsonl").replace(work / "finished.jsonl")
     return {"before": before, "after": after}

@@ -124,13 +124,13 @@ class _Tracker:
     def __init__(self, finder: FaceFinder, limits: Limits, meshes: Meshes):
         self.finder, self.limits, self.meshes = finder, limits, meshes
         self.face: Face | None = None
-        self.shot, self.since, self.is_crowded = -1, 0, False
+        self.shot, self.since, self.is_crowded = -1, LOOK_EVERY, False
 
     def follow(self, batch: list[TimedFrame]) -> list[FrameFact]:
         if batch[0].is_cut:
-            self.shot, self.face = self.shot + 1, None
+            self.shot, self.face, self.since = self.shot + 1, None, LOOK_EVERY
         pixels = to_float(torch.from_numpy(np.stack([frame.pixels for frame in batch])).permute(0, 3, 1, 2))
-        if self.face is None or self.since >= LOOK_EVERY:
+        if self.since >= LOOK_EVERY:  # while there is none, too: a search takes as long as following for a second
             self._look(pixels[:1])
         self.since += len(batch)
         if self.face is None:
@@ -150,7 +150,7 @@ class _Tracker:
             row = self.meshes.append(face.mesh)
             facts.append(FrameFact(frame.number, self.shot, self._reason(face, one, frame), row))
         if is_lost:
-            self.face = None
+            self.face, self.since = None, LOOK_EVERY
         return facts
 
     def _look(self, pixels: Tensor) -> None:
