@@ -128,6 +128,33 @@ def test_talking_portrait_runs_on_a_fresh_machine(server):
     assert any(maximum >= frames // 4 for _, maximum in result["progress"])
 
 
+def test_dub_video_runs_and_keeps_the_frames_of_the_video(server):
+    from fractions import Fraction
+
+    with (
+        av.open(str(ROOT / "workflows" / "inputs" / "emo_video.mp4")) as whole,
+        av.open(str(server.base / "input" / "short.mp4"), "w") as short,
+    ):
+        stream = short.add_stream("libx264", rate=10, width=384, height=384, pix_fmt="yuv420p")
+        for number, frame in zip(range(4), whole.decode(video=0), strict=False):
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            short.mux(stream.encode(frame))
+        short.mux(stream.encode(None))
+    with av.open(str(server.base / "input" / "short.flac"), "w") as container:
+        stream = container.add_stream("flac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 6400), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 16000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    workflow = read(ROOT / "workflows" / "dub_video.json")
+    for node in workflow["nodes"]:
+        if node["type"] in ("LoadVideo", "LoadAudio"):
+            node["widgets_values"][0] = "short.mp4" if node["type"] == "LoadVideo" else "short.flac"
+    result = server.run(to_api(workflow))
+    assert result["status"] == "success", result["error"]
+    frames, rate, seconds = played(server.view(result["outputs"]["1"]["images"][0]))
+    assert (frames, rate) == (4, 10) and abs(seconds - 0.4) <= 0.07
+
+
 def test_changing_the_seed_runs_the_sampler_again_and_not_the_encoders(server):
     prompt = tiny(read(ROOT / "workflows" / "api" / "talking_portrait.json"), steps=1, seed=77)
     begin = len(server.log)
