@@ -1,6 +1,7 @@
-"""Icon and banner of the registry's page: `python docs/make_pictures.py` draws docs/images/icon.png and banner.png.
+"""Icon and banner of the registry's page, and a clip: `python docs/make_pictures.py`.
 
-The shipped portrait and, under it, the loudness of the shipped voice.
+It draws docs/images/icon.png and banner.png, the shipped portrait and, under it, the loudness of the shipped voice; and
+cuts web/docs/pictures/EmoTalkingPortrait.webp, of the help page of EMO Talking Portrait, from docs/images/hero.webp.
 """
 
 from __future__ import annotations
@@ -52,6 +53,33 @@ def banner(width: int = 1344, height: int = 576) -> Image.Image:
     return made
 
 
+def clip(seconds: float = 3.0, side: int = 256) -> tuple[list[Image.Image], int]:
+    """The beginning of README's video at half its rate: (frames, milliseconds of a frame)."""
+    frames, passed = [], 0
+    with Image.open(HERE / "images" / "hero.webp") as hero:
+        for number in range(hero.n_frames):
+            hero.seek(number)
+            hero.load()
+            duration = hero.info["duration"]
+            if number % 2 == 0:
+                frames.append(hero.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
+            passed += duration
+            if passed >= 1000 * seconds:
+                break
+    return frames, 2 * duration
+
+
 if __name__ == "__main__":
     icon().save(HERE / "images" / "icon.png")
     banner().save(HERE / "images" / "banner.png")
+    first, *others = (made := clip())[0]
+    (HERE.parent / "web" / "docs" / "pictures").mkdir(exist_ok=True)
+    first.save(
+        HERE.parent / "web" / "docs" / "pictures" / "EmoTalkingPortrait.webp",
+        save_all=True,
+        append_images=others,
+        duration=made[1],
+        loop=0,
+        quality=60,
+        method=6,
+    )

@@ -63,3 +63,16 @@ def test_each_node_has_its_help_in_both_languages(server, schemas):
             help_page = server.get(f"/extensions/ComfyUI-EMO/docs/{page}").decode()
             assert [key for key in inputs if f"`{key}`" not in help_page] == []
         assert help_page.startswith(f"# {read('zh')[name]['display_name']}\n")
+
+
+def test_each_help_page_shows_a_picture_that_is_served(server, schemas):
+    """The page looks for it from docs/, whatever the language."""
+    shown = 0
+    for name in texts(schemas):
+        for page in (f"{name}.md", f"{name}/zh.md"):
+            help_page = server.get(f"/extensions/ComfyUI-EMO/docs/{page}").decode()
+            (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", help_page)
+            data = server.get(f"/extensions/ComfyUI-EMO/docs/{picture}")
+            assert data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+        shown += len(data)
+    assert shown < 1_500_000  # bytes that everybody installs
