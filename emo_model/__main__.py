@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from .checkpoints.mediapipe import load_face_finder
 from .config import SamplingConfig
 from .estimate import estimate
 from .inputs import faces
+from .inputs.audio import heard_opening
 from .inputs.check import Check, check_portrait
 from .inputs.faces import Face, from_left
 from .inputs.files import check_readable, reason_of, sentence_of
@@ -42,6 +44,7 @@ from .inputs.voice_schedule import LETTERS
 from .outputs.background_writer import BackgroundWriter, one_core_for_writing
 from .outputs.destination import check_destination
 from .outputs.disk import check_video, grain_of
+from .outputs.run_report import OFTEN, RunReport, WatchedFace
 from .outputs.video import DUBBED, SOUND_CODECS, VideoWriter, sound_bytes
 from .sampling.expression import RANGES, Expression
 from .sampling.progress import StepReport
@@ -76,6 +79,7 @@ def make_video(
     progress: bool = True,
     expression: Expression = Expression(),
     idle_seconds: float | None = None,
+    report_to: Path | None = None,
 ) -> dict:
     """Make a video, block by block; returns the fields of the JSON line.
 
@@ -86,9 +90,9 @@ def make_video(
     together: several faces move, see `talk.speak_together` for faces, schedule and in_turn; else one of at most one in
     faces, see `talk.speak`, also for long_side, square and expression. idle_seconds: in place of voices, see
     `talk.idle`. compiled: compile the networks first, for long videos. cuda_graphs: capture a step and replay it.
-    clips: folder of the clip cache, from which an interrupted run resumes. finished_only: render nothing, and make a
-    video of the cached clips. Raises OSError and ValueError with a message for the user; if the run is interrupted, a
-    playable video of the finished part remains next to `out`.
+    report_to: a JSON file for `RunReport.result`. clips: folder of the clip cache, from which an interrupted run
+    resumes. finished_only: render nothing, and make a video of the cached clips. Raises OSError and ValueError with a
+    message for the user; if the run is interrupted, a playable video of the finished part remains next to `out`.
     """
     from tqdm import tqdm
 
@@ -160,6 +164,7 @@ def make_video(
         if not report.is_cached:
             bar.update()
 
+    watch = None if report_to is None else _watch(group, fps=audio.fps)
     frames, first = 0, 0.0
     height, width = scene.size
     expected = scene.conditions.frames
@@ -173,8 +178,14 @@ def make_video(
                 out, fps=audio.fps, width=width, height=height, audio=group.sound, codec=codec, expected=expected
             ) as video,
         ):
+
+            def write(block: np.ndarray) -> None:
+                if watch is not None:
+                    watch.see(block)
+                video.write(block)
+
             try:
-                with BackgroundWriter(group.blocks, video.write, device=device) as writer:
+                with BackgroundWriter(group.blocks, write, device=device) as writer:
                     for latents in group.generate(
                         caches=runs, weights=weights, finished_only=finished_only, predict=graphs, on_step=on_step
                     ):
@@ -207,6 +218,9 @@ def make_video(
         "seconds_per_frame": round(passed / frames, 4),
         "peak_rss_mb": peak_rss_mb(),
     }
+    if watch is not None:
+        log.info("%s", watch.line)
+        report_to.write_text(json.dumps({**report, **watch.result}, indent=1) + "\n", encoding="utf-8")
     if torch.device(device).type == "cuda":
         report["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
     return report
@@ -267,6 +281,14 @@ def dub_video(
         "seconds_per_frame": round(passed / writer.frames, 4),
         "peak_rss_mb": peak_rss_mb(),
     }
+
+
+def _watch(group: talk.Group, *, fps: float) -> RunReport:
+    faces = {}
+    for letter, scene in group.scenes.items():
+        heard = heard_opening(scene.conditions.audio, scene.bundle.config.audio_encoder)
+        faces[letter] = WatchedFace.of(scene.conditions.portrait, heard)
+    return RunReport(load_face_finder(), group.first.decoder.still, faces, fps=fps, every=OFTEN)
 
 
 def _refuse_full_disk(
@@ -486,6 +508,13 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="SECONDS",
         help="no voice: a portrait that waits and listens for so long, as a loop without sound",
     )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.json",
+        help="read the finished frames and write what they show: mouth against voice, likeness, pixels that changed "
+        "outside of the head",
+    )
     parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     whose = parser.add_mutually_exclusive_group()
@@ -626,6 +655,7 @@ def main(arguments: list[str] | None = None) -> int:
             cuda_graphs=chosen.cuda_graphs,
             expression=expression,
             idle_seconds=chosen.idle,
+            report_to=chosen.report,
         )
     except (OSError, ValueError) as error:
         log.error("%s", sentence_of(error))

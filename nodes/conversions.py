@@ -320,8 +320,10 @@ def speed_curve(text: str, *, level: float) -> Speed:
 
 
 def expression_of(dials: dict[str, object]) -> Expression:
-    """Dials by name: text, a number, numbers per frame, or a CURVE, whose 0..1 is the whole video -> Expression."""
-    return Expression.of(**{name: _curve_of(value) for name, value in dials.items()})
+    """Dials by name: text, a number, numbers per frame, or a CURVE, whose 0..1 is the whole video -> Expression.
+
+    None leaves a dial as it is. Raises ValueError that names the dial."""
+    return Expression.of(**{name: _curve_of(value) for name, value in dials.items() if value is not None})
 
 
 def _curve_of(value: object) -> object:

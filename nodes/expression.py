@@ -77,16 +77,19 @@ class EmoExpression(io.ComfyNode):
         roll: str | None = None,
         blinks: str | None = None,
     ) -> bool | str:
-        given = {name: value for name, value in locals().items() if name not in ("cls",) and value is not None}
+        given = (audio_strength, smile, brows, blink_rate, gaze_x, gaze_y, yaw, pitch, roll, blinks)
         try:
-            conversions.expression_of(given)
+            conversions.expression_of(dict(zip((*RANGES, "blinks"), given, strict=True)))
         except ValueError as error:
-            return str(error)
+            return f"{error}."
         return True
 
     @classmethod
-    def execute(cls, **dials) -> io.NodeOutput:
-        return io.NodeOutput(conversions.expression_of(dials))
+    def execute(
+        cls, audio_strength, smile, brows, blink_rate, gaze_x, gaze_y, yaw, pitch, roll, blinks=""
+    ) -> io.NodeOutput:
+        given = (audio_strength, smile, brows, blink_rate, gaze_x, gaze_y, yaw, pitch, roll, blinks)
+        return io.NodeOutput(conversions.expression_of(dict(zip((*RANGES, "blinks"), given, strict=True))))
 
 
 class EmoIdle(io.ComfyNode):

@@ -155,9 +155,16 @@ class EmoVideoCombine(io.ComfyNode):
             comfy_bridge.tell(cls.hidden, message)
         progress = comfy_bridge.Progress(count)
 
+        watched = [] if images is not None else [(vae, clips)]
+        if faces is not None:
+            watched = [(face.reference.vae, face.clips) for face in faces]
+        watch = comfy_bridge.watch(watched, fps=fps)
+
         def blocks() -> Iterator:
             done = 0
             for block in decoded:
+                if watch is not None:
+                    watch.see(block)
                 yield from conversions.framed(block, frame, framing)
                 done += len(block)
                 progress.update(done)
@@ -174,5 +181,7 @@ class EmoVideoCombine(io.ComfyNode):
             hidden=cls.hidden,
             last=last,
         )
+        if watch is not None:
+            comfy_bridge.tell(cls.hidden, watch.line)
         shown = ui.SavedResult(path.name, subfolder, io.FolderType.output)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=ui.PreviewVideo([shown]))

@@ -202,12 +202,21 @@ class CacheRun:
         self.keys.append(key)
         self.rendered += 1
 
-    def clips(self, *, wanted: int, fps: float, config: ModelConfig, direction: Direction = Direction()) -> CachedClips:
+    def clips(
+        self,
+        *,
+        wanted: int,
+        fps: float,
+        config: ModelConfig,
+        direction: Direction = Direction(),
+        heard: Tensor | None = None,
+    ) -> CachedClips:
         """The video so far; wanted: frames that are sampled for the whole. One that is not complete does not loop."""
         sampled = min(wanted, len(self.keys) * config.clip_frames)
         direction = direction if sampled == wanted else replace(direction, fade=0)
         frames, wanted = sampled - direction.fade, wanted - direction.fade
-        return CachedClips(self.cache.folder, tuple(self.keys), frames, wanted, fps, config, self.lease, direction)
+        folder, keys = self.cache.folder, tuple(self.keys)
+        return CachedClips(folder, keys, frames, wanted, fps, config, self.lease, direction, heard)
 
     def __enter__(self) -> CacheRun:
         return self
@@ -223,7 +232,7 @@ class CachedClips:
     keys: the names of its clips in `folder`; frames: how many it has, wanted: how many the audio has; fps: frames per
     second;
     config: of the model that made it; lease: as long as it is held, no other run removes the clips; direction: what is
-    done to the clips when they are read.
+    done to the clips when they are read; heard: (F,) see `inputs.audio.heard_opening`.
     """
 
     folder: Path
@@ -234,6 +243,7 @@ class CachedClips:
     config: ModelConfig
     lease: Lease | None = field(default=None, repr=False)
     direction: Direction = Direction()
+    heard: Tensor | None = field(default=None, repr=False)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Scaled latents (1, C, F, h, w) float32, or with dials (1, C + D, F, h, w), clip by clip, the last cut to the

@@ -6,6 +6,7 @@ builtin         held-out people and voices through the model; a table, and every
 look            pictures speak: for each a video and a strip of frames, to be looked at
 strip           a portrait and frames of it speaking, in a row
 hero            an animated WebP of a portrait that speaks
+dials           what each dial does, read from finished frames; a table
 audio           the audio encoder of a model, by itself
 prepare-speech  speak held-out voices into a folder (--speech, --sung)
 oracle          compare networks and sampler with tensors recorded from Hallo's own code; exit status 1 if one differs
@@ -138,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
         else:
             task.add_argument("--side", type=int, default=384, help="of the longer side, in pixels (%(default)s)")
             task.add_argument("--megabytes", type=float, default=3.0, help="at most (%(default)s)")
+
+    dials = tasks.add_parser("dials", help="what each dial does")
+    _add_model(dials)
+    dials.add_argument("portraits", type=Path, nargs="+", help="pictures, or folders of them")
+    dials.add_argument("--voice", type=Path, default=EXAMPLES / "emo_voice.wav", help="a sound file (%(default)s)")
+    dials.add_argument("--json", type=Path, help="write every change of every picture here")
 
     audio = tasks.add_parser("audio", help="how well audio encoders predict the mouth")
     audio.add_argument(
@@ -324,6 +331,16 @@ def _hero(chosen: argparse.Namespace) -> None:
     log.info("%s: %.2f MB at quality %d", chosen.out, chosen.out.stat().st_size / 1e6, quality)
 
 
+def _dials(chosen: argparse.Namespace) -> None:
+    from . import dials
+
+    found = dials.measure(talk.load(chosen.model, chosen.device), _files(chosen.portraits, PICTURES), chosen.voice)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    counted = ", ".join(f"{dials.blinks_counted(rate)} at {rate:g}" for rate in (0.0, 0.5, 1.0, 2.0))
+    sys.stdout.write(f"{dials.table(found)}\nBlinks in ten minutes by `blink_rate`: {counted}.\n")
+
+
 def _audio(chosen: argparse.Namespace) -> None:
     from . import hearing
 
@@ -358,6 +375,7 @@ _TASKS = {
     "look": _look,
     "strip": _strip,
     "hero": _hero,
+    "dials": _dials,
     "audio": _audio,
     "prepare-speech": _speech,
     "oracle": _oracle,

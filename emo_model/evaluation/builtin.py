@@ -29,6 +29,7 @@ from ..config import ModelConfig, SamplingConfig
 from ..inputs.audio import read_audio, resample
 from ..inputs.faces import FaceFinder, NoFaceError
 from ..inputs.media import read_picture
+from ..outputs.likeness import Likeness
 from ..synthetic.puppet_store import PuppetStore
 from ..synthetic.speech import RATE
 from ..synthetic.speech_library import SpeechLibrary
@@ -36,7 +37,6 @@ from ..types import Fit
 from . import scenes
 from .hearing import heard
 from .metrics import picture, sharpness
-from .metrics.identity import Likeness
 from .reading import Reading, read
 from .scenes import Piece, Scene
 from .stage import Stage, Take

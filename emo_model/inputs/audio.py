@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..auxiliary.audio_encoder import TRACK_MEAN, TRACK_STD
+from ..config import AudioEncoderConfig
 from ..types import AudioFeatures
 from .files import check_readable
 from .sound_decoding import (
@@ -318,6 +320,17 @@ class FramesInTime:
         first, last = int(numbers.min()), int(numbers.max())
         layers = self.layers.until(math.floor((last + 1) * self.layer_rate / self.fps) + 2)
         return at_frames(layers, range(first, last + 1), layer_rate=self.layer_rate, fps=self.fps)[numbers - first]
+
+
+def heard_opening(audio: AudioFeatures, config: AudioEncoderConfig | None) -> Tensor | None:
+    """(F,) how far the built-in audio encoder reads the mouth open at each frame, 0 to 1; None of another, and of the
+    silence of an idle video."""
+    if config is None or not config.mouth_tracks or audio.fade:
+        return None
+    frames = len(audio.frames) - audio.padding
+    parts = torch.arange(frames).split(1000)
+    opening = torch.cat([audio.frames[part][:, 0, -config.mouth_tracks].float().cpu() for part in parts])
+    return opening * TRACK_STD[0] + TRACK_MEAN[0]
 
 
 def silence(frames: int, *, fps: float) -> tuple[Tensor, int]:

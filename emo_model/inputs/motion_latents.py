@@ -117,8 +117,8 @@ def consistent_latents(
     portrait_mesh: (468, 3) in pixels of the square at `size`; maps: (5, h, w), `inputs.portrait_maps` at the cells. The
     flow is replaced by that of the nearest rigid head motion. Sampled Gaussians may be off by a cell: they are placed
     at the moved mouth and eyes with their least-squares amplitude; both eyes get the mean opening. Lids that close
-    further than a squint are left to `lid_closure`. turn: (F, 3) yaw, pitch, roll in radians that the head is turned by
-    on top; mouth_strength: (F,) times how far the mouth is from the portrait's.
+    further than a squint are left to `lid_closure`. turn: (F, 3) yaw, pitch, roll in radians in the picture's axes,
+    by which the head is turned on top; mouth_strength: (F,) times how far the mouth is from the portrait's.
     """
     cells = latents.shape[-1]
     mesh = portrait_mesh.to(latents.device, torch.float32) * (cells / size)
@@ -181,8 +181,9 @@ def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
 
 
 def _turned(moves: Tensor, turn: tuple[Tensor, Frame]) -> Tensor:
-    """moves (F, 4, 2) of a head that is first turned (F, 3, 3) about the neck, in its own frame."""
+    """moves (F, 4, 2) of a head that is first turned (F, 3, 3) about the neck, in the axes of the picture."""
     turns, frame = turn
+    turns = frame.axes @ turns @ frame.axes.T  # in the head's own axes, in which its places are known
     own = frame.eyes * frame.axes[:, :2]  # (3, 2): cells, of an eye distance along each of the head's axes
     neck = moves.new_tensor(NECK)
     to_picture = own + moves[:, 1:]  # (F, 3, 2)

@@ -17,8 +17,7 @@ from ..inputs import face_geometry as geometry
 SMILE = (
     ((61, 291), (-0.060, -0.062), 0.15),  # corners of the mouth
     ((205, 425), (-0.012, -0.032), 0.17),  # cheeks
-    ((0, 0), (0.0, 0.012), 0.11),  # the lips' middle, which stays as the corners rise
-    ((17, 17), (0.0, 0.020), 0.11),
+    ((13, 14), (0.0, 0.012), 0.17),  # the lips' middle, which stays as the corners rise
 )
 BROW_RISE, BROW_FALL, BROW_FROWN = (
     0.090,
@@ -65,8 +64,7 @@ class _Fields:
             for point, side in zip(points, (1, -1), strict=True):
                 u, v = self._local(place, self.mesh[point])
                 bell = smile * torch.exp(-(u**2 + v**2) / (2 * reach**2))
-                twins = points[0] == points[1]
-                moved += self._along(bell * (0 if twins else side * right), bell * down * (0.5 if twins else 1))
+                moved += self._along(bell * side * right, bell * down)
         frown = BROW_FROWN * (-brows).clamp(min=0)
         for row, lid, side in zip((geometry.LEFT_BROW, geometry.RIGHT_BROW), LIDS, (1, -1), strict=True):
             brow = self.mesh[list(row)].mean(0)

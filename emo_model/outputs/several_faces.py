@@ -72,6 +72,7 @@ def _lasting(clips: Iterable[Tensor], rest: Tensor, easing: int) -> Iterator[Ten
     for clip in clips:
         for last in clip[0].transpose(0, 1):
             yield last
+    rest = torch.cat([rest, rest.new_zeros(len(last) - len(rest), *rest.shape[1:])])  # without dials
     for frame in range(1, easing):
         yield torch.lerp(last, rest, (1 - math.cos(math.pi * frame / easing)) / 2)
     yield from repeat(rest)

@@ -28,7 +28,18 @@ from .parts import (
     own_audio_encoder,
     own_vae,
 )
-from .portraits import PortraitVAE, bind, decode_together, face_of, faces_of, framing, is_bound, mesh_of, resolve_vae
+from .portraits import (
+    PortraitVAE,
+    bind,
+    decode_together,
+    face_of,
+    faces_of,
+    framing,
+    is_bound,
+    mesh_of,
+    resolve_vae,
+    watch,
+)
 from .rendering import render
 from .running import Progress, is_part, show, tell, workflow_of, write_video
 
@@ -78,6 +89,7 @@ __all__ = [
     "tell",
     "to_intermediate",
     "vae_fingerprint",
+    "watch",
     "workflow_of",
     "write_video",
 ]

@@ -18,10 +18,13 @@ from ...emo_model.checkpoints.mediapipe import load_face_finder
 from ...emo_model.config import ModelConfig
 from ...emo_model.inputs.face import apply_fit
 from ...emo_model.inputs.faces import Face, NoFaceError, choose_face
+from ...emo_model.inputs.media import to_uint8
 from ...emo_model.inputs.motion_of_frames import motion_of_frames
 from ...emo_model.inputs.portrait import find_faces
 from ...emo_model.inputs.vae import to_raw, to_scaled
+from ...emo_model.inputs.voice_schedule import LETTERS
 from ...emo_model.outputs.portrait_decoder import AT_ONCE, PortraitDecoder
+from ...emo_model.outputs.run_report import RunReport, WatchedFace
 from ...emo_model.outputs.several_faces import GroupDecoder, in_step
 from ...emo_model.sampling.expression import DIALS
 from ...emo_model.types import Portrait
@@ -200,6 +203,17 @@ def decode_together(faces: Sequence, *, frames: int) -> Iterator[np.ndarray]:
 def is_bound(vae) -> bool:
     """Whether a VAE decodes to frames of the whole picture."""
     return isinstance(vae, PortraitVAE) and vae.is_bound
+
+
+def watch(decoded: Sequence[tuple], *, fps: float) -> RunReport | None:
+    """What reads the frames of (VAE, clips or None) of each face; None without any, and for VAEs without a portrait."""
+    if not decoded or not all(is_bound(vae) for vae, _ in decoded):
+        return None
+    faces = {
+        letter: WatchedFace.of(vae.portrait, None if clips is None else clips.heard)
+        for letter, (vae, clips) in zip(LETTERS, decoded, strict=False)
+    }
+    return RunReport(load_face_finder(), to_uint8(decoded[0][0].picture)[0], faces, fps=fps)
 
 
 def framing(vae, reference, *, is_decoded: bool) -> Framing:

@@ -14,6 +14,7 @@ from ...emo_model.cache.folder import CachedClips
 from ...emo_model.cache.renderer import CachedRenderer
 from ...emo_model.config import ModelConfig, SamplingConfig
 from ...emo_model.estimate import count_clips, estimate, frames_at_once, minutes_and_seconds
+from ...emo_model.inputs.audio import heard_opening
 from ...emo_model.models.emo import Emo
 from ...emo_model.outputs.disk import grain_of
 from ...emo_model.sampling.clips import ClipRenderer, generate_clips
@@ -140,7 +141,13 @@ def render(
             error.args = (f"{error.args[0]}\n{message}",)
         run.lease.close()
         raise
-    made = run.clips(wanted=conditions.frames, fps=conditions.audio.fps, config=model.config, direction=direction)
+    made = run.clips(
+        wanted=conditions.frames,
+        fps=conditions.audio.fps,
+        config=model.config,
+        direction=direction,
+        heard=heard_opening(conditions.audio, model.config.audio_encoder),
+    )
     seconds = time.monotonic() - began
     if run.rendered:
         tell(

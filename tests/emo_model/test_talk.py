@@ -459,3 +459,16 @@ def test_the_sound_can_be_kept_to_the_bit(folder):
 
 def test_memory_is_measured_in_megabytes():
     assert 50 < peak_rss_mb() < 50_000
+
+
+def test_the_command_makes_an_idle_loop_with_dials_and_a_report(folder, capsys):
+    idle = ("--idle", "1", "--smile", "0: 0; 0.5: 1", "--report", "report.json")
+    assert talk("-o", "idle.mp4", "--no-clips", *idle) == 0
+    frames, fps = read_video(folder / "idle.mp4")
+    assert len(frames) == fps == 25
+    report = json.loads((folder / "report.json").read_text())
+    assert report["changed_outside"] == 0 and report["frames"] == 25
+    assert report["faces"]["A"]["mouth_r"].startswith("skipped: ")
+    with av.open(str(folder / "idle.mp4")) as file:
+        assert not file.streams.audio
+    assert talk("-o", "idle.mp4", "--smile", "7") == 2

@@ -11,7 +11,7 @@ from comfyui_server import ROOT
 # Workflows store widgets by their order, required before optional ones: never reorder them, append optional ones at the
 # end. Sockets are stored by name and may move.
 INPUTS = {
-    "EmoTalkingPortrait": ["portrait", "voice", "model", "seed", "quality"],
+    "EmoTalkingPortrait": ["portrait", "voice", "model", "seed", "quality", "expression", "idle_seconds"],
     "EmoDubVideo": ["video", "quality", "filename_prefix", "voice", "which_face", "strength"],
     "EmoTalkingFaces": [
         "picture",
@@ -81,7 +81,21 @@ INPUTS = {
         "motion",
         "render",
         "options",
+        "expression",
     ],
+    "EmoExpression": [
+        "audio_strength",
+        "smile",
+        "brows",
+        "blink_rate",
+        "gaze_x",
+        "gaze_y",
+        "yaw",
+        "pitch",
+        "roll",
+        "blinks",
+    ],
+    "EmoIdle": ["model", "seconds", "fps"],
     "EmoVideoCombine": [
         "fps",
         "quality",
@@ -125,6 +139,8 @@ OUTPUTS = {
     "EmoFaceMaskBuilder": ["EMO_FACE_MASK", "MASK"],
     "EmoHeadSpeed": ["EMO_SPEED"],
     "EmoSampler": ["EMO_CLIPS"],
+    "EmoExpression": ["EMO_EXPRESSION"],
+    "EmoIdle": ["EMO_AUDIO"],
     "EmoVideoCombine": ["VIDEO"],
     "EmoClipsToLatent": ["LATENT"],
     "EmoContinueFrom": ["EMO_MOTION"],
@@ -225,6 +241,8 @@ def test_the_loader_lists_the_built_in_models_first_and_then_the_files(pack):
         ("EmoReferenceEncoder", {"which_face": "0", "fit": "crop"}),
         ("EmoFaceMaskBuilder", {"mode": "guess"}),
         ("EmoHeadSpeed", {"curve": "fast"}),
+        ("EmoExpression", {"smile": "wide"}),
+        ("EmoExpression", {"blinks": "often"}),
         ("EmoSampler", {"sampler": "magic"}),
         ("EmoVideoCombine", {"sound": "wax"}),
         ("EmoVideoCombine", {"frame": "feet"}),
@@ -247,6 +265,7 @@ def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
         ("EmoReferenceEncoder", {"fit": None}),
         ("EmoFaceMaskBuilder", {"mode": None}),
         ("EmoHeadSpeed", {"curve": None}),
+        ("EmoExpression", {"smile": None, "blinks": None}),
         ("EmoSampler", {"sampler": None, "render": None}),
         ("EmoVideoCombine", {"sound": None}),
         ("EmoReferenceEncoder", {"fit": None, "which_face": None}),

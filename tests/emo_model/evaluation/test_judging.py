@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from emo_model.evaluation.metrics.identity import Likeness
 from PIL import Image
 
 from emo_model import talk
@@ -20,7 +21,6 @@ from emo_model.evaluation.__main__ import main
 from emo_model.evaluation.hearing import load_encoder
 from emo_model.evaluation.judges import Judges, Weights
 from emo_model.evaluation.judging import Bench, Judgement, Pair, pairs
-from emo_model.evaluation.metrics.identity import Likeness
 from emo_model.inputs.audio import read_audio, resample
 from emo_model.inputs.media import read_picture, to_uint8
 from emo_model.inputs.portrait import cut_square, find_mesh

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from emo_model.evaluation.metrics.identity import detector_box
 from emo_model.inputs.face_geometry import mean_face
+from emo_model.outputs.likeness import detector_box
 
 
 def test_the_box_is_a_square_from_the_brows_to_the_chin():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ...inputs.face_geometry import LEFT_BROW, OVAL, RIGHT_BROW
+from ..inputs.face_geometry import LEFT_BROW, OVAL, RIGHT_BROW
 
 NEEDS = "needs dlib: pip install --no-deps dlib-bin face-recognition-models"
 
