@@ -30,7 +30,7 @@ SIDE = 384  # pixels of the head square
 FURTHEST = (8, 5)  # pixels of an eye's picture that its inside is sought aside, right and down
 READINGS = {
     "opening": "spread of the mouth's opening over the frames, hundredths of an eye distance",
-    "corners": "corners of the mouth above its middle, hundredths of an eye distance",
+    "corners": "corners of the mouth above its middle along the head, hundredths of an eye distance",
     "brows": "brows above the line of the eyes, hundredths of an eye distance",
     "lids": "change of the eyes' picture in a blink, 0 to 2",
     "gaze x": "shift of what is seen between the lids, right, hundredths of half an eye's width",
@@ -40,19 +40,19 @@ READINGS = {
     "roll": "degrees",
 }
 SETTINGS = {
-    "audio_strength 2": ({"audio_strength": 2}, "opening", 1.0),
-    "audio_strength 0": ({"audio_strength": 0}, "opening", -1.0),
-    "smile 1": ({"smile": 1}, "corners", 1.5),
-    "brows 1": ({"brows": 1}, "brows", 2.0),
-    "brows -1": ({"brows": -1}, "brows", -1.0),
-    "blinks": ({"blinks": ((FIRST + 5) / 25,)}, "lids", 0.2),
-    "gaze_x 1": ({"gaze_x": 1}, "gaze x", 12.0),
-    "gaze_x -1": ({"gaze_x": -1}, "gaze x", -12.0),
-    "gaze_y 1": ({"gaze_y": 1}, "gaze y", 5.0),
-    "gaze_y -1": ({"gaze_y": -1}, "gaze y", -5.0),
-    "yaw 10": ({"yaw": 10}, "yaw", 7.0),
+    "audio_strength 2": ({"audio_strength": 2}, "opening", 2.0),
+    "audio_strength 0": ({"audio_strength": 0}, "opening", -2.0),
+    "smile 1": ({"smile": 1}, "corners", 2.5),
+    "brows 1": ({"brows": 1}, "brows", 2.5),
+    "brows -1": ({"brows": -1}, "brows", -2.0),
+    "blinks": ({"blinks": ((FIRST + 5) / 25,)}, "lids", 0.25),
+    "gaze_x 1": ({"gaze_x": 1}, "gaze x", 25.0),
+    "gaze_x -1": ({"gaze_x": -1}, "gaze x", -25.0),
+    "gaze_y 1": ({"gaze_y": 1}, "gaze y", 12.0),
+    "gaze_y -1": ({"gaze_y": -1}, "gaze y", -12.0),
+    "yaw 10": ({"yaw": 10}, "yaw", 7.5),
     "pitch 8": ({"pitch": 8}, "pitch", 5.0),
-    "roll 10": ({"roll": 10}, "roll", 7.0),
+    "roll 10": ({"roll": 10}, "roll", 9.5),
 }
 """By name: the dials, the reading that they are to move, and by how much at least: the stated amount."""
 
@@ -96,7 +96,8 @@ def readings(
     mesh = scene.conditions.portrait.mesh * (fit.side / fit.size)
     mesh = mesh + mesh.new_tensor([fit.left, fit.top, 0.0])
     reading, meshes = read(finder, frames, mesh, fit)
-    corners = _height(meshes, [UPPER_LIP, LOWER_LIP], [MOUTH_LEFT, MOUTH_RIGHT])
+    local = torch.stack([geometry.head_frame(one).local(one) for one in meshes])[..., 1]
+    corners = (local[:, [UPPER_LIP, LOWER_LIP]].mean() - local[:, [MOUTH_LEFT, MOUTH_RIGHT]].mean()).item()
     brows = _height(meshes, [*LEFT_EYE[:2], *RIGHT_EYE[:2]], [*geometry.LEFT_BROW, *geometry.RIGHT_BROW])
     eyes = list(eye_looks(frames, meshes).unflatten(2, (EYE_HEIGHT, EYE_WIDTH)).unbind(1))
     right, down = _shifted(eyes, eyes if base is None else base)

@@ -19,14 +19,11 @@ SMILE = (
     ((205, 425), (-0.012, -0.032), 0.17),  # cheeks
     ((13, 14), (0.0, 0.012), 0.17),  # the lips' middle, which stays as the corners rise
 )
-BROW_RISE, BROW_FALL, BROW_FROWN = (
-    0.090,
-    0.045,
-    0.022,
-)  # of raised and of lowered brows, and how far those come together
-BROW_WIDTH, BROW_ABOVE = 0.24, 0.20  # reach of the field along a brow, and towards the hair
-LID_GAP = 0.42  # of the gap between brow and upper lid: reach of the field towards the eye, which keeps its shape
-STEEPEST = 1.1  # rise of a brow in reaches towards the eye
+BROW_RISE, BROW_FALL = 0.085, 0.050  # of raised and of lowered brows
+BROW_FROWN = 0.022  # how far lowered ones come together
+BROW_WIDTH, BROW_ABOVE = 0.21, 0.20  # reach of the field along a brow, and towards the hair
+LID_GAP = 0.36  # of the gap between brow and upper lid: reach of the field towards the eye, which keeps its shape
+STEEPEST = 1.2  # rise of a brow in reaches towards the eye
 LIDS = (159, 386)  # points of the upper lids
 
 
