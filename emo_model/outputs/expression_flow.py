@@ -15,7 +15,7 @@ from ..inputs import face_geometry as geometry
 # points, (right, down) that a full smile moves them, for the face's left half as the picture has it, and reach of the
 # field; all in distances of the outer eye corners
 SMILE = (
-    ((61, 291), (-0.060, -0.062), 0.15),  # corners of the mouth
+    ((61, 291), (-0.068, -0.072), 0.15),  # corners of the mouth
     ((205, 425), (-0.012, -0.032), 0.17),  # cheeks
     ((13, 14), (0.0, 0.012), 0.17),  # the lips' middle, which stays as the corners rise
 )
