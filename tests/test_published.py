@@ -21,6 +21,10 @@ HIDDEN = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "out",
 
 REASONS = {
     ("emo_model/checkpoints/files.py", "pickle"): "names the error of a broken file; pickles are read as weights only",
+    (
+        "emo_model/outputs/likeness.py",
+        "importlib",
+    ): "looks whether dlib and its weights are installed, and where; imports nothing by name",
     ("workflows/client.py", "urllib"): "an example: talks to the user's own ComfyUI, started by hand",
     (
         "emo_model/farm/host.py",
