@@ -1,6 +1,7 @@
 """One person from minutes of video: the built-in model goes on learning on one talking person, on a CPU.
 
-The mouth's painter learns how this mouth looks inside, EMO's audio and temporal layers how it moves; all else stays.
+EMO's audio and temporal layers learn how this mouth moves; on request the mouth's painter learns how it looks inside.
+All else stays.
 The last fifth of the clips is kept to measure what it gave.
 """
 
@@ -38,7 +39,7 @@ from .footage.settings import Settings
 from .footage.store import ShardStore
 from .loop import Plan, train
 from .loss import EmoTask
-from .motion_decoder import mouth_losses, painting_loss
+from .motion_decoder import OUTER_MOUTH, mouth_losses
 from .prepared import FOOTAGE_WEIGHTS, correlation, load_to_train, openings
 from .stages import VIDEO
 
@@ -148,7 +149,9 @@ class PainterTask(nn.Module):
             portrait = decoder.read_portrait(pixels, maps, own, mouth_centre(rest)[None] / PATCH, skull)
         decoded = decoder(batch.latents, portrait)
         losses = mouth_losses(decoder, decoded, batch.frames, batch.inside)
-        return painting_loss(losses), {name: value.detach() for name, value in losses.items()}
+        # no edges, no contrast: where the lips are off by a pixel, a painted grid would lower both
+        loss = OUTER_MOUTH * losses["mouth"] + 2 * losses["colours"] + losses["mask"]
+        return loss, {name: value.detach() for name, value in losses.items()}
 
 
 @torch.no_grad()
@@ -223,16 +226,17 @@ def adapt(
     minutes: float = 45.0,
     scale: float = 1.0,
     settings: Settings = Settings(),
+    painter: bool = False,
     resume: bool = False,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, dict[str, float]]:
     """Write the model of the person in `video` to `out`; returns `measure` before and after.
 
-    Work is kept in OUT's name with '.adapt' until it is done: the prepared clips, the state and the log. minutes: stops
-    with OutOfTime when they are over, everything saved; call again with resume=True. Raises FileExistsError if there is
-    unfinished work and `resume` is not set, ValueError if too little of the video can be used (the reasons are in
-    report.html there).
+    painter: whether the mouth's painter trains, too (docs/training.md says what that gives). Work is kept in OUT's name
+    with '.adapt' until it is done: the prepared clips, the state and the log. minutes: stops with OutOfTime when they
+    are over, everything saved; call again with resume=True. Raises FileExistsError if there is unfinished work and
+    `resume` is not set, ValueError if too little of the video can be used (report.html there says why).
     """
     work, deadline = out.with_name(f"{out.stem}.adapt"), clock() + 60 * minutes
     if (work / "log.jsonl").exists() and not resume:
@@ -260,12 +264,12 @@ def adapt(
     before = measure(bundle, held_out, kept_store, seed=seed)
     log.info("before: %s", before)
     stage = replace(STAGE, steps=max(1, round(scale * STAGE.steps)))
-    plans = (
-        replace(PAINTER, steps=max(1, round(scale * PAINTER.steps))),
-        Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=0.99),
-    )
-    clips = [read_clip(one, config) for one in training]
-    tasks = PainterTask(bundle.motion_decoder, config, clips, seed=seed), EmoTask(bundle.emo, stage, store, seed=seed)
+    plans = [Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=0.99)]
+    tasks: list[nn.Module] = [EmoTask(bundle.emo, stage, store, seed=seed)]
+    if painter:
+        clips = [read_clip(one, config) for one in training]
+        plans.append(replace(PAINTER, steps=max(1, round(scale * PAINTER.steps))))
+        tasks.append(PainterTask(bundle.motion_decoder, config, clips, seed=seed))
     for task, plan in zip(tasks, plans, strict=True):
         path = work / f"{plan.name}.safetensors"
         if not path.exists():

@@ -27,7 +27,11 @@ def adapted(talking, tmp_path_factory):
     video = write(
         folder / "anna.mp4", np.concatenate([first.frames, other.frames]), torch.cat([first.sound, other.sound])
     )
-    how = {"settings": Settings(limits=Limits(longest=2.1, face_height=60)), "scale": 2 / PAINTER.steps}
+    how = {
+        "settings": Settings(limits=Limits(longest=2.1, face_height=60)),
+        "scale": 2 / PAINTER.steps,
+        "painter": True,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapting, "LEAST_SECONDS", 3.0)
         (folder / "anna.adapt").mkdir()
