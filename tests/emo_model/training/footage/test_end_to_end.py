@@ -91,7 +91,7 @@ def test_prepared_footage_trains_a_model_that_speaks_and_is_judged(data, talking
     ]
     assert 0 < max(moved) < 0.05 and after.sampling == before.sampling
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [2]
+    assert [line["step"] for line in lines if "step" in line] == [2]  # validation has lines of its own
     video = talking(0)
     frames = np.concatenate(
         list(
