@@ -71,15 +71,21 @@ def drop(page, data: bytes, name: str, *, nodes: int) -> None:
     page.wait_for_timeout(1000)
 
 
-def add(page, name: str, x: int, y: int):
-    """Double-click the empty canvas, type the name, press Enter -> the new node's id."""
-    before = page.evaluate(IDS)
+def open_search(page):
+    """Double-click the empty canvas -> the box for words."""
     box = page.locator(SEARCH).first
     for _ in range(10):  # a page that has just been loaded, or closed its box, may not listen yet
         page.mouse.dblclick(*FREE)
         page.wait_for_timeout(2000)
         if box.is_visible():
             break
+    return box
+
+
+def add(page, name: str, x: int, y: int):
+    """Double-click the empty canvas, type the name, press Enter -> the new node's id."""
+    before = page.evaluate(IDS)
+    box = open_search(page)
     box.fill(name)
     page.wait_for_function(FOUND, arg=name)
     page.wait_for_timeout(300)

@@ -1,4 +1,4 @@
-"""Every node of the pack on the page, in one graph.
+"""Every node of the pack: found in the search box by other words, and run in one graph.
 
 Pictures of the nodes, as the help pages show them, are written to $EMO_SCREENSHOTS/help if that is set, with the
 built-in fast model.
@@ -12,9 +12,10 @@ import os
 from pathlib import Path
 
 import pytest
-from comfyui_page import PROBLEMS, press_run
+from comfyui_page import PROBLEMS, open_search, press_run
 from comfyui_server import ROOT
 
+ALIASES = json.loads((ROOT / "locales" / "aliases.json").read_text(encoding="utf-8"))
 NAMES = {
     name: texts["display_name"]
     for name, texts in json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8")).items()
@@ -113,6 +114,8 @@ WIRES_OF_FACES = (
 )
 UNSEEN = {"waiting", "second", "talking"}  # a clip stands for EMO Talking Portrait: docs/make_pictures.py
 AGAIN = {"each", "both"}
+RESULTS = """() => [...document.querySelectorAll('.p-autocomplete-option, [data-testid="result-item"]')]
+    .map(e => e.innerText)"""
 LOOK = """id => { const node = window.app.graph.getNodeById(id), canvas = window.app.canvas;
     canvas.deselectAll?.();
     canvas.ds.scale = 1;
@@ -158,6 +161,27 @@ def schemas(server) -> dict:
 def test_the_table_has_every_node(schemas):
     ours = {schema["display_name"] for schema in schemas.values() if schema["category"] == "EMO"}
     assert ours == {name for name, _ in (NODES | FACES).values() if "EMO" in name} == set(NAMES.values())
+
+
+def test_other_words_find_each_node(page, schemas):
+    """The first word of each node and its last, which is Chinese."""
+    if "search_aliases" not in schemas["EmoTalkingPortrait"]:
+        pytest.skip("this ComfyUI has no search aliases")
+    missed = []
+    page.evaluate("() => window.app.graph.clear()")  # a page begins with a graph, which a double click would hit
+    box = open_search(page)
+    for node, words in ALIASES.items():
+        for word in (words[0], words[-1]):
+            box.fill(word)
+            for _ in range(20):
+                page.wait_for_timeout(250)
+                if any(NAMES[node] in found for found in page.evaluate(RESULTS)):
+                    break
+            else:
+                missed.append((node, word))
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(700)
+    assert missed == []
 
 
 @pytest.mark.skipif("EMO_SCREENSHOTS" not in os.environ, reason="makes pictures: set EMO_SCREENSHOTS to a folder")
