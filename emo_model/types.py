@@ -60,11 +60,9 @@ class Fit:
         if (self.width, self.height) == (self.size, self.size):
             return f"Portrait {self.width}x{self.height}, unchanged."
         is_inside = (0 <= self.left <= self.width - self.side) and (0 <= self.top <= self.height - self.side)
-        how = "cropped to" if is_inside else "padded to"
-        return (
-            f"Portrait {self.width}x{self.height} {how} a square of {self.side} pixels at ({self.left}, "
-            f"{self.top}), scaled to {self.size}x{self.size}."
-        )
+        square = f"a square of {self.side} pixels"
+        how = f"cropped to {square}" if is_inside else f"padded to {square} by repeating its edges"
+        return f"Portrait {self.width}x{self.height} {how}, scaled to {self.size}x{self.size}."
 
 
 @dataclass(frozen=True, eq=False)
