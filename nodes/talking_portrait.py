@@ -85,13 +85,14 @@ class EmoTalkingPortrait(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str | None = None, quality: str | None = None) -> bool | str:
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        """Names the model alone, for ComfyUI reports an answer once for each name; it checks the other lists."""
         if model is not None:
             try:
                 comfy_bridge.model_path(model)
             except FileNotFoundError as error:
                 return str(error)
-        return conversions.option_error(quality, QUALITIES, "a quality") or True
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:

@@ -228,7 +228,6 @@ def test_the_loader_lists_the_built_in_models_first_and_then_the_files(pack):
     ("name", "wrong"),
     [
         ("EmoTalkingPortrait", {"model": "gone.safetensors"}),
-        ("EmoTalkingPortrait", {"quality": "gold"}),
         ("EmoDubVideo", {"which_face": "nobody"}),
         ("EmoDubVideo", {"quality": "gold"}),
         ("EmoTalkingFaces", {"model": "gone.safetensors"}),
@@ -256,7 +255,7 @@ def test_a_value_outside_its_list_is_refused_with_a_sentence(pack, name, wrong):
 @pytest.mark.parametrize(
     ("name", "linked"),
     [
-        ("EmoTalkingPortrait", {"model": None, "quality": None}),
+        ("EmoTalkingPortrait", {"model": None}),
         ("EmoDubVideo", {"which_face": None, "quality": None}),
         ("EmoTalkingFaces", {"schedule": None, "order": None, "model": None, "quality": None}),
         ("EmoSeveralFaces", {"schedule": None, "order": None}),
@@ -295,6 +294,7 @@ def test_fingerprints_name_no_place_of_this_machine(pack, folders):
         ("EmoLoadModel", {"model_name": 3}),
         ("EmoReferenceEncoder", {"fit": "squash"}),
         ("EmoReferenceEncoder", {"which_face": "some", "fit": "crop"}),
+        ("EmoTalkingPortrait", {"quality": "gold"}),
         ("EmoVideoCombine", {"frame": "feet"}),
         ("EmoFaceMaskBuilder", {"mode": "guess"}),
         ("EmoSampler", {"sampler": "magic"}),

@@ -7,6 +7,7 @@ import json
 
 import av
 import numpy as np
+import pytest
 from comfyui_server import ROOT
 from PIL import Image
 
@@ -88,10 +89,15 @@ def test_a_sound_that_a_link_does_not_carry_is_named(server):
     assert made["error"]["node_id"] == "9"
 
 
-def test_wrong_values_are_refused_before_the_run(server):
-    result = server.run(prompt(model="gone.safetensors", quality="gold"))
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [({"model": "gone.safetensors"}, "There is no model 'gone.safetensors'"), ({"quality": "gold"}, "'gold' not in")],
+)
+def test_a_wrong_value_is_refused_before_the_run_and_reported_once(server, wrong, says):
+    result = server.run(prompt(**wrong))
     assert result["status"] == "invalid"
-    assert "There is no model 'gone.safetensors'" in json.dumps(result["error"])
+    (error,) = result["error"]["node_errors"]["9"]["errors"]
+    assert error["extra_info"]["input_name"] == next(iter(wrong)) and says in error["details"]
 
 
 def test_the_example_is_a_portrait_and_a_voice(server):
