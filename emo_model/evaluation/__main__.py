@@ -241,10 +241,10 @@ def _files(given: list[Path], endings: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _run(chosen: argparse.Namespace) -> None:
+    from ..outputs.likeness import Likeness
     from . import judged, judging, phonemes
     from .hearing import load_encoder
     from .judges import Judges, Weights
-    from .metrics.identity import Likeness
 
     given = {name: getattr(chosen, name) for name in ("syncnet", "inception", "i3d", "arcface", "expression")}
     weights = Weights(**given, lpips=tuple(chosen.lpips) if chosen.lpips else None)

@@ -22,6 +22,8 @@ from ..inputs.audio import SoundFile, resample
 from ..inputs.faces import FaceFinder, NoFaceError
 from ..inputs.media import VideoFile, read_picture, to_uint8
 from ..inputs.portrait import find_mesh
+from ..outputs.likeness import NEEDS as DLIB_NEEDS
+from ..outputs.likeness import Likeness
 from ..synthetic.visemes import mouth_tracks
 from . import phonemes as phoneme_sources
 from .hearing import heard
@@ -29,8 +31,6 @@ from .judges import Judges, LipsAndVoice, Resemblance, perceptual, sha256
 from .metrics import eyes, sync
 from .metrics.alignment import soft_alignment
 from .metrics.frechet import Moments, distance
-from .metrics.identity import NEEDS as DLIB_NEEDS
-from .metrics.identity import Likeness
 from .metrics.mouth import ROOM, closures
 from .metrics.picture import decibels, ssim
 from .phonemes import Phonemes

@@ -19,7 +19,7 @@ from ..inputs.faces import FaceFinder, NoFaceError, choose_face
 from ..inputs.head_square import head_square
 from ..inputs.media import VideoFile
 from ..inputs.portrait import mesh_in_square
-from .metrics.identity import Likeness
+from ..outputs.likeness import Likeness
 from .metrics.picture import lab
 from .metrics.sharpness import LIPS, area
 from .reading import SIZE, Reading, as_face, changes, eye_looks

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from emo_model.evaluation.metrics.identity import Likeness
 from PIL import Image
 
 from emo_model import talk
@@ -24,6 +23,7 @@ from emo_model.evaluation.judging import Bench, Judgement, Pair, pairs
 from emo_model.inputs.audio import read_audio, resample
 from emo_model.inputs.media import read_picture, to_uint8
 from emo_model.inputs.portrait import cut_square, find_mesh
+from emo_model.outputs.likeness import Likeness
 from emo_model.outputs.video import VideoWriter
 
 RATE, FPS, SIDE, SECONDS = 16000, 25, 144, 2.6
