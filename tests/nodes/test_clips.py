@@ -284,7 +284,7 @@ def test_latents_say_what_memory_they_will_take(pack, sample, said):
     clips = sample()
     latent = pack.run("EmoClipsToLatent", clips=clips).result[0]["samples"]
     assert latent.shape == (25, 8, 4, 4)
-    assert "25 latents take 13 kB of RAM" in said[-1] and "300 MB more for each megapixel of the portrait" in said[-1]
+    assert "25 latents take 13 kB of RAM" in said[-1] and "0.30 GB more for each megapixel of the portrait" in said[-1]
 
 
 # ---- going on
