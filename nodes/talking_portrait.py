@@ -86,7 +86,8 @@ class EmoTalkingPortrait(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        """Names the model alone, for ComfyUI reports an answer once for each name; it checks the other lists."""
+        """Names the model alone, for ComfyUI reports an answer once for each name. ComfyUI 0.33.0 checks the list of
+        'quality' itself; in 0.3.64, which does not, `execute` refuses a wrong one before a model is loaded."""
         if model is not None:
             try:
                 comfy_bridge.model_path(model)
