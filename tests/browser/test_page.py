@@ -65,6 +65,7 @@ def test_a_dropped_workflow_shows_no_red_node_and_queues_the_shipped_api_form(pa
     assert page.evaluate(PROBLEMS) == []
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     without_titles = {number: {key: node[key] for key in ("class_type", "inputs")} for number, node in queued.items()}
+    without_titles["3"]["inputs"].pop("audioUI", None)  # the player in core's Load Audio, on pages of 2025
     assert without_titles == json.loads(
         (ROOT / "workflows" / "api" / "talking_portrait.json").read_text(encoding="utf-8")
     )
