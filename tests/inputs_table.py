@@ -119,7 +119,7 @@ def run(one: Row, folder: Path) -> Outcome:
 
 
 VERBS = (
-    "accept|choose|close|compute|connect|continue|convert|copy|correct|crop|decode|disconnect|divide|do|download|export|"
+    "accept|change|choose|close|compute|connect|continue|convert|copy|correct|crop|decode|disconnect|divide|do|download|encode|export|"
     "get|give|install|load|lower|make|move|name|open|paint|pass|press|put|reinstall|remove|rename|render|run|save|scale|"
     "select|set|start|state|take|update|use|write|check"
 )
@@ -1147,7 +1147,7 @@ def nodes() -> None:
         add(f"long_side {side}", lib.check_long_side, given(side), "^Set 'long_side' to a number from 64 to 8192")
     for name, value in (("steps", 5000), ("audio_guidance", math.nan), ("noise_scale", 9.0)):
         add(f"{name} {value} by a link", lambda values: lib.sampling_config(SamplingConfig(), **values), given({name: value}), f"^Set or connect another value: {name} must be")  # fmt: skip
-    add("box with NaN", lambda box: box_mask(64, box), given((math.nan, 0.0, 1.0, 1.0)), "the face box .* is empty; left must be smaller")  # fmt: skip
+    add("box with NaN", lambda box: box_mask(64, box), given((math.nan, 0.0, 1.0, 1.0)), "the face box .* is empty; give left smaller")  # fmt: skip
     for text in ("x", "1", "1:2:3", "0: -5", "0: 1, 0: 2", "nan: 1", "0: inf", "1e400: 5", ":" * 10_000):
         add(f"curve {text[:10]!r}", lambda text: lib.speed_curve(text, level=1.0), given(text), "^Write .*the curve")
     add("LATENT of five axes", lambda samples: lib.frames_to_write(None, {"samples": samples}, object(), None, block=2), given(torch.zeros(1, 4, 2, 8, 8)), "has 5 axes")  # fmt: skip

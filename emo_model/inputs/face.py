@@ -115,7 +115,7 @@ def box_mask(size: int, box: tuple[float, float, float, float]) -> FaceMask:
     x0, y0, x1, y1 = (round(min(max(edge, 0.0), 1.0) * size) for edge in box) if is_finite else (0, 0, 0, 0)
     if x1 <= x0 or y1 <= y0:
         raise ValueError(
-            f"the face box {tuple(round(edge, 3) for edge in box)} is empty; left must be smaller than "
+            f"the face box {tuple(round(edge, 3) for edge in box)} is empty; give left smaller than "
             "right and top smaller than bottom, as fractions of the picture"
         )
     mask = torch.zeros(1, 1, size, size)

@@ -114,7 +114,7 @@ def test_a_box_is_a_mask_of_fractions_cut_at_the_pictures_edge():
 
 @pytest.mark.parametrize("box", [(0.5, 0.1, 0.5, 0.9), (0.8, 0.1, 0.2, 0.9), (1.2, 0.1, 1.5, 0.9)])
 def test_an_empty_or_reversed_box_is_refused(box):
-    with pytest.raises(ValueError, match="is empty; left must be smaller than right"):
+    with pytest.raises(ValueError, match="is empty; give left smaller than right"):
         box_mask(64, box)
 
 

@@ -44,6 +44,7 @@ HOWS = {
     "emo": (small_models.EMO, SamplingConfig(steps=2, reference_guidance=1.2)),
     "hallo": (replace(SMALL_HALLO, clip_frames=4), SamplingConfig(steps=3, audio_guidance=3.5, reference_guidance=3.5)),
 }
+ROUNDING = 2e-4  # of the largest value: processors with other vector units differ by up to 4e-5 after all steps
 WHAT_TO_DO = (
     "the sampler makes other clips than version {} did. If that is intended, raise SAMPLING_VERSION in "
     "emo_model/sampling/clips.py, so that users' cached clips of before are not mixed with new ones, and "
@@ -95,7 +96,7 @@ def test_clips_of_the_same_version_are_the_same(name):
     metadata, recorded = read()
     made, record = video(name), recorded[name]
     assert record.std() > 0.3 and made.shape == record.shape
-    assert (made - record).abs().max() <= 1e-6 * record.abs().max(), WHAT_TO_DO.format(metadata["version"])
+    assert (made - record).abs().max() <= ROUNDING * record.abs().max(), WHAT_TO_DO.format(metadata["version"])
 
 
 def test_the_record_is_of_the_current_version():
