@@ -334,8 +334,10 @@ class Farm:
         self.tell(f"row {work.job.row} {work.job.out}: still on {server.url}")
 
     def _even_out(self, server: Server) -> None:
-        """Take back a job that only waits here while another server has nothing to do. Raises Away."""
+        """Take back a job that waits behind another here while another server has nothing to do. Raises Away."""
         with self.changed:
+            if server.load < 2:  # a job alone in the queue is about to begin; it would wander between idle servers
+                return
             queued = [
                 work for work in self._of(server) if work.attempt.state == "queued" and not work.attempt.is_withdrawn
             ]
