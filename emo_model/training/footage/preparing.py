@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import io
 import json
@@ -66,7 +67,11 @@ class Piece:
 
 
 class Preparer:
-    """prepare(path) for videos, one after the other; holds the networks. Use one per process."""
+    """prepare(path) for videos, one after the other; holds the networks. Use one per process.
+
+    It computes with one thread: sums in another order have other last bits, and the data must not depend on how many
+    cores a machine has. `--workers` uses them.
+    """
 
     def __init__(self, networks: Networks, settings: Settings, out: Path):
         self.networks, self.settings, self.out = networks, settings, out
@@ -87,7 +92,8 @@ class Preparer:
             what = f"the process ended {MOST_ATTEMPTS} times while it was read"
             return self._finish(key, _refused(path, key, "unreadable", what))
         try:
-            result = self._prepared(path, key)
+            with one_thread():
+                result = self._prepared(path, key)
         except (OSError, ValueError) as error:
             result = _refused(path, key, "unreadable", sentence_of(error))
         except Exception as error:  # noqa: BLE001 - one bad file among thousands must not end the run
@@ -307,6 +313,17 @@ class Preparer:
         image.save(data, "JPEG", quality=85)
         shards.write_atomically(self.out / shards.PICTURES / name, data.getvalue())
         return name
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def content_key(path: Path) -> str:

@@ -134,9 +134,6 @@ def _here(work: Work, videos: Sequence[Path], workers: int = 1) -> Iterator[dict
 
 
 def _all_here(work: Work, videos: Sequence[Path]) -> list[dict]:
-    import torch
-
-    torch.set_num_threads(1)
     return list(_here(work, videos))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -31,12 +33,16 @@ def prepare(videos, out, *more) -> list[str]:
     return ["prepare", *map(str, videos), "--out", str(out), *OPTIONS, *more]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in (".tar", ".json", ".jsonl", ".md")
-    }
+def contents(folder: Path) -> dict[str, str]:
+    """The digest of each file, and of each member of the tars: a difference is named, not printed."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".tar", ".json", ".jsonl", ".md"):
+            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.suffix == ".tar":
+            with tarfile.open(path) as tar:
+                found |= {one.name: hashlib.sha256(tar.extractfile(one).read()).hexdigest() for one in tar}
+    return found
 
 
 @pytest.fixture(scope="module")
