@@ -162,6 +162,32 @@ WORDS: dict[str, dict[str, str]] = {
         "where": "sillan vieressä; aamulla; ilman sanoja; keittiössä; ukkosen jälkeen; ennen puoltayötä",
         "says": "Kyllä, tietysti.; Niinkö?; Onpa kaunista!; Ehkä huomenna.; Tule tänne.; Paljon kiitoksia.",
     },
+    "hu": {
+        "who": (
+            "a bátyám; az öreg halász; a fiatal festőnő; a szomszédunk; egy kisfiú; a tanárnő; mindenki a faluban; a "
+            "vidám pék; a győri fűszeres"
+        ),
+        "does": "keresi; elfelejti; meg akarja venni; látja; megtalálja; lerajzolja; kinyitja; issza; szereti; őrzi",
+        "what": (
+            "a kék csónakot; az öt érett almát; a legszebb hegyet; a nyitott ablakot; a vajas kenyeret; a kedvenc "
+            "zenéjét; a sárga esernyőt; a hűvös forrásvizet; a zöld függönyt; a sok falevelet; a mély tó tükrét"
+        ),
+        "where": "a hídnál; kora reggel; szó nélkül; a konyhában; eső után; éjfél előtt; a fűzfa alatt; itt és ott",
+        "says": "Igen, persze.; Tényleg?; De gyönyörű!; Talán holnap.; Gyere ide, kérlek.; Köszönöm szépen.",
+    },
+    "tr": {
+        "who": "kardeşim; yaşlı balıkçı; genç ressam; komşumuz; köydeki çocuk; müzik öğretmeni; herkes; büyük annem",
+        "does": "bugün; her zaman; yavaşça; yine; şimdi; sabahleyin; belki; hiç durmadan",
+        "what": (
+            "mavi bir kayık; beş olgun elma; yüksek dağı; açık pencereyi; ekmekle tereyağı; en sevdiği müziği; sarı "
+            "şemsiyeyi; bir bardak suyu; büyük köprüyü; gümüş yüzüğü; ıslak yaprakları; vişneli pastayı"
+        ),
+        "where": (
+            "köprünün yanında görüyor; mutfakta unuttu; yağmurda arıyor; evde buldu; pazardan alıyor; bana veriyor; "
+            "çok seviyor"
+        ),
+        "says": "Evet, tabii.; Gerçekten mi?; Ne kadar güzel!; Belki yarın.; Buraya gel, lütfen.; Çok teşekkür ederim.",
+    },
     "ru": {
         "who": (
             "мой брат; старый рыбак; молодая художница; наша соседка; мальчик с барабаном; каждый в деревне; Павел "

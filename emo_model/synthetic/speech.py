@@ -109,6 +109,18 @@ _VARIANTS = (
     "victor",
     "zac",
     "croak",
+    "Nguyen",
+    "Reed",
+    "Storm",
+    "anika",
+    "announcer",
+    "gustave",
+    "ian",
+    "iven4",
+    "mike2",
+    "steph3",
+    "whisper",
+    "whisperf",
 )
 _LANGUAGES = {  # of espeak, and what `sentences` calls them
     "en-us": "en",
@@ -124,6 +136,8 @@ _LANGUAGES = {  # of espeak, and what `sentences` calls them
     "cs": "cs",
     "ca": "ca",
     "fi": "fi",
+    "hu": "hu",
+    "tr": "tr",
     "ru": "ru",
     "hi": "hi",
 }
@@ -320,7 +334,7 @@ def sample_speech(
 
     held_out: draw from the voices that training never hears, unchanged; otherwise rate, pitch and vocal tract vary,
     those of voices made from recordings so far that each stands for many speakers.
-    perform: changes each sentence after it is spoken (`singing.sample_singing` sings it).
+    perform: changes each sentence after it is spoken (`singing.singer` sings it).
     Raises RuntimeError if no engine is installed.
     """
     groups = [

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from . import adpcm
 from .music import accompaniment, mix, noise_bed, without_voice
-from .singing import sample_singing
-from .speech import RATE, Speech, available_voices, sample_speech
+from .revoicing import Person, revoice
+from .singing import singer
+from .speech import RATE, Speech, available_voices, is_held_out, sample_speech
 from .visemes import mouth_tracks, voiced_energy
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,14 @@ class SpeechClip:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of the clips that are sung, that have accompaniment or noise under the voice, and that hold these alone.
+    """Shares of the clips that are sung, that another person says (of those not sung; `revoicing`), that have
+    accompaniment or noise under the voice, and that hold these alone.
 
     snr: between which decibels the voice lies above what is under it.
     """
 
     sung: float = 0.0
+    revoiced: float = 0.0
     accompanied: float = 0.0
     voiceless: float = 0.0
     snr: tuple[float, float] = (-2.0, 15.0)
@@ -67,19 +70,27 @@ def prepare_speech(
     held_out: bool = False,
     clip_seconds: float = 10.0,
     mixture: Mixture = SPOKEN,
+    source: SpeechLibrary | None = None,
 ) -> Path:
     """Write `minutes` of synthetic speech (see `sample_speech`) into `folder`; returns the folder.
 
-    Raises RuntimeError if no speech engine is installed, ModuleNotFoundError if `mixture` asks for singing without
-    pyworld.
+    source: prepared speech with nothing under it whose clips are said or sung anew, instead of new sentences; it needs
+    no engine, and `held_out` says only what the folder is. Raises RuntimeError if no speech engine is installed,
+    ModuleNotFoundError if `mixture` asks for singing or other persons without pyworld, ValueError if the source has
+    voices that training never hears and `held_out` is not set.
     """
     folder = Path(folder)
+    kept = sorted({clip["voice"] for clip in source.clips if is_held_out(clip["voice"])} if source else ())
+    if kept and not held_out:
+        raise ValueError(
+            f"the source holds '{kept[0]}', a voice that training never hears; give one without such voices"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     count = max(1, round(minutes * 60 / clip_seconds))
     width = 2 * math.ceil(clip_seconds * RATE / 2)
     sound, clips = np.zeros((count, width), dtype=np.int16), []
     for index in range(count):
-        speech = sample_clip(seed * 1_000_003 + index, clip_seconds, held_out=held_out, mixture=mixture)
+        speech = sample_clip(seed * 1_000_003 + index, clip_seconds, held_out=held_out, mixture=mixture, source=source)
         samples = min(len(speech.waveform), width)
         sound[index, :samples] = (speech.waveform[:samples].clamp(-1, 1) * 32767).round().short().numpy()
         clip = {
@@ -103,8 +114,13 @@ def prepare_speech(
     return folder
 
 
-def sample_clip(seed: int, seconds: float, *, held_out: bool = False, mixture: Mixture = SPOKEN) -> Speech:
-    """One clip drawn from `mixture`: spoken or sung, alone or over accompaniment or noise, or these without a voice."""
+def sample_clip(
+    seed: int, seconds: float, *, held_out: bool = False, mixture: Mixture = SPOKEN, source: SpeechLibrary | None = None
+) -> Speech:
+    """One clip drawn from `mixture`: spoken or sung, alone or over accompaniment or noise, or these without a voice.
+
+    source: as in `prepare_speech`; its clip is then cut to `seconds`, or shorter where there is no more.
+    """
     choose = random.Random(f"mixture/{seed}/{held_out}")
     sung, accompanied, voiceless = choose.random(), choose.random(), choose.random()
     snr = choose.uniform(*mixture.snr)
@@ -112,8 +128,31 @@ def sample_clip(seed: int, seconds: float, *, held_out: bool = False, mixture: M
     if voiceless < mixture.voiceless:
         sound = bed(seed, seconds)
         return without_voice(sound * min(1.0, 0.95 / float(sound.abs().max())))
-    speech = (sample_singing if sung < mixture.sung else sample_speech)(seed, seconds, held_out=held_out)
-    return mix(speech, bed(seed, seconds), snr) if accompanied < mixture.accompanied else speech
+    perform = None
+    if sung < mixture.sung:
+        perform = singer(seed, held_out=held_out)
+    elif choose.random() < mixture.revoiced:
+        person = Person.draw(choose)
+        perform = lambda speech, choose: revoice(speech, person, seed=choose.getrandbits(32))  # noqa: E731
+    if source is None:
+        speech = sample_speech(seed, seconds, held_out=held_out, perform=perform)
+    else:
+        speech = source[choose.randrange(len(source))]
+        speech = speech if perform is None else perform(speech, choose)
+        speech = cut(speech, choose.uniform(0, max(0.0, speech.seconds - seconds)), seconds)
+    return mix(speech, bed(seed, speech.seconds), snr) if accompanied < mixture.accompanied else speech
+
+
+def cut(speech: Speech, start: float, seconds: float) -> Speech:
+    """`seconds` of speech with nothing under it from `start` on, or as much as there is."""
+    first, end = round(start * RATE), min(round((start + seconds) * RATE), len(speech.waveform))
+    start, seconds = first / RATE, (end - first) / RATE
+    phonemes = ((ipa, max(0.0, early - start), min(late - start, seconds)) for ipa, early, late in speech.phonemes)
+    return replace(
+        speech,
+        waveform=speech.waveform[first:end],
+        phonemes=tuple((ipa, early, late) for ipa, early, late in phonemes if early < late),
+    )
 
 
 class SpeechLibrary:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints import native
-from ..synthetic.speech_library import SPOKEN, SUNG, prepare_speech
+from ..synthetic.speech_library import SPOKEN, SUNG, SpeechLibrary, prepare_speech
 from .adapt import adapt
 from .builtin import PARTS, RECIPE, make_builtin
 from .distillation import distill
@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     speech.add_argument("--minutes", type=float, default=60.0, help="how much (%(default)g)")
     speech.add_argument("--sung", action="store_true", help="singing, and speech over music and noise (needs pyworld)")
+    speech.add_argument("--others", action="store_true", help="every sentence said by another person (needs pyworld)")
+    speech.add_argument(
+        "--source", type=Path, help="a folder of prepare-speech: its clips are said or sung anew, without an engine"
+    )
     speech.add_argument(
         "--held-out", action="store_true", help="voices and sentences that are never trained on, for evaluation"
     )
@@ -130,7 +134,9 @@ def _prepare_puppets(chosen: argparse.Namespace) -> None:
 
 
 def _speech(chosen: argparse.Namespace) -> None:
-    mixture, how = SUNG if chosen.sung else SPOKEN, {"seed": chosen.seed, "held_out": chosen.held_out}
+    mixture = replace(SUNG if chosen.sung else SPOKEN, revoiced=float(chosen.others))
+    source = SpeechLibrary(chosen.source) if chosen.source else None
+    how = {"seed": chosen.seed, "held_out": chosen.held_out, "source": source}
     folder = prepare_speech(chosen.out, minutes=chosen.minutes, mixture=mixture, **how)
     logging.info("%s holds %.1f MB", folder, sum(file.stat().st_size for file in folder.iterdir()) / 1e6)
 

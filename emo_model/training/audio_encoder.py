@@ -23,6 +23,8 @@ from ..synthetic.speech_library import SpeechLibrary
 from ..synthetic.visemes import TRACKS, mouth_tracks
 
 _MEL_RATE, _RATE = 100, 50  # mel frames and features per second
+TRUSTED = 0.9  # a clip's features are kept where their reading of its opening has at least this r
+KEEPING = 0.3  # weight of keeping them
 SOUNDS = ("", *"aɐɑɒæʌəɚɜɛeɪiɨyøœɔoʊuʉpbmfvwʃʒszθðtdnlrɹʁjkɡŋxhɾɲβ")
 """What the helping task tells apart: silence first, then phonemes by their first letter."""
 
@@ -42,11 +44,17 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class AudioBatch:
-    """mel: (B, 2 T50, bands) power, distorted; tracks: (B, T50, 4); sounds: (B, T50) index in SOUNDS, -100 unknown."""
+    """mel: (B, 2 T50, bands) power, distorted; tracks: (B, T50, 4); sounds: (B, T50) index in SOUNDS, -100 unknown.
+
+    clear: mel as it was recorded; trusted: (B,) bool, pieces with a voice that the encoder reads well whose features
+    are kept.
+    """
 
     mel: Tensor
     tracks: Tensor
     sounds: Tensor
+    clear: Tensor
+    trusted: Tensor
 
 
 class AudioEncoderTask(nn.Module):
@@ -60,6 +68,7 @@ class AudioEncoderTask(nn.Module):
         beds: Iterable[Tensor] = (),
         shares: Shares = Shares(),
         start: dict[str, Tensor] | None = None,
+        keep: AudioEncoder | None = None,
         batch_size: int = 32,
         seconds: float = 4.0,
         seed: int = 0,
@@ -68,7 +77,10 @@ class AudioEncoderTask(nn.Module):
         noise.
 
         start: weights of an encoder to go on from, of the same width and at most as many blocks; blocks that it lacks
-        begin as the identity. Raises ValueError if clips or beds are too short for pieces of `seconds`.
+        begin as the identity. keep: an encoder whose features keep their meaning, so that what was trained on them need
+        not be trained again: the layer that reads the mouth off them rests, and the features of distorted pieces are
+        drawn to those which `keep` hears in them undistorted. Raises ValueError if clips or beds are too short for
+        pieces of `seconds`.
         """
         super().__init__()
         torch.manual_seed(seed)  # the initial weights
@@ -101,6 +113,13 @@ class AudioEncoderTask(nn.Module):
                 f"{min(map(len, beds)) / _MEL_RATE:.1f} s"
             )
         self.beds = beds
+        self.kept = []  # hidden from the state that is saved
+        self.trusted = torch.zeros(len(mels), dtype=torch.bool)
+        if keep is not None:
+            self.kept.append(keep.eval().requires_grad_(False))
+            self.encoder.tracks.requires_grad_(False)
+            self.encoder.feature_norm.requires_grad_(False)
+            self.trusted = torch.tensor([_reads(keep, *clip) for clip in zip(mels, tracks, strict=True)])
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> AudioBatch:
         """Pieces from anywhere, played up to 20 % faster or slower, each distorted in its own way."""
@@ -116,6 +135,7 @@ class AudioEncoderTask(nn.Module):
         mel = torch.lerp(self.mels[low].float(), self.mels[low + 1].float(), share)
         tracks = torch.lerp(self.tracks[low], self.tracks[low + 1], share).unflatten(1, (self.steps, 2)).mean(2)
         spoken, sounds = self.sounds[low] != 0, self.sounds[low[:, 1::2]]
+        recorded, trusted = mel, self.trusted[rows]
         plain, clear = (
             torch.rand(self.batch_size, generator=generator) < self.shares.plain,
             _through_tract(mel, 0.1, generator),
@@ -123,11 +143,11 @@ class AudioEncoderTask(nn.Module):
         mel = distort_voice(mel, generator)
         if self.beds:
             mel, voiceless = self._over_beds(mel, spoken, generator)
-            plain &= ~voiceless
+            plain, trusted = plain & ~voiceless, trusted & ~voiceless
             tracks, sounds = tracks.masked_fill(voiceless[:, None, None], 0), sounds.masked_fill(voiceless[:, None], 0)
         mel = torch.where(plain[:, None, None], clear, distort_sound(mel, generator))
         device = self.tell_sounds.weight.device
-        return AudioBatch(mel.to(device), tracks.to(device), sounds.to(device))
+        return AudioBatch(*(part.to(device) for part in (mel, tracks, sounds, recorded, trusted)))
 
     def _draw_rows(self, generator: torch.Generator) -> Tensor:
         """(B,) indices of clips, `shares.sung` of them sung where there are both kinds."""
@@ -184,7 +204,13 @@ class AudioEncoderTask(nn.Module):
         sounds = F.cross_entropy(self.tell_sounds(features).flatten(0, 1), batch.sounds.flatten())
         loss = (error * error.new_tensor([1.5, 1.0, 1.0, 0.7])).mean() + 0.3 * change + 0.1 * sounds
         numbers = {name: float(value) for name, value in zip(TRACKS, error.detach(), strict=True)}
-        return loss, numbers | {"change": float(change.detach()), "sounds": float(sounds.detach())}
+        numbers |= {"change": float(change.detach()), "sounds": float(sounds.detach())}
+        if self.kept and bool(batch.trusted.any()):
+            with torch.no_grad():
+                before = self.kept[0].to(features.device).hear(batch.clear[batch.trusted])
+            moved = (features[batch.trusted] - before)[..., : -wanted.shape[-1]].square().mean()
+            loss, numbers["moved"] = loss + KEEPING * moved, float(moved.detach())
+        return loss, numbers
 
 
 @torch.no_grad()
@@ -205,6 +231,15 @@ def measure_audio_encoder(encoder: AudioEncoder, library: Iterable[Speech]) -> d
             for column, track in enumerate(TRACKS)
         }
     return result
+
+
+@torch.no_grad()
+def _reads(encoder: AudioEncoder, mel: Tensor, tracks: Tensor) -> bool:
+    """Whether the encoder reads the opening of a clip, mel (F, bands) and tracks (F, 4), well enough to be kept."""
+    heard = encoder.mouth(encoder.hear(mel[None])[:, :, None])[0, :, 0]
+    truth = tracks[: 2 * len(heard), 0].unflatten(0, (-1, 2)).mean(1)
+    r = torch.corrcoef(torch.stack([heard.float(), truth]))[0, 1]
+    return bool(r > TRUSTED)  # not where the mouth rests, and r is nan
 
 
 def start_from(encoder: AudioEncoder, weights: dict[str, Tensor]) -> None:
@@ -241,7 +276,7 @@ def distort(mel: Tensor, generator: torch.Generator) -> Tensor:
 
 def distort_voice(mel: Tensor, generator: torch.Generator) -> Tensor:
     """The voice alone (B, T, bands): another throat, other formants, microphone and room."""
-    mel = _through_tract(mel, 0.12, generator)
+    mel = _through_tract(mel, 0.15, generator)
     logs = mel.log()
     # broader formants and weaker harmonics, or the reverse
     mean = F.avg_pool1d(logs, 7, stride=1, padding=3, count_include_pad=False)
@@ -260,7 +295,8 @@ def distort_voice(mel: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def distort_sound(mel: Tensor, generator: torch.Generator) -> Tensor:
-    """All that is heard (B, T, bands): nothing above a cut-off, noise, bands that are missing, and another loudness."""
+    """All that is heard (B, T, bands): nothing above a cut-off, noise, levelled, what a codec leaves of it, bands that
+    are missing, and another loudness."""
     batch, frames, bands = mel.shape
     # nothing above a cut-off, as on the telephone
     top = torch.where(_often(0.2, mel, generator), _uniform(0.55, 1.0, mel, generator), torch.ones(()))
@@ -274,13 +310,30 @@ def distort_sound(mel: Tensor, generator: torch.Generator) -> Tensor:
     quiet = 10 ** (-_uniform(3, 50, mel, generator) / 10)
     quiet = torch.where(_often(0.85, mel, generator), quiet, torch.zeros(()))
     level = mel.mean((1, 2), keepdim=True)
-    mel = mel + quiet * level * noise
+    mel = _through_codec(_levelled(mel + quiet * level * noise, generator), generator)
     # nothing in up to 14 bands, so that no single cue is relied on (SpecAugment, arXiv 1904.08779)
     lowest = _uniform(0, bands, mel, generator)
     lost = torch.arange(bands).sub(lowest).div(_uniform(1, 14, mel, generator))
     lost = (lost >= 0) & (lost < 1) & _often(0.5, mel, generator)
     mel = torch.where(lost, 1e-4 * level, mel)
     return mel * 10 ** (_uniform(-30, 10, mel, generator) / 10)
+
+
+def _levelled(mel: Tensor, generator: torch.Generator) -> Tensor:
+    """As a compressor of broadcasts does: where it is quiet for a third of a second, it becomes louder."""
+    level = F.avg_pool1d(
+        mel.mean(-1, keepdim=True).transpose(1, 2), 31, stride=1, padding=15, count_include_pad=False
+    ).transpose(1, 2)
+    mean = level.mean(1, keepdim=True).clamp(min=1e-12)
+    amount = torch.where(_often(0.25, mel, generator), _uniform(0.0, 0.6, mel, generator), torch.zeros(()))
+    return mel * (level / mean).clamp(1e-3, 1e3) ** -amount
+
+
+def _through_codec(mel: Tensor, generator: torch.Generator) -> Tensor:
+    """As a codec of few bits does: nothing is left of what lies far below its neighbours in frequency."""
+    strongest = F.max_pool1d(mel, 13, stride=1, padding=6)
+    threshold = 10 ** (-_uniform(12, 35, mel, generator) / 10) * _often(0.2, mel, generator)
+    return torch.where(mel < threshold * strongest, 1e-3 * mel, mel)
 
 
 def _uniform(low: float, high: float, mel: Tensor, generator: torch.Generator) -> Tensor:
@@ -300,7 +353,7 @@ def _smooth_curve(size: float, mel: Tensor, generator: torch.Generator) -> Tenso
 def _through_tract(mel: Tensor, spread: float, generator: torch.Generator) -> Tensor:
     """A shorter or longer vocal tract (or body of an instrument): bands read from elsewhere; constant at the top."""
     bands = mel.shape[-1]
-    stretch = (spread * torch.randn(len(mel), 1, 1, generator=generator)).clamp(-0.25, 0.25).exp()
+    stretch = (spread * torch.randn(len(mel), 1, 1, generator=generator)).clamp(-0.3, 0.3).exp()
     source = _warped_bands(bands, stretch[:, 0])  # (B, bands)
     low = source.floor().long().clamp(max=bands - 2)
     logs = (mel + 1e-7 * mel.mean((1, 2), keepdim=True) + 1e-30).log()

@@ -5,7 +5,7 @@ import torch
 
 from emo_model.synthetic import speech as synthetic
 from emo_model.synthetic.speech import RATE, is_held_out, sample_speech
-from emo_model.synthetic.speech_library import Mixture, SpeechLibrary, prepare_speech, sample_clip
+from emo_model.synthetic.speech_library import Mixture, SpeechLibrary, cut, prepare_speech, sample_clip
 from emo_model.synthetic.visemes import mouth_tracks
 
 pytestmark = pytest.mark.skipif("espeak" not in synthetic.available_engines(), reason="pip install espeakng-loader")
@@ -113,3 +113,32 @@ def test_the_mouth_of_a_prepared_mix_is_that_of_the_voice_in_it(mixed):
         if clip.engine in ("flite", "festival", "music"):  # espeak speaks a few samples differently each time
             torch.testing.assert_close(mouth_tracks(clip), mouth_tracks(drawn), atol=0.02, rtol=0)
     assert all(mouth_tracks(clip).abs().max() == 0 for clip in SpeechLibrary(folder) if clip.voice == "none")
+
+
+def test_prepared_speech_is_said_by_other_persons_without_an_engine(folder, tmp_path):
+    pytest.importorskip("pyworld", reason="pip install pyworld 'setuptools<81'")
+    source = SpeechLibrary(folder)
+    made = SpeechLibrary(
+        prepare_speech(tmp_path, minutes=0.05, clip_seconds=3.0, mixture=Mixture(revoiced=1.0), source=source)
+    )
+    assert len(made) == 1
+    assert {clip.voice for clip in made} <= {clip.voice for clip in source}
+    for clip in made:
+        assert clip.seconds <= 3.0 and clip.phonemes
+        assert all(0 <= start < end <= clip.seconds + 1e-4 for _, start, end in clip.phonemes)
+
+
+def test_a_source_with_voices_that_training_never_hears_is_refused(folder, tmp_path):
+    source = SpeechLibrary(folder)
+    source.clips[0] = source.clips[0] | {"voice": "flite:slt"}
+    with pytest.raises(ValueError, match="'flite:slt', a voice that training never hears"):
+        prepare_speech(tmp_path / "new", minutes=0.1, source=source)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_cut_keeps_sound_and_phonemes_together(folder):
+    speech = SpeechLibrary(folder)[0]
+    piece = cut(speech, 1.0, 1.5)
+    assert torch.equal(piece.waveform, speech.waveform[RATE : round(2.5 * RATE)])
+    inside = [ipa for ipa, start, end in speech.phonemes if end > 1.0 and start < 2.5]
+    assert [ipa for ipa, _, _ in piece.phonemes] == inside

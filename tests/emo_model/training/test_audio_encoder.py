@@ -191,3 +191,45 @@ def test_weights_of_another_width_are_refused():
     other = AudioEncoderTask(replace(SMALL, width=8), [babble(0)], seconds=1.6).encoder.state_dict()
     with pytest.raises(ValueError, match="another encoder"):
         AudioEncoderTask(SMALL, [babble(0)], seconds=1.6, start=other)
+
+
+@pytest.fixture(scope="module")
+def known():
+    """An encoder that reads 'babble' well, as a task with its weights that keeps its features."""
+    task = AudioEncoderTask(SMALL, [babble(0), babble(1)], batch_size=8, seconds=1.6)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-2)
+    for step in range(60):
+        loss, _ = task(task.batch(step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    task.zero_grad()
+    return task.encoder.eval()
+
+
+class TestKeeping:
+    def keeping(self, known, clips):
+        start = {name: value.clone() for name, value in known.state_dict().items()}
+        return AudioEncoderTask(SMALL, clips, start=start, keep=known, batch_size=8, seconds=1.6)
+
+    def test_what_is_read_well_is_trusted_and_silence_is_not(self, known, monkeypatch):
+        monkeypatch.setattr(module, "TRUSTED", 0.6)
+        quiet = replace(babble(0), phonemes=())
+        assert self.keeping(known, [babble(0), quiet]).trusted.tolist() == [True, False]
+
+    def test_undistorted_features_have_not_moved_at_first(self, known, monkeypatch):
+        monkeypatch.setattr(module, "TRUSTED", 0.0)
+        task = self.keeping(known, [babble(0), babble(1)])
+        batch = task.batch(0)
+        _, numbers = task(replace(batch, mel=batch.clear))
+        assert numbers["moved"] == pytest.approx(0, abs=1e-8)
+        assert task(batch)[1]["moved"] > 1e-3
+
+    def test_the_reading_layer_rests_and_the_kept_encoder_too(self, known, monkeypatch):
+        monkeypatch.setattr(module, "TRUSTED", 0.0)
+        task = self.keeping(known, [babble(0), babble(1)])
+        task(task.batch(0))[0].backward()
+        assert task.encoder.tracks.weight.grad is None and task.encoder.feature_norm.weight.grad is None
+        assert task.encoder.narrow.weight.grad.abs().max() > 0
+        assert all(value.grad is None for value in known.parameters())
+        assert not any(name.startswith("kept") for name in task.state_dict())
