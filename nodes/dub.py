@@ -75,14 +75,6 @@ class EmoDubVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, which_face: str = CHOICES[0], quality: str | None = None) -> bool | str:
-        return (
-            conversions.option_error(which_face, CHOICES, "a face")
-            or conversions.option_error(quality, QUALITIES, "a quality")
-            or True
-        )
-
-    @classmethod
     def execute(
         cls, video, quality: str, filename_prefix: str, voice=None, which_face: str = CHOICES[0], strength: float = 1.0
     ) -> io.NodeOutput:

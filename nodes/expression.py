@@ -64,27 +64,6 @@ class EmoExpression(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        audio_strength: str | None = None,
-        smile: str | None = None,
-        brows: str | None = None,
-        blink_rate: str | None = None,
-        gaze_x: str | None = None,
-        gaze_y: str | None = None,
-        yaw: str | None = None,
-        pitch: str | None = None,
-        roll: str | None = None,
-        blinks: str | None = None,
-    ) -> bool | str:
-        given = (audio_strength, smile, brows, blink_rate, gaze_x, gaze_y, yaw, pitch, roll, blinks)
-        try:
-            conversions.expression_of(dict(zip((*RANGES, "blinks"), given, strict=True)))
-        except ValueError as error:
-            return f"{error}."
-        return True
-
-    @classmethod
     def execute(
         cls, audio_strength, smile, brows, blink_rate, gaze_x, gaze_y, yaw, pitch, roll, blinks=""
     ) -> io.NodeOutput:

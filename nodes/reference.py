@@ -90,12 +90,8 @@ class EmoReferenceEncoder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, fit: str, which_face: str | None = None) -> bool | str:
-        return (
-            conversions.option_error(fit, FITS, "a way to fit a picture")
-            or conversions.face_choice_error(which_face)
-            or True
-        )
+    def validate_inputs(cls, which_face: str | None = None) -> bool | str:
+        return conversions.face_choice_error(which_face) or True
 
     @classmethod
     def execute(

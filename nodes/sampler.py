@@ -142,13 +142,8 @@ class EmoSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
-        sampler = OLD_SAMPLERS.get(sampler, sampler)
-        return (
-            conversions.option_error(sampler, (OWN, *SAMPLERS), "a sampler")
-            or conversions.option_error(render, RENDER, "a way to render")
-            or True
-        )
+    def validate_inputs(cls, sampler: str | None = None) -> bool | str:
+        return conversions.option_error(OLD_SAMPLERS.get(sampler, sampler), (OWN, *SAMPLERS), "a sampler") or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> str:

@@ -129,12 +129,8 @@ class EmoSeveralFaces(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, schedule: str | None = None, order: str | None = None) -> bool | str:
-        try:
-            conversions.schedule_of(schedule)
-        except ValueError as error:
-            return str(error)
-        return conversions.option_error(order, ORDERS, "an order of voices") or True
+    def validate_inputs(cls, schedule: str | None = None) -> bool | str:
+        return conversions.schedule_error(schedule) or True
 
     @classmethod
     def execute(

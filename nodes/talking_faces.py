@@ -61,20 +61,8 @@ class EmoTalkingFaces(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, schedule: str | None = None, order: str | None = None, model: str | None = None, quality: str | None = None
-    ) -> bool | str:
-        try:
-            conversions.schedule_of(schedule)
-            if model is not None:
-                comfy_bridge.model_path(model)
-        except (ValueError, FileNotFoundError) as error:
-            return str(error)
-        return (
-            conversions.option_error(order, ORDERS, "an order of voices")
-            or conversions.option_error(quality, QUALITIES, "a quality")
-            or True
-        )
+    def validate_inputs(cls, schedule: str | None = None) -> bool | str:
+        return conversions.schedule_error(schedule) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:
@@ -97,6 +85,7 @@ class EmoTalkingFaces(io.ComfyNode):
         quality: str,
     ) -> io.NodeOutput:
         """picture and voices are links, handed on as they are: what did not change is not computed again."""
+        conversions.schedule_of(schedule)
         conversions.check_option(order, ORDERS, "an order of voices")
         conversions.check_option(quality, QUALITIES, "a quality")
         given = {"image": picture, "voice_a": voice_a, "voice_b": voice_b, "voice_c": voice_c, "voice_d": voice_d}

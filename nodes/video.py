@@ -110,14 +110,6 @@ class EmoVideoCombine(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, sound: str = SOUND_CODECS[0], frame: str = conversions.FRAMES[0]) -> bool | str:
-        return (
-            conversions.option_error(sound, SOUND_CODECS, "a way to store sound")
-            or conversions.option_error(frame, conversions.FRAMES, "what a video can show")
-            or True
-        )
-
-    @classmethod
     def execute(
         cls,
         fps: float,

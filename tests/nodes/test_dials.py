@@ -114,3 +114,10 @@ def test_a_talking_portrait_is_idle_or_has_a_voice_and_hands_its_dials_on(pack):
     assert "audio" not in kinds["EmoVideoCombine"]
     with pytest.raises(ValueError, match="idle_seconds"):
         pack.run("EmoTalkingPortrait", **inputs, voice=["5", 0], idle_seconds=2.0)
+
+
+@pytest.mark.parametrize("wrong", [{"smile": "wide"}, {"blinks": "often"}, {"yaw": "400"}])
+def test_a_dial_that_cannot_be_read_is_named(pack, wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=rf"^[^\n]*'{name}'[^\n]*\.$"):
+        pack.run("EmoExpression", **{**DIALS, **wrong})

@@ -63,8 +63,7 @@ def test_a_video_without_a_face_is_refused(pack, built_in, voice):
         pack.run("EmoDubVideo", video=film(grey), voice=voice, **settings())
 
 
-def test_values_from_the_http_api_are_checked(pack):
-    valid = pack.nodes["EmoDubVideo"].validate_inputs
-    assert valid(which_face="largest", quality="high") is True
-    assert "'nobody' is not a face" in valid(which_face="nobody", quality="high")
-    assert "'huge' is not a quality" in valid(which_face="largest", quality="huge")
+def test_values_from_the_http_api_are_checked_before_the_video_is_read(pack):
+    for wrong, says in (({"which_face": "nobody"}, "'nobody' is not a face"), ({"quality": "huge"}, "'huge' is not a")):
+        with pytest.raises(ValueError, match=says):
+            pack.run("EmoDubVideo", video=None, **{**settings(), **wrong})

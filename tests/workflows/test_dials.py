@@ -44,6 +44,7 @@ def test_an_idle_portrait_with_dials_is_a_silent_loop_and_another_dial_samples_n
     assert "25 frames, 1.00 s" in log and "0 pixels changed outside" in log
 
 
-def test_a_dial_out_of_range_is_refused_before_the_run(server):
+def test_a_dial_out_of_range_is_refused_before_a_model_is_loaded(server):
     result = server.run(idle(smile="3"))
-    assert result["status"] != "success" and "'smile' is 3" in str(result)
+    assert result["status"] == "error" and result["error"]["node_id"] == "2"
+    assert "'smile' is 3" in result["error"]["exception_message"] and set(result["error"]["executed"]) <= {"3"}

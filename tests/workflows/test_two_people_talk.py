@@ -47,4 +47,5 @@ def test_one_voice_by_a_schedule_and_a_schedule_that_cannot_be_read(server):
     assert video(server, server.run(graph))[0] == 46  # 1.855 s
     assert "A speaks 0 to 1 s." in server.log[begin:] and "B speaks 1 to 1.8 s." in server.log[begin:]
     refused = server.run(prompt(schedule="0-1 A; later B"))
-    assert refused["status"] == "invalid" and "'later B' at position 8" in json.dumps(refused["error"])
+    (error,) = (one for node in refused["error"]["node_errors"].values() for one in node["errors"])
+    assert error["extra_info"]["input_name"] == "schedule" and "'later B' at position 8" in error["details"]
