@@ -49,7 +49,8 @@ from emo_model.checkpoints.load import load_model  # noqa: E402
 from emo_model.config import PRESETS, ModelConfig, SamplingConfig  # noqa: E402
 from emo_model.inputs.audio import SoundFile, resample  # noqa: E402
 from emo_model.inputs.face import box_mask  # noqa: E402
-from emo_model.inputs.media import last_frames, read_picture  # noqa: E402
+from emo_model.inputs.media import read_picture  # noqa: E402
+from emo_model.inputs.video_frames import VideoFrames  # noqa: E402
 from emo_model.outputs import disk  # noqa: E402
 from emo_model.outputs.destination import check_destination  # noqa: E402
 from emo_model.outputs.video import VideoWriter  # noqa: E402
@@ -617,12 +618,12 @@ def silent_video(folder: Path) -> Path:
 
 def videos() -> None:
     add = partial(row, "video")
-    add("silent", lambda path: last_frames(path, 2), silent_video, lambda frames: frames.shape == (2, 32, 32, 3))
+    add("silent", lambda path: VideoFrames(path).last(2), silent_video, lambda frames: frames.shape == (2, 32, 32, 3))
     for share in (0.1, 0.6):
-        add(f"cut at {share:.0%}", lambda path: last_frames(path, 2), lambda folder, share=share: shorten(silent_video(folder), share), "a.mp4 (is not a video|has no)")  # fmt: skip
-    add("sound only", lambda path: last_frames(path, 2), pcm(), "a.wav has no pictures in it")
-    add("text", lambda path: last_frames(path, 2), written("a.mp4", b"a film"), "a.mp4 is not a video")
-    add("folder", lambda path: last_frames(path, 2), lambda folder: folder, "is a folder")
+        add(f"cut at {share:.0%}", lambda path: VideoFrames(path).last(2), lambda folder, share=share: shorten(silent_video(folder), share), "a.mp4 (is not a video|has no)")  # fmt: skip
+    add("sound only", lambda path: VideoFrames(path).last(2), pcm(), "a.wav has no pictures in it")
+    add("text", lambda path: VideoFrames(path).last(2), written("a.mp4", b"a film"), "a.mp4 is not a video")
+    add("folder", lambda path: VideoFrames(path).last(2), lambda folder: folder, "is a folder")
 
 
 def shorten(path: Path, share: float) -> Path:

@@ -29,7 +29,8 @@ from inputs_table import (
 
 from emo_model.config import PRESETS, ModelConfig
 from emo_model.inputs.audio import SoundFile, resample
-from emo_model.inputs.media import last_frames, read_picture
+from emo_model.inputs.media import read_picture
+from emo_model.inputs.video_frames import VideoFrames
 
 CORPUS = Path(__file__).parent / "data" / "fuzz"
 """Inputs that once failed, and small ones of each kind: KIND-HASH."""
@@ -87,7 +88,7 @@ def check_sound(path: Path) -> None:
 
 
 def check_video(path: Path) -> None:
-    assert last_frames(path, 2).shape[3] == 3
+    assert VideoFrames(path).last(2).shape[3] == 3
 
 
 def check_model(path: Path) -> None:

@@ -20,8 +20,9 @@ from torch import Tensor
 from ..auxiliary.audio_encoder import AudioEncoder
 from ..inputs.audio import SoundFile, resample
 from ..inputs.faces import FaceFinder, NoFaceError
-from ..inputs.media import VideoFile, read_picture, to_uint8
+from ..inputs.media import read_picture, to_uint8
 from ..inputs.portrait import find_mesh
+from ..inputs.video_frames import VideoFrames
 from ..outputs.likeness import NEEDS as DLIB_NEEDS
 from ..outputs.likeness import Likeness
 from ..synthetic.visemes import mouth_tracks
@@ -155,7 +156,7 @@ class Bench:
     ):
         self.finder, self.judges, self.encoder, self.likeness, self.choice = finder, judges, encoder, likeness, choice
         self.most_seconds = most_seconds
-        self._references: dict[str, tuple[VideoFile, Watched]] = {}
+        self._references: dict[str, tuple[VideoFrames, Watched]] = {}
 
     def judge_set(self, some: Sequence[Pair]) -> tuple[list[Judgement], dict[str, float], dict[str, str]]:
         """Every video of a set, then the numbers of the set as a whole, and why others are missing."""
@@ -196,10 +197,10 @@ class Bench:
             portrait = to_uint8(picture)[0], find_mesh(self.finder, picture)
         lips, alike, observers = None, None, self.judges.observers(moments)
         if self.judges.syncnet is not None and waveform is not None:
-            lips = LipsAndVoice(self.judges.syncnet, waveform, fps=video.fps)
+            lips = LipsAndVoice(self.judges.syncnet, waveform, fps=float(video.rate))
             observers.append(lips)
         if self.judges.arcface is not None:
-            alike = Resemblance(self.judges.arcface, portrait, every=max(1, round(video.fps / 2)))
+            alike = Resemblance(self.judges.arcface, portrait, every=max(1, round(video.rate / 2)))
             observers.append(alike)
         watcher = Watcher(self.finder, choice=self.choice, likeness=self.likeness, observers=observers)
         seen = watcher.watch(video)
@@ -215,8 +216,8 @@ class Bench:
         about = {
             "file": pair.video.name,
             "sha256": sha256(pair.video),
-            "size": [video.width, video.height],
-            "fps": round(video.fps, 3),
+            "size": [*reversed(video.size)],
+            "fps": round(float(video.rate), 3),
             "frames": seen.frames,
             "frames_before_the_face": seen.first,
             "frames_without_a_face": seen.bridged,
@@ -227,10 +228,10 @@ class Bench:
         skipped = {key: reason for key, reason in skipped.items() if key not in values and key in METRICS}
         return Judgement(values, skipped, about, tracks, [sample.thumbnail for sample in seen.samples])
 
-    def _open(self, path: Path) -> VideoFile:
-        return VideoFile(path, most_seconds=self.most_seconds)
+    def _open(self, path: Path) -> VideoFrames:
+        return VideoFrames(path, until=self.most_seconds)
 
-    def _sound(self, pair: Pair, video: VideoFile) -> Tensor | None:
+    def _sound(self, pair: Pair, video: VideoFrames) -> Tensor | None:
         if pair.voice is None and not video.has_sound:
             return None
         return resample(SoundFile(pair.voice or pair.video))
@@ -354,7 +355,7 @@ class Bench:
                 [apart[one.number] for one in ends[0] if portrait is not None or one is not samples[0]]
             )
 
-    def _reference(self, pair: Pair, video: VideoFile, seen: Watched, values: dict, skipped: dict) -> None:
+    def _reference(self, pair: Pair, video: VideoFrames, seen: Watched, values: dict, skipped: dict) -> None:
         keys = [key for key in ("psnr", "psnr_still", "ssim", "lpips") if key not in self.judges.weights.skipped]
         if pair.reference is None:
             skipped |= dict.fromkeys(keys, NO_REFERENCE)
@@ -389,22 +390,22 @@ def tracks_of(reading: Reading) -> np.ndarray:
 
 
 def against(
-    video: VideoFile, seen: Watched, reference: VideoFile, true: Watched, *, lpips: torch.nn.Module | None = None
+    video: VideoFrames, seen: Watched, reference: VideoFrames, true: Watched, *, lpips: torch.nn.Module | None = None
 ) -> dict[str, float]:
     """PSNR, SSIM and LPIPS of frames and those of a reference, its size adapted to the video's.
 
     Frames are compared by number where rate and number agree, else by soft-DTW over what the mesh reads in both.
     """
     count, others = len(seen.reading), len(true.reading)
-    same = abs(video.fps - reference.fps) < 0.01 and seen.frames == true.frames and seen.first == true.first
+    same = abs(video.rate - reference.rate) < 0.01 and seen.frames == true.frames and seen.first == true.first
     if same:
         matches = np.arange(min(count, others))
     else:
-        band = round(ALIGNED_SECONDS * max(video.fps, reference.fps))
+        band = round(ALIGNED_SECONDS * max(video.rate, reference.rate))
         matches = soft_alignment(tracks_of(seen.reading), tracks_of(true.reading), band=band)
     errors, still_errors, alike, felt = [], [], [], []
-    source, place, wanted, first = iter(reference), -1, None, None
-    for number, frame in enumerate(video):
+    source, place, wanted, first = reference.shown(), -1, None, None
+    for number, frame in enumerate(video.shown()):
         number -= seen.first
         if not 0 <= number < len(matches):
             continue
@@ -414,7 +415,7 @@ def against(
         first = _as_large(true.still, frame) if first is None else first
         errors.append(float(np.square(frame.astype(np.float32) - right).mean()))
         still_errors.append(float(np.square(first.astype(np.float32) - right).mean()))
-        if number % max(1, round(video.fps / 5)) == 0:
+        if number % max(1, round(video.rate / 5)) == 0:
             alike.append(ssim(frame, right))
             if lpips is not None:
                 felt.append(perceptual(lpips, frame, right))

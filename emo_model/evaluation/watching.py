@@ -17,8 +17,8 @@ from torch import Tensor
 from ..inputs.face_geometry import OVAL
 from ..inputs.faces import FaceFinder, NoFaceError, choose_face
 from ..inputs.head_square import head_square
-from ..inputs.media import VideoFile
 from ..inputs.portrait import mesh_in_square
+from ..inputs.video_frames import VideoFrames
 from ..outputs.likeness import Likeness
 from .metrics.picture import lab
 from .metrics.sharpness import LIPS, area
@@ -84,7 +84,7 @@ class Watcher:
     ):
         self.finder, self.choice, self.likeness, self.observers = finder, choice, likeness, observers
 
-    def watch(self, video: VideoFile) -> Watched:
+    def watch(self, video: VideoFrames) -> Watched:
         """Raises NoFaceError if the video has no face, or none in more than a fifth of its frames."""
         state, frames = _State(video), 0
         for block in video.blocks(BLOCK):
@@ -99,24 +99,24 @@ class Watcher:
                     observe(block, meshes, state.first + state.count - len(block))
         if state.start is None:
             raise NoFaceError(
-                f"no face was found in {video.path.name} ({frames} frames of {video.width}x{video.height}); choose a "
+                f"no face was found in {video.name} ({frames} frames of {video.size[1]}x{video.size[0]}); choose a "
                 "video with a clearly visible face"
             )
         if state.bridged > MOST_BRIDGED * (frames - state.first):
             raise NoFaceError(
-                f"{state.bridged} of the {frames - state.first} frames of {video.path.name} show no face; cut the "
+                f"{state.bridged} of the {frames - state.first} frames of {video.name} show no face; cut the "
                 "video to where one is seen"
             )
         state.finish()
         return Watched(
-            _joined(state.parts), video.fps, frames, state.first, state.bridged, state.samples, state.still, state.rest
+            _joined(state.parts), state.fps, frames, state.first, state.bridged, state.samples, state.still, state.rest
         )
 
-    def _first(self, block: np.ndarray, state: _State, video: VideoFile) -> np.ndarray:
+    def _first(self, block: np.ndarray, state: _State, video: VideoFrames) -> np.ndarray:
         """The block from the first frame with a face on; empty without one. Where there is none, frames are searched
         at intervals."""
         for place, frame in enumerate(block):
-            if state.first % max(1, round(SEARCH_SECONDS * video.fps)) == 0 and self._search(frame, state):
+            if state.first % max(1, round(SEARCH_SECONDS * video.rate)) == 0 and self._search(frame, state):
                 state.begin(frame)
                 return block[place:]
             state.first += 1
@@ -194,7 +194,7 @@ class Watcher:
 class _State:
     """What is known of a video so far."""
 
-    video: VideoFile
+    video: VideoFrames
     start: Tensor | None = None  # where the face is followed from
     last: Tensor | None = None
     first: int = 0
@@ -205,7 +205,7 @@ class _State:
     parts: list[Reading] = field(default_factory=list)
 
     def begin(self, still: np.ndarray) -> None:
-        self.fps = self.video.fps
+        self.fps = float(self.video.rate)
         self.stride = max(1, round(self.fps / SAMPLES_A_SECOND))
         self.still, self.rest, self.last = still.copy(), self.start, self.start
         high, wide = still.shape[:2]

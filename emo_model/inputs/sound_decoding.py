@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -26,12 +27,15 @@ FULL_SCALE = 64.0  # of float samples; larger ones are whole numbers of 16 or 32
 OFFSET_STEP = 2.0**-24  # of full scale, to which the constant part is rounded: the same however the sound is split
 
 
-def open_media(path: str | Path):
-    """Open a file with PyAV; use with `with`."""
+def open_media(source: str | Path | BinaryIO):
+    """Open a file, or one that is open for reading in binary, with PyAV; use with `with`."""
     import av  # imported here and below: training uses these modules without PyAV
 
+    if hasattr(source, "read"):
+        source.seek(0)
+        return av.open(source, metadata_errors="replace")
     # absolute: FFmpeg parses text before a colon as a protocol; old files have tags in any encoding
-    return av.open(str(Path(path).absolute()), metadata_errors="replace")
+    return av.open(str(Path(source).absolute()), metadata_errors="replace")
 
 
 def sound_stream(container):

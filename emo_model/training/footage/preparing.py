@@ -35,7 +35,7 @@ from ...inputs.motion_latents import (
 from ...inputs.motion_of_frames import motion_of_meshes
 from ...inputs.portrait import mesh_in_square
 from ...inputs.vae import encode, to_scaled
-from ...inputs.video_decoding import VideoFrames
+from ...inputs.video_frames import TimedFrame, VideoFrames
 from ...synthetic.motion import FaceMotion, head_speed_degrees
 from ...types import Fit
 from . import shards
@@ -118,7 +118,7 @@ class Preparer:
 
     def _prepared(self, path: Path, key: str) -> dict:
         fps, limits = self.networks.config.fps, self.settings.limits
-        video = VideoFrames(path, fps=fps, long_side=self.settings.long_side)
+        video = VideoFrames(path, long_side=self.settings.long_side)
         counts: collections.Counter[str] = collections.Counter()
         pictures: dict[str, str] = {}
 
@@ -134,13 +134,11 @@ class Preparer:
             if sound.peak < SILENT:
                 return _refused(path, key, "no sound", f"{path.name} is silent: its peak is {sound.peak:.1g} of 1")
             total, pieces = 0, []
-            facts = track(video, self.networks.finder, limits, meshes, on_reason)
+            facts = track(video.retimed(fps), self.networks.finder, limits, meshes, on_reason)
             for piece, reason, frames in _pieces(facts, limits.shortest * fps, limits.longest * fps):
                 total += frames
                 counts[reason] += frames * (piece is None)
                 pieces += [] if piece is None else [piece]
-            if not total:
-                return _refused(path, key, "unreadable", f"{path.name} has no frames that can be decoded")
             pieces = [self._heard(piece, meshes, sound) for piece in pieces]
             spoken = [piece for piece in pieces if piece.heard.speech >= limits.speech]
             counts["no speech"] += sum(piece.frames for piece in pieces) - sum(piece.frames for piece in spoken)
@@ -216,7 +214,7 @@ class Preparer:
     ) -> None:
         """The second reading of the video: crops and what is computed of them, clip by clip."""
         with shards.TarWriter(self.out / shards.CLIPS / f"{key}.tar") as tar:
-            for piece, frames in _frames_of(video, pieces):
+            for piece, frames in _frames_of(video.retimed(self.networks.config.fps), pieces):
                 name = f"{key}-{tar.samples:04d}"
                 files, still = self._clip(piece, frames, meshes.read(piece.row, piece.frames), sound, found)
                 files["json"] = json.dumps(files["json"] | {"video": path.name, "name": name}, sort_keys=True).encode()
@@ -380,11 +378,8 @@ def _pieces(facts: Iterator[FrameFact], shortest: float, longest: float) -> Iter
     yield from cut(run)
 
 
-def _frames_of(video: VideoFrames, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Iterator[np.ndarray]]]:
+def _frames_of(frames: Iterator[TimedFrame], pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Iterator[np.ndarray]]]:
     """Each piece, in their order, with its frames; read them before the next piece."""
-    if not pieces:
-        return
-    frames = iter(video)
     for piece in pieces:
 
         def own(piece: Piece = piece) -> Iterator[np.ndarray]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...inputs.face_geometry import OVAL, POINTS, head_frame
 from ...inputs.faces import Face, FaceFinder, NoFaceError, Regions, read_squares
 from ...inputs.picture_files import to_float
-from ...inputs.video_decoding import TimedFrame
+from ...inputs.video_frames import TimedFrame
 from .settings import Limits
 
 AT_ONCE = 8  # frames in which a face is followed from the last one before

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import struct
-import wave
 
-import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms, PngImagePlugin
-from videos import moving, read_video, tone
 
-from emo_model.inputs.media import last_frames, read_picture, to_uint8
+from emo_model.inputs.media import read_picture, to_uint8
 from emo_model.inputs.picture_files import to_float
 from emo_model.inputs.portrait import fit_to_video
-from emo_model.outputs.video import VideoWriter
 
 
 def corners(pixels: torch.Tensor) -> list[int]:
@@ -84,44 +80,6 @@ def test_a_picture_that_was_cut_off_is_refused(tmp_path, seeded):
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="a.jpg is damaged"):
         read_picture(tmp_path / "a.jpg")
-
-
-@pytest.mark.parametrize(("frames", "count"), [(3, 1), (40, 4), (300, 4), (600, 70), (5, 9)])
-def test_the_last_frames_are_those_of_the_whole_video(tmp_path, frames, count):
-    """300 frames and more have several key frames; 70 frames at 25 a second are longer than the first look back."""
-    with VideoWriter(
-        tmp_path / "a.mp4", fps=25, width=32, height=32, audio=(tone(frames / 25, 16_000), 16_000)
-    ) as video:
-        video.write(moving(frames))
-    whole, _ = read_video(tmp_path / "a.mp4")
-    assert np.array_equal(last_frames(tmp_path / "a.mp4", count), whole[-count:])
-    with open(tmp_path / "a.mp4", "rb") as file:
-        assert np.array_equal(last_frames(file, count), whole[-count:])
-
-
-@pytest.mark.parametrize(
-    ("since", "until", "expected"),
-    [
-        (0.0, 10.0, (248, 250)),
-        (9.96, 10.0, (249, 250)),
-        (4.0, 4.04, (100, 101)),
-        (0.0, 0.02, (0, 1)),
-        (8.0, None, (298, 300)),
-        (11.99, None, (300, 300)),
-    ],
-)
-def test_of_a_cut_video_the_last_frames_are_those_before_the_cut(tmp_path, since, until, expected):
-    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
-        video.write(moving(300))
-    whole, _ = read_video(tmp_path / "a.mp4")
-    assert np.array_equal(last_frames(tmp_path / "a.mp4", 2, since=since, until=until), whole[slice(*expected)])
-
-
-def test_a_colon_in_the_name_of_a_video_is_no_protocol(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with VideoWriter("take:2.mp4", fps=25, width=32, height=32) as video:
-        video.write(moving(3))
-    assert len(read_video("take:2.mp4")[0]) == len(last_frames("take:2.mp4", 3)) == 3
 
 
 def test_a_picture_too_large_for_pillow_is_refused_with_a_sentence(tmp_path, monkeypatch, marked):
@@ -255,38 +213,3 @@ def test_a_large_picture_becomes_the_same_floats_as_a_small_one(photograph):
     large = pixels.repeat_interleave(5, 2).repeat_interleave(5, 3)  # 2365 pixels: detected at half the size
     found, again = (photograph.finder.find(given)[0].mesh for given in (large, to_float(large)))
     torch.testing.assert_close(found, again, rtol=0, atol=0.05)
-
-
-def test_a_video_turned_by_its_metadata_comes_upright(tmp_path):
-    frames = moving(4, width=64, height=32)
-    with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
-        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    data = bytearray((tmp_path / "a.mp4").read_bytes())
-    upright = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 2**30)
-    at = data.index(upright, data.index(b"tkhd"))
-    data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 2**30)  # a quarter clockwise
-    (tmp_path / "b.mp4").write_bytes(data)
-    lying, upright = last_frames(tmp_path / "a.mp4", 2), last_frames(tmp_path / "b.mp4", 2)
-    assert upright.shape == (2, 64, 32, 3) and np.array_equal(upright, np.rot90(lying, -1, (1, 2)))
-
-
-def test_a_video_that_is_cut_or_has_no_pictures_gets_a_sentence(tmp_path):
-    with VideoWriter(tmp_path / "a.mp4", fps=25, width=32, height=32) as video:
-        video.write(moving(5))
-    data = (tmp_path / "a.mp4").read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 3])
-    (tmp_path / "text.mp4").write_text("a film")
-    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes(bytes(8000))
-    for name, said in (
-        ("cut.mp4", "is not a video that PyAV can read, or is cut off|no frames"),
-        ("text.mp4", "is not a video"),
-        ("sound.wav", "has no pictures in it"),
-    ):
-        with pytest.raises(ValueError, match=f"{name} .*{said}"):
-            last_frames(tmp_path / name, 2)
