@@ -20,7 +20,7 @@ from emo_model.inputs.audio import encode_long, features_per_frame, resample
 from emo_model.inputs.portrait_maps import portrait_maps
 from emo_model.outputs.portrait_decoder import PortraitDecoder
 from emo_model.sampling.clips import ClipRenderer, generate_clips
-from emo_model.training.clips import ClipStore
+from emo_model.training.clips import ClipStore, draw_batch
 from emo_model.training.stages import VIDEO
 from emo_model.types import Conditions, MotionFrames, Speed
 
@@ -132,7 +132,7 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
         landmarks=torch.zeros(2, 40, 3, 2),
         boxes=torch.zeros(2, 4),
     )
-    batch = store.batch(replace(VIDEO, batch=32), config, torch.Generator().manual_seed(0))
+    batch = draw_batch(store, replace(VIDEO, batch=32), config, torch.Generator().manual_seed(0))
     return values | {f"TrainingBatch.{field.name}": getattr(batch, field.name) for field in fields(batch)}
 
 

@@ -25,8 +25,9 @@ from .adapt import adapt
 from .builtin import PARTS, RECIPE, make_builtin
 from .distillation import distill
 from .footage.run import add_prepare_command, prepare_command
+from .footage.store import open_store
 from .loop import OutOfTime, training_device
-from .prepared import chosen_stages, dry_run, load_to_train, open_store, train_stages
+from .prepared import chosen_stages, dry_run, load_to_train, train_stages
 from .puppets_show import add_puppet_commands, prepare_puppets, show_puppets
 from .stages import DISTILLATIONS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -86,84 +87,93 @@ class ClipStore:
     def join(cls, stores: list[ClipStore]) -> ClipStore:
         return cls(**{field.name: torch.cat([getattr(store, field.name) for store in stores]) for field in fields(cls)})
 
-    def batch(
-        self,
-        stage: Stage,
-        config: ModelConfig,
-        generator: torch.Generator,
-        *,
-        clips: int = 1,
-        noise_shapes: Tensor | None = None,
-        part: int = 0,
-        parts: int = 1,
-        who: Tensor | None = None,
-    ) -> TrainingBatch:
-        """Random windows of random people, each of so many `clips` on end, with the stage's drop-outs.
+    def take(self, numbers: Tensor) -> ClipStore:
+        """The clips of these numbers (B,)."""
+        return ClipStore(**{name: value[numbers.to(value.device)] for name, value in vars(self).items()})
 
-        part, parts: a batch of `parts` times the stage's size is drawn, and this part of it returned: for processes
-        that train together, and for batches that are accumulated. who: (B,) the people, in place of random ones. Raises
-        ValueError if the store's clips are too short.
 
-        Differs from EMO: all frames of a clip are given its mean head speed.
-        """
-        people, length = self.latents.shape[:2]
-        count, device = stage.batch, self.latents.device
-        total, mine = count * parts, slice(count * part, count * (part + 1))
-        frames, motion_frames = (clips * config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)
-        if length < frames + motion_frames:
-            raise ValueError(
-                f"clips of {length} frames are too short for {motion_frames} motion frames and {frames} frames"
-            )
+class Clips(Protocol):
+    """A `ClipStore`, or clips on the disk that are read as they are taken."""
 
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand((total, *shape), generator=generator)[mine].to(device)
+    def __len__(self) -> int: ...
 
-        def integers(high: int, *shape: int) -> Tensor:
-            return torch.randint(high, (total, *shape), generator=generator)[mine].to(device)
+    def take(self, numbers: Tensor) -> ClipStore: ...
 
-        def normal(like: Tensor) -> Tensor:
-            return torch.randn((total, *like.shape[1:]), generator=generator)[mine].to(device)
 
-        who = integers(people) if who is None else who.to(device)
-        start = integers(length - frames - motion_frames + 1)
-        when = start[:, None] + torch.arange(motion_frames + frames, device=device)  # (B, n + F)
-        window = self.latents[who[:, None], when].float().transpose(1, 2)  # (B, C, n + F, h, w)
-        motion, clean = window[:, :, :motion_frames], window[:, :, motion_frames:]
-        steps = when[:, motion_frames:, None] + torch.arange(
-            -config.audio_margin_frames, config.audio_margin_frames + 1, device=device
+def draw_batch(
+    clips: Clips,
+    stage: Stage,
+    config: ModelConfig,
+    generator: torch.Generator,
+    *,
+    consecutive: int = 1,
+    noise_shapes: Tensor | None = None,
+    part: int = 0,
+    parts: int = 1,
+) -> TrainingBatch:
+    """Random windows of random clips, each as long as `consecutive` clips of the model, with the stage's drop-outs.
+
+    part, parts: a batch of `parts` times the stage's size is drawn, and this part of it returned: for processes that
+    train together, and for batches that are accumulated. Raises ValueError if the clips are too short.
+
+    Differs from EMO: all frames of a clip are given its mean head speed.
+    """
+    total, mine = stage.batch * parts, slice(stage.batch * part, stage.batch * (part + 1))
+    some = clips.take(torch.randint(len(clips), (total,), generator=generator)[mine])
+    length, device = some.latents.shape[1], some.latents.device
+    frames, motion_frames = (consecutive * config.clip_frames, config.motion_frames) if stage.is_video else (1, 0)
+    if length < frames + motion_frames:
+        raise ValueError(
+            f"clips of {length} frames are too short for {motion_frames} motion frames and {frames} frames"
         )
-        steps = steps.clamp(0, length - 1)  # (B, F, K)
 
-        # the stills, or (two chances) another frame
-        other = integers(self.stills.shape[1] + 2 * stage.frame_references)
-        still = self.stills[who, other.clamp(max=self.stills.shape[1] - 1)].float()
-        frame = self.latents[who, integers(length)].float()
-        reference = torch.where((other < self.stills.shape[1]).view(-1, 1, 1, 1), still, frame)
-        reference = reference + stage.reference_noise * uniform(1, 1, 1) * normal(reference)
-        motion = motion + stage.motion_noise * uniform(1, 1, 1, 1).square() * normal(motion)
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand((total, *shape), generator=generator)[mine].to(device)
 
-        share = (
-            torch.arange(total, device=device)[mine] + uniform()
-        ) / total  # stratified: every batch sees all noise levels
-        timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
-        if stage.favoured:
-            few = torch.tensor(stage.favoured, device=device)[integers(len(stage.favoured))]
-            timestep = torch.where(uniform() < 2 / 3, few, timestep)
-        speed = self.speed[who[:, None], when[:, motion_frames:]].mean(1)
-        return TrainingBatch(
-            clean,
-            draw_noise(config, (total, *clean.shape[1:]), generator, shapes=noise_shapes)[mine].to(device),
-            timestep,
-            reference,
-            motion,
-            self.audio[who[:, None, None], steps].float(),
-            speed[:, None, None].expand(steps.shape),
-            face_masks(self.boxes[who], config.image_size, whole=uniform() < stage.whole_mask),
-            loss_weight(self.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),
-            (uniform() >= stage.drop_reference).float(),
-            (uniform() >= stage.drop_audio).float(),
-            (uniform() >= stage.drop_motion).float(),
-        )
+    def integers(high: int, *shape: int) -> Tensor:
+        return torch.randint(high, (total, *shape), generator=generator)[mine].to(device)
+
+    def normal(like: Tensor) -> Tensor:
+        return torch.randn((total, *like.shape[1:]), generator=generator)[mine].to(device)
+
+    who = torch.arange(stage.batch, device=device)
+    start = integers(length - frames - motion_frames + 1)
+    when = start[:, None] + torch.arange(motion_frames + frames, device=device)  # (B, n + F)
+    window = some.latents[who[:, None], when].float().transpose(1, 2)  # (B, C, n + F, h, w)
+    motion, clean = window[:, :, :motion_frames], window[:, :, motion_frames:]
+    steps = when[:, motion_frames:, None] + torch.arange(
+        -config.audio_margin_frames, config.audio_margin_frames + 1, device=device
+    )
+    steps = steps.clamp(0, length - 1)  # (B, F, K)
+
+    # the stills, or (two chances) another frame
+    other = integers(some.stills.shape[1] + 2 * stage.frame_references)
+    still = some.stills[who, other.clamp(max=some.stills.shape[1] - 1)].float()
+    frame = some.latents[who, integers(length)].float()
+    reference = torch.where((other < some.stills.shape[1]).view(-1, 1, 1, 1), still, frame)
+    reference = reference + stage.reference_noise * uniform(1, 1, 1) * normal(reference)
+    motion = motion + stage.motion_noise * uniform(1, 1, 1, 1).square() * normal(motion)
+
+    share = (torch.arange(total, device=device)[mine] + uniform()) / total  # every batch sees all noise levels
+    timestep = (share * config.train_timesteps).long().clamp(max=config.train_timesteps - 1)  # share may round to 1
+    if stage.favoured:
+        few = torch.tensor(stage.favoured, device=device)[integers(len(stage.favoured))]
+        timestep = torch.where(uniform() < 2 / 3, few, timestep)
+    speed = some.speed[who[:, None], when[:, motion_frames:]].mean(1)
+    return TrainingBatch(
+        clean,
+        draw_noise(config, (total, *clean.shape[1:]), generator, shapes=noise_shapes)[mine].to(device),
+        timestep,
+        reference,
+        motion,
+        some.audio[who[:, None, None], steps].float(),
+        speed[:, None, None].expand(steps.shape),
+        face_masks(some.boxes[who], config.image_size, whole=uniform() < stage.whole_mask),
+        loss_weight(some.landmarks[who[:, None], when[:, motion_frames:]].float(), config.latent_size),
+        (uniform() >= stage.drop_reference).float(),
+        (uniform() >= stage.drop_audio).float(),
+        (uniform() >= stage.drop_motion).float(),
+    )
 
 
 def face_masks(boxes: Tensor, size: int, *, whole: Tensor) -> Tensor:

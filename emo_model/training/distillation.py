@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import native
-from ..config import ModelConfig, SamplingConfig
+from ..config import SamplingConfig
 from ..models.context import Context
 from ..models.emo import Emo
 from ..sampling.noise import draw_noise
 from ..sampling.samplers import Predict, guided
 from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames, ReferenceFeatures
-from .clips import ClipStore, TrainingBatch
-from .footage.store import ShardStore
+from .clips import Clips, TrainingBatch, draw_batch
+from .footage.store import open_store
 from .loop import Plan, train, training_device
 from .loss import weighted_error
 from .stages import Distillation
@@ -49,7 +49,7 @@ class DistillationTask(nn.Module):
     the teacher, and run once for both. `emo` becomes the student; the teacher is a copy of it as it is now.
     """
 
-    def __init__(self, emo: Emo, how: Distillation, clips: ClipStore | ShardStore, *, seed: int):
+    def __init__(self, emo: Emo, how: Distillation, clips: Clips, *, seed: int):
         super().__init__()
         shared = {id(part): part for name, part in emo.named_children() if name != "backbone"}
         self.emo, self.teacher = emo, copy.deepcopy(emo, shared)
@@ -68,7 +68,7 @@ class DistillationTask(nn.Module):
         stage, frames = self.how.stage, self.emo.config.clip_frames
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {stage.name} {step} 0".encode()))
         how = {"noise_shapes": self.emo.noise_shapes, "part": part, "parts": parts}
-        both = self.clips.batch(stage, self.emo.config, generator, clips=2, **how)
+        both = draw_batch(self.clips, stage, self.emo.config, generator, consecutive=2, **how)
         shape, shapes = (stage.batch * parts, *both.noise.shape[1:]), self.emo.noise_shapes
         noise = draw_noise(self.emo.config, shape, generator, shapes=shapes, is_start=True)
         noise = noise[stage.batch * part : stage.batch * (part + 1)]
@@ -187,7 +187,8 @@ def distill(
     device = training_device()
     bundle = native.load(model, dtype=torch.float32, device=device)
     config = bundle.config
-    store = _load_clips(clips, config, device)
+    frames = config.motion_frames + 2 * config.clip_frames
+    store = open_store(clips, config, held_out=None, device=device, frames=frames)
     task = DistillationTask(bundle.emo, how, store, seed=seed)
     if device == "cpu":
         task.to(memory_format=torch.channels_last)
@@ -208,18 +209,3 @@ def distill(
     native.save(finished, replace(bundle, config=config, card=card), base=model)
     (out / "state" / f"{stage.name}.safetensors").unlink(missing_ok=True)  # not before its successor is there
     return finished
-
-
-def _load_clips(clips: Path, config: ModelConfig, device: str) -> ClipStore | ShardStore:
-    """A file of clips, or a folder of `prepare`. Raises ValueError for those of another model."""
-    if clips.is_dir():
-        frames = config.motion_frames + 2 * config.clip_frames
-        return ShardStore(clips, config, frames=frames, held_out=None, device=device)
-    store = ClipStore.load(clips, device=device)
-    cells = (config.latent_channels, config.latent_size, config.latent_size)
-    if tuple(store.latents.shape[2:]) != cells:
-        raise ValueError(
-            f"the clips hold latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs {cells}: "
-            "give clips that were made for it"
-        )
-    return store

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from ..models.emo import Emo
 from ..sampling.schedule import NoiseSchedule
 from ..types import ClipConditions, MotionFrames
-from .clips import ClipStore, TrainingBatch
-from .footage.store import ShardStore
+from .clips import Clips, TrainingBatch, draw_batch
 from .stages import Stage
 
 
 class EmoTask(nn.Module):
     """One stage of EMO on a store of clips; `forward(batch)` is the loss. Freezes what the stage does not train."""
 
-    def __init__(self, emo: Emo, stage: Stage, clips: ClipStore | ShardStore, *, seed: int):
+    def __init__(self, emo: Emo, stage: Stage, clips: Clips, *, seed: int):
         super().__init__()
         self.emo, self.stage, self.clips, self.seed = emo, stage, clips, seed
         self.schedule = NoiseSchedule(emo.config)
@@ -27,11 +26,11 @@ class EmoTask(nn.Module):
             parameter.requires_grad_(stage.trains_parameter(name))
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> TrainingBatch:
-        """The batch of a step: the same for the same (seed, stage, step), and this part of it (`ClipStore.batch`)."""
+        """The batch of a step: the same for the same (seed, stage, step), and this part of it (`draw_batch`)."""
         # the 0 is of older runs, which go on with the batches that they would have had
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {self.stage.name} {step} 0".encode()))
         how = {"noise_shapes": self.emo.noise_shapes, "part": part, "parts": parts}
-        return self.clips.batch(self.stage, self.emo.config, generator, **how)
+        return draw_batch(self.clips, self.stage, self.emo.config, generator, **how)
 
     def forward(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted mean squared error of the prediction, the mean over the samples, and the error near the mouth for

@@ -22,8 +22,8 @@ from ..inputs.vae import to_raw
 from ..sampling.clips import ClipRenderer, generate_clips
 from ..types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, Speed
 from .builtin import device_name
-from .clips import ClipStore, face_masks
-from .footage.store import ShardStore
+from .clips import Clips, ClipStore, face_masks
+from .footage.store import open_store
 from .loop import OutOfTime, Plan, append_line, train, training_device
 from .loss import EmoTask
 from .stages import RECIPES, Stage
@@ -49,24 +49,6 @@ def stages_for(config: ModelConfig, *, starts_trained: bool, is_footage: bool) -
     if is_footage and config.motion_decoder is not None:
         stages = tuple(replace(stage, channel_weights=FOOTAGE_WEIGHTS) for stage in stages)
     return stages
-
-
-def open_store(
-    data: Path, config: ModelConfig, *, held_out: bool, device: str, frames: int | None = None
-) -> ClipStore | ShardStore:
-    """A folder of `prepare`, or a file of stored clips, of which one in ten is kept from training."""
-    frames = frames or config.motion_frames + config.clip_frames
-    if data.is_dir():
-        return ShardStore(data, config, frames=frames, held_out=held_out, device=device)
-    store = ClipStore.load(data, device=device)
-    cells = (config.latent_channels, config.latent_size, config.latent_size)
-    if tuple(store.latents.shape[2:]) != cells:
-        raise ValueError(
-            f"{data.name} holds latents of {tuple(store.latents.shape[2:])}, model '{config.name}' needs {cells}: give "
-            "clips that were made for it"
-        )
-    kept = torch.arange(len(store)) % 10 == 9
-    return ClipStore(**{name: value[kept == held_out] for name, value in vars(store).items()})
 
 
 def train_stages(
@@ -171,7 +153,7 @@ def chosen_stages(
     return tuple(replace(stage, steps=max(1, round(scale * (steps or stage.steps))), **given) for stage in stages)
 
 
-def _held_out(data: Path, config: ModelConfig, device: str) -> ClipStore | ShardStore | None:
+def _held_out(data: Path, config: ModelConfig, device: str) -> Clips | None:
     """The clips for validation; None, with a line in the log, where there are none."""
     try:
         store = open_store(data, config, held_out=True, device=device)
@@ -182,7 +164,7 @@ def _held_out(data: Path, config: ModelConfig, device: str) -> ClipStore | Shard
 
 
 @torch.no_grad()
-def validate(bundle: native.Bundle, store: ClipStore | ShardStore, stage: Stage, *, seed: int = 0) -> dict[str, float]:
+def validate(bundle: native.Bundle, store: Clips, stage: Stage, *, seed: int = 0) -> dict[str, float]:
     """What the model does on held-out clips: the loss on the same noise each time, and for motion latents how the
     mouth's opening and the head follow, after sampling by the same clip loop as at use.
 
@@ -204,12 +186,10 @@ def validate(bundle: native.Bundle, store: ClipStore | ShardStore, stage: Stage,
     return result
 
 
-def _sampled(bundle: native.Bundle, store: ClipStore | ShardStore, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _sampled(bundle: native.Bundle, store: Clips, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(VALIDATION_CLIPS):
-        window = torch.randint(len(store), (1,), generator=generator)
-        clip = store.load(window) if isinstance(store, ShardStore) else _one(store, int(window))
-        yield openings(bundle, clip, seed=seed)
+        yield openings(bundle, store.take(torch.randint(len(store), (1,), generator=generator)), seed=seed)
 
 
 @torch.no_grad()
@@ -226,10 +206,6 @@ def openings(bundle: native.Bundle, clip: ClipStore, *, seed: int) -> tuple[Tens
     render = ClipRenderer(bundle.emo, conditions, replace(bundle.sampling, seed=seed), device=device)
     made = torch.cat(list(generate_clips(render)), 2)[0].transpose(0, 1)
     return tuple(to_raw(x.float(), config)[:, 2].flatten(1).amax(1).cpu() for x in (made, clip.latents[0].float()))
-
-
-def _one(store: ClipStore, number: int) -> ClipStore:
-    return ClipStore(**{name: value[number : number + 1] for name, value in vars(store).items()})
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
@@ -261,7 +237,7 @@ class DryRun:
         )
 
 
-def dry_run(bundle: native.Bundle, store: ClipStore | ShardStore, stages: Sequence[Stage]) -> Iterator[DryRun]:
+def dry_run(bundle: native.Bundle, store: Clips, stages: Sequence[Stage]) -> Iterator[DryRun]:
     """What each stage trains, its memory and its time per step, measured over one step after another, on this device.
 
     A model of more than `MOST_TO_TIME` parameters is timed on a GPU only.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...config import ModelConfig
-from ..clips import ClipStore, TrainingBatch
-from ..stages import Stage
+from ..clips import ClipStore
 from . import shards
 
 HELD_OUT = 10  # one video in so many is kept from training, by its key
@@ -35,13 +34,8 @@ class ShardStore:
         device: torch.device | str = "cpu",
     ):
         samples = shards.read_index(folder)
-        cells = (config.latent_channels, config.latent_size, config.latent_size)
         found = samples[0].array("latents.npy", 0, 1).shape[1:]
-        if tuple(found) != cells:
-            raise ValueError(
-                f"{folder} holds latents of {tuple(found)}, model '{config.name}' needs {cells}: prepare the videos "
-                "with its --model"
-            )
+        _check_cells(found, config, str(folder), "prepare the videos with its --model")
         chosen = [one for one in samples if held_out is None or is_held_out(one) == held_out]
         chosen = [one for one in chosen if names is None or one.name in names]
         self.samples = [one for one in chosen if one.frames >= frames]
@@ -59,7 +53,7 @@ class ShardStore:
         """How many windows there are."""
         return int(self.ends[-1])
 
-    def load(self, windows: Tensor) -> ClipStore:
+    def take(self, windows: Tensor) -> ClipStore:
         """These windows (B,), by number."""
         clips = torch.searchsorted(self.ends, windows, right=True).tolist()
         firsts = [
@@ -91,22 +85,25 @@ class ShardStore:
             boxes=torch.cat([boxes[:, :2].amin(0), boxes[:, 2:].amax(0)])[None],
         )
 
-    def batch(
-        self,
-        stage: Stage,
-        config: ModelConfig,
-        generator: torch.Generator,
-        *,
-        clips: int = 1,
-        noise_shapes: Tensor | None = None,
-        part: int = 0,
-        parts: int = 1,
-    ) -> TrainingBatch:
-        """As `ClipStore.batch`; every window of `frames` frames comes up equally often."""
-        windows = torch.randint(len(self), (stage.batch * parts,), generator=generator)
-        store = self.load(windows[stage.batch * part : stage.batch * (part + 1)])
-        how = {"clips": clips, "noise_shapes": noise_shapes, "part": part, "parts": parts}
-        return store.batch(stage, config, generator, **how, who=torch.arange(stage.batch))
+
+def open_store(
+    data: Path, config: ModelConfig, *, held_out: bool | None, device: str, frames: int | None = None
+) -> ClipStore | ShardStore:
+    """A folder of `prepare`, or a file of stored clips. held_out: the clips that are kept from training (one in ten),
+    or the others; None: all. Raises ValueError for those of another model."""
+    if data.is_dir():
+        frames = frames or config.motion_frames + config.clip_frames
+        return ShardStore(data, config, frames=frames, held_out=held_out, device=device)
+    store = ClipStore.load(data, device=device)
+    _check_cells(store.latents.shape[2:], config, data.name, "give clips that were made for it")
+    kept = torch.arange(len(store)) % HELD_OUT == HELD_OUT - 1
+    return store if held_out is None else store.take((kept == held_out).nonzero()[:, 0])
+
+
+def _check_cells(found: Sequence[int], config: ModelConfig, name: str, remedy: str) -> None:
+    cells = (config.latent_channels, config.latent_size, config.latent_size)
+    if tuple(found) != cells:
+        raise ValueError(f"{name} holds latents of {tuple(found)}, model '{config.name}' needs {cells}: {remedy}")
 
 
 def is_held_out(sample: shards.Sample) -> bool:

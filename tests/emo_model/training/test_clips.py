@@ -7,14 +7,14 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from emo_model.training.clips import ClipStore, face_masks, loss_weight
+from emo_model.training.clips import ClipStore, draw_batch, face_masks, loss_weight
 from emo_model.training.stages import IMAGE, SPEED, VIDEO
 
 CALM = replace(SPEED, batch=16, motion_noise=0.0, drop_audio=0.0, drop_motion=0.0, drop_reference=0.0)
 
 
 def draw(store, stage, config, seed: int = 0):
-    return store.batch(stage, config, torch.Generator().manual_seed(seed))
+    return draw_batch(store, stage, config, torch.Generator().manual_seed(seed))
 
 
 def where(batch) -> list[tuple[int, int]]:
