@@ -3,6 +3,7 @@ on what."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from emo_model.checkpoints import native
 from emo_model.config import PRESETS, ModelConfig
 from emo_model.models.emo import Emo
 from emo_model.types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, Speed
+
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if workers > 1:  # each test process has its share of the cores, and so have the processes that it starts
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 @pytest.fixture(scope="session")
