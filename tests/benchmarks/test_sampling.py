@@ -39,7 +39,7 @@ def test_one_command_measures_every_saving_against_a_named_baseline(benchmark, t
 
 def test_one_command_tells_the_bars_and_a_steps_share_of_the_machine(benchmark, tmp_path, capsys):
     file = tmp_path / "table.json"
-    command = "--preset test --repeat 1 --clips 1 --steps 30 --device cpu --sections bars"
+    command = "--preset test --repeat 1 --clips 1 --steps 5 --device cpu --sections bars"
     benchmark.main([*command.split(), "--json", str(file)])
     rows = {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))["rows"]}
     assert list(rows)[:2] == ["own settings, eager", "4 steps, no guidance, eager"]

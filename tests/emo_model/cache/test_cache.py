@@ -124,9 +124,9 @@ def killed_runs(tmp_path, *arguments: str) -> dict:
 def test_runs_killed_at_any_moment_lose_no_clip_and_resume_to_the_same_bits(tmp_path):
     """The other process asserts after every kill that all clips stay and are whole, and in the end that the bits are
     the same."""
-    done = killed_runs(tmp_path, "kill", "12", "1")
-    assert done["at random"] >= 12 and done["while saving"] >= 8
-    assert len(set(done["kept"])) >= 5  # they died early and late
+    done = killed_runs(tmp_path, "kill", "8", "1")
+    assert done["at random"] >= 8 and done["while saving"] >= 8
+    assert len(set(done["kept"])) >= 4  # they died early and late
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

@@ -21,19 +21,24 @@ from .conftest import write
 
 @pytest.fixture(scope="module")
 def adapted(talking, tmp_path_factory):
-    """The model file and the measurements of a run on four seconds, two steps of each part."""
+    """The model file and the measurements of a run on four seconds, two steps of each part; one step of sampling."""
     folder = tmp_path_factory.mktemp("adapted")
+    model = native.load(dtype=torch.float32)
+    one_step = {**vars(model.sampling), "steps": 1, "audio_guidance": 1.0}
+    native.save(folder / "base.safetensors", replace(model, card=model.card | {"sampling": one_step}))
     first, other = talking(0), talking(2)
     video = write(
         folder / "anna.mp4", np.concatenate([first.frames, other.frames]), torch.cat([first.sound, other.sound])
     )
     how = {
         "settings": Settings(limits=Limits(longest=2.1, face_height=60)),
+        "model": folder / "base.safetensors",
         "scale": 2 / PAINTER.steps,
         "painter": True,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapting, "LEAST_SECONDS", 3.0)
+        patch.setattr(adapting, "STAGE", replace(adapting.STAGE, batch=1))
         (folder / "anna.adapt").mkdir()
         (folder / "anna.adapt" / "log.jsonl").touch()
         with pytest.raises(FileExistsError, match="add --resume"):
