@@ -252,6 +252,8 @@ def dub_video(
     with tqdm(unit="frame", disable=not progress, desc="reading the face") as bar:
         dubbed = dubbing.read_video(bundle, shown, face=face, on_frame=lambda done: bar.update())
     log.info("%s", dubbed.summary)
+    for sentence in dubbed.warnings:
+        log.warning("%s", sentence)
     count, (height, width) = dubbed.count(sound.samples / sound.rate), dubbed.size
     with (
         VideoWriter(

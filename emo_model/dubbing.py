@@ -35,6 +35,7 @@ AT_ONCE = 8  # frames whose mouths are painted together
 WIDTH_SECONDS = 2.0  # the usual width of a mouth is the median so far before and after
 FACING = 0.15  # how much a turned head counts against a reference, per radian, beside the opening of its mouth
 TEETH = 0.2  # how much teeth that show count against it, per share of the place between the lips
+TEETH_AT_REST = 0.12  # share of teeth in a reference from which its lips do not count as shut; 0.05 where they are
 LEAST_BETTER = 0.004  # by which another frame has to be better than the reference
 TRACK_SPREAD = 1.2  # features: standard deviation of their smoothing over time, 24 ms
 SHUTS_SECONDS = 0.12  # in which the mouth shuts where the voice ends
@@ -81,17 +82,18 @@ class _References:
         self.folder = tempfile.TemporaryDirectory(prefix="emo-dub-")
         self.kept: dict[int, Path] = {}
         self.openings: dict[int, float] = {}  # of the mouths of those
+        self.teeth: dict[int, float] = {}  # the same, `teeth_share`
         self.shot, self.best, self.held = -1, math.inf, None
 
     def offer(self, shot: int, opening: float, yaw: float, picture: np.ndarray, mesh: Tensor) -> None:
         if shot != self.shot:
             self.end()
             self.shot, self.best = shot, math.inf
-        opening += TEETH * teeth_share(picture, mesh)
-        score = opening + FACING * abs(yaw)
+        teeth = teeth_share(picture, mesh)
+        score = opening + TEETH * teeth + FACING * abs(yaw)
         if score > self.best - LEAST_BETTER:
             return
-        self.best, self.openings[shot] = score, opening
+        self.best, self.openings[shot], self.teeth[shot] = score, opening, teeth
         height, width = picture.shape[:2]
         fit = head_square(mesh, width=width, height=height, size=1)
         top, left = max(0, fit.top), max(0, fit.left)
@@ -128,12 +130,31 @@ class DubbedVideo:
     def summary(self) -> str:
         """One sentence for the log."""
         seen, shots = sum(self.tracks.is_seen), self.tracks.shots[-1] + 1
-        wide = sum(opening > SHUT_ENOUGH for opening in self.references.openings.values())
-        never = f" In {wide} of the scenes the mouth never shuts, and its lips may look torn." if wide else ""
         return (
             f"{len(self.times)} frames of {self.size[1]}x{self.size[0]} in {shots} scene{'s' * (shots > 1)}; the face "
-            f"is seen in {seen} of them, the others stay as they are.{never}"
+            f"is seen in {seen} of them, the others stay as they are."
         )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What will not look good in the result: a sentence each, for the user."""
+        shots = self.tracks.shots[-1] + 1
+        openings, teeth = self.references.openings, self.references.teeth
+        torn = sum(openings[shot] > SHUT_ENOUGH or teeth[shot] > TEETH_AT_REST for shot in openings)
+        turned = sum(abs(yaw) > SIDEWAYS[0] for yaw in self.tracks.yaws)
+        where = "The" if shots == 1 else f"In {torn} of the {shots} scenes the"
+        found = []
+        if torn:
+            found.append(
+                f"{where} mouth never shuts or always shows teeth, so its lips may look torn; use a part of the video "
+                "with a moment at rest."
+            )
+        if turned:
+            found.append(
+                f"In {turned} of the {len(self.times)} frames the head is turned by more than "
+                f"{math.degrees(SIDEWAYS[0]):.0f} degrees; the further, the more the mouth stays the video's own."
+            )
+        return found
 
     def count(self, seconds: float) -> int:
         """Frames of the video with a voice of so many seconds: the last one is held while the voice goes on."""
@@ -185,11 +206,14 @@ class DubbedVideo:
         held = None if draw_last is None else draw_last[1].copy()
         draw(waiting)
         yield from ((one[0], one[1]) for one in waiting)
-        for more in range(self.count(mouth.seconds) - len(self.times)):
-            seconds = self.times[-1] + (more + 1) / self.video.rate
-            picture = held.copy()
-            draw([(seconds, picture, last_mesh, float(shares[-1]), float(widths[-1]))])
-            yield seconds, picture
+        more = self.count(mouth.seconds) - len(self.times)
+        for first in range(0, more, AT_ONCE):
+            seconds = [
+                self.times[-1] + (number + 1) / self.video.rate for number in range(first, min(first + AT_ONCE, more))
+            ]
+            group = [(one, held.copy(), last_mesh, float(shares[-1]), float(widths[-1])) for one in seconds]
+            draw(group)
+            yield from ((one[0], one[1]) for one in group)
 
     def _patch(self, shot: int) -> DubbedMouth:
         picture, mesh = self.references.read(shot)

@@ -23,8 +23,7 @@ from .custom_types import (
     Reference,
     ReferenceType,
 )
-from .schemas import schema
-from .widgets import long_side_input
+from .schemas import advanced, schema
 
 ORDERS = ("together", "one after another")
 MOST = 4  # inputs for voices, and for faces that were sampled apart
@@ -99,7 +98,18 @@ class EmoSeveralFaces(io.ComfyNode):
                     tooltip="A box around each face that moves, in pixels of 'image', in place of detection: the first "
                     "is A.",
                 ),
-                long_side_input(),
+                advanced(
+                    io.Int.Input(
+                        "long_side",
+                        default=LONG_SIDE,
+                        min=64,
+                        max=8192,
+                        step=2,
+                        optional=True,
+                        tooltip="Downscale the picture until its longer side has at most this many pixels; the video "
+                        "has the same size.",
+                    )
+                ),
             ],
             outputs=[
                 ReferenceType.Output(
@@ -119,8 +129,12 @@ class EmoSeveralFaces(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, schedule: str | None = None) -> bool | str:
-        return conversions.schedule_error(schedule) or True
+    def validate_inputs(cls, schedule: str | None = None, order: str | None = None) -> bool | str:
+        try:
+            conversions.schedule_of(schedule)
+        except ValueError as error:
+            return str(error)
+        return conversions.option_error(order, ORDERS, "an order of voices") or True
 
     @classmethod
     def execute(

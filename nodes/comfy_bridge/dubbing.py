@@ -23,5 +23,5 @@ def read_face(frames: VideoFrames | GivenFrames, which_face: str, *, hidden) -> 
             show(hidden, f"Face read in {done} frames.")
 
     dubbed = read_video(talk.load(), frames, face=which_face, on_frame=on_frame)
-    tell(hidden, dubbed.summary)
+    tell(hidden, " ".join([dubbed.summary, *dubbed.warnings]))
     return dubbed

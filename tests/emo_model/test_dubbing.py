@@ -11,6 +11,7 @@ import pytest
 import torch
 from videos import read_video
 
+from emo_model import dubbing
 from emo_model.__main__ import EXAMPLES, main
 from emo_model.dubbing import AT_ONCE, MouthTrack
 from emo_model.dubbing import read_video as read_face
@@ -108,6 +109,37 @@ def test_a_longer_voice_holds_the_last_frame(bundle, face):
     times = [seconds for seconds, _ in dubbed.frames((torch.zeros(1, RATE), RATE))]
     assert times == [Fraction(n, 10) for n in range(10)]
     assert dubbed.count(1.0) == 10
+
+
+def test_held_frames_are_those_that_are_drawn_one_by_one(built_in, face, monkeypatch):
+    dubbed, made = read_face(built_in, video_of([face] * 3)), []
+    for together in (AT_ONCE, 1):
+        monkeypatch.setattr(dubbing, "AT_ONCE", together)
+        made.append(np.stack([picture for _, picture in dubbed.frames(voice(0.3))]).astype(int))
+    assert len(made[0]) == 7 and np.abs(made[0] - made[1]).max() <= 1
+    assert len(np.unique(made[0][3:], axis=0)) == 4, "the mouth goes on"
+
+
+def test_a_mouth_that_always_shows_teeth_is_warned_of_and_one_at_rest_is_not(bundle, face, photograph):
+    assert not read_face(bundle, video_of([face] * 3)).warnings
+    mesh, _ = FaceTracker(photograph.finder).read(face)
+    corner, other = mesh[78, :2].numpy(), mesh[308, :2].numpy()
+    y, x = np.mgrid[:128, :128] + 0.5
+    along, middle = (other - corner) / np.linalg.norm(other - corner), (corner + other) / 2
+    u = (x - middle[0]) * along[0] + (y - middle[1]) * along[1]
+    v = (y - middle[1]) * along[0] - (x - middle[0]) * along[1]
+    teeth = (np.abs(u) < 0.3 * np.linalg.norm(other - corner)) & (np.abs(v) < 2)
+    smiling = np.where(teeth[..., None], np.uint8(245), face)
+    (sentence,) = read_face(bundle, video_of([smiling] * 3)).warnings
+    assert sentence.startswith("The mouth never shuts or always shows teeth")
+    assert not read_face(bundle, video_of([smiling] * 3 + [face])).warnings, "one moment at rest is enough"
+
+
+def test_frames_with_a_head_turned_far_are_counted_in_a_warning(bundle, face):
+    dubbed = read_face(bundle, video_of([face] * 3))
+    dubbed.tracks.yaws[1] = 0.7  # radians
+    (sentence,) = dubbed.warnings
+    assert "In 1 of the 3 frames the head is turned by more than 34 degrees" in sentence
 
 
 def test_after_a_shorter_voice_the_mouth_rests(built_in):
