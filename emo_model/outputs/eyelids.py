@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ from torch import Tensor
 from ..inputs import face_geometry as geometry
 
 UPPER_SHARE, LOWER_SHARE = 0.84, 0.10  # of the gap: how much of it each lid closes; the lashes cover the rest
-# half widths of the eye below the upper lid's line that move with it, and how dark shut lids meet
-LASHES, SHADE = (0.07, 0.4)
+LASHES, SHADE = 0.07, 0.4  # height of the lashes, half widths of the eye; how dark shut lids meet
 EDGE = 0.2  # half widths of the eye at the lid's edge, lashes and their line, that move down without being stretched
 SKIN = 0.7  # of the way from the upper lid to the brow, the skin that takes part
 CHEEK = 0.5  # half widths of the eye below it that follow the lower lid
@@ -40,7 +39,8 @@ class Eyelid:
     picture;
     along: the unit vector to the right corner; upper, lower: bows (a, b, c), the lid is (1 - u^2) (a + b u + c u^2)
     half widths below the line of the corners where u runs from -1 to 1 between them; skin: half widths above the lid
-    that follow it."""
+    that follow it; lashes: half widths below the upper lid's line that move with it; edge: how much at the end of what
+    moves is not stretched; upper_share: of the gap, how much of it the upper lid closes."""
 
     middle: tuple[float, float]
     half: float
@@ -48,6 +48,9 @@ class Eyelid:
     upper: tuple[float, float, float]
     lower: tuple[float, float, float]
     skin: float
+    lashes: float = LASHES
+    edge: float = EDGE
+    upper_share: float = UPPER_SHARE
 
     @classmethod
     def of(cls, mesh: np.ndarray, upper: tuple[int, ...], lower: tuple[int, ...], brow: tuple[int, ...]) -> Eyelid:
@@ -71,6 +74,11 @@ class Eyelid:
             tuple(middle.tolist()), half, tuple(along.tolist()), above, bow(lower), max(LEAST_SKIN, SKIN * to_brow)
         )
 
+    def moved(self, scale: float, shift: tuple[float, float]) -> Eyelid:
+        """The same in another picture, whose pixels are places times scale plus shift."""
+        x, y = (place * scale + away for place, away in zip(self.middle, shift, strict=True))
+        return replace(self, middle=(x, y), half=self.half * scale)
+
     @property
     def reach(self) -> tuple[float, float]:
         """Pixels from the middle: across, and up and down, to what a blink moves."""
@@ -92,10 +100,10 @@ class Eyelid:
         ramp = 1 - u.clamp(-1, 1) ** 2
         upper, lower = (ramp * (a + b * u + c * u**2) for a, b, c in (self.upper, self.lower))
         gap = (lower - upper).clamp(min=0)
-        margin = torch.minimum(gap, LASHES * ramp)
-        line, rim = upper + margin + UPPER_SHARE * closure * (gap - margin), lower - LOWER_SHARE * closure * gap
+        margin = torch.minimum(gap, self.lashes * ramp)
+        line, rim = upper + margin + self.upper_share * closure * (gap - margin), lower - LOWER_SHARE * closure * gap
         top, bottom = upper - self.skin, lower + CHEEK
-        drop, edge = line - upper - margin, EDGE * ramp
+        drop, edge = line - upper - margin, self.edge * ramp
         lid = torch.where(v > line - edge, v - drop, _stretched(v - top, self.skin + margin - edge, drop) + top)
         cheek = bottom - _stretched(bottom - v, CHEEK, lower - rim)
         pixel = 1 / self.half

@@ -22,6 +22,7 @@ from ..inputs.vae import to_raw
 from ..sampling.expression import DIALS
 from ..types import Fit, Portrait, is_finite
 from .expression_flow import expression_flow
+from .eye_outlines import fitted
 from .eyelids import Eyelid, eyelids, window
 from .folds import hold_inside
 from .territory import neighbours, share_of
@@ -126,7 +127,8 @@ class PortraitDecoder:
         size, fit = 2 * self.config.image_size, self.fit
         square = to_uint8(self._square())[0]
         mesh = torch.from_numpy(fit_lids(square, (2 * self.mesh).double().cpu().numpy()))
-        return eyelids(mesh * (fit.side / size) + mesh.new_tensor([fit.left, fit.top, 0]))
+        lids = fitted(eyelids(mesh), square)
+        return tuple(lid.moved(fit.side / size, (fit.left, fit.top)) for lid in lids)
 
     def _read_portrait(self) -> PortraitFeatures:
         size = self.config.image_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -56,7 +58,7 @@ def test_open_lids_leave_the_picture_as_it_is(lid, seeded):
 
 def test_shut_lids_cover_the_eye_with_skin(lid, monkeypatch):
     monkeypatch.setattr(module, "SHADE", 0.0)
-    monkeypatch.setattr(module, "LASHES", 0.0)  # they would be dark
+    lid = replace(lid, lashes=0.0)  # they would be dark
     inside = eye(lid)
     picture = 1 - inside.float()[None]  # a dark eye in light skin
     assert inside.sum() > 100
