@@ -22,6 +22,8 @@ LOOK = ("tooth_width", "gap", "upper_line", "lower_line", "arch", "tongue_height
 the upper ones show, where the lower ones begin, half the width of the row, height of the tongue."""
 AVERAGE_LOOK = (0.0736, 0.004, 0.031, -0.0275, 0.2, 0.105)  # in distances of the outer eye corners
 LOOK_SPREAD = (0.006, 0.006, 0.011, 0.016, 0.03, 0.02)
+SHOWN = 0.052  # how far the upper teeth of a portrait show below the shut lips, in the same unit: speech shows them
+ARCH_SHARE = 0.94  # half the width of the row that shows, over half the inner lips' width
 WAVES_ACROSS, WAVES_DOWN = (0.6, 0.3, 0.15, 0.075), (0.4, 0.2, 0.1)  # periods, in distances of the eyes
 MOUTH_MAPS = 2 + 2 * len(WAVES_ACROSS) + 2 * len(WAVES_DOWN)
 PATCH = 4  # pixels folded into channels: the finest features, and the flow, have a quarter of the working size
@@ -231,12 +233,21 @@ class MotionDecoder(nn.Module):
         y = self.mouth_in(y) + self.mouth_look(look)[:, :, None, None]
         y = F.silu(self.mouth(y))
         light = F.interpolate(self.mouth_teeth(y), scale_factor=PATCH, mode="bilinear", align_corners=False).sigmoid()
-        y = F.pixel_shuffle(self.mouth_out(y), PATCH)
+        y = _without_pattern(F.pixel_shuffle(self.mouth_out(y), PATCH))
         colours = y[:, :3].tanh()
         for row in (1, 0):  # the upper teeth stand in front
             enamel = 2 * light[:, :3] * tone[:, row : row + 1] - 1
             colours = torch.lerp(colours, enamel, shown[:, row : row + 1] * light[:, 3 + row : 4 + row])
         return colours, y[:, 3:].sigmoid() * _soft_border(y.shape[-1], like=y), warped
+
+
+def usual_mouth(half_width: float, *, device: torch.device | str = "cpu") -> tuple[Tensor, Teeth]:
+    """Look (1, 6) and teeth of a portrait whose inner lips are 2 * half_width wide, in distances of the outer eye
+    corners."""
+    teeth = average_teeth(upper_line=SHOWN, arch=ARCH_SHARE * half_width, device=device)
+    width, _, _, lower_line, _, tongue_height = AVERAGE_LOOK
+    own = torch.tensor((width, 0.0, SHOWN, lower_line, ARCH_SHARE * half_width, tongue_height))
+    return ((own - torch.tensor(AVERAGE_LOOK)) / torch.tensor(LOOK_SPREAD))[None].to(device), teeth
 
 
 def window(centre: Tensor, *, cells: int, points: int, size: int) -> Tensor:
@@ -304,6 +315,14 @@ def teeth_maps(skull: Tensor, look: Tensor) -> Tensor:
 
 def _twice(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _without_pattern(picture: Tensor) -> Tensor:
+    """(B, C, H, W) without what repeats every `PATCH` pixels, and every second one: pixel shuffle leaves it where the
+    loss did not look. Weights 1, 2, 2, 2, 1 along both axes."""
+    ends = PATCH // 2
+    padded = F.pad(picture, (ends, ends, ends, ends), mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, PATCH, 1), 2, 1).to(picture)
 
 
 def _soft_border(size: int, *, like: Tensor) -> Tensor:

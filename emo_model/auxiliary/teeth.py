@@ -49,14 +49,14 @@ class Teeth:
         return torch.stack([*upper, *lower, shine], 1)[:, :, None]
 
 
-def average_teeth(*, device: torch.device | str = "cpu") -> Teeth:
-    """One mouth with even teeth."""
+def average_teeth(*, upper_line: float = 0.031, arch: float = 0.2, device: torch.device | str = "cpu") -> Teeth:
+    """One mouth with even teeth; upper_line, arch: see `Teeth`."""
     rows = (
         ((0.098, 0.075, 0.078, 0.062, 0.055), (0.0, -0.013, -0.004, -0.014, -0.02)),
         ((0.058, 0.062, 0.066, 0.06, 0.055), (0.0, 0.0, 0.004, -0.004, -0.01)),
     )
     upper, lower = (torch.tensor([_even_row(*row)], device=device) for row in rows)
-    return Teeth(upper, lower, torch.tensor([[0.031, -0.0275, 0.2, 0.28]], device=device))
+    return Teeth(upper, lower, torch.tensor([[upper_line, -0.0275, arch, 0.28]], device=device))
 
 
 def draw_teeth(table: Tensor, skull: Tensor, jaw: Tensor) -> Tensor:

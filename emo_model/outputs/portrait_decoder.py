@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..auxiliary.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures
+from ..auxiliary.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures, usual_mouth
+from ..auxiliary.teeth import Teeth
 from ..config import ModelConfig
 from ..inputs.face import apply_fit
+from ..inputs.face_geometry import UPPER_LIP_INNER
 from ..inputs.lids import fit_lids
 from ..inputs.media import to_uint8
-from ..inputs.motion_latents import consistent_latents, lid_closure, mouth_centre
+from ..inputs.motion_latents import consistent_latents, eye_distance, lid_closure, mouth_centre
 from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
 from ..sampling.expression import DIALS
@@ -29,6 +32,8 @@ from .territory import neighbours, share_of
 
 SHARPENING = 0.75  # of what is painted: its network learned means, which are soft
 AT_ONCE = 8  # frames that the network decodes together
+GREY = 0.03  # strength of colours, of the brightest channel, up to which a face is grey; coloured from twice as much
+CORNERS = UPPER_LIP_INNER[0], UPPER_LIP_INNER[-1]
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
 # half way between pixels, from the farthest of three; a little sharper than the plain kernel
@@ -102,7 +107,8 @@ class PortraitDecoder:
         raw = consistent_latents(
             to_raw(latents, self.config), self.mesh, self._maps, size=self.config.image_size, **turned
         )
-        decoded = self.decoder(raw.to(self.dtype), self._portrait)
+        look, teeth = self._mouth_look
+        decoded = self.decoder(raw.to(self.dtype), self._portrait, look.expand(len(raw), -1), teeth)
         return replace(decoded, flow=hold_inside(decoded.flow))
 
     def _parted(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -115,8 +121,25 @@ class PortraitDecoder:
         """latents (F, C, h, w) scaled -> what is painted of the mouth: colours in 0..255 and their share (F, 4, P, P),
         in windows around centres (F, 2) in quarters of the working size, and the windows' sides in the same unit."""
         parts = [self.flow(part) for part in latents.split(AT_ONCE)]
-        layers = torch.cat([_painted(part) for part in parts])[..., 1:-1, 1:-1]
+        layers = torch.cat([_painted(part, self._colour) for part in parts])[..., 1:-1, 1:-1]
         return layers, torch.cat([part.mouth.float() for part in parts]), self.decoder.mouth_cells
+
+    @cached_property
+    def _mouth_look(self) -> tuple[Tensor, Teeth]:
+        left, right = self.mesh[list(CORNERS)]
+        look, teeth = usual_mouth(float((right - left).norm() / eye_distance(self.mesh)) / 2, device=self.device)
+        return look.to(self.dtype), teeth
+
+    @cached_property
+    def _colour(self) -> float:
+        """How much colour the inside of the mouth has: 0 in a grey picture to 1."""
+        low, high = (2 * edge for edge in (self.mesh[:, :2].amin(0), self.mesh[:, :2].amax(0)))
+        (left, top), (right, bottom) = (
+            edge.clamp(0, 2 * self.config.image_size).int().tolist() for edge in (low, high)
+        )
+        face = self._square()[0, :, top : max(bottom, top + 1), left : max(right, left + 1)] + 1
+        strength = float((face.amax(0) - face.amin(0)).mean() / face.amax(0).mean().clamp(min=1e-3))
+        return min(1.0, max(0.0, (strength - GREY) / GREY))
 
     def _square(self) -> Tensor:
         """(1, 3, 2 S, 2 S) in [-1, 1]: the square around the head at twice the working size."""
@@ -162,7 +185,7 @@ class PortraitDecoder:
         for first in range(0, len(latents), AT_ONCE):
             block = slice(first, first + AT_ONCE)
             decoded = self.flow(latents[block])
-            layers = _painted(decoded)
+            layers = _painted(decoded, self._colour)
             if not (is_finite(decoded.flow) and is_finite(layers)):
                 raise ValueError(
                     "the decoder made NaN or infinite values: the latents or the model's weights are damaged. Render "
@@ -186,10 +209,13 @@ class PortraitDecoder:
         return more, [tuple(pair) for pair in dials[:, GAZE : GAZE + 2].tolist()]
 
 
-def _painted(decoded: DecodedMotion) -> Tensor:
+def _painted(decoded: DecodedMotion, colour: float = 1.0) -> Tensor:
     """Colours in 0..255 and share of the painted mouth, (F, 4, P + 2, P + 2): with a border of a pixel where its share
-    is 0."""
-    colours = _sharper(decoded.mouth_rgb.float()).clamp_(-1, 1)
+    is 0. colour: 0 for a grey one."""
+    colours = decoded.mouth_rgb.float()
+    if colour < 1:
+        colours = torch.lerp(colours.mean(1, keepdim=True).expand_as(colours), colours, colour)
+    colours = _sharper(colours).clamp_(-1, 1)
     colours = F.pad(colours, (1, 1, 1, 1), mode="replicate")
     return torch.cat([colours.add_(1).mul_(127.5), F.pad(decoded.mouth_mask.float(), (1, 1, 1, 1))], 1)
 

@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from emo_model.auxiliary.motion_decoder import LOOK, MotionDecoder, moved_point, sample, warp, window
+from emo_model.auxiliary.motion_decoder import (
+    LOOK,
+    PATCH,
+    MotionDecoder,
+    moved_point,
+    sample,
+    usual_mouth,
+    warp,
+    window,
+)
+from emo_model.auxiliary.teeth import draw_teeth
 
 SKULL = torch.tensor([[[0.1, 0.0, -0.8], [0.0, 0.1, -1.1]]])  # of the test preset's 16 cells: origin at (8, 11)
 
@@ -99,3 +109,27 @@ def test_a_point_goes_against_the_backward_flow():
 def test_cells_of_another_size_are_refused(config):
     with pytest.raises(ValueError, match="the motion decoder needs cells of 16 pixels, got vae_factor 8"):
         MotionDecoder(replace(config, vae_factor=8))
+
+
+def test_pixel_shuffle_leaves_no_pattern_in_the_painted_mouth(config, seeded):
+    torch.manual_seed(0)
+    decoder = MotionDecoder(config).eval()
+    with torch.no_grad():
+        decoder.mouth_out.weight.zero_()
+        decoder.mouth_out.bias.copy_(seeded(4 * PATCH**2))  # another colour for each place of a patch
+        decoder.mouth_teeth.bias[3:] = -100.0  # no teeth
+    colours = decoder(torch.zeros(1, 8, 4, 4), features(decoder, config, seeded)).mouth_rgb
+    inner = colours[..., 4:-4, 4:-4]
+    torch.testing.assert_close(inner, inner[..., :1, :1].expand_as(inner), atol=1e-5, rtol=0)
+
+
+def test_a_wide_mouth_has_a_wide_row_of_teeth_that_shows():
+    y, x = torch.meshgrid(torch.linspace(0, 0.3, 300), torch.linspace(-0.3, 0.3, 300), indexing="ij")
+    plane = torch.stack([x, y])[None]
+    lit = []
+    for half in (0.15, 0.25):
+        look, teeth = usual_mouth(half)
+        shown, tone = draw_teeth(teeth.table(), plane, torch.zeros(1))[0, :2]
+        assert look.shape == (1, len(LOOK)) and 0.04 < shown[:, 165].sum() * 0.001 < 0.06
+        lit.append(((shown * tone) > 0.6).any(0).float().mean() * 0.6)
+    assert lit[1] > 1.3 * lit[0]

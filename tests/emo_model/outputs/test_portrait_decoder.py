@@ -122,6 +122,15 @@ def test_the_painted_mouth_covers_its_window_and_nothing_else(decoder, picture):
     assert (frame[rows[5] : rows[-5], columns[5] : columns[-5]] == 255).all()  # its border is soft
 
 
+def test_a_grey_picture_gets_a_grey_mouth(picture, config, awake, seeded):
+    pixels, mesh = picture
+    latents = seeded(2, 8, config.latent_size, config.latent_size)
+    for grey in (False, True):
+        shown = pixels.mean(1, keepdim=True).expand_as(pixels) if grey else pixels
+        painted, *_ = decoder_of((shown, mesh), config, awake).mouths(latents)
+        assert ((painted[:, :3].amax(1) - painted[:, :3].amin(1)).max() < 0.01) == grey
+
+
 def test_blocks_are_the_frames_of_decode_eight_at_a_time(decoder, seeded):
     latents = seeded(19, 8, 4, 4)
     blocks = list(decoder.blocks(latents))
