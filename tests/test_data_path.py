@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from emo_model.auxiliary.audio_encoder import AudioEncoder
 from emo_model.auxiliary.motion_decoder import MotionDecoder
 from emo_model.checkpoints import native
 from emo_model.checkpoints.mediapipe import load_face_finder
@@ -64,7 +65,7 @@ def lived(tmp_path_factory) -> dict[str, torch.Tensor | np.ndarray]:
     # conditions
     values["Portrait.latents"] = shown.latents
     latents = shown.latents.to("meta")
-    layers = encode_long(parts.audio_encoder, sound)
+    layers = encode_long(AudioEncoder(config.audio_encoder).eval(), sound)
     values["audio_encoder(sound)"] = layers[None]
     audio = features_per_frame(layers, fps=config.fps, seconds=2.0)
     values["AudioFeatures.frames"] = audio.frames

@@ -38,8 +38,6 @@ class AudioEncoder(nn.Module):
     def __init__(self, config: AudioEncoderConfig):
         super().__init__()
         self.config = config
-        self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
-        self.register_buffer("filters", mel_filters(config.mel_bands), persistent=False)
         self.stem = nn.Conv1d(config.mel_bands, config.width, 4, stride=2, padding=1)
         self.blocks = nn.ModuleList(
             ConvBlock(config.width, dilation=2 ** (index % 3)) for index in range(config.blocks)
@@ -77,8 +75,9 @@ class AudioEncoder(nn.Module):
             )
         edge = (_FFT - _HOP) // 2
         padded = F.pad(waveform[:, : steps * STRIDE].float(), (edge, edge))
-        spectrum = torch.stft(padded, _FFT, _HOP, _WINDOW, self.window.to(padded), center=False, return_complex=True)
-        return rearrange(self.filters.to(padded) @ spectrum.abs().square(), "b m t -> b t m")
+        window, filters = torch.hann_window(_WINDOW).to(padded), mel_filters(self.config.mel_bands).to(padded)
+        spectrum = torch.stft(padded, _FFT, _HOP, _WINDOW, window, center=False, return_complex=True)
+        return rearrange(filters @ spectrum.abs().square(), "b m t -> b t m")
 
     def hear(self, mel: Tensor) -> Tensor:
         """Power in mel bands (B, 2 T50, bands) -> features (B, T50, D), the scaled mouth tracks last."""

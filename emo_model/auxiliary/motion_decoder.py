@@ -52,7 +52,7 @@ class CellAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(8, channels)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, channels, cells, cells))
+        self.positions = nn.Parameter(nn.init.normal_(torch.empty(1, channels, cells, cells), std=0.02))
         self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.to_out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.to_out.weight)

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..auxiliary.audio_encoder import AudioEncoder
 from ..auxiliary.motion_decoder import MotionDecoder
@@ -51,13 +52,22 @@ class Bundle:
         return _sampling(self.config, self.card)
 
 
+class _NoInitialValues(TorchFunctionMode):
+    """Modules are built without drawing weights, which will be loaded: on device 'meta' that imports all of torch's
+    compiler, which takes a second."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
+            return kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def build(config: ModelConfig, *, device: torch.device | str = "cpu", card: dict | None = None) -> Bundle:
     """A model with newly initialised weights, or without memory on device 'meta'."""
     with torch.device(device):
         emo = Emo(config).eval()
         motion_decoder = MotionDecoder(config).eval() if config.motion_decoder else None
-    # has computed buffers: not on 'meta'
-    audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
+        audio_encoder = AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None
     return Bundle(config, emo, motion_decoder, audio_encoder, card or {})
 
 
@@ -179,7 +189,7 @@ def check(path: str | Path) -> tuple[ModelConfig, Bundle, dict[str, Path]]:
     config, card = _read(path)
     _sampling(config, card)
     try:
-        with torch.device("meta"):  # the audio encoder, too: a config may claim any size
+        with _NoInitialValues():
             bundle = build(config, device="meta", card=card)
     except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, IndexError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -220,7 +230,6 @@ def load(
     Raises FileNotFoundError, or ValueError with the first tensors that are missing, unknown or of another shape.
     """
     config, bundle, where = check(path)
-    bundle = replace(bundle, audio_encoder=AudioEncoder(config.audio_encoder).eval() if config.audio_encoder else None)
     states: dict[str, dict[str, Tensor]] = {name: {} for name in bundle.parts}
     with contextlib.ExitStack() as opened:
         files = {

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..auxiliary.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder
+from ..auxiliary.audio_encoder import TRACK_MEAN, TRACK_STD, AudioEncoder, mel_filters
 from ..config import AudioEncoderConfig
 from ..synthetic.music import accompaniment, noise_bed
 from ..synthetic.speech import Speech
@@ -173,7 +173,7 @@ class AudioEncoderTask(nn.Module):
         kind = torch.rand(batch, generator=generator)
         voiceless = kind < self.shares.voiceless
         accompanied = kind < self.shares.voiceless + self.shares.accompanied
-        widths = 1 / self.encoder.filters.amax(1)  # mel bands have unit area: power in Hz is value x width
+        widths = 1 / mel_filters(bands).amax(1)  # mel bands have unit area: power in Hz is value x width
         voice = (mel @ widths * spoken).sum(1) / spoken.sum(1).clamp(min=1)
         voice = torch.where(spoken.any(1), voice, (mel @ widths).mean(1))
         low, high = self.shares.snr

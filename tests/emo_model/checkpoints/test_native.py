@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import sys
 import time
 from dataclasses import replace
 
@@ -79,6 +80,11 @@ def test_a_model_is_loaded_in_the_dtype_asked_for_and_ready_to_run(file, dtype):
     for part in loaded.parts.values():
         assert {value.dtype for value in part.parameters()} == {dtype} and not part.training
         assert not any(value.is_meta for value in [*part.parameters(), *part.buffers()])
+
+
+def test_loading_imports_no_compiler_which_would_take_a_second(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
+    native.load(file)
 
 
 def test_a_model_without_its_own_decoder_is_a_whole_file_too(tmp_path, config):
