@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.audio import resample
 from . import comfy_bridge, conversions, shipped
 from .custom_types import AudioFeaturesType, EmoModelType
-from .schemas import advanced, schema
+from .schemas import schema
+from .widgets import fps_input
 
 
 class EmoAudioEncoder(io.ComfyNode):
@@ -19,16 +19,9 @@ class EmoAudioEncoder(io.ComfyNode):
             display_name="EMO Audio Encoder",
             description="Encodes the voice into features for each video frame. The video will be as long as the sound.",
             inputs=[
-                advanced(
-                    io.Float.Input(
-                        "fps",
-                        default=ModelConfig().fps,
-                        min=1.0,
-                        max=120.0,
-                        step=0.01,
-                        tooltip="Frame rate of the video, in frames per second. Motion is most natural at the "
-                        "rate the model was trained at: 25 for the built-in model.",
-                    )
+                fps_input(
+                    "Frame rate of the video, in frames per second. Motion is most natural at the rate the model was "
+                    "trained at: 25 for the built-in model."
                 ),
                 io.Audio.Input(
                     "audio",

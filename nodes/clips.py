@@ -6,7 +6,7 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..emo_model.cache.folder import CachedClips
-from ..emo_model.inputs.media import last_frames
+from ..emo_model.inputs.video_frames import VideoFrames
 from ..emo_model.outputs.disk import size
 from ..emo_model.outputs.embedded_latents import read_latents
 from ..emo_model.types import MotionFrames
@@ -124,4 +124,4 @@ def _end_of(video, count: int) -> tuple[Tensor, Tensor | None]:
     start, duration = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
     until, source = start + duration if duration else None, video.get_stream_source()
     carried = read_latents(source) if until is None else None  # those of the end that was cut off
-    return conversions.picture_of(last_frames(source, count, since=start, until=until)), carried
+    return conversions.picture_of(VideoFrames(source, since=start, until=until).last(count)), carried

@@ -323,7 +323,10 @@ def expression_of(dials: dict[str, object]) -> Expression:
     """Dials by name: text, a number, numbers per frame, or a CURVE, whose 0..1 is the whole video -> Expression.
 
     None leaves a dial as it is. Raises ValueError that names the dial."""
-    return Expression.of(**{name: _curve_of(value) for name, value in dials.items() if value is not None})
+    try:
+        return Expression.of(**{name: _curve_of(value) for name, value in dials.items() if value is not None})
+    except ValueError as error:
+        raise ValueError(f"{error}.") from None
 
 
 def _curve_of(value: object) -> object:
@@ -463,6 +466,15 @@ def schedule_of(text: str | None) -> VoiceSchedule | None:
         return VoiceSchedule.parse(text)
     except ValueError as error:
         raise ValueError(f"Write 'schedule' as intervals and letters: {error}.") from None
+
+
+def schedule_error(text: str | None) -> str | None:
+    """An error text if a text is no schedule, else None; None (a linked value) is accepted."""
+    try:
+        schedule_of(text)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def check_link(name: str, value: object) -> None:

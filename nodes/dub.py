@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import InputImpl, io
 
 from ..emo_model.inputs.faces import CHOICES
 from ..emo_model.inputs.video_frames import GivenFrames, VideoFrames
 from ..emo_model.outputs.video import DUBBED
 from . import comfy_bridge, conversions, shipped
 from .schemas import advanced, schema
-from .talking_portrait import QUALITIES
+from .widgets import QUALITIES, prefix_input, quality_input, written
 
 BLOCK = 8  # frames that are written at a time
 
@@ -30,18 +30,8 @@ class EmoDubVideo(io.ComfyNode):
                     "video",
                     tooltip="A video with a face, at any size and frame rate, for example from core's Load Video.",
                 ),
-                io.Combo.Input(
-                    "quality",
-                    options=list(QUALITIES),
-                    default=next(iter(QUALITIES)),
-                    tooltip="Of the mp4: 'high' is visually lossless; 'small file' is about a quarter of its size.",
-                ),
-                io.String.Input(
-                    "filename_prefix",
-                    default="video/EMO_dub",
-                    tooltip="File name prefix inside ComfyUI's output folder; placeholders such as "
-                    "%date:yyyy-MM-dd% are expanded.",
-                ),
+                quality_input(),
+                prefix_input("video/EMO_dub"),
                 io.Audio.Input(
                     "voice",
                     optional=True,
@@ -72,14 +62,6 @@ class EmoDubVideo(io.ComfyNode):
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
             not_idempotent=True,
-        )
-
-    @classmethod
-    def validate_inputs(cls, which_face: str = CHOICES[0], quality: str | None = None) -> bool | str:
-        return (
-            conversions.option_error(which_face, CHOICES, "a face")
-            or conversions.option_error(quality, QUALITIES, "a quality")
-            or True
         )
 
     @classmethod
@@ -116,8 +98,7 @@ class EmoDubVideo(io.ComfyNode):
             tick=shown.tick,
             comment=DUBBED,
         )
-        saved = ui.SavedResult(path.name, subfolder, io.FolderType.output)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=ui.PreviewVideo([saved]))
+        return written(path, subfolder)
 
 
 def _frames_of(video) -> VideoFrames | GivenFrames:

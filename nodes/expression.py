@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..emo_model.config import ModelConfig
 from ..emo_model.inputs.audio import resample, silence
 from ..emo_model.sampling.direction import LONGEST, SHORTEST, idle_frames
 from ..emo_model.sampling.expression import RANGES, Expression
 from . import comfy_bridge, conversions
 from .custom_types import AudioFeaturesType, CurveType, EmoModelType, ExpressionType
-from .schemas import advanced, schema
+from .schemas import schema
+from .widgets import fps_input
 
 TEXTS = {
     "audio_strength": "how far the mouth moves; 0 keeps it shut, 1 is as sampled",
@@ -64,27 +64,6 @@ class EmoExpression(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        audio_strength: str | None = None,
-        smile: str | None = None,
-        brows: str | None = None,
-        blink_rate: str | None = None,
-        gaze_x: str | None = None,
-        gaze_y: str | None = None,
-        yaw: str | None = None,
-        pitch: str | None = None,
-        roll: str | None = None,
-        blinks: str | None = None,
-    ) -> bool | str:
-        given = (audio_strength, smile, brows, blink_rate, gaze_x, gaze_y, yaw, pitch, roll, blinks)
-        try:
-            conversions.expression_of(dict(zip((*RANGES, "blinks"), given, strict=True)))
-        except ValueError as error:
-            return f"{error}."
-        return True
-
-    @classmethod
     def execute(
         cls, audio_strength, smile, brows, blink_rate, gaze_x, gaze_y, yaw, pitch, roll, blinks=""
     ) -> io.NodeOutput:
@@ -110,16 +89,7 @@ class EmoIdle(io.ComfyNode):
                     step=0.5,
                     tooltip="Length of the loop. Its last frame leads to the first.",
                 ),
-                advanced(
-                    io.Float.Input(
-                        "fps",
-                        default=ModelConfig().fps,
-                        min=1.0,
-                        max=120.0,
-                        step=0.01,
-                        tooltip="Frame rate of the video, in frames per second.",
-                    )
-                ),
+                fps_input("Frame rate of the video, in frames per second."),
             ],
             outputs=[AudioFeaturesType.Output(display_name="audio_features", tooltip="Of silence, for EMO Sampler.")],
         )

@@ -14,6 +14,7 @@ from ..emo_model.types import Portrait
 from . import comfy_bridge, conversions, shipped
 from .custom_types import EmoModelType, Reference, ReferenceType
 from .schemas import advanced, schema
+from .widgets import long_side_input
 
 WHICH = ("largest", "leftmost", "rightmost", *map(str, range(1, 10)))
 
@@ -62,18 +63,7 @@ class EmoReferenceEncoder(io.ComfyNode):
                     tooltip="Which face to animate if several are detected; numbers count from the left, 1 "
                     "is the leftmost. Ignored if 'face' is connected, and by Hallo.",
                 ),
-                advanced(
-                    io.Int.Input(
-                        "long_side",
-                        default=LONG_SIDE,
-                        min=64,
-                        max=8192,
-                        step=2,
-                        optional=True,
-                        tooltip="Downscale the picture until its longer side has at most this many pixels; the "
-                        "video has the same size. Ignored by Hallo.",
-                    )
-                ),
+                long_side_input(" Ignored by Hallo."),
             ],
             outputs=[
                 ReferenceType.Output(display_name="reference", tooltip="The encoded portrait."),
@@ -90,12 +80,8 @@ class EmoReferenceEncoder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, fit: str, which_face: str | None = None) -> bool | str:
-        return (
-            conversions.option_error(fit, FITS, "a way to fit a picture")
-            or conversions.face_choice_error(which_face)
-            or True
-        )
+    def validate_inputs(cls, which_face: str | None = None) -> bool | str:
+        return conversions.face_choice_error(which_face) or True
 
     @classmethod
     def execute(

@@ -27,6 +27,7 @@ from .custom_types import (
     SpeedType,
 )
 from .schemas import advanced, schema
+from .widgets import seed_input
 
 DEFAULTS, HALLO = SamplingConfig(), SAMPLING["hallo"]
 OWN = "model's own"
@@ -47,14 +48,7 @@ class EmoSampler(io.ComfyNode):
                 AudioFeaturesType.Input(
                     "audio_features", tooltip="From EMO Audio Encoder; determines the length of the video."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=DEFAULTS.seed,
-                    min=0,
-                    max=0xFFFF_FFFF_FFFF_FFFF,
-                    control_after_generate=True,
-                    tooltip="Seed of the noise: the same seed gives the same video.",
-                ),
+                seed_input("Seed of the noise: the same seed gives the same video."),
                 io.Int.Input(
                     "steps",
                     default=0,
@@ -142,13 +136,8 @@ class EmoSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, sampler: str, render: str = RENDER[0]) -> bool | str:
-        sampler = OLD_SAMPLERS.get(sampler, sampler)
-        return (
-            conversions.option_error(sampler, (OWN, *SAMPLERS), "a sampler")
-            or conversions.option_error(render, RENDER, "a way to render")
-            or True
-        )
+    def validate_inputs(cls, sampler: str | None = None) -> bool | str:
+        return conversions.option_error(OLD_SAMPLERS.get(sampler, sampler), (OWN, *SAMPLERS), "a sampler") or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> str:

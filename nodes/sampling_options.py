@@ -94,26 +94,6 @@ class EmoSamplingOptions(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        audio_guidance_start: float | None,
-        audio_guidance_end: float | None,
-        reference_guidance_start: float | None,
-        reference_guidance_end: float | None,
-    ) -> bool | str:
-        for kind, start, end in (
-            ("audio", audio_guidance_start, audio_guidance_end),
-            ("reference", reference_guidance_start, reference_guidance_end),
-        ):
-            given = [value for value in (start, end) if value is not None]  # a linked value is known only at execution
-            if any(not 0 <= value <= 1 for value in given) or given != sorted(given):
-                return (
-                    f"{kind.capitalize()} guidance goes from {start} to {end}: set two fractions of the steps "
-                    "between 0 and 1, the start not above the end."
-                )
-        return True
-
-    @classmethod
     def execute(
         cls,
         audio_guidance_start: float,

@@ -1,4 +1,9 @@
-"""What newer versions of ComfyUI know of a node and 0.3.64 does not: it leaves these out, and works without them."""
+"""What newer versions of ComfyUI know of a node and 0.3.64 does not: it leaves these out, and works without them.
+
+Checks before a run: ComfyUI repeats the answer of `validate_inputs` for each input that it names, and does not check
+the range or the list of these itself. So one input is named at most; `execute` checks all of them, for links carry any
+value and 0.3.64 leaves lists unchecked.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from .custom_types import (
     Reference,
     ReferenceType,
 )
-from .schemas import advanced, schema
+from .schemas import schema
+from .widgets import long_side_input
 
 ORDERS = ("together", "one after another")
 MOST = 4  # inputs for voices, and for faces that were sampled apart
@@ -98,18 +99,7 @@ class EmoSeveralFaces(io.ComfyNode):
                     tooltip="A box around each face that moves, in pixels of 'image', in place of detection: the first "
                     "is A.",
                 ),
-                advanced(
-                    io.Int.Input(
-                        "long_side",
-                        default=LONG_SIDE,
-                        min=64,
-                        max=8192,
-                        step=2,
-                        optional=True,
-                        tooltip="Downscale the picture until its longer side has at most this many pixels; the video "
-                        "has the same size.",
-                    )
-                ),
+                long_side_input(),
             ],
             outputs=[
                 ReferenceType.Output(
@@ -129,12 +119,8 @@ class EmoSeveralFaces(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, schedule: str | None = None, order: str | None = None) -> bool | str:
-        try:
-            conversions.schedule_of(schedule)
-        except ValueError as error:
-            return str(error)
-        return conversions.option_error(order, ORDERS, "an order of voices") or True
+    def validate_inputs(cls, schedule: str | None = None) -> bool | str:
+        return conversions.schedule_error(schedule) or True
 
     @classmethod
     def execute(

@@ -6,11 +6,11 @@ import uuid
 
 from comfy_api.latest import io
 
-from ..emo_model.config import SamplingConfig
 from . import comfy_bridge, conversions
 from .schemas import as_link, schema
 from .several_faces import ORDERS, order_input, schedule_input, voice_inputs
-from .talking_portrait import QUALITIES, defaults
+from .talking_portrait import defaults
+from .widgets import QUALITIES, model_input, quality_input, seed_input
 
 
 class EmoTalkingFaces(io.ComfyNode):
@@ -33,26 +33,9 @@ class EmoTalkingFaces(io.ComfyNode):
                 *map(as_link, voice_inputs()),
                 schedule_input(),
                 order_input(),
-                io.Combo.Input(
-                    "model",
-                    options=comfy_bridge.model_names(),
-                    default=comfy_bridge.BUILT_IN,
-                    tooltip="The built-in model, its fast variant, or a file in ComfyUI/models/emo that detects faces.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=SamplingConfig().seed,
-                    min=0,
-                    max=0xFFFF_FFFF_FFFF_FFFF,
-                    control_after_generate=True,
-                    tooltip="Another seed gives other movements; the same seed gives the same video.",
-                ),
-                io.Combo.Input(
-                    "quality",
-                    options=list(QUALITIES),
-                    default=next(iter(QUALITIES)),
-                    tooltip="Of the mp4: 'high' is visually lossless; 'small file' is about a quarter of its size.",
-                ),
+                model_input("detects faces"),
+                seed_input(),
+                quality_input(),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written, for core's nodes.")],
             is_output_node=True,
@@ -61,20 +44,8 @@ class EmoTalkingFaces(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, schedule: str | None = None, order: str | None = None, model: str | None = None, quality: str | None = None
-    ) -> bool | str:
-        try:
-            conversions.schedule_of(schedule)
-            if model is not None:
-                comfy_bridge.model_path(model)
-        except (ValueError, FileNotFoundError) as error:
-            return str(error)
-        return (
-            conversions.option_error(order, ORDERS, "an order of voices")
-            or conversions.option_error(quality, QUALITIES, "a quality")
-            or True
-        )
+    def validate_inputs(cls, schedule: str | None = None) -> bool | str:
+        return conversions.schedule_error(schedule) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:
@@ -97,6 +68,7 @@ class EmoTalkingFaces(io.ComfyNode):
         quality: str,
     ) -> io.NodeOutput:
         """picture and voices are links, handed on as they are: what did not change is not computed again."""
+        conversions.schedule_of(schedule)
         conversions.check_option(order, ORDERS, "an order of voices")
         conversions.check_option(quality, QUALITIES, "a quality")
         given = {"image": picture, "voice_a": voice_a, "voice_b": voice_b, "voice_c": voice_c, "voice_d": voice_d}

@@ -6,14 +6,11 @@ import uuid
 
 from comfy_api.latest import io
 
-from ..emo_model.config import SamplingConfig
 from ..emo_model.sampling.direction import LONGEST
 from . import comfy_bridge, conversions, shipped
 from .custom_types import ExpressionType
 from .schemas import as_link, schema
-
-QUALITIES = {"high": 17, "medium": 23, "small file": 30}
-"""Constant rate factors of H.264."""
+from .widgets import QUALITIES, model_input, quality_input, seed_input
 
 
 class EmoTalkingPortrait(io.ComfyNode):
@@ -41,27 +38,9 @@ class EmoTalkingPortrait(io.ComfyNode):
                         "this pack.",
                     )
                 ),
-                io.Combo.Input(
-                    "model",
-                    options=comfy_bridge.model_names(),
-                    default=comfy_bridge.BUILT_IN,
-                    tooltip="The built-in model, its fast variant, or a file in ComfyUI/models/emo that brings its own "
-                    "VAE and audio encoder.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=SamplingConfig().seed,
-                    min=0,
-                    max=0xFFFF_FFFF_FFFF_FFFF,
-                    control_after_generate=True,
-                    tooltip="Another seed gives other movements; the same seed gives the same video.",
-                ),
-                io.Combo.Input(
-                    "quality",
-                    options=list(QUALITIES),
-                    default=next(iter(QUALITIES)),
-                    tooltip="Of the mp4: 'high' is visually lossless; 'small file' is about a quarter of its size.",
-                ),
+                model_input("brings its own VAE and audio encoder"),
+                seed_input(),
+                quality_input(),
                 as_link(
                     ExpressionType.Input(
                         "expression", optional=True, tooltip="From EMO Expression: dials, for the built-in model."

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import io
 
 from ..emo_model.cache.folder import CachedClips
-from ..emo_model.config import ModelConfig
 from ..emo_model.outputs.video import SOUND_CODECS
 from . import comfy_bridge, conversions
 from .custom_types import ClipsType, FaceClips, FacesType, Reference, ReferenceType
 from .schemas import advanced, schema
+from .widgets import fps_input, prefix_input, written
 
 BLOCK = 16  # frames decoded and written at a time: memory does not grow with the length of the video
 
@@ -25,16 +25,9 @@ class EmoVideoCombine(io.ComfyNode):
             description="Writes an mp4 to ComfyUI's output folder and plays it. Drop the file on the page to load its "
             "workflow.",
             inputs=[
-                advanced(
-                    io.Float.Input(
-                        "fps",
-                        default=ModelConfig().fps,
-                        min=1.0,
-                        max=120.0,
-                        step=0.01,
-                        tooltip="Frames per second of 'latent' or 'images': connect 'fps' of EMO Audio Encoder. "
-                        "Ignored for 'clips', which carry their own.",
-                    )
+                fps_input(
+                    "Frames per second of 'latent' or 'images': connect 'fps' of EMO Audio Encoder. Ignored for "
+                    "'clips', which carry their own."
                 ),
                 io.Int.Input(
                     "quality",
@@ -44,12 +37,7 @@ class EmoVideoCombine(io.ComfyNode):
                     tooltip="H.264 constant rate factor (CRF, 0 to 51): lower is better and larger; 17 is "
                     "visually lossless, 23 usual, 30 small.",
                 ),
-                io.String.Input(
-                    "filename_prefix",
-                    default="video/EMO",
-                    tooltip="File name prefix inside ComfyUI's output folder; placeholders such as "
-                    "%date:yyyy-MM-dd% are expanded.",
-                ),
+                prefix_input("video/EMO"),
                 ClipsType.Input(
                     "clips",
                     optional=True,
@@ -107,14 +95,6 @@ class EmoVideoCombine(io.ComfyNode):
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
             not_idempotent=True,
-        )
-
-    @classmethod
-    def validate_inputs(cls, sound: str = SOUND_CODECS[0], frame: str = conversions.FRAMES[0]) -> bool | str:
-        return (
-            conversions.option_error(sound, SOUND_CODECS, "a way to store sound")
-            or conversions.option_error(frame, conversions.FRAMES, "what a video can show")
-            or True
         )
 
     @classmethod
@@ -183,5 +163,4 @@ class EmoVideoCombine(io.ComfyNode):
         )
         if watch is not None:
             comfy_bridge.tell(cls.hidden, watch.line)
-        shown = ui.SavedResult(path.name, subfolder, io.FolderType.output)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=ui.PreviewVideo([shown]))
+        return written(path, subfolder)
