@@ -15,9 +15,10 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -78,6 +79,7 @@ def make_video(
     cuda_graphs: bool = False,
     progress: bool = True,
     expression: Expression = Expression(),
+    expressions: Mapping[str, Expression] = MappingProxyType({}),
     idle_seconds: float | None = None,
     report_to: Path | None = None,
 ) -> dict:
@@ -87,9 +89,9 @@ def make_video(
 
     out, width, height, frames, fps, clips, rendered (clips rendered in this run), seconds (total), first_clip_seconds
     (until the first clip was available), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    together: several faces move, see `talk.speak_together` for faces, schedule and in_turn; else one of at most one in
-    faces, see `talk.speak`, also for long_side, square and expression. idle_seconds: in place of voices, see
-    `talk.idle`. compiled: compile the networks first, for long videos. cuda_graphs: capture a step and replay it.
+    together: several faces move, see `talk.speak_together` for faces, schedule, in_turn and expressions; else one of at
+    most one in faces, see `talk.speak`, also for long_side, square and expression. idle_seconds: in place of voices,
+    see `talk.idle`. compiled: compile the networks first, for long videos. cuda_graphs: capture a step and replay it.
     report_to: a JSON file for `RunReport.result`. clips: folder of the clip cache, from which an interrupted run
     resumes. finished_only: render nothing, and make a video of the cached clips. Raises OSError and ValueError with a
     message for the user; if the run is interrupted, a playable video of the finished part remains next to `out`.
@@ -118,7 +120,8 @@ def make_video(
     if in_turn and len(sounds) < 2:
         raise ValueError("--in-turn needs several voices, and there is one; name more sound files")
     if together:
-        group = talk.prepare_together(bundle, picture, sounds, schedule=schedule, in_turn=in_turn, faces=faces, **how)
+        how |= {"faces": faces, "schedule": schedule, "in_turn": in_turn, "expressions": expressions}
+        group = talk.prepare_together(bundle, picture, sounds, **how)
     else:
         how |= {"face": faces and faces[0], "square": square, "idle_seconds": idle_seconds}
         group = talk.Group.of(talk.prepare(bundle, picture, sounds[0] if sounds else None, **how))
@@ -399,6 +402,22 @@ def _chosen_faces(chosen: argparse.Namespace) -> tuple[bool, list | None]:
     return many or chosen.schedule is not None, faces
 
 
+def _dials_of(given: Sequence[Sequence[str]], of_all: dict[str, str]) -> dict[str, Expression]:
+    """'B smile=1 blink-at=2' of each face -> its letter: its dials, on top of those of all. Raises ValueError."""
+    names = {name.replace("_", "-"): name for name in RANGES} | {"blink-at": "blinks"}
+    found = {}
+    for letter, *dials in given:
+        own = dict(one.split("=", 1) if "=" in one else (one, "") for one in dials)
+        if not own or not set(own) <= set(names):
+            wrong = next(iter(set(own) - set(names)), "nothing")
+            raise ValueError(
+                f"--dials-of {letter} names '{wrong}'; write a face and its dials, such as 'B smile=1', of "
+                f"{', '.join(names)}"
+            )
+        found[letter.upper()] = Expression.of(**of_all | {names[name]: value for name, value in own.items()})
+    return found
+
+
 def _one_of_a_video(chosen: argparse.Namespace) -> tuple[Path, str | Sequence[float] | None]:
     """The voice and the face for dubbing; raises ValueError for more than one of them."""
     together, faces = _chosen_faces(chosen)
@@ -504,6 +523,14 @@ def main(arguments: list[str] | None = None) -> int:
             "as '0: 0; 1.5: 1' (seconds: value)",
         )
     parser.add_argument("--blink-at", default="", metavar="SECONDS", help="single blinks, such as '1.2, 3.5'")
+    parser.add_argument(
+        "--dials-of",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("FACE", "DIAL=CURVE"),
+        help="dials of one of several faces, in place of those of all: B smile=1 'yaw=0: 0; 2: 8' 'blink-at=1.2, 3.5'",
+    )
     parser.add_argument(
         "--idle",
         type=float,
@@ -631,11 +658,14 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         sampling = replace(native.read_sampling(chosen.model), **given)
         dials = {name: getattr(chosen, name) for name in RANGES if getattr(chosen, name) is not None}
-        expression = Expression.of(blinks=chosen.blink_at, **dials)
+        dials["blinks"] = chosen.blink_at
+        expression = Expression.of(**dials)
         clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
         if chosen.finished_only and clips is None:
             raise ValueError("--finished-only needs the clip cache, which --no-clips disables; remove one of them")
         together, several = _chosen_faces(chosen)
+        if chosen.dials_of and not together:
+            raise ValueError("--dials-of is for several faces, and one moves; use --smile and the other dials")
         report = make_video(
             chosen.portrait,
             chosen.audio,
@@ -656,6 +686,7 @@ def main(arguments: list[str] | None = None) -> int:
             compiled=chosen.compile,
             cuda_graphs=chosen.cuda_graphs,
             expression=expression,
+            expressions=_dials_of(chosen.dials_of, dials),
             idle_seconds=chosen.idle,
             report_to=chosen.report,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -23,9 +24,9 @@ from .inputs.audio import SoundFile, as_waveform, check_rate, encode_lazily, sil
 from .inputs.voice_schedule import LETTERS, VoiceSchedule
 from .inputs.voices import MixedSound, assign, encode_voice, soundtrack
 from .outputs.portrait_decoder import PortraitDecoder
-from .outputs.several_faces import GroupDecoder
+from .outputs.several_faces import GroupDecoder, stacked
 from .sampling.clips import ClipRenderer, generate_clips
-from .sampling.direction import Direction, idle_direction, idle_frames
+from .sampling.direction import Direction, direct, idle_frames
 from .sampling.expression import Expression
 from .sampling.progress import StepReport, ignore
 from .sampling.samplers import PredictCached
@@ -98,6 +99,7 @@ def speak_together(
     fps: float | None = None,
     motion: MotionFrames = MotionFrames(),
     expression: Expression = Expression(),
+    expressions: Mapping[str, Expression] = MappingProxyType({}),
 ) -> Iterator[np.ndarray]:
     """`speak` of several faces in one picture, which are lettered from the left: A, B, C, ...
 
@@ -105,7 +107,8 @@ def speak_together(
     breathe with their mouths shut. The video is as long as the longest. schedule: who is heard when, such as '0.0-3.2
     A; 3.0-7.5 B'; with a single voice it is that of all faces named. in_turn: each voice starts where the one before it
     ends. faces: which faces move, each as `face` of `speak`; None: all; boxes are lettered in the order given. motion:
-    latents (faces, C, n, h, w) of the last frames of the video to continue. expression: the dials of all faces.
+    latents (faces, C, n, h, w) of the last frames of the video to continue. expression: the dials of all faces;
+    expressions: by letter, those of a face in their place.
     """
     group = prepare_together(
         bundle,
@@ -118,6 +121,7 @@ def speak_together(
         long_side=long_side,
         fps=fps,
         expression=expression,
+        expressions=expressions,
     )
     for latents in group.generate(motion=motion):
         yield from group.blocks(latents)
@@ -188,10 +192,12 @@ class Scene:
         predict: PredictCached | None = None,
         on_step: Callable[[StepReport], None] = ignore,
     ) -> Iterator[Tensor]:
-        """Scaled latents (1, C, F, h, w), clip by clip, with dials where there are any.
+        """Scaled latents (1, C, F, h, w), clip by clip, with dials where there are any; those of `motion` are left out.
 
         See `ClipRenderer`, and, with a cache, `CachedRenderer`.
         """
+        if motion.latents is not None:
+            motion = MotionFrames(motion.latents[:, : self.bundle.config.latent_channels])
         render = ClipRenderer(
             self.bundle.emo, self.conditions, self.sampling, device=self.device, predict=predict, on_step=on_step
         )
@@ -253,7 +259,7 @@ class Group:
             scene.generate(cache=cache, motion=start, **how)
             for scene, cache, start in zip(self.scenes.values(), caches or [None] * count, starts, strict=True)
         ]
-        return map(torch.cat, zip(*clips, strict=False))  # of finished clips only, the faces may have unlike many
+        return map(stacked, zip(*clips, strict=False))  # of finished clips only, the faces may have unlike many
 
     def blocks(self, latents: Tensor) -> Iterator[np.ndarray]:
         """Latents (B, C, F, h, w) of a clip -> blocks of frames (up to 8, H, W, 3) uint8."""
@@ -339,6 +345,7 @@ def prepare_together(
     long_side: int = portrait.LONG_SIDE,
     fps: float | None = None,
     expression: Expression = Expression(),
+    expressions: Mapping[str, Expression] = MappingProxyType({}),
 ) -> Group:
     """Read picture and voices and detect the faces; arguments and errors as in `speak_together`."""
     config, device = bundle.config, next(bundle.emo.parameters()).device
@@ -353,11 +360,14 @@ def prepare_together(
     )
     shown = [portrait.read_portrait(picture, mesh, config) for mesh in meshes]
     seconds, scenes = max(voice.seconds for voice in spoken), {}
+    if unknown := sorted(set(expressions) - set(found)):
+        raise ValueError(f"there are dials of face {unknown[0]}, but the faces are {', '.join(found)}")
     for letter, own, voice in zip(found, shown, spoken, strict=True):
         audio = encode_voice(lambda piece: bundle.audio_encoder(piece.to(device)), voice, fps=fps, seconds=seconds)
         others = [other.fit for other in shown if other is not own]
         settings = sampling.for_face(LETTERS.index(letter))
-        scenes[letter] = _scene(bundle, picture, own, audio, voice.sound, settings, expression, others=others)
+        dials = expressions.get(letter, expression)
+        scenes[letter] = _scene(bundle, picture, own, audio, voice.sound, settings, dials, others=others)
     return Group(scenes, soundtrack(spoken), GroupDecoder([scene.decoder for scene in scenes.values()]))
 
 
@@ -372,9 +382,7 @@ def _scene(
     *,
     others: Sequence[Fit] = (),
 ) -> Scene:
-    direction = Direction(expression, seed=sampling.seed, blinks=sampling.blinks, fps=audio.fps)
-    if audio.fade:
-        direction, sampling = idle_direction(len(audio.frames), audio.fade, direction), replace(sampling, blinks=0.0)
+    direction, sampling = direct(audio, expression, sampling)
     direction.check(bundle.config)
     conditions = Conditions(shown, portrait.face_mask(shown), audio, Speed.constant(sampling.head_speed))
     device = next(bundle.emo.parameters()).device

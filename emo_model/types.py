@@ -160,7 +160,8 @@ class AudioFeatures:
     frames: (F + padding, L, D) float32 on the CPU, or an object that computes such rows; fps: the video's frame rate;
     seconds: duration of the sound; F = round(seconds * fps); padding: rows of silence after the sound that fill the
     last clip (Hallo); resampling: what was resampled to the frame rate, see `ModelConfig.audio_resampling`; fade: of
-    the silence of an idle video, see `sampling.direction`; 0: of a voice.
+    the silence of an idle video, see `sampling.direction`; 0: of a voice; silent: intervals (begin, end) in seconds,
+    increasing and disjoint, in which the face has no voice and waits.
     """
 
     frames: Rows
@@ -169,6 +170,7 @@ class AudioFeatures:
     padding: int = 0
     resampling: str = "features"
     fade: int = 0
+    silent: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self):
         if self.frames.ndim != 3:

@@ -63,7 +63,7 @@ class EmoContinueFrom(io.ComfyNode):
                     "video",
                     optional=True,
                     tooltip="Any video, with 'reference' or 'vae'; its last frames are encoded. Files of this pack "
-                    "embed their last latents and continue exactly.",
+                    "embed their last latents and continue exactly, each face of several by its 'reference'.",
                 ),
                 io.Image.Input(
                     "images",
@@ -110,15 +110,17 @@ class EmoContinueFrom(io.ComfyNode):
         else:
             fit = None if reference is None else reference.portrait.fit
             pictures = conversions.fitted_frames(frames, model.config, count, fit)
-        if carried is not None and comfy_bridge.latents_match_frames(vae, carried, pictures, model.config):
+        if carried is not None:
+            carried = comfy_bridge.latents_of_frames(vae, carried, pictures, model.config)
+        if carried is not None:
             return io.NodeOutput(MotionFrames(carried[:, : model.config.latent_channels]))  # without dials
         latents = comfy_bridge.encode_decoded_frames(vae, pictures, model.config)
         return io.NodeOutput(MotionFrames(conversions.motion_latents(latents, model.config)))
 
 
 def _end_of(video, count: int) -> tuple[Tensor, Tensor | None]:
-    """The last `count` frames of a VIDEO (or all, if fewer) as IMAGE, and the latents (1, C, n, h, w) embedded in its
-    file."""
+    """The last `count` frames of a VIDEO (or all, if fewer) as IMAGE, and the latents (faces, C, n, h, w) embedded in
+    its file."""
     if isinstance(video, InputImpl.VideoFromComponents):  # in memory; ComfyUI 0.3 cannot make a file of it there
         return video.get_components().images[-count:], None
     start, duration = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from comfy_api.latest import io
 
 from ..emo_model.config import SAMPLING, SamplingConfig
 from ..emo_model.inputs.face import whole_mask
 from ..emo_model.inputs.portrait import face_mask as face_mask_of
-from ..emo_model.sampling.direction import Direction, idle_direction
+from ..emo_model.sampling.direction import direct
 from ..emo_model.sampling.expression import Expression
 from ..emo_model.sampling.samplers import OLD_SAMPLERS, SAMPLERS
 from ..emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, MotionFrames, Speed
@@ -175,11 +173,7 @@ class EmoSampler(io.ComfyNode):
             reference_guidance=reference_guidance or model.sampling.reference_guidance,
             seed=seed,
         ).for_face(reference.number)
-        fade, fps = audio_features.fade, audio_features.fps
-        direction = Direction(expression, seed=config.seed, blinks=config.blinks, fps=fps)
-        if fade:
-            direction = idle_direction(len(audio_features.frames), fade, direction)
-            config = replace(config, blinks=0.0)
+        direction, config = direct(audio_features, expression, config)
         direction.check(model.config)
         portrait = reference.portrait
         where = face_mask or (whole_mask(model.config.image_size) if portrait.mesh is None else face_mask_of(portrait))

@@ -3,6 +3,8 @@ sampled faces become one video."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from comfy_api.latest import io, ui
 
@@ -12,12 +14,14 @@ from ..emo_model.inputs.portrait import LONG_SIDE, fit_to_video, read_portrait
 from ..emo_model.inputs.voice_schedule import LETTERS
 from ..emo_model.inputs.voices import MixedSound, assign, soundtrack
 from ..emo_model.outputs.paste_back import PasteBack
+from ..emo_model.sampling.expression import Expression
 from . import comfy_bridge, conversions, shipped
 from .custom_types import (
     AudioFeaturesType,
     BoundingBoxType,
     ClipsType,
     EmoModelType,
+    ExpressionType,
     FaceClips,
     FacesType,
     Reference,
@@ -66,6 +70,17 @@ def voice_inputs() -> list[io.Audio.Input]:
     ]
 
 
+def expression_inputs() -> list[io.Input]:
+    return [
+        ExpressionType.Input(
+            f"expression_{letter.lower()}",
+            optional=True,
+            tooltip=f"From EMO Expression: the dials of face {letter}, for the built-in model.",
+        )
+        for letter in LETTERS[:MOST]
+    ]
+
+
 class EmoSeveralFaces(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -100,6 +115,7 @@ class EmoSeveralFaces(io.ComfyNode):
                     "is A.",
                 ),
                 long_side_input(),
+                *expression_inputs(),
             ],
             outputs=[
                 ReferenceType.Output(
@@ -114,6 +130,11 @@ class EmoSeveralFaces(io.ComfyNode):
                 ),
                 io.Audio.Output(display_name="audio", tooltip="All voices mixed, for EMO Video Combine."),
                 io.Image.Output(display_name="picture", tooltip="The picture with the letters of the faces."),
+                ExpressionType.Output(
+                    display_name="expression",
+                    is_output_list=True,
+                    tooltip="A list with the dials of each face, for EMO Sampler.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -136,6 +157,10 @@ class EmoSeveralFaces(io.ComfyNode):
         masks=None,
         boxes=None,
         long_side: int = LONG_SIDE,
+        expression_a: Expression = Expression(),
+        expression_b: Expression = Expression(),
+        expression_c: Expression = Expression(),
+        expression_d: Expression = Expression(),
     ) -> io.NodeOutput:
         conversions.check_option(order, ORDERS, "an order of voices")
         conversions.check_long_side(long_side)
@@ -165,16 +190,15 @@ class EmoSeveralFaces(io.ComfyNode):
                     LETTERS.index(letter),
                 )
             )
-            features.append(
-                comfy_bridge.encode_audio(
-                    encoder,
-                    voice.heard(seconds),
-                    fps=fps,
-                    seconds=seconds,
-                    config=model.config,
-                    on_progress=lambda done, total: None,
-                )
+            encoded = comfy_bridge.encode_audio(
+                encoder,
+                voice.heard(seconds),
+                fps=fps,
+                seconds=seconds,
+                config=model.config,
+                on_progress=lambda done, total: None,
             )
+            features.append(replace(encoded, silent=voice.silent(seconds)))
             progress.update(len(features))
             lines.append(_line(letter, voice))
             lines += [f"{letter}: {line}" for line in check_portrait(given, face).lines]
@@ -184,7 +208,10 @@ class EmoSeveralFaces(io.ComfyNode):
         waveform, rate = sound.waveform() if isinstance(sound, MixedSound) else sound
         preview = None if comfy_bridge.is_part(cls.hidden) else ui.PreviewImage(shown, cls=cls)
         heard = {"waveform": waveform[None], "sample_rate": rate}
-        return io.NodeOutput(references, features, heard, comfy_bridge.to_intermediate(shown), ui=preview)
+        dials = dict(zip(LETTERS, (expression_a, expression_b, expression_c, expression_d), strict=False))
+        expressions = [dials.get(letter, Expression()) for letter in faces]
+        picture = comfy_bridge.to_intermediate(shown)
+        return io.NodeOutput(references, features, heard, picture, expressions, ui=preview)
 
 
 def _own_vae(model: comfy_bridge.EmoModel):

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import comfy_bridge, conversions
 from .schemas import as_link, schema
-from .several_faces import ORDERS, order_input, schedule_input, voice_inputs
+from .several_faces import ORDERS, expression_inputs, order_input, schedule_input, voice_inputs
 from .talking_portrait import defaults
 from .widgets import QUALITIES, model_input, quality_input, seed_input
 
@@ -36,6 +36,7 @@ class EmoTalkingFaces(io.ComfyNode):
                 model_input("detects faces"),
                 seed_input(),
                 quality_input(),
+                *map(as_link, expression_inputs()),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The file that was written, for core's nodes.")],
             is_output_node=True,
@@ -66,17 +67,24 @@ class EmoTalkingFaces(io.ComfyNode):
         model: str,
         seed: int,
         quality: str,
+        expression_a: list | None = None,
+        expression_b: list | None = None,
+        expression_c: list | None = None,
+        expression_d: list | None = None,
     ) -> io.NodeOutput:
-        """picture and voices are links, handed on as they are: what did not change is not computed again."""
+        """Links are handed on as they are: what did not change is not computed again."""
         conversions.schedule_of(schedule)
         conversions.check_option(order, ORDERS, "an order of voices")
         conversions.check_option(quality, QUALITIES, "a quality")
         given = {"image": picture, "voice_a": voice_a, "voice_b": voice_b, "voice_c": voice_c, "voice_d": voice_d}
+        dials = zip("abcd", (expression_a, expression_b, expression_c, expression_d), strict=True)
+        given |= {f"expression_{letter}": link for letter, link in dials}
         links = {name: link for name, link in given.items() if link is not None}
         graph = comfy_bridge.GraphBuilder()
         loaded = graph.node("EmoLoadModel", model_name=model).out(0)
         found = graph.node("EmoSeveralFaces", model=loaded, schedule=schedule, order=order, **links)
         sampled = {"model": loaded, "reference": found.out(0), "audio_features": found.out(1), "seed": seed}
+        sampled["expression"] = found.out(4)
         clips = graph.node("EmoSampler", **defaults("EmoSampler") | sampled).out(0)
         faces = graph.node("EmoCombineFaces", clips=clips, reference=found.out(0)).out(0)
         written = {"faces": faces, "audio": found.out(2), "quality": QUALITIES[quality]}

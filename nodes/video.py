@@ -150,6 +150,8 @@ class EmoVideoCombine(io.ComfyNode):
                 progress.update(done)
 
         last = None if clips is None else clips.last(min(clips.frames, clips.config.motion_frames), with_dials=True)
+        if faces is not None:
+            last = comfy_bridge.last_together(faces, frames=count)
         path, subfolder = comfy_bridge.write_video(
             blocks(),
             frames=count,

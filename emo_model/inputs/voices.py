@@ -33,6 +33,13 @@ class Voice:
         """The end of the sound, in seconds of the video."""
         return 0.0 if self.sound is None else self.begin + seconds_of(self.sound)
 
+    def silent(self, seconds: float) -> tuple[Span, ...]:
+        """Increasing, disjoint intervals of a video of `seconds` in which the face has no voice."""
+        spans = ((self.begin, self.seconds),) if self.spans is None else self.spans
+        heard = [(begin, min(end, self.seconds)) for begin, end in spans if begin < min(end, self.seconds)]
+        edges = [0.0, *(edge for span in heard for edge in span), seconds]
+        return tuple((begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True) if begin < end)
+
     def at_16_khz(self) -> Iterator[Tensor]:
         """Blocks (T,) at 16 kHz from the video's begin on; silence outside the intervals."""
         if self.sound is None:
@@ -111,7 +118,8 @@ def assign(
 def encode_voice(encode: Callable[[Tensor], Tensor], voice: Voice, *, fps: float, seconds: float) -> AudioFeatures:
     """`audio.encode_lazily` of one face's voice for a video of `seconds`."""
     layers = LayersInTime(encode, voice.at_16_khz(), round(seconds * SAMPLE_RATE))
-    return AudioFeatures(FramesInTime(layers, max(1, round(seconds * fps)), fps=fps), fps=float(fps), seconds=seconds)
+    frames = FramesInTime(layers, max(1, round(seconds * fps)), fps=fps)
+    return AudioFeatures(frames, fps=float(fps), seconds=seconds, silent=voice.silent(seconds))
 
 
 def soundtrack(voices: Sequence[Voice]) -> Sound | MixedSound:

@@ -21,14 +21,14 @@ _MOST = 2**26  # bytes; larger than the motion frames of any model
 
 
 def append_latents(path: Path, latents: Tensor) -> None:
-    """Append latents (1, C, n, h, w) of the last frames to the finished mp4 at `path`, in half precision."""
+    """Append latents (faces, C, n, h, w) of the last frames to the finished mp4 at `path`, in half precision."""
     data = save({"latents": latents.detach().to("cpu", torch.float16).contiguous()})
     with open(path, "ab") as file:
         file.write(struct.pack(">I4s", 24 + len(data), b"uuid") + BOX + data)
 
 
 def read_latents(source: str | Path | BinaryIO) -> Tensor | None:
-    """Latents (1, C, n, h, w) float32 written by `append_latents`; None if the video has none."""
+    """Latents (faces, C, n, h, w) float32 written by `append_latents`; None if the video has none."""
     if hasattr(source, "read"):
         place = source.tell()
         try:

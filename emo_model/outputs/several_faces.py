@@ -8,6 +8,7 @@ from itertools import islice, repeat
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .portrait_decoder import AT_ONCE, PortraitDecoder
@@ -63,6 +64,28 @@ def in_step(
     faces = [_lasting(own, rest, easing) for own, rest in zip(clips, rests, strict=True)]
     for start in range(0, frames, AT_ONCE):
         yield tuple(torch.stack(list(islice(face, min(AT_ONCE, frames - start)))) for face in faces)
+
+
+def last_in_step(
+    ends: Sequence[Tensor], rests: Sequence[Tensor], *, gaps: Sequence[int], count: int, easing: int
+) -> Tensor:
+    """What `in_step` yields for the last `count` frames: (B, C, count, h, w), with dials for all faces or for none.
+
+    ends: the last frames (1, C, k, h, w) of each face's clips, k at most `count`; gaps: how many frames earlier than
+    the video they end. Only as many frames as all faces have.
+    """
+    count = min(count, *(end.shape[2] + gap for end, gap in zip(ends, gaps, strict=True)))
+    shown = []
+    for end, rest, gap in zip(ends, rests, gaps, strict=True):
+        start = end.shape[2] + gap - count
+        shown.append(torch.stack(list(islice(_lasting([end], rest, easing), start, start + count)), 1)[None])
+    return stacked(shown)
+
+
+def stacked(faces: Sequence[Tensor]) -> Tensor:
+    """Latents (1, C, F, h, w) of each face, of some with dials -> (B, C, F, h, w): the others get dials of 0."""
+    channels = max(one.shape[1] for one in faces)
+    return torch.cat([F.pad(one, (*6 * [0], 0, channels - one.shape[1])) for one in faces])
 
 
 def _lasting(clips: Iterable[Tensor], rest: Tensor, easing: int) -> Iterator[Tensor]:

@@ -1,19 +1,21 @@
 """What happens to a video's clips between the sampler and the decoder: the video loops, and its dials are added.
 
-Differs from EMO: the paper animates a voice. Idle, a portrait waits and listens: silence goes through the model, and
-the end of the video fades into its beginning, in the latents, where a pose between two poses is a pose.
+Differs from EMO: the paper animates a voice. Idle, a portrait waits and listens: silence goes through the model, the
+mouth rests, the head breathes, and the end of the video fades into its beginning, in the latents, where a pose between
+two poses is a pose. So does, without the loop, a face that has no voice while others speak.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
+from ..config import ModelConfig, SamplingConfig
+from ..types import AudioFeatures
 from .expression import Curve, Expression
 from .finish import BLINK_SECONDS, blink_starts
 
@@ -22,6 +24,9 @@ SLACK = 3  # the part of them, one in so many, that it may begin later by, where
 SHORTEST, LONGEST = 1.0, 3600.0  # seconds of an idle video
 BREATH_SECONDS, BREATH_DEGREES = 4.0, 0.6  # about, of a breath: how long it takes, and how far it lifts the head
 STEP_SECONDS = 0.1  # between keyframes of the breath
+CLOSING_AFTER, OPENING_BEFORE = 0.2, 0.15  # seconds of a pause: the mouth goes on so long, and begins so early
+EASING = 0.3  # seconds in which it comes to rest, and leaves it
+SHORTEST_WAIT = 1.2  # seconds; shorter pauses are as sampled
 BLINK_ROOM = 0.4  # seconds of an idle video's end without the beginning of a blink, which would be cut
 
 
@@ -62,6 +67,15 @@ class Direction:
         return self.expression.on(latents, first_frame, fps=self.fps, total=total, seed=self.seed, blinks=self.blinks)
 
 
+def direct(audio: AudioFeatures, expression: Expression, sampling: SamplingConfig) -> tuple[Direction, SamplingConfig]:
+    """How the clips of a voice, of silence for an idle video, or of a face that waits at times are directed, and with
+    which settings they are sampled."""
+    given = Direction(expression, seed=sampling.seed, blinks=sampling.blinks, fps=audio.fps)
+    if audio.fade:
+        return idle_direction(len(audio.frames), audio.fade, given), replace(sampling, blinks=0.0)
+    return waiting_direction(audio.silent, len(audio.frames), given), sampling
+
+
 def idle_frames(seconds: float, fps: float) -> tuple[int, int]:
     """How many frames of silence an idle video of so many seconds is sampled from, and how many of them are beyond it.
 
@@ -98,6 +112,34 @@ def idle_direction(sampled: int, fade: int, given: Direction) -> Direction:
         pitch=Curve(tuple(times.tolist()), tuple(pitch.tolist())),
     )
     return replace(given, expression=expression, fade=fade, blinks=0.0)
+
+
+def waiting_direction(silent: Sequence[tuple[float, float]], frames: int, given: Direction) -> Direction:
+    """The direction of a video of `frames` frames whose face waits in the intervals `silent`, in seconds: the mouth
+    comes to rest and the head breathes, and what `given` says of the rest stays. Pauses shorter than `SHORTEST_WAIT`
+    change nothing."""
+    seconds = frames / given.fps
+    waits = [(begin, end) for begin, end in silent if end - begin >= min(SHORTEST_WAIT, 0.99 * seconds)]
+    if not waits:
+        return given
+    times = torch.arange(0, seconds + STEP_SECONDS, STEP_SECONDS)
+    share = torch.zeros_like(times)
+    for begin, end in waits:
+        rising = (times - begin - CLOSING_AFTER) / EASING if begin > 0 else torch.ones_like(times)
+        falling = (end - OPENING_BEFORE - times) / EASING if end < seconds - STEP_SECONDS else torch.ones_like(times)
+        share = torch.maximum(share, torch.minimum(rising, falling).clamp(0, 1))
+    strength, pitch = (
+        curve.at(times * given.fps, fps=given.fps, total=frames)
+        for curve in (given.expression.audio_strength, given.expression.pitch)
+    )
+    own = torch.rand((), generator=torch.Generator().manual_seed(given.seed % 2**63)).item()  # breaths are not in step
+    breath = BREATH_DEGREES * torch.cos(2 * math.pi * (times / BREATH_SECONDS + own))
+    curves = {"audio_strength": strength * (1 - share), "pitch": pitch + share * breath}
+    expression = replace(
+        given.expression,
+        **{name: Curve(tuple(times.tolist()), tuple(values.tolist())) for name, values in curves.items()},
+    )
+    return replace(given, expression=expression)
 
 
 def _looped(clips: Iterable[Tensor], total: int, more: int) -> Iterator[Tensor]:

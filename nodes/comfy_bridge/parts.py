@@ -305,6 +305,25 @@ def encode_picture(vae, image: Tensor, config: ModelConfig) -> Tensor:
     return latents
 
 
+def latents_of_frames(vae, latents: Tensor, frames: Tensor, config: ModelConfig) -> Tensor | None:
+    """Scaled latents (faces, C, n, h, w) that a video carries -> those of the VAE's portrait (1, C, n, h, w), if they
+    belong to the frames (n, H, W, 3), see `latents_match_frames`; else None.
+
+    Of several faces it is the one whose latents come nearest to the frames in the square around the portrait's head.
+    """
+    if len(latents) > 1:
+        if not (isinstance(vae, PortraitVAE) and all(_fits(own, frames, config) for own in latents.split(1))):
+            return None
+
+        def distance(own: Tensor) -> float:
+            theirs = to_intermediate(decode(vae, rearrange(to_raw(own, config), "1 c n h w -> n c h w")))
+            away = rearrange(theirs.to(frames) - frames, "n h w c -> n c h w")
+            return vae.portrait.fit.inside(away).square().mean().item()
+
+        latents = min(latents.split(1), key=distance)
+    return latents if latents_match_frames(vae, latents, frames, config) else None
+
+
 def latents_match_frames(vae, latents: Tensor, frames: Tensor, config: ModelConfig) -> bool:
     """Whether scaled latents (1, C, n, h, w), with or without dials, belong to these frames (n, H, W, 3), despite a
     lossy codec.
@@ -312,15 +331,22 @@ def latents_match_frames(vae, latents: Tensor, frames: Tensor, config: ModelConf
     They do if they decode to about the frames, measured against the error of a VAE round trip of the frames: at most
     1.25 times it for motion latents, 2.25 times for a picture VAE, whose round trip costs less than a codec may.
     """
-    expected = (1, config.latent_channels, len(frames), config.latent_size, config.latent_size)
-    if latents.ndim != 5 or tuple(latents[:, : config.latent_channels].shape) != expected:
-        return False
-    if latents.shape[1] not in (config.latent_channels, config.latent_channels + len(DIALS)):
+    if not _fits(latents, frames, config):
         return False
     theirs = to_intermediate(decode(vae, rearrange(to_raw(latents, config), "1 c n h w -> n c h w")))
     again = to_intermediate(decode(vae, encode_picture(vae, frames, config)))
     off, usual = ((shown.to(frames) - frames).square().mean((1, 2, 3)) for shown in (theirs, again))
     return bool(off.mean().sqrt() <= (1.25 if isinstance(vae, PortraitVAE) else 2.25) * usual.mean().sqrt())
+
+
+def _fits(latents: Tensor, frames: Tensor, config: ModelConfig) -> bool:
+    """Whether latents are (1, C, n, h, w) of n frames and this model, with or without dials."""
+    expected = (1, config.latent_channels, len(frames), config.latent_size, config.latent_size)
+    return (
+        latents.ndim == 5
+        and tuple(latents[:, : config.latent_channels].shape) == expected
+        and latents.shape[1] in (config.latent_channels, config.latent_channels + len(DIALS))
+    )
 
 
 def encode_decoded_frames(vae, frames: Tensor, config: ModelConfig) -> Tensor:

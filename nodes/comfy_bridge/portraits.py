@@ -25,7 +25,7 @@ from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.inputs.voice_schedule import LETTERS
 from ...emo_model.outputs.portrait_decoder import AT_ONCE, PortraitDecoder
 from ...emo_model.outputs.run_report import RunReport, WatchedFace
-from ...emo_model.outputs.several_faces import GroupDecoder, in_step
+from ...emo_model.outputs.several_faces import GroupDecoder, in_step, last_in_step
 from ...emo_model.sampling.expression import DIALS
 from ...emo_model.types import Portrait
 from ..conversions import Framing
@@ -198,6 +198,19 @@ def decode_together(faces: Sequence, *, frames: int) -> Iterator[np.ndarray]:
         stop_if_cancelled()
         management.load_models_gpu(patchers, memory_required=needed)
         yield decoder.decode([own.to(vae.device) for own, vae in zip(latents, vaes, strict=True)])
+
+
+def last_together(faces: Sequence, *, frames: int) -> Tensor:
+    """Scaled latents (faces, C, n, h, w) of the last frames that `decode_together` decodes, for `EMO Continue From`."""
+    clips = [face.clips for face in faces]
+    count = clips[0].config.motion_frames
+    return last_in_step(
+        [one.last(min(one.frames, count), with_dials=True) for one in clips],
+        [face.reference.vae.portrait.latents for face in faces],
+        gaps=[frames - one.frames for one in clips],
+        count=count,
+        easing=round(EASING * clips[0].fps),
+    )
 
 
 def is_bound(vae) -> bool:

@@ -19,6 +19,7 @@ from emo_model.config import SamplingConfig
 from emo_model.inputs.audio import read_audio
 from emo_model.inputs.faces import from_left
 from emo_model.inputs.media import read_picture, to_uint8
+from emo_model.sampling.expression import Expression
 from emo_model.types import MotionFrames
 
 QUICK = SamplingConfig(steps=1, audio_guidance=1.0)
@@ -70,6 +71,17 @@ def test_a_video_of_several_faces_continues_where_it_ended(bundle):
     assert again.shape == clips[1].shape and not torch.equal(again, clips[0])
     with pytest.raises(ValueError, match="the video to continue has 1 faces, but 2 are to move"):
         group.generate(motion=MotionFrames(motion.latents[:1]))
+
+
+def test_a_face_without_a_voice_rests_its_mouth_and_a_face_may_have_dials_of_its_own(bundle):
+    smiling = Expression.of(smile=1)
+    how = {"sampling": QUICK, "expressions": {"A": smiling}}
+    latents = next(talk.prepare_together(bundle, crowd(2), [VOICE], **how).generate())
+    mouth, smile = latents[:, bundle.config.latent_channels :][:, :2].unbind(1)
+    assert not mouth[0].any() and (smile[0] == 1).all()
+    assert (mouth[1] == -1).all() and not smile[1].any()
+    with pytest.raises(ValueError, match="there are dials of face C, but the faces are A, B"):
+        talk.prepare_together(bundle, crowd(2), [VOICE], sampling=QUICK, expressions={"C": smiling})
 
 
 @pytest.mark.parametrize(
@@ -151,6 +163,9 @@ def test_the_command_reads_a_schedule_and_a_choice_of_faces(folder, capsys, capl
         (["--schedule", "0-1 C"], "the schedule names C, but there are 2 faces: A, B"),
         (["--which-face", "all", "--square"], "drop --square"),
         (["--in-turn"], "--in-turn needs several voices"),
+        (["--which-face", "all", "--dials-of", "B", "grin=1"], "--dials-of B names 'grin'; write a face and its dials"),
+        (["--which-face", "all", "--dials-of", "B", "smile=7"], "'smile' is 7, but must be 0 to 1"),
+        (["--dials-of", "A", "smile=1"], "--dials-of is for several faces, and one moves"),
     ):
         assert main(["two.png", A, *COMMAND, *more]) == 2
         assert says in caplog.records[-1].getMessage()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,7 @@ def sound(seconds: float, rate: int = 16_000) -> dict:
 @pytest.fixture(scope="module")
 def found(pack, tiny, people) -> SimpleNamespace:
     made = pack.run("EmoSeveralFaces", model=tiny.model, **INPUTS, image=people, voice_a=sound(0.4), voice_b=sound(0.3))
-    references, features, audio, picture = made.result
+    references, features, audio, picture, _ = made.result
     return SimpleNamespace(references=references, features=features, audio=audio, picture=picture)
 
 
@@ -69,7 +70,7 @@ def test_one_voice_is_given_to_faces_by_a_schedule_and_silence_is_the_same_for_a
     import torch
 
     how = {"schedule": "0-0.1 B", "order": "together", "image": people}
-    _, (first, second), audio, _ = pack.run("EmoSeveralFaces", model=tiny.model, **how, voice_a=sound(0.4)).result
+    _, (first, second), audio, *_ = pack.run("EmoSeveralFaces", model=tiny.model, **how, voice_a=sound(0.4)).result
     quiet = tiny.audio_encoder.encode_audio(torch.zeros(1, 1, 6400), 16_000)["encoded_audio_all_layers"][0]
     assert torch.allclose(first.frames[3], quiet[0, 7], atol=1e-4) and not torch.equal(
         first.frames[2], second.frames[2]
@@ -157,6 +158,47 @@ def test_what_cannot_be_is_refused_with_a_sentence(pack, tiny, people, changes, 
     with pytest.raises(ValueError) as error:
         pack.run("EmoSeveralFaces", model=tiny.model, **how)
     assert says in str(error.value)
+
+
+def test_a_face_without_a_voice_waits_and_each_face_has_its_own_dials(pack, tiny, people):
+    smiling = pack["emo_model.sampling.expression"].Expression.of(smile=1)
+    made = pack.run(
+        "EmoSeveralFaces", model=tiny.model, **INPUTS, image=people, voice_a=sound(0.2), expression_b=smiling
+    ).result
+    references, features, expressions = made[0], made[1], made[4]
+    assert [one.silent for one in features] == [(), ((0.0, 0.2),)]
+    assert expressions[0].is_neutral and expressions[1] is smiling
+    first, second = (
+        sampled(pack, tiny, *one, expression=dials)
+        for *one, dials in zip(references, features, expressions, strict=True)
+    )
+    assert first.direction.is_neutral
+    dials = next(iter(second))[0, tiny.config.latent_channels :]
+    assert (dials[0] == -1).all() and (dials[1] == 1).all()
+
+
+def test_a_video_of_several_faces_is_continued_face_by_face_from_the_latents_that_it_carries(
+    pack, tiny, found, monkeypatch
+):
+    import torch
+    from comfy_api.latest import InputImpl
+
+    scaled, made = pack["emo_model.inputs.vae"].to_scaled, []
+    for reference, furthest in zip(found.references, (0.3, -0.3), strict=True):
+        rest = reference.portrait.latents[:, :, None]
+        moves = torch.zeros(1, rest.shape[1], 6, *rest.shape[3:])
+        moves[:, :1] = torch.linspace(0, furthest, 6).view(1, 1, 6, 1, 1)
+        made.append(rest + scaled(moves, tiny.config))
+    clips = [sampled(pack, tiny, one, voice) for one, voice in zip(found.references, found.features, strict=True)]
+    size = tiny.config.clip_frames
+    clips = [replace(one, frames=6, keys=(number,) * -(-6 // size)) for number, one in enumerate(clips)]
+    monkeypatch.setattr(type(clips[0]), "clip", lambda self, k: made[self.keys[0]][:, :, k * size : (k + 1) * size])
+    (faces,) = pack.run("EmoCombineFaces", clips=clips, reference=found.references).result
+    (video,) = pack.run("EmoVideoCombine", **WRITTEN, faces=faces).result
+    video = InputImpl.VideoFromFile(video.get_stream_source())
+    for reference, own in zip(found.references, made, strict=True):
+        motion = pack.run("EmoContinueFrom", model=tiny.model, video=video, reference=reference).result[0]
+        assert motion.latents.equal(own[:, :, -tiny.config.motion_frames :].half().float())
 
 
 def test_faces_that_do_not_belong_together_are_refused(pack, tiny, found, reference):

@@ -41,6 +41,21 @@ def test_one_sound_with_a_schedule_is_that_of_the_faces_named_in_their_intervals
 
 
 @pytest.mark.parametrize(
+    ("voice", "silent"),
+    [
+        (Voice(), ((0, 3),)),
+        (Voice(A), ((1, 3),)),
+        (Voice(A, begin=1.5), ((0, 1.5), (2.5, 3))),
+        (Voice(A, begin=2.5), ((0, 2.5),)),
+        (Voice(A, spans=((0.2, 0.5), (0.7, float("inf")))), ((0, 0.2), (0.5, 0.7), (1, 3))),
+        (Voice(A, spans=((2, 2.5),)), ((0, 3),)),
+    ],
+)
+def test_a_voice_is_silent_outside_of_what_is_heard_of_it(voice, silent):
+    assert voice.silent(3.0) == silent
+
+
+@pytest.mark.parametrize(
     ("letters", "sounds", "how", "says"),
     [
         ("A", [A, B], {}, "there are 2 voices for 1 face: A; leave some out"),

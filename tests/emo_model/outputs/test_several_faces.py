@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from emo_model.auxiliary.motion_decoder import MotionDecoder
 from emo_model.inputs.portrait import read_portrait
 from emo_model.outputs.portrait_decoder import PortraitDecoder
-from emo_model.outputs.several_faces import GroupDecoder
+from emo_model.outputs.several_faces import GroupDecoder, in_step, last_in_step
 from emo_model.outputs.territory import neighbours, share_of
 from emo_model.types import Fit
 
@@ -114,3 +114,16 @@ def test_faces_of_two_pictures_are_refused(photograph, config, awake):
     other = decoders_of(photograph, config, awake, [10], 300)[0]
     with pytest.raises(ValueError, match=r"face 2 was cut from another picture \(300x160\) than the first \(200x160\)"):
         GroupDecoder([one, other])
+
+
+def test_the_last_latents_of_a_group_are_those_that_it_showed_also_of_a_face_that_came_to_rest(seeded):
+    long, short, dialled = seeded(1, 2, 20, 3, 3), seeded(1, 2, 9, 3, 3, seed=1), seeded(1, 4, 20, 3, 3, seed=2)
+    rests = [torch.zeros(1, 2, 3, 3)] * 3
+    shown = list(in_step([[long], [short], [dialled]], rests, frames=20, easing=13))
+    ends = [clip[:, :, -4:] for clip in (long, short, dialled)]
+    last = last_in_step(ends, rests, gaps=[0, 11, 0], count=4, easing=13)
+    assert last.shape == (3, 4, 4, 3, 3)
+    for number, channels in enumerate((2, 2, 4)):
+        whole = torch.cat([part[number] for part in shown]).transpose(0, 1)
+        torch.testing.assert_close(last[number, :channels], whole[:, -4:])
+        assert not last[number, channels:].any()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emo_model.config import PRESETS
-from emo_model.sampling.direction import Direction, idle_direction, idle_frames
+from emo_model.sampling.direction import BREATH_DEGREES, Direction, idle_direction, idle_frames, waiting_direction
 from emo_model.sampling.expression import DIALS, Expression
 
 
@@ -51,6 +51,34 @@ def test_an_idle_portrait_keeps_its_mouth_shut_blinks_breathes_and_has_the_dials
     breath = torch.rad2deg(by_name["pitch"]) + 3
     assert (breath.amax() - breath.amin()).item() == pytest.approx(1.2, abs=0.05)
     assert breath[0].item() == pytest.approx(breath[-1].item(), abs=0.05)
+
+
+def waiting(silent, **dials) -> dict[str, torch.Tensor]:
+    """The dials of four seconds, by name."""
+    directed = waiting_direction(silent, 100, Direction(Expression.of(**dials), seed=4))
+    made = directed.expression.at(0, 100, fps=25, total=100, seed=4, blinks=1.0)
+    return dict(zip(DIALS, made.unbind(1), strict=True))
+
+
+def test_a_face_without_a_voice_rests_its_mouth_breathes_and_blinks_as_scheduled_with_the_dials_of_the_user():
+    dials = waiting(((0.0, 4.0),), smile=0.5, pitch=3)
+    assert (dials["mouth"] == -1).all() and (dials["smile"] == 0.5).all() and not dials["lids"].any()
+    breath = -torch.rad2deg(dials["pitch"]) - 3
+    assert (breath.amax() - breath.amin()).item() == pytest.approx(2 * BREATH_DEGREES, abs=0.05)
+
+
+def test_between_two_words_of_its_own_the_mouth_comes_to_rest_and_is_as_sampled_while_it_speaks():
+    dials = waiting(((1.0, 3.0),))
+    heard = torch.cat([torch.arange(0, 25), torch.arange(75, 100)])
+    assert not dials["mouth"][heard].any() and not dials["pitch"][heard].any()
+    assert (dials["mouth"][40:61] == -1).all() and dials["pitch"][40:61].any()
+    assert dials["mouth"].diff().abs().amax() < 0.2
+
+
+def test_short_pauses_and_a_voice_throughout_change_nothing():
+    given = Direction(Expression.of(smile="0: 0; 1: 1"))
+    assert waiting_direction(((1.0, 2.0),), 100, given) is given
+    assert waiting_direction((), 100, given) is given
 
 
 @pytest.mark.parametrize("seconds", [0.5, 4000.0, float("nan")])
