@@ -326,7 +326,7 @@ def expression_of(dials: dict[str, object]) -> Expression:
     try:
         return Expression.of(**{name: _curve_of(value) for name, value in dials.items() if value is not None})
     except ValueError as error:
-        raise ValueError(f"{error}.") from None
+        raise ValueError(f"Set or connect another value: {error}.") from None
 
 
 def _curve_of(value: object) -> object:

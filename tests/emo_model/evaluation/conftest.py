@@ -58,7 +58,7 @@ def record(reading):
     return make
 
 
-def _murmur(seed, seconds, *, held_out=False):
+def _murmur(seed, seconds, *, held_out=False, perform=None):
     """Noise in syllables, as `sample_speech` gives it, without a speech engine."""
     generator = torch.Generator().manual_seed(seed)
     length, phonemes, now = round(seconds * RATE), [], 0.1

@@ -50,7 +50,7 @@ def speech_folder(tmp_path_factory) -> Path:
     """A quarter of a minute of prepared 'speech': a hum that is loud in each vowel and gone in each p, with its
     phonemes."""
 
-    def hum(index: int, seconds: float, *, held_out: bool = False) -> Speech:
+    def hum(index: int, seconds: float, *, held_out: bool = False, perform=None) -> Speech:
         steps = round(seconds / 0.2)
         sounds = ["aipu"[(step * step + index) % 4] for step in range(steps)]
         time = torch.arange(round(seconds * RATE)) / RATE
