@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NEAREST = 0.7  # of the distance from the resting cells: at 1 the flow would be flat, beyond it folds
+NEAREST = 0.5  # of the distance from the resting cells: at 1 the flow would be flat, beyond it folds; above 0.5 the
+# bicubic steps between cells fold where this limit begins to hold
 
 
 def hold_inside(flow: Tensor) -> Tensor:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import torch
 
-from emo_model.evaluation.metrics.warp import determinants
+from emo_model.evaluation.metrics.warp import at_working_size, determinants
+from emo_model.outputs import folds
 from emo_model.outputs.folds import hold_inside
 
 
 def test_a_far_move_folds_at_the_border_unless_it_is_held_inside():
     flow = torch.zeros(1, 2, 64, 64)
-    flow[:, 0, 1:-1, 1:-1], flow[:, 1, 1:-1, 1:-1] = 12.0, -7.0
+    flow[:, 0, 1:-1, 1:-1], flow[:, 1, 1:-1, 1:-1] = 9.5, -7.0
     assert determinants(flow).min() < -1
     held = hold_inside(flow)
     assert determinants(held).min() > 0.05
     assert torch.equal(held[..., 20:40, 20:40], flow[..., 20:40, 20:40])
+
+
+def test_between_cells_it_is_far_from_folding_too(monkeypatch):
+    flow = torch.zeros(1, 2, 64, 64)
+    flow[:, 0, :, :-1] = 9 * (torch.arange(63) / 30).clamp(max=1)  # a head that moves to the left, up to the border
+    assert determinants(at_working_size(hold_inside(flow))).min() > 0.2
+    monkeypatch.setattr(folds, "NEAREST", 0.7)
+    assert determinants(at_working_size(hold_inside(flow))).min() < 0.1  # and below 0 where it is sheared as well
 
 
 def test_a_flow_that_stays_inside_is_unchanged():
