@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..checkpoints.native import write_tensors
+from .curves import open_curves
 
 log = logging.getLogger(__name__)
 
@@ -70,70 +71,105 @@ def train(
     """Train what requires a gradient in `task`; returns the averaged (EMA) weights by name.
 
     Goes on from OUT/state/NAME.safetensors if that is there, bit-equal to a run that was never stopped; the caller
-    removes that file once the weights are safe. Logs lines of JSON to OUT/log.jsonl. Raises OutOfTime when `clock`
-    reaches `deadline`, with the state saved, FloatingPointError if the loss is not a number. EMO leaves open: whether
-    weights are averaged.
+    removes that file once the weights are safe. Logs lines of JSON to OUT/log.jsonl, and curves to OUT/tensorboard
+    where TensorBoard is installed. Raises OutOfTime when `clock` reaches `deadline`, with the state saved,
+    FloatingPointError if the loss is not a number. EMO leaves open: whether weights are averaged.
     """
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision=mixed_precision, cpu=not torch.cuda.is_available())
     task.to(accelerator.device)
-    trained = {name: parameter for name, parameter in task.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(
-        trained.values(), plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay
+        [parameter for parameter in task.parameters() if parameter.requires_grad],
+        plan.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=plan.weight_decay,
     )
+    model, optimizer = accelerator.prepare(task, optimizer)
+    # not before: FSDP puts shards in the parameters' places
+    trained = {name: parameter for name, parameter in task.named_parameters() if parameter.requires_grad}
     average = {name: parameter.detach().clone() for name, parameter in trained.items()}
     state = out / "state" / f"{plan.name}.safetensors"
     step, warm_from = _restore(state, trained, average, optimizer) if state.exists() else (0, 0)
-    model, optimizer = accelerator.prepare(task, optimizer)
     task.train()
     started, saved, first = clock(), clock(), step
-    while step < plan.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate(step, warm_from=warm_from)
-        loss, values = _accumulate(accelerator, model, task, step, plan.accumulate)
-        accelerator.clip_grad_norm_(trained.values(), plan.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        decay = min(plan.ema_decay, step / (step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.values()), list(trained.values()), 1 - decay)
-        over = clock() > deadline
-        if accelerator.num_processes > 1:  # all or none: who went on alone would wait for the others for ever
-            over = bool(accelerator.reduce(torch.tensor(float(over), device=accelerator.device)))
-        is_told = accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps)
-        is_saved = accelerator.is_main_process and step < plan.steps and (over or clock() - saved > plan.save_seconds)
-        # before it is saved: nothing could go on from there
-        if (is_told or is_saved) and not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"the loss of stage '{plan.name}' is {loss.item()} at step {step}; lower the learning rate"
-            )
-        if is_told:
-            line = {
-                "stage": plan.name,
-                "step": step,
-                "steps": plan.steps,
-                "loss": loss.item(),
-                "rate": optimizer.param_groups[0]["lr"],
-                "seconds_per_step": (clock() - started) / (step - first),
-                **{key: float(value) for key, value in values.items()},
-            }
-            append_line(out / "log.jsonl", line)
-            log.info(
-                "%s",
-                "  ".join(
-                    f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-                    for key, value in line.items()
-                ),
-            )
-        if is_saved:
-            _save(state, step, warm_from, trained, average, optimizer)
-            saved = clock()
-        if over and step < plan.steps:
-            raise OutOfTime(f"stage '{plan.name}' stands at step {step} of {plan.steps}")
+    with open_curves(out / "tensorboard", since=step + 1, is_main=accelerator.is_main_process) as draw:
+        while step < plan.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate(step, warm_from=warm_from)
+            loss, values = _accumulate(accelerator, model, task, step, plan.accumulate)
+            accelerator.clip_grad_norm_(trained.values(), plan.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            decay = min(plan.ema_decay, step / (step + 10))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(average.values()), list(trained.values()), 1 - decay)
+            over, is_due = clock() > deadline, clock() - saved > plan.save_seconds
+            if accelerator.num_processes > 1:  # all or none: who went on alone would wait for the others for ever
+                both = torch.tensor([float(over), float(is_due)], device=accelerator.device)
+                over, is_due = (bool(some) for some in accelerator.reduce(both))
+            is_told = accelerator.is_main_process and (step % plan.log_every == 0 or step == plan.steps)
+            is_saved = step < plan.steps and (over or is_due)
+            # before it is saved: nothing could go on from there
+            if (is_told or is_saved) and not math.isfinite(loss.item()):
+                raise FloatingPointError(
+                    f"the loss of stage '{plan.name}' is {loss.item()} at step {step}; lower the learning rate"
+                )
+            if is_told:
+                line = {
+                    "stage": plan.name,
+                    "step": step,
+                    "steps": plan.steps,
+                    "loss": loss.item(),
+                    "rate": optimizer.param_groups[0]["lr"],
+                    "seconds_per_step": (clock() - started) / (step - first),
+                    **{key: float(value) for key, value in values.items()},
+                }
+                append_line(out / "log.jsonl", line)
+                draw(step, {f"{plan.name}/{key}": line[key] for key in ("loss", "rate", "seconds_per_step", *values)})
+                log.info(
+                    "%s",
+                    "  ".join(
+                        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                        for key, value in line.items()
+                    ),
+                )
+            if is_saved:
+                _save(state, step, warm_from, trained, average, optimizer, writes=accelerator.is_main_process)
+                saved = clock()
+            if over and step < plan.steps:
+                raise OutOfTime(f"stage '{plan.name}' stands at step {step} of {plan.steps}")
     accelerator.wait_for_everyone()
-    return average
+    return {name: _whole(value) for name, value in average.items()}
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Whether FSDP has put shards in the places of its parameters, so that it is of no more use outside of training."""
+    return any(hasattr(value, "full_tensor") for value in network.parameters())
+
+
+def gathered(tensors: Mapping[str, Tensor], *, keeps: bool) -> dict[str, Tensor]:
+    """Tensors on the CPU, shards put together from all processes: each must call this, and `keeps` them or not."""
+    found = {}
+    for name, value in tensors.items():
+        value = _whole(value.detach())
+        if keeps:
+            found[name] = value.cpu().contiguous()
+    return found
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def _sharded_like(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor as the part of it that this process holds of `like`."""
+    if not hasattr(like, "full_tensor"):
+        return value.to(like)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device, like.dtype), like.device_mesh, like.placements)
 
 
 def training_device() -> str:
@@ -160,18 +196,19 @@ def append_line(path: Path, values: dict) -> None:
         file.write(json.dumps(values) + "\n")
 
 
-def _save(path: Path, step: int, warm_from: int, trained: dict, average: dict, optimizer) -> None:
+def _save(
+    path: Path, step: int, warm_from: int, trained: dict, average: dict, optimizer, *, writes: bool = True
+) -> None:
+    """Every process calls it, and the one that `writes` has the file."""
     tensors = {}
     for name, parameter in trained.items():
-        tensors[f"model.{name}"] = parameter.detach()
+        tensors[f"model.{name}"] = parameter
         tensors[f"average.{name}"] = average[name]
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
-    write_tensors(
-        path,
-        {name: value.cpu().contiguous() for name, value in tensors.items()},
-        {"step": str(step), "warm_from": str(warm_from)},
-    )
+    tensors = gathered(tensors, keeps=writes)
+    if writes:
+        write_tensors(path, tensors, {"step": str(step), "warm_from": str(warm_from)})
 
 
 def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, int]:
@@ -183,8 +220,8 @@ def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, 
             raise ValueError(f"{path} is of another model or stage; remove it, or choose another --out")
         for name, parameter in trained.items():
             with torch.no_grad():
-                parameter.copy_(file.get_tensor(f"model.{name}"))
-                average[name].copy_(file.get_tensor(f"average.{name}"))
+                parameter.copy_(_sharded_like(file.get_tensor(f"model.{name}"), parameter))
+                average[name].copy_(_sharded_like(file.get_tensor(f"average.{name}"), parameter))
             values = {
                 key: file.get_tensor(f"optimizer.{key}.{name}")
                 for key in ("step", "exp_avg", "exp_avg_sq")
@@ -192,7 +229,7 @@ def _restore(path: Path, trained: dict, average: dict, optimizer) -> tuple[int, 
             }
             if values:
                 optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter) for key, value in values.items()
+                    key: value if key == "step" else _sharded_like(value, parameter) for key, value in values.items()
                 }
         metadata = file.metadata()
         return int(metadata["step"]), int(metadata.get("warm_from", metadata["step"]))

@@ -24,7 +24,7 @@ from ..types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, Speed
 from .builtin import device_name
 from .clips import Clips, ClipStore, face_masks
 from .footage.store import open_store
-from .loop import OutOfTime, Plan, append_line, train, training_device
+from .loop import OutOfTime, Plan, append_line, gathered, is_sharded, train, training_device
 from .loss import EmoTask
 from .stages import RECIPES, Stage
 
@@ -99,13 +99,16 @@ def train_stages(
                 bundle.emo.to(memory_format=torch.channels_last)
             plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, accumulate=accumulate)
             average = train(task, plan, out, deadline=deadline, mixed_precision=precision, clock=clock)
+            frozen = {name: value for name, value in bundle.emo.state_dict().items() if f"emo.{name}" not in average}
+            tensors = gathered(frozen, keeps=_is_main())
             if _is_main():
-                tensors = bundle.emo.state_dict() | {
-                    name.removeprefix("emo."): value for name, value in average.items()
-                }
-                native.write_tensors(path, {name: value.cpu().contiguous() for name, value in tensors.items()})
+                tensors |= {name.removeprefix("emo."): value.cpu() for name, value in average.items()}
+                native.write_tensors(path, {name: value.contiguous() for name, value in tensors.items()})
                 (out / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
             _wait()
+            if is_sharded(bundle.emo):
+                del task
+                bundle = load_to_train(model, device=device)
         bundle.emo.load_state_dict(load_file(path))
         if _is_main() and held_out is not None:
             line = {"validation": stage.name, **validate(bundle, held_out, stage, seed=seed)}

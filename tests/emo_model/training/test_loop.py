@@ -274,3 +274,17 @@ def test_the_state_holds_no_pickles(tmp_path):
         train(Line(), PLAN, tmp_path, deadline=5, clock=ticking())
     state = load_file(tmp_path / "state" / "line.safetensors")
     assert {"model.slope", "average.slope", "optimizer.exp_avg.slope", "optimizer.step.slope"} <= state.keys()
+
+
+def test_tensorboard_shows_what_the_log_has_also_after_a_stop(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with pytest.raises(OutOfTime):
+        train(Line(), replace(PLAN, save_seconds=0), tmp_path, deadline=14, clock=ticking())
+    train(Line(), PLAN, tmp_path)
+    curves = EventAccumulator(str(tmp_path / "tensorboard"))
+    curves.Reload()
+    drawn = [(point.step, pytest.approx(point.value, rel=1e-6)) for point in curves.Scalars("line/loss")]
+    assert drawn == [(line["step"], line["loss"]) for line in lines(tmp_path)]
+    assert {"line/worst", "line/rate"} <= set(curves.Tags()["scalars"])
