@@ -20,7 +20,11 @@ SPOKEN = 0.12  # opening that the sound asks for in speech
 SILENT = 1e-3  # peak of a sound that is none, -60 dB
 PEAK_WIDTH = 5  # frames around the best offset that belong to its peak
 LEAST_LEAD = 0.08  # of the peak's correlation before all others
-ALIKE = 8  # frames after which a mouth's opening is nearly independent of what it was
+ALIKE = 3.2  # frames as which one counts: the variance of r between a mouth and other words is that over their number
+SURE, SURE_SHIFTED = (
+    2.4,
+    3.5,
+)  # standard deviations of such an r that the best one needs, where it is expected and elsewhere
 NO_OFFSET = 2.5  # frames up to which sound counts as where it should be, for which less evidence is enough
 OWN_LAG = 1  # frames by which a clip's own best offset may differ from its video's
 
@@ -110,7 +114,7 @@ class Agreement:
     def problem(self, limits: Limits) -> str:
         """A sentence, or "" if lips and sound agree. A short video needs a higher correlation: among many offsets
         chance finds one."""
-        needed = limits.agreement + (1.0 if self.is_shifted else 0.6) * self.chance
+        needed = max(limits.agreement, (SURE_SHIFTED if self.is_shifted else SURE) * self.chance)
         if self.r < needed:
             return f"the mouth does not follow the sound: correlation {self.r:.2f} at best, {needed:.2f} is needed"
         if self.lead < LEAST_LEAD:
