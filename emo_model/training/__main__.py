@@ -80,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
     adapted.add_argument("--out", type=Path, required=True, help="the model file to write")
     adapted.add_argument("--minutes", type=float, default=45.0, help="stop after so many (exit 3)")
     adapted.add_argument("--scale", type=float, default=1.0, help="multiplies the steps")
-    adapted.add_argument("--painter", action="store_true", help="train the inside of the mouth, too")
     adapted.add_argument("--resume", action="store_true", help="go on with what was stopped")
     adapted.add_argument("--seed", type=int, default=0)
     prepared = commands.add_parser("train", help="train a model's stages on prepared videos")
@@ -188,7 +187,7 @@ def _train(chosen: argparse.Namespace) -> None:
 
 
 def _adapt(chosen: argparse.Namespace) -> None:
-    how = {name: getattr(chosen, name) for name in ("model", "minutes", "scale", "painter", "resume", "seed")}
+    how = {name: getattr(chosen, name) for name in ("model", "minutes", "scale", "resume", "seed")}
     result = adapt(chosen.video, chosen.out, **how)
     for name, value in result["after"].items():
         logging.info("%s: %.3f before, %.3f after", name, result["before"][name], value)

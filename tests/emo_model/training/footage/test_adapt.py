@@ -12,8 +12,6 @@ import torch
 from emo_model import talk
 from emo_model.checkpoints import native
 from emo_model.training import adapt as adapting
-from emo_model.training.adapt import PAINTER, PainterTask, between_lips, read_clip
-from emo_model.training.footage import shards
 from emo_model.training.footage.settings import Limits, Settings
 
 from .conftest import write
@@ -21,7 +19,7 @@ from .conftest import write
 
 @pytest.fixture(scope="module")
 def adapted(talking, tmp_path_factory):
-    """The model file and the measurements of a run on four seconds, two steps of each part; one step of sampling."""
+    """The model file and the measurements of a run on four seconds, two steps, one step of sampling."""
     folder = tmp_path_factory.mktemp("adapted")
     model = native.load(dtype=torch.float32)
     one_step = {**vars(model.sampling), "steps": 1, "audio_guidance": 1.0}
@@ -33,8 +31,7 @@ def adapted(talking, tmp_path_factory):
     how = {
         "settings": Settings(limits=Limits(longest=2.1, face_height=60)),
         "model": folder / "base.safetensors",
-        "scale": 2 / PAINTER.steps,
-        "painter": True,
+        "scale": 2 / adapting.STAGE.steps,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapting, "LEAST_SECONDS", 3.0)
@@ -46,7 +43,7 @@ def adapted(talking, tmp_path_factory):
         return folder / "anna.safetensors", adapting.adapt(video, folder / "anna.safetensors", resume=True, **how)
 
 
-def test_only_the_painter_and_the_layers_of_audio_and_time_change(adapted):
+def test_only_the_layers_of_audio_and_time_change(adapted):
     path, _ = adapted
     before, after = native.load(dtype=torch.float32), talk.load(path)
     changed = {
@@ -55,9 +52,9 @@ def test_only_the_painter_and_the_layers_of_audio_and_time_change(adapted):
         for name, value in module.named_parameters()
         if (value - after.parts[part].get_parameter(name)).abs().max() > 1e-7
     }
-    kinds = {"mouth", "attn_audio", "norm_audio", "motion_modules", "audio_projection"}
+    kinds = {"attn_audio", "norm_audio", "motion_modules", "audio_projection"}
     assert all(any(kind in name for kind in kinds) for name in changed)
-    assert any("motion_decoder.mouth" in name for name in changed) and any("attn_audio" in name for name in changed)
+    assert any("attn_audio" in name for name in changed) and any("motion_modules" in name for name in changed)
     assert not any("attn_speed" in name for name in changed)
 
 
@@ -65,35 +62,8 @@ def test_the_card_tells_the_video_the_measurements_and_that_permission_is_needed
     path, measured = adapted
     card = talk.load(path).card
     assert card["adapted"]["after"] == measured["after"] and len(card["adapted"]["video_sha256"]) == 64
-    assert {"opening_r", "mouth_psnr", "sharpness"} <= measured["before"].keys() and "agreed" in card["permission"]
+    assert {"opening_r", "opening_size"} == measured["before"].keys() and "agreed" in card["permission"]
     assert json.loads((path.parent / "anna.adapt" / "data" / "report.json").read_text())["clips"] == 2
-
-
-def test_the_painter_learns_this_mouth(adapted, networks):
-    path, _ = adapted
-    decoder = native.load(dtype=torch.float32).motion_decoder
-    clip = read_clip(shards.read_index(path.parent / "anna.adapt" / "data")[0], networks.config)
-    task = PainterTask(decoder, networks.config, [clip], seed=0)
-    batch, optimizer = task.batch(0), torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 1e-3)
-    losses = []
-    for _ in range(6):
-        loss, _ = task(batch)
-        losses.append(loss.item())
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert losses[-1] < 0.9 * losses[0]
-
-
-def test_the_inside_of_a_mouth_is_between_its_lips(photograph):
-    mesh = photograph.mesh * (256 / photograph.picture.shape[-1])
-    opened = mesh.clone()
-    opened[[95, 88, 178, 87, 14, 317, 402, 318, 324], 1] += 12
-    shut, wide = between_lips(mesh, size=256), between_lips(opened, size=256)
-    assert shut.shape == (512, 512) and wide.sum() > 5 * shut.sum()
-    y, x = wide.nonzero().float().mean(0).tolist()
-    middle = (opened[13, :2] + opened[14, :2]).tolist()
-    assert abs(x - middle[0]) < 8 and abs(y - middle[1]) < 8
 
 
 def test_too_little_of_use_is_refused_with_where_the_reasons_are(talking, tmp_path):
