@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -20,10 +21,11 @@ import torch
 from emo_model import talk
 from emo_model.checkpoints import native
 from emo_model.config import SamplingConfig
-from emo_model.evaluation.reading import read
-from emo_model.inputs.portrait import find_mesh, read_portrait
+from emo_model.evaluation.__main__ import main as judge
 from emo_model.training.__main__ import main
 from emo_model.training.footage import shards
+
+from .conftest import write
 
 ROOT = Path(__file__).parents[4]
 OPTIONS = "--crop 192 --shortest 0.8 --face-height 60".split()
@@ -66,17 +68,33 @@ def data(talking, tmp_path_factory) -> Path:
     return out
 
 
-def test_a_killed_preparation_goes_on_to_the_same_bytes_in_any_parts(data, talking, tmp_path):
-    """Each of two jobs of an array does one video; the data are those of one process that was killed."""
-    videos = [talking(0).path, talking(2).path]
-    both = tmp_path / "videos"
-    both.mkdir()
-    for number, video in enumerate(videos):
-        shutil.copy(video, both / f"talking-{2 * number}.mp4")
-    for job in ("1/2", "2/2"):
-        assert main(prepare([both], tmp_path / "parts", "--shard", job)) == 0
+@pytest.fixture(scope="module")
+def both(talking, tmp_path_factory) -> Path:
+    """The two videos in one folder."""
+    folder = tmp_path_factory.mktemp("both")
+    for number in (0, 2):
+        shutil.copy(talking(number).path, folder / f"talking-{number}.mp4")
+    return folder
+
+
+def test_a_killed_preparation_goes_on_to_the_same_bytes_in_any_parts(data, both, tmp_path, monkeypatch):
+    """A job of an array does one video, a worker the other; the data are those of one process that was killed."""
+
+    def pool(count: int, mp_context) -> concurrent.futures.Executor:
+        assert count == 2 and mp_context.get_start_method() == "spawn"
+        return concurrent.futures.ThreadPoolExecutor(1)  # starting processes takes longer than all they do
+
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", pool)
+    assert main(prepare([both], tmp_path / "parts", "--shard", "2/2")) == 0
+    assert main(prepare([both], tmp_path / "parts", "--workers", "2")) == 0
     assert contents(tmp_path / "parts") == contents(data)
     assert len(shards.read_index(data)) == 2 and json.loads((data / "report.json").read_text())["prepared"] == 2
+
+
+def test_ray_prepares_the_same_bytes(data, both, tmp_path):
+    pytest.importorskip("ray.data")
+    assert main(prepare([both], tmp_path / "spread", "--ray", "--workers", "2")) == 0
+    assert contents(tmp_path / "spread") == contents(data)
 
 
 def test_other_settings_in_the_same_folder_are_refused(data, talking, caplog):
@@ -109,11 +127,13 @@ def test_prepared_footage_trains_a_model_that_speaks_and_is_judged(data, talking
             )
         )
     )
-    mesh = find_mesh(photograph.finder, photograph.picture)
-    fit = read_portrait(photograph.picture, mesh, after.config).fit
-    reading, _ = read(photograph.finder, frames, mesh, fit)
-    r = torch.corrcoef(torch.stack([reading.opening[: len(video.opening)], video.opening[: len(reading)]]))[0, 1]
-    assert len(frames) == len(video.opening) and r > 0.5
+    made = write(tmp_path / "speaks.mp4", frames, video.sound)
+    assert judge(["run", str(made), "--out", str(tmp_path / "judged")]) == 0
+    (judgement,) = json.loads((tmp_path / "judged" / "results.json").read_text())["sets"]["videos"]["videos"]
+    assert judgement["about"]["frames"] == len(video.opening)
+    assert judgement["values"]["sync"] > 0.5 and judgement["values"]["sync_control"] < 0.3
+    opening = torch.tensor(judgement["tracks"]["opening"])[: len(video.opening)]
+    assert torch.corrcoef(torch.stack([opening, video.opening[: len(opening)]]))[0, 1] > 0.5
 
 
 def test_a_dry_run_tells_what_each_stage_trains(data, caplog, tmp_path):
