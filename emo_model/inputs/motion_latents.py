@@ -118,29 +118,28 @@ def consistent_latents(
     flow is replaced by that of the nearest rigid head motion. Sampled Gaussians may be off by a cell: they are placed
     at the moved mouth and eyes with their least-squares amplitude; both eyes get the mean opening. Lids that close
     further than a squint are left to `lid_closure`. turn: (F, 3) yaw, pitch, roll in radians in the picture's axes,
-    by which the head is turned on top; mouth_strength: (F,) times how far the mouth is from the portrait's.
+    by which the head is turned on top, after amplitudes were taken where they were sampled; mouth_strength: (F,) times
+    how far the mouth is from the portrait's.
     """
     cells = latents.shape[-1]
     mesh = portrait_mesh.to(latents.device, torch.float32) * (cells / size)
+    sampled = flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device)).to(latents)
     if turn is not None:
         turn = rotation(*turn.to(mesh).unbind(-1)), head_frame(mesh)
-    flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), turn=turn)
-    latents = torch.cat([flow.to(latents), latents[:, 2:]], 1)
-    scale, flow = eye_distance(mesh).expand(len(latents)), latents[:, :2].float()
-    mouth = _bell(_moved(mouth_centre(mesh).expand(len(latents), 2), flow), MOUTH_SPREAD * scale, cells)
-    left, right = _eye_bells(mesh, flow)
-    values = latents[:, 2:].float()
-    amplitude = _amplitude(values[:, :3], mouth)
+        flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), turn=turn).to(latents)
+    values, read = latents[:, 2:].float(), _bells(mesh, sampled.float())
+    mouth, left, right = read if turn is None else _bells(mesh, flow.float())
+    amplitude = _amplitude(values[:, :3], read[0])
     if mouth_strength is not None:
         shut = torch.stack([4 * mouth_opening(mesh), *2 * [mesh.new_zeros(())]])
         scaled = shut + mouth_strength.to(amplitude)[:, None] * (amplitude - shut)
         amplitude = torch.cat([scaled[:, :1].clamp(min=0), scaled[:, 1:]], 1)
     around_mouth = amplitude[..., None, None] * mouth[:, None]
     at_rest = 3 * lid_openings(mesh)  # (2,)
-    share = _lid_share(values[:, 3:4], left, right, at_rest).clamp(min=SQUINT)[..., None, None]
+    share = _lid_share(values[:, 3:4], *read[1:], at_rest).clamp(min=SQUINT)[..., None, None]
     lids = share * (at_rest[0] * left + at_rest[1] * right)[:, None]
-    gaze = _amplitude(values[:, 4:], left + right)[..., None, None] * (left + right)[:, None]
-    return torch.cat([latents[:, :2], torch.cat([around_mouth, lids, gaze], 1).to(latents)], 1)
+    gaze = _amplitude(values[:, 4:], read[1] + read[2])[..., None, None] * (left + right)[:, None]
+    return torch.cat([flow, torch.cat([around_mouth, lids, gaze], 1).to(latents)], 1)
 
 
 def lid_closure(latents: Tensor, portrait_mesh: Tensor, *, size: int) -> Tensor:
@@ -150,6 +149,13 @@ def lid_closure(latents: Tensor, portrait_mesh: Tensor, *, size: int) -> Tensor:
     left, right = _eye_bells(mesh, latents[:, :2].float())
     share = _lid_share(latents[:, 5:6].float(), left, right, 3 * lid_openings(mesh))[:, 0]
     return ((SQUINT - share) / (SQUINT - SHUT)).clamp(0, 1)
+
+
+def _bells(mesh: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """mesh (468, 3) of the portrait and flow (F, 2, h, w) in cells -> (F, h, w) around the mouth and each eye, where
+    the flow takes them."""
+    centre, scale = mouth_centre(mesh).expand(len(flow), 2), eye_distance(mesh).expand(len(flow))
+    return _bell(_moved(centre, flow), MOUTH_SPREAD * scale, flow.shape[-1]), *_eye_bells(mesh, flow)
 
 
 def _eye_bells(mesh: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,3 +89,12 @@ def test_a_head_never_moves_so_far_that_the_square_around_it_would_fold(portrait
 
     assert abs(moved(1.0) - 1.0) < 0.1
     assert 0.7 * FARTHEST < moved(6.0) < 1.1 * FARTHEST
+
+
+def test_a_head_that_is_turned_opens_its_mouth_as_far_as_it_was_sampled(portrait, moved):
+    maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    turns = torch.tensor([[0.0, 0.0, 0.0], [0.17, 0.0, 0.0], [0.0, -0.14, 0.0], [0.0, 0.0, 0.17]])
+    made = consistent_latents(moved.expand(4, -1, -1, -1), portrait, maps, size=SIZE, turn=turns)
+    opening = made[:, 2].flatten(1).norm(dim=1)  # of a bell, wherever it is
+    torch.testing.assert_close(opening, opening[:1].expand(4), rtol=0.02, atol=0)
+    assert not torch.equal(made[1, 2], made[0, 2])
