@@ -334,11 +334,15 @@ def _hero(chosen: argparse.Namespace) -> None:
 def _dials(chosen: argparse.Namespace) -> None:
     from . import dials
 
-    found = dials.measure(talk.load(chosen.model, chosen.device), _files(chosen.portraits, PICTURES), chosen.voice)
+    bundle, pictures = talk.load(chosen.model, chosen.device), _files(chosen.portraits, PICTURES)
+    found, seen = dials.measure(bundle, pictures, chosen.voice)
     if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        kept = {"pictures": [path.name for path in pictures], "changes": found, "mesh": seen}
+        chosen.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    for line in dials.carried(found):
+        log.info("%s", line)
     counted = ", ".join(f"{dials.blinks_counted(rate)} at {rate:g}" for rate in (0.0, 0.5, 1.0, 2.0))
-    sys.stdout.write(f"{dials.table(found)}\nBlinks in ten minutes by `blink_rate`: {counted}.\n")
+    sys.stdout.write(f"{dials.table(found, seen)}\nBlinks in ten minutes by `blink_rate`: {counted}.\n")
 
 
 def _audio(chosen: argparse.Namespace) -> None:

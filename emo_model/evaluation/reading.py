@@ -129,16 +129,16 @@ def changes(looks: Tensor) -> Tensor:
     return 1 - (_standard(looks) * _standard(usual)).mean(-1)
 
 
-def eye_looks(frames: np.ndarray, meshes: Tensor) -> Tensor:
+def eye_looks(frames: np.ndarray, meshes: Tensor, *, height: int = EYE_HEIGHT) -> Tensor:
     """frames (F, H, W, 3) uint8, meshes (F, 468, 3) in their pixels -> (F, 2, pixels): the eyes, held by their
-    corners."""
+    corners, `height` rows of `EYE_WIDTH` pixels."""
     places = []
     for eye in (LEFT_EYE, RIGHT_EYE):
         first, last = meshes[:, eye[0], :2], meshes[:, eye[1], :2]
         along = last - first
         across = torch.stack([-along[:, 1], along[:, 0]], 1)
         x = EYE_ROOM * ((torch.arange(EYE_WIDTH) + 0.5) / EYE_WIDTH - 0.5)
-        y = ((torch.arange(EYE_HEIGHT) + 0.5) / EYE_HEIGHT - 0.5) * EYE_HEIGHT / EYE_WIDTH
+        y = ((torch.arange(height) + 0.5) / height - 0.5) * height / EYE_WIDTH
         places.append(
             (first + last)[:, None, None] / 2
             + x[None, None, :, None] * along[:, None, None]
@@ -154,7 +154,7 @@ def eye_looks(frames: np.ndarray, meshes: Tensor) -> Tensor:
         )
         for k in range(len(frames))
     ]
-    return torch.cat(looks).reshape(len(frames), 2, EYE_HEIGHT * EYE_WIDTH)
+    return torch.cat(looks).reshape(len(frames), 2, height * EYE_WIDTH)
 
 
 def _standard(values: Tensor) -> Tensor:

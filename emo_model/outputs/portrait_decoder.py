@@ -35,6 +35,7 @@ AT_ONCE = 8  # frames that the network decodes together
 GREY = 0.03  # strength of colours, of the brightest channel, up to which a face is grey; coloured from twice as much
 CORNERS = UPPER_LIP_INNER[0], UPPER_LIP_INNER[-1]
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
+INVERTING = 8  # rounds of the fixed point that inverts a flow
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
 # half way between pixels, from the farthest of three; a little sharper than the plain kernel
 LANCZOS = (0.032, -0.160, 0.628)
@@ -110,6 +111,25 @@ class PortraitDecoder:
         look, teeth = self._mouth_look
         decoded = self.decoder(raw.to(self.dtype), self._portrait, look.expand(len(raw), -1), teeth)
         return replace(decoded, flow=hold_inside(decoded.flow))
+
+    @torch.no_grad()
+    def places(self, latents: Tensor) -> Tensor:
+        """latents (F, C, h, w) as of `decode` -> (F, 468, 2): where the skin at the points of the portrait's mesh is in
+        the frames, in pixels of the picture. Lids, irises and the inside of the mouth are drawn apart from it."""
+        found = []
+        for part in latents.split(AT_ONCE):
+            flow = self.flow(part).flow.float()
+            more, _ = self._expressed(flow, self._parted(part)[1])
+            flow = flow if more is None else flow + more
+            cells = flow.shape[-1]
+            start = self.mesh[:, :2].to(flow) * (cells / self.config.image_size)
+            place = start.expand(len(flow), -1, -1)
+            for _ in range(INVERTING):
+                grid = (place * (2 / cells) - 1)[:, :, None]
+                back = F.grid_sample(flow, grid, padding_mode="border", align_corners=False)[..., 0]
+                place = start - back.transpose(1, 2)
+            found.append(place * (self.fit.side / cells))
+        return torch.cat(found) + found[0].new_tensor([self.fit.left, self.fit.top])
 
     def _parted(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
         """Latents (F, C, h, w), and dials (F, `DIALS`) where any is not 0."""

@@ -20,6 +20,10 @@ from .finish import BLINK_SECONDS, blink_starts, closed
 DIALS = ("mouth", "smile", "brows", "lids", "gaze_x", "gaze_y", "yaw", "pitch", "roll")
 """Channels behind those of the model's latents, constant over the cells, all 0 where nothing is changed: strength of
 the mouth minus 1; smile; brows; lids, 1 shut, -1 a blink taken back; gaze; turn in radians; right, down, clockwise."""
+CARRIED = {("pitch", "brows"): -2.24, ("gaze_y", "gaze_x"): -0.11}
+"""What a channel carries of another for each of its units, so that the other's reading rests: a head that is pitched up
+had its brows lower than its eyes, and eyes that look up looked aside. As `python -m emo_model.evaluation dials` says
+without it, on eight pictures (docs/dials.md); whatever else it says is below a sixth of what a dial does."""
 RANGES = {
     "audio_strength": (0.0, 2.0),
     "smile": (0.0, 1.0),
@@ -160,7 +164,11 @@ class Expression:
         )
         lids = self._lids(numbers / fps, fps=fps, total=total, seed=seed, rate=blinks)
         turns = (torch.deg2rad(degrees) for degrees in (yaw, -pitch, roll))
-        return torch.stack([mouth - 1, smile, brows, lids, gaze_x, -gaze_y, *turns], 1)
+        dials = torch.stack([mouth - 1, smile, brows, lids, gaze_x, -gaze_y, *turns], 1)
+        carried = torch.zeros_like(dials)
+        for (dial, other), share in CARRIED.items():
+            carried[:, DIALS.index(other)] += share * dials[:, DIALS.index(dial)]
+        return dials + carried
 
     def on(self, latents: Tensor, first_frame: int, *, fps: float, total: int, seed: int, blinks: float) -> Tensor:
         """latents (1, C, F, h, w) -> (1, C + D, F, h, w) with the channels `DIALS`; unchanged where all are neutral."""

@@ -73,3 +73,34 @@ def test_the_mesh_reads_the_turns_of_the_head_in_their_directions(decoder, photo
     moved = reading.turn[1:] - reading.turn[0]
     for axis, wanted in enumerate((-0.2, 0.15, 0.2)):  # the reading counts yaw to the left
         assert 0.7 < moved[axis, axis].item() / wanted < 1.3
+
+
+@pytest.mark.parametrize(
+    ("dial", "value", "point"), [("smile", 1, 61), ("smile", 1, 291), ("brows", 1, 105), ("yaw", 0.12, 4)]
+)
+def test_finished_frames_show_the_skin_where_it_is_said_to_be(decoder, dial, value, point):
+    """The patch around a point of the mesh is sought in the frame with the dial, to half a pixel."""
+
+    def latents(**dials):
+        planes = torch.tensor([float(dials.get(name, 0)) for name in DIALS])
+        return torch.cat([decoder.latents, planes.view(1, -1, 1, 1).expand(1, -1, 16, 16)], 1)
+
+    before, after = (decoder.places(one)[0, point] for one in (latents(), latents(**{dial: value})))
+    rest, moved = (
+        torch.from_numpy(frame(decoder, **dials)).float().mean(-1)[None, None] for dials in ({}, {dial: value})
+    )
+    height, width = rest.shape[2:]
+    grid = torch.stack(torch.meshgrid(torch.arange(-8.0, 9.0), torch.arange(-8.0, 9.0), indexing="xy"), -1)
+
+    def patches(picture, places):  # (N, 2) -> (N, pixels), standardised
+        at = (places[:, None, None] + grid) * 2 / torch.tensor([width, height]) - 1
+        seen = torch.nn.functional.grid_sample(picture.expand(len(places), -1, -1, -1), at, align_corners=False)
+        seen = seen.flatten(1) - seen.flatten(1).mean(1, keepdim=True)
+        return seen / seen.norm(dim=1, keepdim=True)
+
+    steps = torch.arange(-16, 16.1, 0.5)
+    shifts = torch.cartesian_prod(steps, steps)
+    scores = patches(moved, before + shifts) @ patches(rest, before[None])[0]
+    found = shifts[scores.argmax()]
+    assert (after - before).norm() > 5
+    assert (found - (after - before)).norm() < 1.5
