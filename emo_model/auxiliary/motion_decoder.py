@@ -319,10 +319,12 @@ def _twice(x: Tensor) -> Tensor:
 
 def _without_pattern(picture: Tensor) -> Tensor:
     """(B, C, H, W) without what repeats every `PATCH` pixels, and every second one: pixel shuffle leaves it where the
-    loss did not look. Weights 1, 2, 2, 2, 1 along both axes."""
-    ends = PATCH // 2
-    padded = F.pad(picture, (ends, ends, ends, ends), mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(padded, PATCH, 1), 2, 1).to(picture)
+    loss did not look. Weights 1, 2, 2, 2, 1 along both axes, for `PATCH` 4."""
+    x = F.pad(picture, (2, 2, 2, 2), mode="replicate")
+    for axis in (2, 3):
+        for step in (1, 2, 1):  # two terms each: faster than pooling
+            x = x.narrow(axis, 0, x.shape[axis] - step) + x.narrow(axis, step, x.shape[axis] - step)
+    return x.mul_(1 / 64).to(picture)
 
 
 def _soft_border(size: int, *, like: Tensor) -> Tensor:
