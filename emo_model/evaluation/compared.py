@@ -8,10 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..statistics import correlation, lag_frames
 from .metrics import eyes
 from .metrics.mouth import CLOSED, closures, limit
 from .reading import Reading
-from .statistics import correlation, lag_frames
 
 READABLE = 0.7  # below this ceiling, the mesh does not follow the mouth of a clip
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from ..statistics import bootstrap_mean, correlation
 from .builtin import plain
 from .judges import LEAST_CLIPS, LEAST_FRAMES
 from .judging import METRICS, SET_METRICS, Judgement
 from .report import Row, beside
-from .statistics import bootstrap_mean, correlation
 
 COLUMNS, GAP = 8, 4  # of the contact sheet: frames of a video, and pixels between them
 LEAST = {"fid": LEAST_FRAMES, "efid": LEAST_FRAMES, "fvd": LEAST_CLIPS}

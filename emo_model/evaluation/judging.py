@@ -25,6 +25,7 @@ from ..inputs.portrait import find_mesh
 from ..inputs.video_frames import VideoFrames
 from ..outputs.likeness import NEEDS as DLIB_NEEDS
 from ..outputs.likeness import Likeness
+from ..statistics import correlation, mean
 from ..synthetic.visemes import mouth_tracks
 from . import phonemes as phoneme_sources
 from .hearing import heard
@@ -36,7 +37,6 @@ from .metrics.mouth import ROOM, closures
 from .metrics.picture import decibels, ssim
 from .phonemes import Phonemes
 from .reading import Reading
-from .statistics import correlation, mean
 from .watching import Watched, Watcher
 
 log = logging.getLogger(__name__)

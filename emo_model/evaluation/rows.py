@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
+from ..statistics import Estimate, bootstrap, bootstrap_mean, correlation, mean, slope
 from .compared import READABLE, Clip
 from .reading import Reading
 from .report import Row
-from .statistics import Estimate, bootstrap, bootstrap_mean, correlation, mean, slope
 
 MOST_APART = 0.4  # dlib distance from the portrait, above which a picture has not passed
 MOST_TORN = 0.01  # share of the square that may be stretched more than threefold

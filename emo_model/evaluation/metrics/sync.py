@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..statistics import correlation, lag_frames
+from ...statistics import correlation, lag_frames
 
 REACH_SECONDS = 0.5  # how far the delay is searched to either side
 APART_SECONDS = 1.0  # the least shift of the control: beyond what neighbouring sounds have in common

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from emo_model.evaluation.statistics import bootstrap, bootstrap_mean, correlation, lag_frames, mean, slope
+from emo_model.statistics import bootstrap, bootstrap_mean, correlation, lag_frames, mean, slope
 
 
 def smooth_noise(frames, seed):
