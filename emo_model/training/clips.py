@@ -72,6 +72,12 @@ class ClipStore:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def until(self, frames: int) -> ClipStore:
+        """The first frames of every clip."""
+        return replace(
+            self, **{name: getattr(self, name)[:, :frames] for name in ("latents", "audio", "speed", "landmarks")}
+        )
+
     def save(self, path: Path) -> None:
         write_tensors(path, {field.name: getattr(self, field.name).cpu().contiguous() for field in fields(self)})
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..checkpoints import native
 from ..config import ModelConfig
 from ..inputs.vae import to_raw
+from ..models.emo import Emo
 from ..sampling.clips import ClipRenderer, generate_clips
 from ..types import AudioFeatures, Conditions, FaceMask, Fit, Portrait, Speed
 from .builtin import device_name
@@ -90,26 +91,11 @@ def train_stages(
     names = [stage.name for stage in stages]
     done = [number for number, name in enumerate(names) if (out / f"{name}.safetensors").exists()]
     for stage in stages[max(done, default=0) :]:
-        path = out / f"{stage.name}.safetensors"
-        if not path.exists():
-            if clock() > deadline:
-                raise OutOfTime(f"stage '{stage.name}' is next")
-            task = EmoTask(bundle.emo, stage, store, seed=seed)
-            if device == "cpu":
-                bundle.emo.to(memory_format=torch.channels_last)
-            plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, accumulate=accumulate)
-            average = train(task, plan, out, deadline=deadline, mixed_precision=precision, clock=clock)
-            frozen = {name: value for name, value in bundle.emo.state_dict().items() if f"emo.{name}" not in average}
-            tensors = gathered(frozen, keeps=_is_main())
-            if _is_main():
-                tensors |= {name.removeprefix("emo."): value.cpu() for name, value in average.items()}
-                native.write_tensors(path, {name: value.contiguous() for name, value in tensors.items()})
-                (out / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
-            _wait()
-            if is_sharded(bundle.emo):
-                del task
-                bundle = load_to_train(model, device=device)
-        bundle.emo.load_state_dict(load_file(path))
+        how = {"accumulate": accumulate, "precision": precision, "deadline": deadline, "clock": clock}
+        train_stage(bundle.emo, stage, store, out, seed=seed, **how)
+        if is_sharded(bundle.emo):
+            bundle = load_to_train(model, device=device)
+        bundle.emo.load_state_dict(load_file(out / f"{stage.name}.safetensors"))
         if _is_main() and held_out is not None:
             line = {"validation": stage.name, **validate(bundle, held_out, stage, seed=seed)}
             append_line(out / "log.jsonl", line)
@@ -125,6 +111,41 @@ def train_stages(
         native.save(finished, replace(bundle, emo=bundle.emo.to("cpu").eval(), card=card))
     _wait()
     return finished
+
+
+def train_stage(
+    emo: Emo,
+    stage: Stage,
+    store: Clips,
+    out: Path,
+    *,
+    seed: int,
+    accumulate: int = 1,
+    precision: str = "no",
+    deadline: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Write OUT/STAGE.safetensors, all weights after the stage, trained from those of `emo`, if it is not there.
+
+    Raises OutOfTime when `clock` reaches `deadline`, with the state saved.
+    """
+    path = out / f"{stage.name}.safetensors"
+    if not torch.cuda.is_available():
+        emo.to(memory_format=torch.channels_last)  # of finished stages, too: the order of sums decides the last bits
+    if path.exists():
+        return
+    if clock() > deadline:
+        raise OutOfTime(f"stage '{stage.name}' is next")
+    task = EmoTask(emo, stage, store, seed=seed)
+    plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, accumulate=accumulate)
+    average = train(task, plan, out, deadline=deadline, mixed_precision=precision, clock=clock)
+    frozen = {name: value for name, value in emo.state_dict().items() if f"emo.{name}" not in average}
+    tensors = gathered(frozen, keeps=_is_main())
+    if _is_main():
+        tensors |= {name.removeprefix("emo."): value.cpu() for name, value in average.items()}
+        native.write_tensors(path, {name: value.contiguous() for name, value in tensors.items()})
+        (out / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
+    _wait()
 
 
 def load_to_train(model: str | Path, *, device: str) -> native.Bundle:
@@ -199,16 +220,26 @@ def _sampled(bundle: native.Bundle, store: Clips, seed: int) -> Iterator[tuple[T
 def openings(bundle: native.Bundle, clip: ClipStore, *, seed: int) -> tuple[Tensor, Tensor]:
     """The largest value of the opening's channel in each frame (F,) as sampled for the one clip's voice by the clip
     loop of use, and of the truth."""
-    config, size = bundle.config, bundle.config.image_size
-    device, frames = clip.latents.device, clip.audio.shape[1]
-    pixels = torch.zeros(1, 3, size, size, device=device)
-    portrait = Portrait(clip.stills[:, 0].float(), pixels, Fit(size, size, 0, 0, size, size))
-    mask = FaceMask(face_masks(clip.boxes, size, whole=torch.zeros(1, dtype=torch.bool, device=device)))
-    audio = AudioFeatures(clip.audio[0].float(), fps=config.fps, seconds=frames / config.fps)
-    conditions = Conditions(portrait, mask, audio, Speed.constant(float(clip.speed.mean())))
-    render = ClipRenderer(bundle.emo, conditions, replace(bundle.sampling, seed=seed), device=device)
+    config = bundle.config
+    conditions = conditions_of(clip, config)
+    render = ClipRenderer(bundle.emo, conditions, replace(bundle.sampling, seed=seed), device=clip.latents.device)
     made = torch.cat(list(generate_clips(render)), 2)[0].transpose(0, 1)
     return tuple(to_raw(x.float(), config)[:, 2].flatten(1).amax(1).cpu() for x in (made, clip.latents[0].float()))
+
+
+def conditions_of(
+    clip: ClipStore, config: ModelConfig, *, whole_mask: bool = False, head_speed: float | None = None
+) -> Conditions:
+    """What a video like the one clip is made from: its still, its voice, the union of its face boxes (or a whole mask),
+    and its mean head speed, or this one in degrees per second."""
+    size, frames, device = config.image_size, clip.audio.shape[1], clip.latents.device
+    portrait = Portrait(
+        clip.stills[:, 0].float(), torch.zeros(1, 3, size, size, device=device), Fit(size, size, 0, 0, size, size)
+    )
+    mask = FaceMask(face_masks(clip.boxes, size, whole=torch.full((1,), whole_mask, device=device)))
+    audio = AudioFeatures(clip.audio[0].float(), fps=config.fps, seconds=frames / config.fps)
+    speed = Speed.constant(float(clip.speed.mean()) if head_speed is None else head_speed)
+    return Conditions(portrait, mask, audio, speed)
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
