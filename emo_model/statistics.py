@@ -106,3 +106,15 @@ def slope(
 def bootstrap_mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
     """Mean over clips, those without a number left out."""
     return bootstrap([value for value in values if not math.isnan(value)], mean, seed=seed)
+
+
+def crossed_mean(values: Tensor, *, draws: int = 2000, seed: int = 0) -> Estimate:
+    """Mean of values (S, V), of S trained models on the same V videos; the interval is over models and over videos,
+    both drawn with replacement. nan where there are none, or where one is nan."""
+    if not values.numel():
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    values, generator = values.double(), torch.Generator().manual_seed(seed)
+    models, videos = (torch.randint(count, (draws, count), generator=generator) for count in values.shape)
+    found = values[models[:, :, None], videos[:, None, :]].mean((1, 2))
+    low, high = torch.quantile(found, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Estimate(values.mean().item(), low, high, values.numel())

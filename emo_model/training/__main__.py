@@ -7,6 +7,7 @@ adapt             the built-in model to one person, from minutes of video
 train             any model's stages on prepared videos, or on stored clips
 builtin           the built-in model, all stages
 distill           a variant of a model for 2 steps without guidance
+ablations         small models with and without each of EMO's parts: what each is for, with intervals
 show-puppets      sheets of such people in extreme poses, and a film of some who speak
 """
 
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from ..checkpoints import native
 from ..synthetic.speech_library import SPOKEN, SUNG, SpeechLibrary, prepare_speech
+from .ablations.run import Amount, ablate
+from .ablations.variants import WITHOUT
 from .adapt import adapt
 from .builtin import PARTS, RECIPE, make_builtin
 from .distillation import distill
@@ -99,6 +102,20 @@ def _parser() -> argparse.ArgumentParser:
     distilled.add_argument(
         "--clips", type=Path, required=True, help="clips as latents of the model (clips.safetensors of a run)"
     )
+    ablations = commands.add_parser("ablations", help="small models with and without each of EMO's parts")
+    ablations.add_argument("--puppets", type=Path, required=True, help="a file of prepare-puppets")
+    ablations.add_argument("--speech", type=Path, required=True, help="a folder of prepare-speech")
+    ablations.add_argument("--held-out", type=Path, required=True, help="a folder of prepare-speech --held-out")
+    ablations.add_argument(
+        "--parts", nargs="+", choices=WITHOUT, default=[*WITHOUT], help="to leave out (all, in turn)"
+    )
+    ablations.add_argument("--seeds", type=int, default=3, help="models of each kind (%(default)s)")
+    ablations.add_argument("--clips", type=int, default=Amount.clips, help="to train on (%(default)s)")
+    ablations.add_argument("--videos", type=int, default=Amount.videos, help="to measure (%(default)s)")
+    ablations.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
+    ablations.add_argument("--minutes", type=float, default=math.inf, help="stop after so many, all saved (exit 3)")
+    ablations.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    ablations.add_argument("--out", type=Path, required=True, help="folder of the run, and of the page, ablations.md")
     for command in (builtin, prepared, distilled):
         command.add_argument(
             "--minutes", type=float, default=math.inf, help="stop after so many minutes with everything saved (exit 3)"
@@ -186,6 +203,12 @@ def _train(chosen: argparse.Namespace) -> None:
     logging.info("the model is %s", train_stages(chosen.out, only=only, **how))
 
 
+def _ablations(chosen: argparse.Namespace) -> None:
+    amount = Amount(clips=chosen.clips, videos=chosen.videos, scale=chosen.scale)
+    how = {name: getattr(chosen, name) for name in ("puppets", "speech", "seeds", "parts", "minutes", "resume")}
+    logging.info("the page is %s", ablate(chosen.out, held_out_speech=chosen.held_out, amount=amount, **how))
+
+
 def _adapt(chosen: argparse.Namespace) -> None:
     how = {name: getattr(chosen, name) for name in ("model", "minutes", "scale", "resume", "seed")}
     result = adapt(chosen.video, chosen.out, **how)
@@ -195,6 +218,7 @@ def _adapt(chosen: argparse.Namespace) -> None:
 
 
 _TASKS = {
+    "ablations": _ablations,
     "adapt": _adapt,
     "train": _train,
     "prepare": prepare_command,

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from emo_model.statistics import bootstrap, bootstrap_mean, correlation, lag_frames, mean, slope
+from emo_model.statistics import bootstrap, bootstrap_mean, correlation, crossed_mean, lag_frames, mean, slope
 
 
 def smooth_noise(frames, seed):
@@ -87,3 +87,13 @@ def test_a_slope_of_noise_has_an_interval_around_nothing():
 
 def test_a_single_point_has_no_slope():
     assert math.isnan(slope([[(0.0, 1.0)]]).value)
+
+
+def test_an_interval_over_models_and_videos_is_wider_where_models_differ():
+    generator = torch.Generator().manual_seed(0)
+    videos = torch.randn(1, 20, generator=generator)
+    alike, different = videos.repeat(3, 1), videos + torch.tensor([[-1.0], [0.0], [1.0]])
+    narrow, wide = crossed_mean(alike), crossed_mean(different)
+    assert narrow.value == pytest.approx(videos.mean().item()) == wide.value and narrow.count == 60
+    assert narrow.low == pytest.approx(bootstrap_mean(videos[0].tolist()).low, abs=0.06)
+    assert wide.high - wide.low > 1.3 * (narrow.high - narrow.low)
