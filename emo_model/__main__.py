@@ -42,10 +42,11 @@ from .inputs.media import read_picture
 from .inputs.portrait import LONG_SIDE, find_face, find_faces
 from .inputs.video_frames import VideoFrames
 from .inputs.voice_schedule import LETTERS
-from .outputs.background_writer import BackgroundWriter, one_core_for_writing
+from .outputs.background_writer import BackgroundWriter
 from .outputs.destination import check_destination
 from .outputs.disk import check_video, grain_of
 from .outputs.run_report import OFTEN, RunReport, WatchedFace
+from .outputs.shared_work import SharedWork, half_the_cores
 from .outputs.video import DUBBED, SOUND_CODECS, VideoWriter, sound_bytes
 from .sampling.expression import RANGES, Expression
 from .sampling.progress import StepReport
@@ -131,9 +132,10 @@ def make_video(
     cache = None if clips is None else ClipCache(clips, CacheLimits.from_environment())
     runs = [] if cache is None else [cache.run() for _ in group.scenes]
     weights = weights_of(bundle.emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs"
-    with one_core_for_writing(device):
+    batch_branches = torch.device(device).type != "cpu"  # on a CPU, two threads evaluate one each
+    with half_the_cores(device):
         there = [
-            sum(1 for _ in one.generate(cache=run, weights=weights, finished_only=True))
+            sum(1 for _ in one.generate(cache=run, weights=weights, finished_only=True, batch_branches=batch_branches))
             for one, run in zip(group.scenes.values(), runs, strict=False)
         ]
     finished = sum(there)
@@ -176,10 +178,11 @@ def make_video(
     try:
         with (
             bar,
-            one_core_for_writing(device),
+            half_the_cores(device),
             VideoWriter(
                 out, fps=audio.fps, width=width, height=height, audio=group.sound, codec=codec, expected=expected
             ) as video,
+            SharedWork() as work,
         ):
 
             def write(block: np.ndarray) -> None:
@@ -188,9 +191,15 @@ def make_video(
                 video.write(block)
 
             try:
-                with BackgroundWriter(group.blocks, write, device=device) as writer:
+                with BackgroundWriter(work, group.decode, write, device=device) as writer:
                     for latents in group.generate(
-                        caches=runs, weights=weights, finished_only=finished_only, predict=graphs, on_step=on_step
+                        caches=runs,
+                        weights=weights,
+                        finished_only=finished_only,
+                        predict=graphs,
+                        batch_branches=batch_branches,
+                        evaluate=map if batch_branches else work.map,
+                        on_step=on_step,
                     ):
                         first = first or time.monotonic() - began
                         writer.put(latents)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,8 +28,6 @@ from .outputs.several_faces import GroupDecoder, stacked
 from .sampling.clips import ClipRenderer, generate_clips
 from .sampling.direction import Direction, direct, idle_frames
 from .sampling.expression import Expression
-from .sampling.progress import StepReport, ignore
-from .sampling.samplers import PredictCached
 from .types import AudioFeatures, Conditions, Fit, MotionFrames, Portrait, Speed, is_finite
 
 MODELS = {"default": native.DEFAULT_WEIGHTS, "fast": native.FAST_WEIGHTS}
@@ -189,18 +187,15 @@ class Scene:
         weights: str | None = None,
         finished_only: bool = False,
         motion: MotionFrames = MotionFrames(),
-        predict: PredictCached | None = None,
-        on_step: Callable[[StepReport], None] = ignore,
+        **how,
     ) -> Iterator[Tensor]:
         """Scaled latents (1, C, F, h, w), clip by clip, with dials where there are any; those of `motion` are left out.
 
-        See `ClipRenderer`, and, with a cache, `CachedRenderer`.
+        how: see `ClipRenderer`; with a cache, see `CachedRenderer`.
         """
         if motion.latents is not None:
             motion = MotionFrames(motion.latents[:, : self.bundle.config.latent_channels])
-        render = ClipRenderer(
-            self.bundle.emo, self.conditions, self.sampling, device=self.device, predict=predict, on_step=on_step
-        )
+        render = ClipRenderer(self.bundle.emo, self.conditions, self.sampling, device=self.device, **how)
         if cache is not None:
             render = CachedRenderer(render, cache, weights=weights, finished_only=finished_only)
         return self.direction.of(generate_clips(render, motion=motion), sampled=self.conditions.frames)
@@ -261,8 +256,12 @@ class Group:
         ]
         return map(stacked, zip(*clips, strict=False))  # of finished clips only, the faces may have unlike many
 
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents (B, C, F, h, w) -> frames (F, H, W, 3) uint8."""
+        return self.decoder.decode(latents.transpose(1, 2))
+
     def blocks(self, latents: Tensor) -> Iterator[np.ndarray]:
-        """Latents (B, C, F, h, w) of a clip -> blocks of frames (up to 8, H, W, 3) uint8."""
+        """As `decode`, but at most 8 frames at a time."""
         yield from self.decoder.blocks(latents.transpose(1, 2))
 
 

@@ -1,15 +1,18 @@
-"""Decodes and writes one clip on a background thread while the next one is sampled."""
+"""Decodes and writes clips while the next ones are sampled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .shared_work import SharedWork
+
+TOGETHER = 4  # frames of a clip that a thread decodes, while the other one decodes the next
 
 
 class SerialExecutor:
@@ -32,73 +35,63 @@ class SerialExecutor:
             self.pending.result()
 
     def submit(self, work: Callable[..., None], *args: Any) -> None:
-        self.wait()
-        self.pending = self.thread.submit(work, *args)
-
-    def wait(self) -> None:
-        """Returns when the pending call is done; raises its exception."""
         if self.pending is not None:
             self.pending.result()
+        self.pending = self.thread.submit(work, *args)
 
 
-class BackgroundWriter(SerialExecutor):
-    """`with BackgroundWriter(...) as writer: writer.put(clip)`: decodes clips and writes their frames on a thread.
+class BackgroundWriter:
+    """`with BackgroundWriter(...) as writer: writer.put(clip)`: both threads of `work` decode clips, its helper writes
+    them.
 
-    frames_of: a clip (B, C, F, h, w) of B faces -> blocks of frames (F, H, W, 3) uint8, written one by one, so memory
-    does not grow with the clip. On a CPU the thread computes on one core (`one_core_for_writing` takes it from the
-    caller); on a GPU on a stream of its own beside the sampler's.
+    decode: latents (B, C, f, h, w) of B faces -> frames (f, H, W, 3) uint8. One clip is pending at most; memory does
+    not grow with the video. On a GPU the helper alone decodes, on a stream of its own beside the sampler's. An
+    exception of `decode` or `write` is raised by the next `put`, or at the end of the block.
     """
 
     def __init__(
         self,
-        frames_of: Callable[[Tensor], Iterable[np.ndarray]],
+        work: SharedWork,
+        decode: Callable[[Tensor], np.ndarray],
         write: Callable[[np.ndarray], None],
         *,
         device: torch.device | str,
     ):
-        super().__init__()
-        self.frames_of, self.write = frames_of, write
+        self.work, self.decode, self.write = work, decode, write
         self.stream = torch.cuda.Stream(device) if torch.device(device).type == "cuda" else None
-        self.thread.submit(_use_one_core).result()
+        self.pending: Future | None = None
+
+    def __enter__(self) -> BackgroundWriter:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self.wait()
+        elif self.pending is not None:
+            wait([self.pending])  # also after an exception, what was put is written
 
     def put(self, clip: Tensor) -> None:
         """clip (B, C, F, h, w) scaled latents."""
         self.wait()  # otherwise decoded clips would pile up
-        if self.stream is None:
-            self.submit(self._write, clip)
-        else:
+        decode, is_shared = self.decode, self.stream is None
+        if not is_shared:
             made = torch.cuda.Event()
             made.record()
-            self.submit(self._on_stream, clip, made)
+            decode = lambda part: self._on_stream(part, made)  # noqa: E731
+        frames = [self.work.submit(decode, part, is_shared=is_shared) for part in clip.split(TOGETHER, dim=2)]
+        self.pending = self.work.submit(self._write, frames, is_shared=False)
 
-    def _write(self, clip: Tensor) -> None:
-        for block in self.frames_of(clip):
-            self.write(block)
+    def wait(self) -> None:
+        """Returns when the pending clip is written; raises what went wrong with it."""
+        if self.pending is not None:
+            self.work.finish(self.pending)
 
-    def _on_stream(self, clip: Tensor, made: torch.cuda.Event) -> None:
+    def _write(self, frames: list[Future]) -> None:
+        while frames:  # written frames are released
+            self.write(self.work.finish(frames.pop(0)))
+
+    def _on_stream(self, part: Tensor, made: torch.cuda.Event) -> np.ndarray:
         with torch.cuda.stream(self.stream):
             self.stream.wait_event(made)
-            clip.record_stream(self.stream)
-            self._write(clip)
-
-
-@contextmanager
-def one_core_for_writing(device: torch.device | str) -> Iterator[None]:
-    """On a CPU, the caller computes on one core fewer meanwhile: more threads than cores wait for each other in every
-    operation.
-
-    The number of threads decides on the last bits of a clip, so it belongs to the names of cached clips: look them up
-    in here.
-    """
-    cores = torch.get_num_threads()
-    if torch.device(device).type == "cpu":
-        torch.set_num_threads(max(1, cores - 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(cores)
-
-
-def _use_one_core() -> None:
-    torch.set_num_threads(1)
-    torch.get_num_threads()  # otherwise the thread adopts the others' number at its first computation
+            part.record_stream(self.stream)
+            return self.decode(part)

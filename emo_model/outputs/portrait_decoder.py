@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -46,8 +47,8 @@ class PortraitDecoder:
     """The motion decoder and one portrait: `decode` makes frames of the whole picture.
 
     picture: (1, 3, H, W) in [-1, 1], the one that `portrait.fit` was cut from. Only pixels of the square around the
-    head change, where the flow is not zero or the mouth is painted; all others stay the picture's, bit for bit. Its
-    buffers are for one thread at a time. device, dtype: where and in which type the network computes. others: the
+    head change, where the flow is not zero or the mouth is painted; all others stay the picture's, bit for bit. Several
+    threads may decode at once. device, dtype: where and in which type the network computes. others: the
     squares of other moving heads in the picture, which keep what is nearer to them (`territory.share_of`). Raises
     ValueError for a picture of another size, or a portrait whose face was not found.
     """
@@ -77,6 +78,7 @@ class PortraitDecoder:
         self._maps = portrait_maps(portrait.mesh, size=config.image_size, cells=config.latent_size).to(device)
         self._portrait: PortraitFeatures | None = None
         self._canvas: _Canvas | None = None
+        self._preparing = threading.Lock()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,8 +101,8 @@ class PortraitDecoder:
     def flow(self, latents: Tensor) -> DecodedMotion:
         """latents (F, C, h, w) scaled, or with dials -> flow and painted mouth, before they meet the picture, and
         before smile and brows."""
-        if self._portrait is None:
-            self._portrait = self._read_portrait()
+        with self._preparing:
+            self._portrait = self._portrait or self._read_portrait()
         latents, dials = self._parted(latents.to(self.device))
         turned = {}
         if dials is not None:
@@ -186,16 +188,8 @@ class PortraitDecoder:
     @torch.no_grad()
     def draw(self, frames: np.ndarray, latents: Tensor) -> None:
         """Draw the moving head of latents (F, C, h, w) into frames (F, H, W, 3) uint8 of the picture."""
-        if self._canvas is None:
-            self._canvas = _Canvas.of(
-                self.still,
-                self.fit,
-                cells=self.config.image_size // PATCH,
-                mouth_cells=self.decoder.mouth_cells,
-                lids=self._eyelids(),
-                others=self.others,
-                device=self.device,
-            )
+        with self._preparing:
+            self._canvas = self._canvas or self._new_canvas()
         own, dials = self._parted(latents)
         shut = lid_closure(to_raw(own, self.config), self.mesh, size=self.config.image_size)
         if dials is not None:
@@ -217,6 +211,17 @@ class PortraitDecoder:
                 drawn = torch.from_numpy(frames[first + index])
                 expressed = {} if more is None else {"more": more[index], "gaze": gaze[index]}
                 self._canvas.draw(drawn, flow, layer, mouth, shut[first + index], **expressed)
+
+    def _new_canvas(self) -> _Canvas:
+        return _Canvas.of(
+            self.still,
+            self.fit,
+            cells=self.config.image_size // PATCH,
+            mouth_cells=self.decoder.mouth_cells,
+            lids=self._eyelids(),
+            others=self.others,
+            device=self.device,
+        )
 
     def _expressed(self, flows: Tensor, dials: Tensor | None) -> tuple[Tensor | None, list[tuple[float, float]] | None]:
         """flows (F, 2, n, n), dials (F, `DIALS`) -> what smile and brows add to each flow, and gaze right and down."""
@@ -251,7 +256,7 @@ def _sharper(colours: Tensor, *, away: int = 2) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Canvas:
-    """What is the same for all frames, and buffers.
+    """What is the same for all frames.
 
     rows, columns: the part of the picture that may move. source: (1, 3, h, w) in 0..255, the picture around it, each
     second pixel a pixel of it and those between interpolated, so that reading between pixels blurs little. up_y (h, n)
@@ -271,7 +276,6 @@ class _Canvas:
     up_x: Tensor
     unit: tuple[float, float]
     place: Tensor
-    grid: Tensor
     lids: tuple[Eyelid, ...]
     corner: tuple[int, int]
     share: Tensor | None
@@ -310,7 +314,6 @@ class _Canvas:
             up_x.T.contiguous().to(device),
             (4 * cell / width, 4 * cell / height),
             place.to(device),
-            torch.empty_like(place, device=device),
             lids,
             (left, top),
             share_of(fit, others, *middles).to(device) if others else None,
@@ -331,22 +334,25 @@ class _Canvas:
         lids closed from 0 to 1, eyes that look right and down; more: flow (2, n, n) on top, which takes the layer with
         it."""
         flow = flow if more is None else flow + more
+        grid = torch.empty_like(self.place)
         for axis, unit in enumerate(self.unit):
             moved = self.up_y @ flow[axis] @ self.up_x
             if self.share is not None:
                 moved *= self.share
-            torch.addcmul(self.place[0, ..., axis], moved, torch.tensor(unit), out=self.grid[0, ..., axis])
-        pixels = F.grid_sample(self.source, self.grid, padding_mode="border", align_corners=False)[0]
+            torch.addcmul(self.place[0, ..., axis], moved, torch.tensor(unit), out=grid[0, ..., axis])
+        pixels = F.grid_sample(self.source, grid, padding_mode="border", align_corners=False)[0]
         if closure > 0 or any(gaze):
             for lid in self.lids:
-                self._close(pixels, lid, flow, closure, gaze)
+                self._close(pixels, grid[0], lid, flow, closure, gaze)
         self._paint(pixels, layer, mouth, more)
         drawn, there = pixels.add_(0.5).to(torch.uint8).permute(1, 2, 0), frame[self.rows, self.columns]
         if self.share is not None:
             drawn = torch.where(self.share[..., None] > 0, drawn, there.to(drawn.device))
         there.copy_(drawn)
 
-    def _close(self, pixels: Tensor, lid: Eyelid, flow: Tensor, closure: float, gaze: tuple[float, float]) -> None:
+    def _close(
+        self, pixels: Tensor, grid: Tensor, lid: Eyelid, flow: Tensor, closure: float, gaze: tuple[float, float]
+    ) -> None:
         fit = self.fit
         spans = window(lid, flow, cell=fit.side / self.cells, corner=(fit.left, fit.top))
         rows, columns = (
@@ -355,8 +361,8 @@ class _Canvas:
         )
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return
-        lengths, corner = self.grid.new_tensor(self.source.shape[:1:-1]), self.grid.new_tensor(self.corner)
-        place = ((self.grid[0, rows, columns] + 1) * lengths - 1) / 4 + corner + 0.5  # middles of pixels lie at a half
+        lengths, corner = grid.new_tensor(self.source.shape[:1:-1]), grid.new_tensor(self.corner)
+        place = ((grid[rows, columns] + 1) * lengths - 1) / 4 + corner + 0.5  # middles of pixels lie at a half
 
         def read(place: Tensor) -> Tensor:
             grid = (4 * (place - corner - 0.5) + 1) / lengths - 1

@@ -18,7 +18,7 @@ from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
 from .noise import draw_noise, head_pace
 from .progress import StepReport, ignore, unchanged
-from .samplers import PredictCached, guided, sample
+from .samplers import Evaluate, PredictCached, guided, sample
 from .schedule import NoiseSchedule
 from .video import Video
 
@@ -53,8 +53,8 @@ class ClipRenderer:
 
     emo: on `device`, in `dtype`; noise is drawn on the CPU, so a seed means the same on every device. reference: the
     portrait's features, if known. reencode: applied to motion frames (1, C, n, h, w) before they are encoded; Hallo
-    decodes and encodes them again. batch_branches, predict: see `guided`. on_step: called after each step; may raise to
-    stop. Raises ValueError for NaN or infinity.
+    decodes and encodes them again. batch_branches, predict, evaluate: see `guided`. on_step: called after each step;
+    may raise to stop. Raises ValueError for NaN or infinity.
     """
 
     emo: Emo
@@ -67,6 +67,7 @@ class ClipRenderer:
     reencode: Callable[[Tensor], Tensor] = unchanged
     batch_branches: bool = True
     predict: PredictCached | None = None
+    evaluate: Evaluate = map
     on_step: Callable[[StepReport], None] = ignore
 
     def __post_init__(self):
@@ -87,8 +88,8 @@ class ClipRenderer:
             features = emo.encode_motion(read, like=self.reference)
             weights = sampling.region_weights
             context = emo.prepare(self.reference, features, clip, face=self.face, region_weights=weights)
-            options = {"times": self.times, "batch_branches": self.batch_branches, "predict": self.predict}
-            predict = guided(emo, context, sampling, self.timesteps, **options)
+            options = {"batch_branches": self.batch_branches, "predict": self.predict, "evaluate": self.evaluate}
+            predict = guided(emo, context, sampling, self.timesteps, times=self.times, **options)
             steps = {"sampler": sampling.sampler, "steps": sampling.steps, "on_step": partial(self.report, number)}
             latents = sample(predict, noise, self.schedule, **steps)
         check_rendered(number, latents, self.dtype, sampling)

@@ -6,7 +6,9 @@ Audio and portrait have a guidance scale each (arXiv 2207.12598; two scales: arX
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from .schedule import NoiseSchedule
 
 Predict = Callable[[Tensor, int], Tensor]  # (noisy, timestep) -> prediction
 PredictCached = Callable[[Tensor, Tensor, CachedContext], Tensor]  # `Emo.predict`, or one that computes the same faster
+Evaluate = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # `map`, or one that works in parallel
 OnStep = Callable[[int, Tensor], None]  # (steps done, clean estimate)
 
 
@@ -31,6 +34,7 @@ def guided(
     times: Tensor | None = None,
     batch_branches: bool = True,
     predict: PredictCached | None = None,
+    evaluate: Evaluate = map,
 ) -> Predict:
     """A callable (noisy, timestep) -> guided prediction; scale 1 is the model as trained and needs no further branch.
 
@@ -38,7 +42,8 @@ def guided(
     guide portrait and audio together, as Hallo does: e(p, 0) cancels. sampling.mixed_identity: see `mix_identity`.
     timesteps: of all steps, from which intervals of guidance are counted; empty: the scales hold at any timestep.
     times: their embeddings (S, T) from `Emo.embed_timesteps`, if known. batch_branches: evaluate the branches as one
-    batch, which takes more memory and uses a GPU better. predict: replaces `emo.predict`.
+    batch, which takes more memory and uses a GPU better. predict: replaces `emo.predict`. evaluate: makes the
+    evaluations of a step, one by one or side by side.
     """
     if sampling.reference_guidance != 1 and sampling.mixed_identity:
         context = mix_identity(context)
@@ -58,10 +63,15 @@ def guided(
         names = branches_of(audio, reference)
         if names not in cached:
             cached[names] = cache(names)
-        predictions, x = [], noisy.to(context.face.dtype)  # the model may run in half precision, the sampler never does
-        for count, batch in cached[names]:
+        x = noisy.to(context.face.dtype)  # the model may run in half precision, the sampler never does
+
+        @torch.no_grad()  # a setting of each thread
+        def predict_batch(batch: tuple[int, CachedContext]) -> tuple[Tensor, ...]:
+            count, cached_context = batch
             at = torch.full((count * len(x),), timestep, device=x.device) if times is None else times[step : step + 1]
-            predictions += predict(x.repeat(count, 1, 1, 1, 1), at, batch).float().split(len(x))
+            return predict(x.repeat(count, 1, 1, 1, 1), at, cached_context).float().split(len(x))
+
+        predictions = list(chain.from_iterable(evaluate(predict_batch, cached[names])))
         if len(predictions) == 1:
             return predictions[0]
         conditional, *middle, unconditional = predictions
