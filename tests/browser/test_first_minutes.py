@@ -135,6 +135,25 @@ def test_a_template_runs_untouched_and_nothing_overlaps(page, name):
     picture(page, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "quick"),
+    [
+        ("dials_over_time", {"EmoTalkingPortrait": "tiny.safetensors"}),
+        ("waiting_loop", {"EmoLoadModel": "tiny.safetensors", "EmoIdle": 1.5}),
+    ],
+)
+def test_templates_of_dials_and_waiting_run_and_nothing_overlaps(page, name, quick):
+    """Their pictures show them before a run."""
+    show(page, template(name))
+    assert page.evaluate(PROBLEMS) == []
+    assert overlaps(page) == []
+    picture(page, name)
+    show(page, template(name, **quick))
+    press_run_and_play(page)
+    page.wait_for_timeout(2000)
+    assert overlaps(page) == []
+
+
 def test_a_clip_is_seen_while_it_is_made_and_only_the_video_afterwards(page):
     show(page, template("first_video", EmoTalkingPortrait="tiny.safetensors"))
     page.evaluate(SEED, ["EmoTalkingPortrait", 7 + page.is_2_0])

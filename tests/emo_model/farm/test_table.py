@@ -127,6 +127,8 @@ def test_inputs_are_found_in_every_shipped_workflow_of_one_portrait():
         resolve(read_workflow(paths.pop("dub_video")), ["portrait", "voice"], [])
     with pytest.raises(ValueError, match="2 nodes LoadAudio: 3, 4; say which with --set"):
         resolve(read_workflow(paths.pop("two_people_talk")), ["portrait", "voice"], [])
+    with pytest.raises(ValueError, match="has no node LoadAudio"):
+        resolve(read_workflow(paths.pop("waiting_loop")), ["portrait", "voice"], [])
     for path in paths.values():
         workflow, slots = resolve(read_workflow(path), ["portrait", "voice", "seed"], [])
         placed = {slot.template: workflow[slot.node]["class_type"] for slot in slots}
