@@ -90,11 +90,11 @@ It may be stopped at any time, by `--minutes` or a kill, and goes on with `--res
 those of `prepare-puppets` and `prepare-speech` ([training.md](training.md)), of the latter once more with
 `--held-out`.
 
-{seeds} seeds, which decide initial weights, batches and the videos' noise. For each, {videos} videos of {seconds:.1f}
-s of as many people who were never trained on, with voices that were not. Intervals are 95 %, by bootstrap over seeds
-and videos, both drawn with replacement; effects are taken video by video. A model has {parameters:.2f} million
-parameters; it trained on {clips} clips of {frames} frames, {stages}; {steps} DDIM steps without guidance. All models
-together took {minutes:.0f} minutes of processor time ({machine}).
+{seeds}, which decide{s} initial weights, batches and the videos' noise; {videos} videos of {seconds:.1f} s for each,
+of as many people who were never trained on, with voices that were not. Intervals are 95 %, by bootstrap over {over};
+effects are taken video by video. A model has {parameters:.2f} million parameters; it trained on {clips} clips of
+{frames} frames, with the built-in audio encoder: {stages}. Videos take {steps} DDIM steps without guidance
+({machine}).
 
 ## Each part, and what it is for
 | left out | measured | with | without | effect of leaving it out | by seed | as the paper says |
@@ -111,23 +111,25 @@ Means with all parts, and without each; in bold where the part is for it.
 ## How to read it
 - **Small.** Latents of 8x8 cells hold the frame's colours, the flow from the portrait, and the opening of mouth and
   lids, so that all of this can be read without a network ([`clips.py`](../emo_model/training/ablations/clips.py)).
-  Likeness here is colours, not a face; the paper's model, 512x512 and trained on hundreds of hours, is some thousand
-  times larger and was not compared.
+  After so few steps single frames are noisy; likeness here is mean colours, not a face. The paper's model, 512x512 and
+  trained on hundreds of hours, is some thousand times larger; nothing here says how large its effects are.
 - **Left out** means the null condition in training and in sampling: zeros for features, tokens and maps, a mask of
   ones, no speeds ([`variants.py`](../emo_model/training/ablations/variants.py)). The number of parameters stays.
 - **In the built-in model** likeness does not depend on reference attention: its decoder moves the portrait's own
   pixels ([builtin_model.md](builtin_model.md)). There the reference says where mouth and eyes are and how open they
-  rest.
+  rest. Its speed layers alone changed nothing that could be measured, so its noise depends on the setting, too.
 {unseen}"""
 
 
 def page(found: Readings, *, about: dict) -> str:
     """Markdown of all seeds that are done, for the parts that were left out; about: see `run.py`."""
-    amount, full = about["amount"], found[FULL.name]
+    amount, seeds, full = about["amount"], about["seeds"], found[FULL.name]
     claims = [claim for claim in CLAIMS if WITHOUT[claim.part].name in found]
     stranger = found.get(WITHOUT["reference attention"].name, full)
     numbers = {
-        "seeds": about["seeds"],
+        "seeds": f"{seeds} seeds" if seeds > 1 else "One seed",
+        "s": "s" * (seeds == 1),
+        "over": "seeds and videos" if seeds > 1 else "videos, which says nothing about other seeds",
         "videos": amount.videos,
         "seconds": amount.video_clips * MODEL.clip_frames / MODEL.fps,
         "parameters": about["parameters"] / 1e6,
@@ -135,7 +137,6 @@ def page(found: Readings, *, about: dict) -> str:
         "frames": amount.frames,
         "stages": ", ".join(f"{amount.steps_of(stage)} steps of {stage.batch} ({stage.name})" for stage in STAGES),
         "steps": amount.steps,
-        "minutes": about["minutes"],
         "machine": about["machine"],
         "recognised": _share("recognised", full),
         "stranger": _share("recognised", stranger),

@@ -88,7 +88,8 @@ def ablate(
     for seed in range(seeds):
         for variant in variants:
             found[variant.name].append(run.readings(variant, seed, training, held_out))
-        about = _about(out, amount, seed + 1)
+        parameters = sum(parameter.numel() for parameter in Emo(MODEL).parameters())
+        about = {"amount": amount, "seeds": seed + 1, "machine": device_name(), "parameters": parameters}
         (out / "ablations.md").write_text(page(found, about=about), encoding="utf-8")
     return out / "ablations.md"
 
@@ -159,15 +160,3 @@ def _check_settings(path: Path, amount: Amount) -> None:
     other = [f"{name} {began.get(name)}" for name in given if began.get(name) != given[name]]
     if other:
         raise ValueError(f"{path.parent} was begun with {', '.join(other)}: give the same, or choose another --out")
-
-
-def _about(out: Path, amount: Amount, seeds: int) -> dict:
-    """What the page says of how its numbers were made."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {
-        "amount": amount,
-        "seeds": seeds,
-        "machine": device_name(),
-        "minutes": sum(line["processor_seconds_since_resume"] for line in lines) / 60,
-        "parameters": sum(parameter.numel() for parameter in Emo(MODEL).parameters()),
-    }

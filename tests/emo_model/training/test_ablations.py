@@ -154,7 +154,7 @@ def test_the_page_tells_an_effect_from_none():
     found = {variant.name: [of(4), of(4)] for variant in (FULL, *WITHOUT.values())}
     found["audio_attention"] = [of(4, lips=0.1), of(4, lips=0.2)]
     found["motion_frames"] = [of(4, seams=4.8), of(4, seams=4.8)]
-    about = {"amount": run.Amount(), "seeds": 2, "machine": "a test", "minutes": 1, "parameters": 1}
+    about = {"amount": run.Amount(), "seeds": 2, "machine": "a test", "parameters": 1}
     lines = page.page(found, about=about).splitlines()
     rows = {line.split(" | ")[0][2:]: line for line in lines if line.startswith("| ")}
     assert "-0.650 (-0.700 to -0.600) | -0.700, -0.600 | yes" in rows["audio attention"]
