@@ -195,7 +195,9 @@ class VideoFrames:
 
         with open_media(self.source) as container:
             stream, damaged, self.notes = _pictures(container), 0, ()
-            stream.thread_type = "AUTO"
+            # Not by frames: such threads still decode when a reader stops early; freeing the decoder waits for them and
+            # holds Python's lock, and one that waits for that lock stops the whole process.
+            stream.thread_type = "SLICE"
             end = container.duration if self.until is None else round(self.until * MICROSECONDS)
             if back is not None and end:
                 with contextlib.suppress(FFmpegError):

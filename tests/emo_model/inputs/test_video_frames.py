@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -273,3 +274,12 @@ def test_a_colon_in_the_name_of_a_video_is_no_protocol(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("take:2.mp4", moving(3))
     assert len(read_video("take:2.mp4")[0]) == len(VideoFrames("take:2.mp4").last(3)) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux tells the names of threads")
+def test_no_thread_decodes_ahead_of_a_reader_which_may_stop(tmp_path):
+    """Freeing a decoder with such threads can wait for ever; FFmpeg names them after the codec and 'df'."""
+    frames = iter(VideoFrames(write(tmp_path / "a.mp4", moving(20))))
+    next(frames)
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+    assert not [name for name in names if name.startswith("av:") and ":df" in name]
