@@ -1,5 +1,6 @@
-// Colours for the links of this pack, only the widgets of its mode in EMO Face Mask Builder, and the video in place of
-// the last preview in nodes that are made of others.
+// Colours for the links of this pack, only the widgets of its mode in EMO Face Mask Builder, the video in place of the
+// last preview in nodes that are made of others, and on the subgraph that it was made in, and the nodes' sentences,
+// which pages of late 2026 take away at the end of a run.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
@@ -80,10 +81,41 @@ function dropPreview({ detail }) {
   }
 }
 
+function showOnSubgraph({ detail }) {
+  // The classic page shows a video on the node that made it, inside of the subgraph; Nodes 2.0 shows it on both.
+  if (window.LiteGraph.vueNodesMode || !detail.output?.animated?.some(Boolean)) return;
+  const path = nodesAlong(String(detail.display_node ?? detail.node));
+  if (!path.at(-1)?.[0].comfyClass?.startsWith("Emo")) return;
+  for (const [node, key] of path.slice(0, -1)) {
+    app.nodeOutputs[key] = detail.output;
+    node.setDirtyCanvas?.(true, true);
+  }
+}
+
+const sentences = new Map(); // execution id -> [node, text] of the present run
+
+function noteSentence({ detail }) {
+  const id = String(detail.nodeId);
+  const node = nodesAlong(id).at(-1)?.[0];
+  if (node?.comfyClass?.startsWith("Emo")) sentences.set(id, [node, detail.text]);
+}
+
+function repeatSentences() {
+  for (const [nodeId, [node, text]] of sentences) {
+    if (nodesAlong(nodeId).at(-1)?.[0] !== node) continue; // another workflow is open now
+    api.dispatchEvent(new CustomEvent("progress_text", { detail: { nodeId, text } }));
+  }
+}
+
 app.registerExtension({
   name: "EMO",
   setup() {
     api.addEventListener("executed", dropPreview);
+    api.addEventListener("executed", showOnSubgraph);
+    api.addEventListener("progress_text", noteSentence);
+    api.addEventListener("execution_start", () => sentences.clear());
+    for (const end of ["execution_success", "execution_error", "execution_interrupted"])
+      api.addEventListener(end, () => setTimeout(repeatSentences, 500)); // the page takes them away after the event
     style();
     colour();
     app.ui.settings.addEventListener("Comfy.ColorPalette.change", () => setTimeout(colour, 500));
