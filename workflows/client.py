@@ -43,6 +43,8 @@ def main(portrait: str, voice: str, out: str, server: str = "http://127.0.0.1:81
     queued = json.loads(call(f"{server}/prompt", json.dumps({"prompt": prompt}).encode()))["prompt_id"]
     began = time.monotonic()
     while not (done := json.loads(call(f"{server}/history/{queued}"))):
+        if queued not in call(f"{server}/queue").decode() and call(f"{server}/history/{queued}") == b"{}":
+            raise SystemExit("\nthe run was taken out of ComfyUI's queue")
         sys.stderr.write(f"\rwaiting for {queued}: {time.monotonic() - began:.0f} s")
         time.sleep(0.5)
     result = done[queued]
@@ -52,8 +54,10 @@ def main(portrait: str, voice: str, out: str, server: str = "http://127.0.0.1:81
         ]
         raise SystemExit("\n" + (reasons or ["the run was cancelled"])[0])
     shown = [item for outputs in result["outputs"].values() for item in outputs.get("images", [])]
-    video = next(item for item in shown if item["filename"].endswith(".mp4"))
-    Path(out).write_bytes(call(f"{server}/view?{urllib.parse.urlencode(video)}"))
+    videos = [item for item in shown if item["filename"].endswith(".mp4")]
+    if not videos:
+        raise SystemExit("\nthe run ended without a video")
+    Path(out).write_bytes(call(f"{server}/view?{urllib.parse.urlencode(videos[0])}"))
     sys.stderr.write(f"\nwrote {out}\n")
 
 
