@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
+from itertools import combinations
+from pathlib import Path
+
+from comfyui_server import ROOT
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
@@ -31,8 +36,21 @@ PROBLEMS = """() => window.app.graph._nodes.filter(n => n.has_errors
     .concat([...document.querySelectorAll('.p-dialog')].filter(e => e.offsetParent).map(e => e.innerText))
     .concat(Object.keys(window.app.lastNodeErrors ?? {}).length ? [JSON.stringify(window.app.lastNodeErrors)] : [])
     .concat(window.app.lastExecutionError ? [JSON.stringify(window.app.lastExecutionError)] : [])"""
-MADE = """[...document.querySelectorAll('video')].find(video =>
-    /[/]view[?].*mp4/.test(video.currentSrc || video.src || video.querySelector('source')?.src || ''))"""
+MADE = """[...document.querySelectorAll('video')].find(video => video.checkVisibility()
+    && /[/]view[?].*mp4/.test(video.currentSrc || video.src || video.querySelector('source')?.src || '')
+    && /type=output/.test(video.currentSrc || video.src || video.querySelector('source')?.src || ''))"""
+"""The video that a run made and the page shows."""
+FILE_OF_VIDEO = f"""async () => {{
+    const video = {MADE};
+    const reply = await fetch(video.currentSrc || video.querySelector('source').src);
+    let text = '';
+    for (const byte of new Uint8Array(await reply.arrayBuffer())) text += String.fromCharCode(byte);
+    return btoa(text);
+}}"""
+QUEUED = """async () => { const { output } = await window.app.graphToPrompt();
+    for (const { inputs } of Object.values(output)) { delete inputs.audioUI; delete inputs['video-preview']; }
+    return output; }"""
+"""The prompt, without the players that pages write into core's loaders."""
 VIDEO = f"""() => {{ const video = {MADE};
     return video && {{seconds: video.duration, ready: video.readyState, error: video.error?.message ?? null}}; }}"""
 PLAYED = f"() => {MADE}?.readyState >= 3 || window.app.lastExecutionError"
@@ -57,11 +75,71 @@ SOURCE = """([id, name]) => {
     const links = window.app.graph.links;
     const link = input.link == null ? null : links.get?.(input.link) ?? links[input.link];
     return link && [link.origin_id, window.app.graph.getNodeById(link.origin_id).outputs[link.origin_slot].name]; }"""
+BOXES = """is20 => window.app.graph._nodes.map(node => {
+    if (is20) {
+        const box = document.querySelector(`[data-node-id="${node.id}"]`).getBoundingClientRect();
+        const s = window.app.canvas.ds.scale;
+        return [node.title, box.x / s, box.y / s, box.width / s, box.height / s];
+    }
+    return [node.title, node.pos[0], node.pos[1] - 30, node.size[0], node.size[1] + 30];
+})"""
+FIT = """() => { window.app.canvas.deselectAll?.(); window.app.canvas.fitViewToSelectionAnimated?.({duration: 1});
+    window.app.canvas.setDirty(true, true); }"""
 SET = """([id, name, value]) => {
     const widget = window.app.graph.getNodeById(id).widgets.find(w => w.name === name);
     widget.value = value;
     widget.callback?.(value);
 }"""
+
+
+def template(name: str, **changes) -> dict:
+    """A template; changes: the first widget's value by type of node."""
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        if node["type"] in changes:
+            node["widgets_values"][0] = changes[node["type"]]
+    return workflow
+
+
+def show(page, workflow: dict) -> None:
+    drop(page, json.dumps(workflow).encode(), "dropped.json", nodes=len(workflow["nodes"]))
+
+
+def made_file(page) -> bytes:
+    """The mp4 that the page plays."""
+    return base64.b64decode(page.evaluate(FILE_OF_VIDEO))
+
+
+def overlaps(page) -> list[tuple[str, str]]:
+    """Titles of nodes that cover each other, with their texts and previews."""
+    page.evaluate(FIT)
+    page.wait_for_timeout(1500)
+    return [
+        (one[0], other[0])
+        for one, other in combinations(page.evaluate(BOXES, page.is_2_0), 2)
+        if one[1] < other[1] + other[3] - 1
+        and other[1] < one[1] + one[3] - 1
+        and one[2] < other[2] + other[4] - 1
+        and other[2] < one[2] + one[4] - 1
+    ]
+
+
+def picture(page, name: str) -> None:
+    """The graph as the page shows it, to $EMO_SCREENSHOTS/name.jpg (on Nodes 2.0 name_2.jpg)."""
+    if "EMO_SCREENSHOTS" not in os.environ:
+        return
+    page.set_viewport_size({"width": 2700, "height": 1700})  # in a smaller one the page leaves texts out
+    page.wait_for_timeout(500)
+    page.evaluate(FIT)
+    page.wait_for_timeout(1500)
+    scale, left, top = page.evaluate("() => [window.app.canvas.ds.scale, ...window.app.canvas.ds.offset]")
+    boxes = page.evaluate(BOXES, False)
+    x0, y0 = (min(box[axis] for box in boxes) - 20 for axis in (1, 2))
+    x1, y1 = (max(box[axis] + box[axis + 2] for box in boxes) + 20 for axis in (1, 2))
+    clip = {"x": (x0 + left) * scale, "y": (y0 + top) * scale, "width": (x1 - x0) * scale, "height": (y1 - y0) * scale}
+    path = Path(os.environ["EMO_SCREENSHOTS"]) / f"{name}{'_2' if page.is_2_0 else ''}.jpg"
+    page.screenshot(path=str(path), type="jpeg", quality=88, clip=clip)
+    page.set_viewport_size({"width": 1600, "height": 1000})
 
 
 def drop(page, data: bytes, name: str, *, nodes: int) -> None:
@@ -124,6 +202,7 @@ def press_run(page) -> str:
 
 
 def press_run_and_play(page) -> None:
+    page.evaluate(FIT)  # the page hides videos of nodes out of sight
     press_run(page)
     page.wait_for_function(PLAYED)
     assert page.evaluate(PROBLEMS) == []

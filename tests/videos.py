@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import av
@@ -28,3 +29,23 @@ def moving(frames: int, *, width: int = 32, height: int = 32) -> np.ndarray:
 def tone(seconds: float, rate: int, *, channels: int = 1) -> torch.Tensor:
     """(C, T) of 440 Hz, half of full scale."""
     return (0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(round(seconds * rate)) / rate)).expand(channels, -1)
+
+
+def shorten_sound(path: Path, into: Path, *, seconds: float) -> None:
+    """The beginning of a WAV file."""
+    with wave.open(str(path)) as source, wave.open(str(into), "wb") as target:
+        target.setparams(source.getparams())
+        target.writeframes(source.readframes(round(seconds * source.getframerate())))
+
+
+def shorten(path: Path, into: Path, *, seconds: float) -> None:
+    """The beginning of a video, without its sound."""
+    with av.open(str(path)) as source, av.open(str(into), "w") as target:
+        shown = source.streams.video[0]
+        stream = target.add_stream("libx264", rate=shown.average_rate)
+        stream.width, stream.height, stream.pix_fmt = shown.width, shown.height, "yuv420p"
+        for frame in source.decode(shown):
+            if frame.time >= seconds:
+                break
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))

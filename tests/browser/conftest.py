@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import wave
-
 import pytest
 from comfyui_page import CHROMIUM, FLAGS, READY
 from comfyui_server import ROOT, ComfyServer, comfyui_or_skip
+from videos import shorten, shorten_sound
 
 INPUTS = ROOT / "workflows" / "inputs"
 HALLOS = (
@@ -19,8 +18,8 @@ HALLOS = (
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A tiny model in models/emo. In the input folder, under the names of the pack's own files: a small portrait and
-    one second of the voice."""
+    """A tiny model in models/emo. In the input folder, under the names of the pack's own files: small pictures, and the
+    beginning of the voices and of the video."""
     comfyui = comfyui_or_skip()
     if CHROMIUM is None:
         pytest.skip("no Chromium: install it, or name its program in CHROMIUM")
@@ -37,12 +36,16 @@ def server(tmp_path_factory):
         (base / "models" / name).parent.mkdir(parents=True, exist_ok=True)
         (base / "models" / name).touch()
     (base / "input").mkdir()
-    with Image.open(INPUTS / "emo_portrait.jpg") as picture:
-        picture.resize((236, 236)).save(base / "input" / "emo_portrait.jpg")
-    voice = base / "input" / "emo_voice.wav"
-    with wave.open(str(INPUTS / "emo_voice.wav")) as source, wave.open(str(voice), "wb") as target:
-        target.setparams(source.getparams())
-        target.writeframes(source.readframes(int(1.2 * source.getframerate())))
+    for path in INPUTS.iterdir():
+        small = base / "input" / path.name
+        if path.suffix in (".jpg", ".png"):
+            with Image.open(path) as picture:
+                picture.thumbnail((480, 236))
+                picture.save(small)
+        elif path.suffix == ".wav":
+            shorten_sound(path, small, seconds=1.2 if path.stem == "emo_voice" else 0.6)
+        elif path.suffix == ".mp4":
+            shorten(path, small, seconds=0.6)
     with ComfyServer(comfyui, base, with_api_nodes=True) as running:
         running.post("/api/settings/Comfy.TutorialCompleted", True)
         yield running
@@ -69,6 +72,20 @@ def open_page(server, browser):
         page.goto(server.url, wait_until="domcontentloaded")
         page.wait_for_function(READY)
         page.wait_for_timeout(1000)
+        page.is_2_0 = is_2_0
         return page
 
     return open_it
+
+
+@pytest.fixture(scope="module", params=["classic", "Nodes 2.0"])
+def page(request, open_page):
+    """The classic page, then Nodes 2.0."""
+    is_2_0 = request.param == "Nodes 2.0"
+    opened = open_page(is_2_0=is_2_0)
+    version = opened.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
+    if is_2_0 and [int(part) for part in version.split(".")[:2]] < [1, 33]:
+        opened.close()
+        pytest.skip(f"Nodes 2.0 were an experiment in frontend {version}")
+    yield opened
+    opened.close()

@@ -1,4 +1,4 @@
-"""Every node of the pack: found in the search box by other words, and run in one graph.
+"""Every node of the pack: found in the search box by its name and by other words, wired with the mouse, and run.
 
 Pictures of the nodes, as the help pages show them, are written to $EMO_SCREENSHOTS/help if that is set, with the
 built-in fast model.
@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 import pytest
-from comfyui_page import PROBLEMS, open_search, press_run
+from comfyui_page import PROBLEMS, SET, add, open_search, press_run, wire
 from comfyui_server import ROOT
 
 ALIASES = json.loads((ROOT / "locales" / "aliases.json").read_text(encoding="utf-8"))
@@ -141,7 +141,17 @@ GRAPH = """([nodes, wires]) => { const graph = window.app.graph, ids = {};
                        target.inputs.findIndex(slot => slot.name === input));
     }
     return ids; }"""
-DONE = """() => { window.done = null;
+STAGE = """([source, target]) => { let parked = 0;
+    for (const node of window.app.graph._nodes)
+        node.pos = node.id === source ? [140, 240] : node.id === target ? [900, 240] : [9000 + 800 * parked++, 0];
+    window.app.canvas.setDirty(true, true); }"""
+"""Two nodes in sight, the others far away, so that none lies above a dot."""
+ROWS = """() => { for (const [place, node] of window.app.graph._nodes.entries())
+    node.pos = [place % 7 * 420, Math.floor(place / 7) * 900]; }"""
+DONE = """() => { window.done = null; window.shown = {};
+    window.app.api.addEventListener('executed', ({detail}) =>
+        window.shown[detail.display_node] = [...window.shown[detail.display_node] ?? [],
+                                             ...(detail.output?.images ?? []).map(one => one.filename)]);
     for (const kind of ['execution_success', 'execution_error'])
         window.app.api.addEventListener(kind, () => window.done = kind); }"""
 
@@ -182,6 +192,29 @@ def test_other_words_find_each_node(page, schemas):
     page.keyboard.press("Escape")
     page.wait_for_timeout(700)
     assert missed == []
+
+
+def test_every_node_is_found_by_its_name_wired_with_the_mouse_and_run(page):
+    page.evaluate("() => window.app.graph.clear()")
+    ids = {}
+    for key, (name, values) in (NODES | FACES).items():
+        ids[key] = add(page, name, 9000, 0)
+        for widget, value in values.items():
+            page.evaluate(SET, [ids[key], widget, value])
+    for key, widget in (("model", "model_name"), ("talking", "model"), ("people", "model")):
+        page.evaluate(SET, [ids[key], widget, "tiny.safetensors"])
+    for node, slot, source, output in WIRES + WIRES_OF_FACES:
+        page.evaluate(STAGE, [ids[source], ids[node]])
+        wire(page, ids[node], slot, ids[source], output)
+    page.evaluate(ROWS)
+    page.evaluate(DONE)
+    press_run(page)
+    page.wait_for_function("() => window.done")
+    assert page.evaluate("() => window.done") == "execution_success", page.evaluate(PROBLEMS)
+    assert page.evaluate(PROBLEMS) == []
+    shown = page.evaluate("() => Object.entries(window.shown)")
+    videos = {number for number, output in shown if any(one.endswith(".mp4") for one in output)}
+    assert {str(ids[key]) for key in ("combine", "second", "talking", "both", "people", "dub")} <= videos
 
 
 @pytest.mark.skipif("EMO_SCREENSHOTS" not in os.environ, reason="makes pictures: set EMO_SCREENSHOTS to a folder")

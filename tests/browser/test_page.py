@@ -3,11 +3,10 @@ node."""
 
 from __future__ import annotations
 
-import base64
 import json
 
 import pytest
-from comfyui_page import MADE, PROBLEMS, SET, add, drop, press_run_and_play, wire
+from comfyui_page import PROBLEMS, SET, add, drop, made_file, press_run_and_play, wire
 from comfyui_server import ROOT
 
 WIRES = (
@@ -26,13 +25,6 @@ SELECT = """types => { const canvas = window.app.canvas;
     canvas.deselectAll();
     canvas.selectItems(window.app.graph._nodes.filter(n => types.includes(n.type)));
     canvas.canvas.focus(); }"""
-FILE_OF_VIDEO = f"""async () => {{
-    const video = {MADE};
-    const reply = await fetch(video.currentSrc || video.querySelector('source').src);
-    let text = '';
-    for (const byte of new Uint8Array(await reply.arrayBuffer())) text += String.fromCharCode(byte);
-    return btoa(text);
-}}"""
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +89,7 @@ def test_nodes_put_into_a_subgraph_make_a_video_that_gives_the_subgraph_back(pag
     assert sorted(node["class_type"] for number, node in queued.items() if ":" in number) == sorted(INSIDE)
     press_run_and_play(page)
 
-    written = page.evaluate(FILE_OF_VIDEO)
-    drop(page, base64.b64decode(written), "EMO_00001_.mp4", nodes=len(workflow["nodes"]) - len(INSIDE) + 1)
+    drop(page, made_file(page), "EMO_00001_.mp4", nodes=len(workflow["nodes"]) - len(INSIDE) + 1)
     assert page.evaluate(PROBLEMS) == []
     assert page.evaluate("async () => (await window.app.graphToPrompt()).output") == queued
 
@@ -108,8 +99,7 @@ def test_run_is_pressed_and_the_video_plays_and_gives_its_workflow_back(page):
     drop(page, json.dumps(workflow).encode(), "tiny.json", nodes=len(workflow["nodes"]))
     press_run_and_play(page)
 
-    written = page.evaluate(FILE_OF_VIDEO)
-    drop(page, base64.b64decode(written), "EMO_00001_.mp4", nodes=len(workflow["nodes"]))
+    drop(page, made_file(page), "EMO_00001_.mp4", nodes=len(workflow["nodes"]))
     assert page.evaluate(PROBLEMS) == []
     loader = "() => window.app.graph._nodes.find(n => n.type === 'EmoLoadModel').widgets[0].value"
     assert page.evaluate(loader) == "tiny.safetensors"
