@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 HELD_OUT_SHARE = 0.2
 LEAST_SECONDS = 8.0  # of usable footage
+MUMBLES = 3.0  # how often as far the model's mouth may move before than the video's without a warning
+NOT_WORSE = 0.02  # by which the correlation on the held-out clips may fall without a warning
 STAGE = replace(
     VIDEO,
     name="adapt",
@@ -53,6 +55,24 @@ def measure(bundle: native.Bundle, store: ShardStore, *, seed: int = 0) -> dict[
     made, seen = (torch.cat(part) for part in zip(*tracks, strict=True))
     result = {"opening_r": correlation(made, seen), "opening_size": float(made.std() / seen.std().clamp(min=1e-6))}
     return {name: round(value, 3) for name, value in sorted(result.items())}
+
+
+def doubts(before: dict[str, float], after: dict[str, float] | None = None) -> str:
+    """A sentence if the model will hardly open its mouth, or if after adapting the mouth follows the voice less on the
+    held-out clips, else ""."""
+    if after is None and before["opening_size"] > MUMBLES:
+        return (
+            "Use a video with a larger and clearer face, if there is one: the face mesh reads this mouth as moving "
+            f"{before['opening_size']:.1f} times less than the model moves it for the same voice, and the new model "
+            "will hardly open it"
+        )
+    if after is None or after["opening_r"] >= before["opening_r"] - NOT_WORSE:
+        return ""
+    return (
+        "Compare the new model with the one it started from before you use it: on the kept clips its mouth follows the "
+        f"voice less than before (correlation {after['opening_r']:.2f}, before {before['opening_r']:.2f}). A longer "
+        "video, a larger face, or fewer steps (--scale 0.3) may help"
+    )
 
 
 def adapt(
@@ -97,6 +117,8 @@ def adapt(
     )
     before = measure(bundle, kept_store, seed=seed)
     log.info("before: %s", before)
+    if doubt := doubts(before):
+        log.warning("%s", doubt)
     stage, path = replace(STAGE, steps=max(1, round(scale * STAGE.steps))), work / f"{STAGE.name}.safetensors"
     task = EmoTask(bundle.emo, stage, store, seed=seed)
     if not path.exists():
@@ -111,6 +133,8 @@ def adapt(
         part.eval()
     after = measure(bundle, kept_store, seed=seed)
     log.info("after: %s", after)
+    if doubt := doubts(before, after):
+        log.warning("%s", doubt)
     with video.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     card = bundle.card | {

@@ -71,3 +71,11 @@ def test_too_little_of_use_is_refused_with_where_the_reasons_are(talking, tmp_pa
         adapting.adapt(
             talking(0).path, tmp_path / "x.safetensors", settings=replace(Settings(), limits=Limits(face_height=500))
         )
+
+
+def test_a_mouth_that_hardly_moves_or_follows_the_voice_less_than_before_is_told():
+    before = {"opening_r": 0.65, "opening_size": 4.5}
+    assert "moving 4.5 times less" in adapting.doubts(before) and not adapting.doubts(before | {"opening_size": 1.5})
+    assert not adapting.doubts(before, {"opening_r": 0.64, "opening_size": 0.9})
+    sentence = adapting.doubts(before, {"opening_r": 0.60, "opening_size": 0.9})
+    assert "correlation 0.60, before 0.65" in sentence and "--scale" in sentence
