@@ -55,6 +55,7 @@ from .types import MotionFrames
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"}
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
+DEFAULTS = {field.name: field.default for field in fields(SamplingConfig)}
 log = logging.getLogger("emo")
 
 
@@ -437,8 +438,7 @@ def _one_of_a_video(chosen: argparse.Namespace) -> tuple[Path, str | Sequence[fl
     return chosen.audio[0], faces and faces[0]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    defaults = {field.name: field.default for field in fields(SamplingConfig)}
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m emo_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -468,13 +468,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="the fast variant of the built-in model: 2 steps without guidance",
     )
     parser.add_argument(
-        "--steps", type=int, help=f"denoising steps per clip (the model's own; built-in: {defaults['steps']})"
+        "--steps", type=int, help=f"denoising steps per clip (the model's own; built-in: {DEFAULTS['steps']})"
     )
     parser.add_argument(
         "--sampler",
         choices=SAMPLERS,
         type=lambda name: OLD_SAMPLERS.get(name, name),
-        help=f"(the model's own; built-in: {defaults['sampler']})",
+        help=f"(the model's own; built-in: {DEFAULTS['sampler']})",
     )
     parser.add_argument(
         "--guidance",
@@ -483,7 +483,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="audio guidance scale, 1 to 3: how "
         "strongly the mouth follows the voice "
         "(the model's own; built-in: "
-        f"{defaults['audio_guidance']}); 1 is "
+        f"{DEFAULTS['audio_guidance']}); 1 is "
         "twice as fast",
     )
     parser.add_argument(
@@ -491,7 +491,7 @@ def main(arguments: list[str] | None = None) -> int:
         type=float,
         help="reference guidance scale: how strongly identity is "
         "preserved (the model's own; built-in: "
-        f"{defaults['reference_guidance']})",
+        f"{DEFAULTS['reference_guidance']})",
     )
     for kind in ("audio", "reference"):
         parser.add_argument(
@@ -521,9 +521,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="Hallo: do not mix identity tokens of guidance branches as its reference code does",
     )
     parser.add_argument(
-        "--head-speed", type=float, help=f"rotation speed of the head in degrees per second ({defaults['head_speed']})"
+        "--head-speed", type=float, help=f"rotation speed of the head in degrees per second ({DEFAULTS['head_speed']})"
     )
-    parser.add_argument("--blinks", type=float, help=f"blink rate; 1 is one blink in 3.6 s ({defaults['blinks']})")
+    parser.add_argument("--blinks", type=float, help=f"blink rate; 1 is one blink in 3.6 s ({DEFAULTS['blinks']})")
     for name, (low, high) in RANGES.items():
         parser.add_argument(
             "--" + name.replace("_", "-"),
@@ -553,7 +553,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="read the finished frames and write what they show: mouth against voice, likeness, pixels that changed "
         "outside of the head",
     )
-    parser.add_argument("--seed", type=int, help=f"({defaults['seed']})")
+    parser.add_argument("--seed", type=int, help=f"({DEFAULTS['seed']})")
     parser.add_argument("--fps", type=float, help="frames per second (the model's own)")
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument(
@@ -629,76 +629,74 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="make no video: say what the portrait's face means for one, and write the figures as a JSON line",
     )
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> dict:
+    """What the options ask for; returns the fields of the JSON line. Raises OSError and ValueError."""
+    if chosen.check:
+        return check(chosen.portrait, *_chosen_faces(chosen))
+    if chosen.fps is not None and not 1 <= chosen.fps <= 120:
+        raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
+    if not 64 <= chosen.long_side <= 8192:
+        raise ValueError(f"--long-side must be 64 to 8192 pixels, got {chosen.long_side}")
+    if chosen.out.suffix.lower() != ".mp4":
+        raise ValueError(f"--out must end in .mp4, got '{chosen.out.name}'")
+    for what, given in (
+        ("the portrait", chosen.portrait),
+        *(("the sound", one) for one in chosen.audio if chosen.idle is None),
+        ("the model", chosen.model),
+    ):
+        check_readable(given, what)
+    if chosen.portrait.suffix.lower() in VIDEO_SUFFIXES:
+        voice, face = _one_of_a_video(chosen)
+        how = {"model": chosen.model, "face": face, "device": chosen.device, "codec": chosen.sound}
+        return dub_video(chosen.portrait, voice, chosen.out, **how)
+    if chosen.region_weights is not None:
+        chosen.region_weights = tuple(chosen.region_weights)
+    given = {name: getattr(chosen, name) for name in DEFAULTS if getattr(chosen, name, None) is not None}
+    sampling = replace(native.read_sampling(chosen.model), **given)
+    dials = {name: getattr(chosen, name) for name in RANGES if getattr(chosen, name) is not None}
+    dials["blinks"] = chosen.blink_at
+    expression = Expression.of(**dials)
+    clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
+    if chosen.finished_only and clips is None:
+        raise ValueError("--finished-only needs the clip cache, which --no-clips disables; remove one of them")
+    together, several = _chosen_faces(chosen)
+    if chosen.dials_of and not together:
+        raise ValueError("--dials-of is for several faces, and one moves; use --smile and the other dials")
+    return make_video(
+        chosen.portrait,
+        chosen.audio,
+        chosen.out,
+        model=chosen.model,
+        sampling=sampling,
+        fps=chosen.fps,
+        faces=several,
+        together=together,
+        schedule=chosen.schedule,
+        in_turn=chosen.in_turn,
+        long_side=chosen.long_side,
+        square=chosen.square,
+        device=chosen.device,
+        clips=clips,
+        finished_only=chosen.finished_only,
+        codec=chosen.sound,
+        compiled=chosen.compile,
+        cuda_graphs=chosen.cuda_graphs,
+        expression=expression,
+        expressions=_dials_of(chosen.dials_of, dials),
+        idle_seconds=chosen.idle,
+        report_to=chosen.report,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run like Ctrl-C
     try:
-        if chosen.check:
-            report = check(chosen.portrait, *_chosen_faces(chosen))
-            sys.stdout.write(json.dumps(report) + "\n")
-            return 0
-        if chosen.fps is not None and not 1 <= chosen.fps <= 120:
-            raise ValueError(f"--fps must be 1 to 120, got {chosen.fps}")
-        if not 64 <= chosen.long_side <= 8192:
-            raise ValueError(f"--long-side must be 64 to 8192 pixels, got {chosen.long_side}")
-        if chosen.out.suffix.lower() != ".mp4":
-            raise ValueError(f"--out must end in .mp4, got '{chosen.out.name}'")
-        for what, given in (
-            ("the portrait", chosen.portrait),
-            *(("the sound", one) for one in chosen.audio if chosen.idle is None),
-            ("the model", chosen.model),
-        ):
-            check_readable(given, what)
-        if chosen.region_weights is not None:
-            chosen.region_weights = tuple(chosen.region_weights)
-        given = {name: getattr(chosen, name) for name in defaults if getattr(chosen, name, None) is not None}
-        if chosen.portrait.suffix.lower() in VIDEO_SUFFIXES:
-            voice, face = _one_of_a_video(chosen)
-            report = dub_video(
-                chosen.portrait,
-                voice,
-                chosen.out,
-                model=chosen.model,
-                face=face,
-                device=chosen.device,
-                codec=chosen.sound,
-            )
-            sys.stdout.write(json.dumps(report) + "\n")
-            return 0
-        sampling = replace(native.read_sampling(chosen.model), **given)
-        dials = {name: getattr(chosen, name) for name in RANGES if getattr(chosen, name) is not None}
-        dials["blinks"] = chosen.blink_at
-        expression = Expression.of(**dials)
-        clips = None if chosen.no_clips else chosen.clips or _writable(clips_folder())
-        if chosen.finished_only and clips is None:
-            raise ValueError("--finished-only needs the clip cache, which --no-clips disables; remove one of them")
-        together, several = _chosen_faces(chosen)
-        if chosen.dials_of and not together:
-            raise ValueError("--dials-of is for several faces, and one moves; use --smile and the other dials")
-        report = make_video(
-            chosen.portrait,
-            chosen.audio,
-            chosen.out,
-            model=chosen.model,
-            sampling=sampling,
-            fps=chosen.fps,
-            faces=several,
-            together=together,
-            schedule=chosen.schedule,
-            in_turn=chosen.in_turn,
-            long_side=chosen.long_side,
-            square=chosen.square,
-            device=chosen.device,
-            clips=clips,
-            finished_only=chosen.finished_only,
-            codec=chosen.sound,
-            compiled=chosen.compile,
-            cuda_graphs=chosen.cuda_graphs,
-            expression=expression,
-            expressions=_dials_of(chosen.dials_of, dials),
-            idle_seconds=chosen.idle,
-            report_to=chosen.report,
-        )
+        report = _run(chosen)
     except (OSError, ValueError) as error:
         log.error("%s", sentence_of(error))
         return 2
