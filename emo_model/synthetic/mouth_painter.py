@@ -68,19 +68,13 @@ def sample_look(
     if teeth is not None:
         enamel = 0.3 * enamel + 0.7 * teeth
     flesh = 0.55 * lips + 0.45 * bright * (1 + (np.array([1.25, 0.72, 0.70]) - 1) * chroma)
-    return MouthLook(
-        upper,
-        lower,
-        enamel,
-        gum=0.80 * flesh,
-        tongue=flesh * dice.uniform(0.78, 0.95),
-        throat=0.27 * flesh * np.array([1.0, 0.85, 0.85]) ** chroma,
-        upper_line=dice.uniform(0.012, 0.05) * size,
-        lower_line=dice.uniform(-0.055, 0.0),
-        arch=half_width * dice.uniform(0.88, 1.0),
-        tongue_height=dice.uniform(0.07, 0.14),
-        gap_dark=dice.uniform(0.15, 0.45),
-    )
+    tongue = flesh * dice.uniform(0.80, 1.0)
+    upper_line, lower_line = dice.uniform(0.020, 0.075) * size, dice.uniform(-0.055, 0.0)
+    arch, tongue_height = half_width * dice.uniform(0.88, 1.0), dice.uniform(0.08, 0.16)
+    gap_dark = dice.uniform(0.15, 0.45)
+    throat = dice.uniform(0.27, 0.48) * flesh * np.array([1.0, 0.85, 0.85]) ** chroma
+    gum = 0.80 * flesh
+    return MouthLook(upper, lower, enamel, gum, tongue, throat, upper_line, lower_line, arch, tongue_height, gap_dark)
 
 
 def _chroma(colour: np.ndarray) -> float:

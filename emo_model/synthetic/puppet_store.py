@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..inputs.face_geometry import head_frame
+from ..inputs.face_geometry import POINTS, head_frame
 from ..inputs.faces import FaceFinder, NoFaceError
 from ..inputs.head_square import head_square
 from ..inputs.media import to_uint8
@@ -60,6 +60,16 @@ class Person:
 
     def puppet(self) -> Puppet:
         return Puppet(self.picture, self.mesh, self.seed)
+
+    def turned(self, yaw: float, pitch: float) -> Person:
+        """The same person, seen turned by so many radians: the puppet's picture in that pose, cut anew, with its mesh.
+
+        Portraits in three-quarter view are rare among pictures that make good puppets."""
+        still = FaceMotion.neutral()
+        pose = dataclasses.replace(still, yaw=still.yaw + yaw, pitch=still.pitch + pitch)
+        frame = self.puppet().render(pose)
+        mesh = torch.from_numpy(frame.points[:POINTS])
+        return cut_person(self.name, Image.fromarray(frame.picture), mesh, size=len(self.picture), look=self.look)
 
 
 def is_held_out_face(name: str) -> bool:
@@ -122,7 +132,7 @@ def is_usable(mesh: Tensor) -> bool:
     return bool(yaw <= MOST_YAW) and bool(pitch <= MOST_PITCH) and bool(gap <= MOST_GAP)
 
 
-def cut_person(name: str, picture: Image.Image, mesh: Tensor, *, size: int = SIZE) -> Person:
+def cut_person(name: str, picture: Image.Image, mesh: Tensor, *, size: int = SIZE, look: str = "plain") -> Person:
     """The head square of a picture (edges repeated where it reaches outside), scaled, with its mesh."""
     fit = head_square(mesh, width=picture.width, height=picture.height, size=size)
     rows = np.clip(np.arange(fit.top, fit.top + fit.side), 0, picture.height - 1)
@@ -130,7 +140,7 @@ def cut_person(name: str, picture: Image.Image, mesh: Tensor, *, size: int = SIZ
     square = Image.fromarray(np.asarray(picture)[rows[:, None], columns[None]])
     scaled = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
     inside = (mesh - mesh.new_tensor([fit.left, fit.top, 0.0])) * (size / fit.side)
-    return Person(name, scaled, inside.float())
+    return Person(name, scaled, inside.float(), look)
 
 
 def drawn_people(seeds: Iterable[int], finder: FaceFinder, *, size: int = SIZE) -> Iterator[Person]:

@@ -58,6 +58,7 @@ class Recipe:
     decoder: Plan = Plan("motion_decoder", steps=5_000, learning_rate=1e-3, warmup_steps=50)
     mouth: Plan = Plan("mouth", steps=1_500, learning_rate=1e-3, warmup_steps=30, ema_decay=0.995)
     decoder_batch: int = 6
+    turned: float = 0.3  # share of the motion decoder's portraits that are seen from the side
     clips: int = 3_000
     frames: int = 40
     sung_share: float = 0.25  # of the clips
@@ -85,6 +86,7 @@ RECIPE = {
         decoder=Plan("motion_decoder", steps=2, learning_rate=1e-3, warmup_steps=1),
         mouth=Plan("mouth", steps=1, learning_rate=1e-3, warmup_steps=1),
         decoder_batch=3,
+        turned=0.0,
         clips=4,
         frames=12,
         stages=RECIPES["test"],
@@ -162,7 +164,11 @@ def make_builtin(
         bundle.emo.noise_shapes.copy_(statistics["noise_shapes"])
     if part in ("all", "decoder"):
         decoder = bundle.motion_decoder
-        run.fill(decoder, "motion_decoder", lambda: run.decoder(decoder, config, store, run.recipe.decoder))
+        run.fill(
+            decoder,
+            "motion_decoder",
+            lambda: run.decoder(decoder, config, store, run.recipe.decoder, turned=run.recipe.turned),
+        )
         run.fill(decoder, "mouth", lambda: run.decoder(decoder, config, store, run.recipe.mouth, only_mouth=True))
     if part in ("all", "image", "emo"):
         clips = run.clips(config, store, libraries)

@@ -47,6 +47,7 @@ from ..synthetic.puppets import Puppet
 
 CONTRAST_AREA = (12, 4)  # side and stride in pixels of the painted window
 MOUTH_LOSSES = ("mouth", "edges", "colours", "contrast", "mask")
+MOST_TURNED = 0.65, 0.2  # yaw and pitch in radians, on top of the picture's own
 OUTER_MOUTH, INNER_MOUTH = 8.0, 24.0  # weights of the window around the mouth and of its painted inside, against 1
 
 
@@ -87,9 +88,11 @@ class MotionDecoderTask(nn.Module):
         noise: float = 0.15,
         pairs: int = 3,
         only_mouth: bool = False,
+        turned: float = 0.0,
     ):
+        """turned: share of the portraits that are turned first, by up to `MOST_TURNED`."""
         super().__init__()
-        self.decoder, self.config, self.puppets = decoder, config, puppets
+        self.decoder, self.config, self.puppets, self.turned = decoder, config, puppets, turned
         self.people = puppets.indices(held_out=False)
         self.size, self.seed, self.pairs, self.only_mouth = batch, seed, pairs, only_mouth
         self.noise = 0.0 if only_mouth else noise  # with a misplaced head, edges of teeth would average out
@@ -103,7 +106,11 @@ class MotionDecoderTask(nn.Module):
         config, size = self.config, self.config.image_size
         rows = []
         for number in torch.randint(len(self.people), (self.size // self.pairs,), generator=generator).tolist():
-            puppet = enlarged_puppet(self.puppets[self.people[number]])
+            person = self.puppets[self.people[number]]
+            if self.turned and torch.rand((), generator=generator) < self.turned:
+                yaw, pitch = (2 * torch.rand(2, generator=generator) - 1).tolist()
+                person = person.turned(MOST_TURNED[0] * yaw, MOST_TURNED[1] * pitch)
+            puppet = enlarged_puppet(person)
             rest = torch.from_numpy(puppet.rest[:POINTS]).float() / 2  # pixels of the working size
             maps, portrait = portrait_maps(rest, size=size, cells=size // PATCH), _pixels(puppet.picture)
             skull = skull_plane(rest) * torch.tensor([PATCH, PATCH, 1.0])
@@ -165,10 +172,9 @@ class MotionDecoderTask(nn.Module):
         visible = F.interpolate(weight, scale_factor=PATCH) * (F.avg_pool2d(batch.painted, 2) < 0.1)
         picture = _weighted(_difference(warp(working, fine), target), visible)
         losses = mouth_losses(decoder, decoded, batch.frames, batch.painted)
-        mouth, edges, colours, contrast, mask = (losses[name] for name in MOUTH_LOSSES)
         loss = painting_loss(losses)
         if not self.only_mouth:
-            loss = flow + picture + OUTER_MOUTH * (mouth + edges) + colours + mask
+            loss = flow + picture + loss
         values = {"flow_px": _weighted((decoded.flow - batch.flow).norm(dim=1, keepdim=True), weight) * PATCH}
         values |= {"picture": picture, **losses}
         return loss, {name: value.detach() for name, value in values.items()}
