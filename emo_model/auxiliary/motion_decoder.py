@@ -232,8 +232,10 @@ class MotionDecoder(nn.Module):
         y = torch.cat([sample(x, around), sample(portrait.fine, source), *pictures], 1)
         y = self.mouth_in(y) + self.mouth_look(look)[:, :, None, None]
         y = F.silu(self.mouth(y))
-        light = F.interpolate(self.mouth_teeth(y), scale_factor=PATCH, mode="bilinear", align_corners=False).sigmoid()
-        y = _without_pattern(F.pixel_shuffle(self.mouth_out(y), PATCH))
+        # contiguous: few channels that lie side by side are computed number by number on a CPU
+        light, painted = self.mouth_teeth(y).contiguous(), self.mouth_out(y).contiguous()
+        light = F.interpolate(light, scale_factor=PATCH, mode="bilinear", align_corners=False).sigmoid()
+        y = _without_pattern(F.pixel_shuffle(painted, PATCH))
         colours = y[:, :3].tanh()
         for row in (1, 0):  # the upper teeth stand in front
             enamel = 2 * light[:, :3] * tone[:, row : row + 1] - 1
