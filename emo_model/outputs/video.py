@@ -34,8 +34,8 @@ class VideoWriter:
 
     fps: frames per second, stored as a fraction; width, height: an odd last row or column is repeated, since H.264
     requires even sizes; audio: (waveform (C, T) float in [-1, 1], sample rate), a `SoundFile` or a `MixedSound`; crf: 0
-    (lossless) to 51; metadata: text to store, such as a workflow; the tag that the video is generated is always
-    written.
+    (lossless) to 51; preset: x264's; metadata: text to store, such as a workflow; the tag that the video is generated
+    is always written.
     codec: "aac" plays everywhere, "flac" is lossless for up to 24 bits. Both keep the rate, the channels, the first
     sample at time 0 and the number of samples (AAC: by the file's edit list); formats that AAC does not support (rates
     such as 192 kHz, more than 6 channels) are written as FLAC. More than 8 channels are mixed to mono. Sound that ends
@@ -58,7 +58,7 @@ class VideoWriter:
         height: int,
         audio: tuple[Tensor, int] | SoundFile | MixedSound | None = None,
         crf: int = QUALITY,
-        preset: str = "medium",
+        preset: str = "veryfast",
         codec: str = "aac",
         metadata: dict[str, str] | None = None,
         keeps_part: bool = True,
