@@ -35,7 +35,9 @@ AT_ONCE = 8  # frames whose mouths are painted together
 WIDTH_SECONDS = 2.0  # the usual width of a mouth is the median so far before and after
 FACING = 0.15  # how much a turned head counts against a reference, per radian, beside the opening of its mouth
 TEETH = 0.2  # how much teeth that show count against it, per share of the place between the lips
-TEETH_AT_REST = 0.12  # share of teeth in a reference from which its lips do not count as shut; 0.05 where they are
+TEETH_AT_REST = (
+    0.15  # share of teeth in a reference from which its lips do not count as shut; where they are, up to 0.13
+)
 LEAST_BETTER = 0.004  # by which another frame has to be better than the reference
 TRACK_SPREAD = 1.2  # features: standard deviation of their smoothing over time, 24 ms
 SHUTS_SECONDS = 0.12  # in which the mouth shuts where the voice ends

@@ -24,7 +24,7 @@ ALIKE = 3.2  # frames as which one counts: the variance of r between a mouth and
 SURE, SURE_SHIFTED = (
     2.4,
     3.5,
-)  # standard deviations of such an r that the best one needs, where it is expected and elsewhere
+)  # standard deviations of such an r that the best needs, where it is expected and elsewhere
 NO_OFFSET = 2.5  # frames up to which sound counts as where it should be, for which less evidence is enough
 OWN_LAG = 1  # frames by which a clip's own best offset may differ from its video's
 

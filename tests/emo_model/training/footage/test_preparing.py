@@ -48,7 +48,7 @@ def test_a_clip_has_the_crops_the_motion_the_sound_and_the_boxes_of_its_frames(t
     assert clip.array("audio.npy").shape == (FRAMES, 1, 32) and clip.array("stills.npy").shape == (1, 8, 16, 16)
 
 
-@pytest.mark.parametrize("late", [0.2])
+@pytest.mark.parametrize("late", [-0.2])  # two seconds are too short to be sure of any
 def test_sound_that_is_off_is_moved_back_to_the_lips(talking, prepared, tmp_path, late):
     video = talking(0)
     shift = round(late * 16000)
