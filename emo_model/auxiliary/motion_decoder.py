@@ -233,7 +233,7 @@ class MotionDecoder(nn.Module):
         y = self.mouth_in(y) + self.mouth_look(look)[:, :, None, None]
         y = F.silu(self.mouth(y))
         # contiguous: few channels that lie side by side are computed number by number on a CPU
-        light, painted = self.mouth_teeth(y).contiguous(), self.mouth_out(y).contiguous()
+        light, painted = (layer(y).to(warped).contiguous() for layer in (self.mouth_teeth, self.mouth_out))
         light = F.interpolate(light, scale_factor=PATCH, mode="bilinear", align_corners=False).sigmoid()
         y = _without_pattern(F.pixel_shuffle(painted, PATCH))
         colours = y[:, :3].tanh()
@@ -284,6 +284,7 @@ def moved_point(point: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
 
 
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)  # it counts cells
 def skull_coordinates(around: Tensor, flow: Tensor, portrait: PortraitFeatures) -> Tensor:
     """(B, 2, p, p): where each point of the grid `around` (B, p, p, 2) is on the plane of the teeth, right and down.
 

@@ -25,6 +25,7 @@ from ..inputs.portrait_maps import portrait_maps, skull_plane
 from ..inputs.vae import to_raw
 from ..sampling.expression import DIALS
 from ..types import Fit, Portrait, is_finite
+from .bfloat16 import bfloat16_products
 from .expression_flow import expression_flow
 from .eye_outlines import fitted
 from .eyelids import Eyelid, eyelids, window
@@ -111,7 +112,8 @@ class PortraitDecoder:
             to_raw(latents, self.config), self.mesh, self._maps, size=self.config.image_size, **turned
         )
         look, teeth = self._mouth_look
-        decoded = self.decoder(raw.to(self.dtype), self._portrait, look.expand(len(raw), -1), teeth)
+        with bfloat16_products(self.device, self.dtype):
+            decoded = self.decoder(raw.to(self.dtype), self._portrait, look.expand(len(raw), -1), teeth)
         return replace(decoded, flow=hold_inside(decoded.flow))
 
     @torch.no_grad()
