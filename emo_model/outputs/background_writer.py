@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .shared_work import SharedWork
 
+PENDING = 2  # clips: while the last frames of one are decoded, the next but one is sampled
 TOGETHER = 4  # frames of a clip that a thread decodes, while the other one decodes the next
 
 
@@ -44,8 +46,8 @@ class BackgroundWriter:
     """`with BackgroundWriter(...) as writer: writer.put(clip)`: both threads of `work` decode clips, its helper writes
     them.
 
-    decode: latents (B, C, f, h, w) of B faces -> frames (f, H, W, 3) uint8. One clip is pending at most; memory does
-    not grow with the video. On a GPU the helper alone decodes, on a stream of its own beside the sampler's. An
+    decode: latents (B, C, f, h, w) of B faces -> frames (f, H, W, 3) uint8. `PENDING` clips are pending at most; memory
+    does not grow with the video. On a GPU the helper alone decodes, on a stream of its own beside the sampler's. An
     exception of `decode` or `write` is raised by the next `put`, or at the end of the block.
     """
 
@@ -59,7 +61,7 @@ class BackgroundWriter:
     ):
         self.work, self.decode, self.write = work, decode, write
         self.stream = torch.cuda.Stream(device) if torch.device(device).type == "cuda" else None
-        self.pending: Future | None = None
+        self.pending: deque[Future] = deque()
 
     def __enter__(self) -> BackgroundWriter:
         return self
@@ -67,24 +69,24 @@ class BackgroundWriter:
     def __exit__(self, kind, *_) -> None:
         if kind is None:
             self.wait()
-        elif self.pending is not None:
-            wait([self.pending])  # also after an exception, what was put is written
+        else:
+            wait(self.pending)  # also after an exception, what was put is written
 
     def put(self, clip: Tensor) -> None:
         """clip (B, C, F, h, w) scaled latents."""
-        self.wait()  # otherwise decoded clips would pile up
+        self.wait(but=PENDING - 1)  # otherwise decoded clips would pile up
         decode, is_shared = self.decode, self.stream is None
         if not is_shared:
             made = torch.cuda.Event()
             made.record()
             decode = lambda part: self._on_stream(part, made)  # noqa: E731
         frames = [self.work.submit(decode, part, is_shared=is_shared) for part in clip.split(TOGETHER, dim=2)]
-        self.pending = self.work.submit(self._write, frames, is_shared=False)
+        self.pending.append(self.work.submit(self._write, frames, is_shared=False))
 
-    def wait(self) -> None:
-        """Returns when the pending clip is written; raises what went wrong with it."""
-        if self.pending is not None:
-            self.work.finish(self.pending)
+    def wait(self, *, but: int = 0) -> None:
+        """Returns when all pending clips but the last `but` are written; raises what went wrong with those written."""
+        while len(self.pending) > but or (self.pending and self.pending[0].done()):
+            self.work.finish(self.pending.popleft())
 
     def _write(self, frames: list[Future]) -> None:
         while frames:  # written frames are released

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo_model.outputs.background_writer import TOGETHER, BackgroundWriter
+from emo_model.outputs.background_writer import PENDING, TOGETHER, BackgroundWriter
 from emo_model.outputs.shared_work import SharedWork
 
 
@@ -81,3 +81,28 @@ def test_a_full_disk_stops_the_run(config, fails):
     ):
         for number in range(3):
             writer.put(clip(config, number))
+
+
+def test_the_sampler_waits_where_more_clips_than_are_allowed_would_pile_up(config):
+    goes_on, started, put = threading.Event(), threading.Event(), []
+
+    def slow(latents: torch.Tensor) -> np.ndarray:
+        started.set()
+        goes_on.wait(10)
+        return decode(latents)
+
+    def sample(work: SharedWork) -> None:
+        with BackgroundWriter(work, slow, Video().write, device="cpu") as writer:
+            for number in range(PENDING + 2):
+                writer.put(clip(config, 0))
+                put.append(number)
+
+    with SharedWork() as work:
+        sampler = threading.Thread(target=sample, args=(work,))
+        sampler.start()
+        assert started.wait(10)
+        sampler.join(0.2)
+        waiting = len(put)
+        goes_on.set()
+        sampler.join(10)
+    assert waiting == PENDING and len(put) == PENDING + 2
