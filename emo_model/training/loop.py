@@ -49,6 +49,7 @@ class Plan:
     log_every: int = 50
     save_seconds: float = 120.0
     accumulate: int = 1  # batches per step and process
+    check_every: int = 0  # steps between two checks of `train`
 
     def rate(self, step: int, *, warm_from: int = 0) -> float:
         warm = min(1.0, (step - warm_from + 1) / max(1, self.warmup_steps))
@@ -66,9 +67,12 @@ def train(
     *,
     deadline: float = math.inf,
     mixed_precision: str = "no",
+    check: Callable[[int, Mapping[str, Tensor]], bool] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Tensor]:
     """Train what requires a gradient in `task`; returns the averaged (EMA) weights by name.
+
+    check(step, average): called every `plan.check_every` steps, in one process; training ends early where it says so.
 
     Goes on from OUT/state/NAME.safetensors if that is there, bit-equal to a run that was never stopped; the caller
     removes that file once the weights are safe. Logs lines of JSON to OUT/log.jsonl, and curves to OUT/tensorboard
@@ -138,6 +142,8 @@ def train(
             if is_saved:
                 _save(state, step, warm_from, trained, average, optimizer, writes=accelerator.is_main_process)
                 saved = clock()
+            if check is not None and step % plan.check_every == 0 and check(step, average):
+                break
             if over and step < plan.steps:
                 raise OutOfTime(f"stage '{plan.name}' stands at step {step} of {plan.steps}")
     accelerator.wait_for_everyone()
