@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..inputs.face_geometry import STEADY, similarity
-from ..inputs.faces import Face, FaceFinder
+from ..inputs.faces import FaceFinder, as_face
 from ..inputs.motion_latents import LEFT_EYE, RIGHT_EYE, mouth_opening, mouth_width
 from ..inputs.portrait import mesh_in_square
 from ..synthetic.motion import FaceMotion, head_speed_degrees
@@ -91,12 +91,6 @@ class Reading:
         shake = meshes[..., :2].diff(n=2, dim=0).norm(dim=-1).mean(1) if len(meshes) > 2 else meshes.new_zeros(0)
         eyes = meshes.new_zeros(len(meshes), 2) if eyes is None else eyes
         return cls(mouth_opening(meshes), mouth_width(meshes), eyes, torch.stack([yaw, pitch, roll], 1), place, shake)
-
-
-def as_face(mesh: Tensor) -> Face:
-    """A mesh (468, 3) that is known already, as the place where a face is followed from."""
-    low, high = mesh[:, :2].amin(0).tolist(), mesh[:, :2].amax(0).tolist()
-    return Face((*low, *high), mesh, 1.0, 1.0, True)
 
 
 def read(finder: FaceFinder, frames: np.ndarray, mesh: Tensor, fit: Fit) -> tuple[Reading, Tensor]:

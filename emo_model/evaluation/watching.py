@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..inputs.face_geometry import OVAL
-from ..inputs.faces import FaceFinder, NoFaceError, choose_face
+from ..inputs.faces import FaceFinder, NoFaceError, as_face, choose_face
 from ..inputs.head_square import head_square
 from ..inputs.portrait import mesh_in_square
 from ..inputs.video_frames import VideoFrames
 from ..outputs.likeness import Likeness
 from .metrics.picture import lab
 from .metrics.sharpness import LIPS, area
-from .reading import SIZE, Reading, as_face, changes, eye_looks
+from .reading import SIZE, Reading, changes, eye_looks
 
 log = logging.getLogger(__name__)
 

@@ -60,6 +60,12 @@ class Face:
         return (self.mesh[10] - self.mesh[152]).norm().item()
 
 
+def as_face(mesh: Tensor) -> Face:
+    """A mesh (468, 3) that is known already, as the place where a face is followed from."""
+    low, high = mesh[:, :2].amin(0).tolist(), mesh[:, :2].amax(0).tolist()
+    return Face((*low, *high), mesh, 1.0, 1.0, True)
+
+
 @dataclass(frozen=True, eq=False)
 class Regions:
     """N squares: centre (N, 2) and side (N,) in pixels; angle (N,) of the line between the eyes in radians."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..types import Fit, Portrait
 from . import face_geometry
-from .faces import Face, FaceFinder, NoFaceError
+from .faces import FaceFinder, NoFaceError, as_face
 from .motion_latents import motion_latents
 from .portrait import mesh_in_square
 from .vae import to_scaled
@@ -29,8 +29,7 @@ def motion_of_frames(finder: FaceFinder, frames: Tensor, portrait: Portrait, con
     fit = _fit_of_frames(portrait.fit, *frames.shape[-2:])
     scale = fit.side / fit.size
     mesh = portrait.mesh * scale + portrait.mesh.new_tensor([fit.left, fit.top, 0.0])
-    corners = (*mesh[:, :2].amin(0).tolist(), *mesh[:, :2].amax(0).tolist())
-    found = finder.follow(frames, Face(corners, mesh, 1.0, 1.0, True))
+    found = finder.follow(frames, as_face(mesh))
     lost = [number for number, face in enumerate(found) if face.presence < LEAST_PRESENCE]
     if lost:
         raise NoFaceError(
