@@ -1,7 +1,8 @@
 """One person from minutes of video: the built-in model goes on learning on one talking person, on a CPU.
 
-EMO's audio and temporal layers learn how this mouth moves, all else stays. The last fifth of the clips is kept
-to measure what it gave.
+First its mouth gets the person's size, by the scale of its latents; then EMO's audio and temporal layers learn how this
+mouth moves, all else stays. The video's clips have three parts: on the first the model trains, the second decides what
+of it is kept and when training ends, the last only judges what came out.
 """
 
 from __future__ import annotations
@@ -9,29 +10,34 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-
 from ..checkpoints import native
+from ..checkpoints.mediapipe import load_face_finder
+from ..config import ModelConfig
+from . import painter
 from .footage import shards
 from .footage.run import prepare
-from .footage.settings import Settings
-from .footage.store import ShardStore
-from .loop import Plan, train
+from .footage.settings import Limits, Settings
+from .footage.store import Rescaled, ShardStore
+from .held_out import OPENING, WIDTH, Mouth, mouth_in_frames, mouth_in_latents
+from .loop import Plan
 from .loss import EmoTask
-from .prepared import FOOTAGE_WEIGHTS, correlation, load_to_train, openings
-from .stages import VIDEO
+from .prepared import FOOTAGE_WEIGHTS, load_to_train
+from .stages import VIDEO, Stage
+from .stopping import train_best
 
 log = logging.getLogger(__name__)
 
-HELD_OUT_SHARE = 0.2
-LEAST_SECONDS = 8.0  # of usable footage
-MUMBLES = 3.0  # how often as far the model's mouth may move before than the video's without a warning
-NOT_WORSE = 0.02  # by which the correlation on the held-out clips may fall without a warning
+FOOTAGE = Settings(limits=Limits(longest=5.0))  # short clips, so that the three parts can be fine
+CHOOSING_SHARE, JUDGING_SHARE = 0.2, 0.2  # of the clips, the last ones of the video
+LEAST_SECONDS, LEAST_CLIPS = 12.0, 3  # of usable footage
+MOST_SIZE = 6.0  # by which a mouth's size is changed at most
+CHECK_EVERY, PATIENCE = 20, 3  # steps between two checks; checks without a better one that end the training
+CALIBRATION_CLIPS = 5  # to train on, from which the mouth's size is measured
+CHECK_SEED, JUDGE_SEED = 1, 2  # added to the seed, of the noise of videos that choose, and of those that judge
 STAGE = replace(
     VIDEO,
     name="adapt",
@@ -39,7 +45,7 @@ STAGE = replace(
     frozen=("*.attn_speed.*", "*.norm_speed.*"),
     has_speed=True,
     frame_references=False,
-    steps=300,
+    steps=200,
     batch=4,
     learning_rate=1e-4,
     warmup_steps=20,
@@ -47,32 +53,107 @@ STAGE = replace(
 )
 
 
-@torch.no_grad()
-def measure(bundle: native.Bundle, store: ShardStore, *, seed: int = 0) -> dict[str, float]:
-    """On held-out clips: opening_r, opening_size: the mouth's opening as sampled for the voice against the video's,
-    correlation and share of its spread."""
-    tracks = [openings(bundle, store.whole(sample), seed=seed) for sample in store.samples]
-    made, seen = (torch.cat(part) for part in zip(*tracks, strict=True))
-    result = {"opening_r": correlation(made, seen), "opening_size": float(made.std() / seen.std().clamp(min=1e-6))}
-    return {name: round(value, 3) for name, value in sorted(result.items())}
+@dataclass(frozen=True)
+class Parts:
+    """Clips of one video: to train on, to choose by, to judge with."""
+
+    training: Sequence[shards.Sample]
+    choosing: Sequence[shards.Sample]
+    judging: Sequence[shards.Sample]
+
+    @classmethod
+    def of(cls, samples: Sequence[shards.Sample]) -> Parts:
+        """In the order of time, each clip in one part; at least three clips."""
+        judging = max(1, round(JUDGING_SHARE * len(samples)))
+        choosing = max(1, round(CHOOSING_SHARE * len(samples)))
+        first = len(samples) - judging - choosing
+        return cls(samples[:first], samples[first : first + choosing], samples[first + choosing :])
 
 
-def doubts(before: dict[str, float], after: dict[str, float] | None = None) -> str:
-    """A sentence if the model will hardly open its mouth, or if after adapting the mouth follows the voice less on the
-    held-out clips, else ""."""
-    if after is None and before["opening_size"] > MUMBLES:
-        return (
-            "Use a video with a larger and clearer face, if there is one: the face mesh reads this mouth as moving "
-            f"{before['opening_size']:.1f} times less than the model moves it for the same voice, and the new model "
-            "will hardly open it"
+def with_sizes(config: ModelConfig, opening: float, width: float) -> ModelConfig:
+    """Of a model with the same weights, whose mouth opens and widens so many times as far: latents stand for more."""
+    scale = list(config.latent_scale)
+    scale[OPENING], scale[WIDTH] = scale[OPENING] / opening, scale[WIDTH] / width
+    return replace(config, latent_scale=tuple(scale))
+
+
+def configured(bundle: native.Bundle, config: ModelConfig) -> native.Bundle:
+    """The same networks under another config."""
+    bundle.emo.config = config
+    return replace(bundle, config=config)
+
+
+def wanted_sizes(mouth: Mouth) -> tuple[float, float]:
+    """By how many times opening and width should be larger, for the spread that was seen."""
+    return tuple(1 / min(max(size, 1 / MOST_SIZE), MOST_SIZE) for size in mouth.sizes)
+
+
+@dataclass
+class _Person:
+    """A model on the way to one person: `bundle` is the best so far; lowest: its shortfall on the choosing clips."""
+
+    bundle: native.Bundle
+    folder: Path
+    parts: Parts
+    seed: int
+
+    def __post_init__(self):
+        self.prepared = self.bundle.config
+        self.lowest = self.shortfall()
+
+    def store(self, some: Sequence[shards.Sample]) -> Rescaled:
+        names, frames = {one.name for one in some}, self.prepared.motion_frames + self.prepared.clip_frames
+        store = ShardStore(self.folder, self.prepared, names=names, frames=frames, held_out=None)
+        return Rescaled(store, self.prepared, self.bundle.config)
+
+    def mouth(self, some: Sequence[shards.Sample], seed: int) -> Mouth:
+        return mouth_in_latents(self.bundle, self.store(some), some, seed=seed)
+
+    def shortfall(self) -> float:
+        """Of the choosing clips."""
+        found = self.mouth(self.parts.choosing, self.seed + CHECK_SEED)
+        log.info("on the clips to choose by: %s", found.values())
+        return found.shortfall
+
+    def paint(self, work: Path, *, scale: float, deadline: float, clock: Callable[[], float]) -> int:
+        """Train the mouth's colours until the choosing clips get no better; returns the step that was kept."""
+        training, choosing = (self.frames(some) for some in (self.parts.training, self.parts.choosing))
+        task = painter.PainterTask(self.bundle.motion_decoder, self.prepared, training, seed=self.seed)
+        plan = replace(painter.PLAN, steps=max(painter.PLAN.check_every, round(scale * painter.PLAN.steps)))
+
+        def score() -> float:
+            found = task.error(choosing)
+            log.info("error of the mouth's pixels on the clips to choose by: %.4f", found)
+            return found
+
+        how = {"start": score(), "score": score, "patience": PATIENCE, "deadline": deadline, "clock": clock}
+        return train_best(task, plan, work, **how)[0]
+
+    def frames(self, some: Sequence[shards.Sample]) -> list[painter.MouthFrames]:
+        return [painter.MouthFrames.of(sample, self.prepared) for sample in some]
+
+    def calibrate(self) -> tuple[float, float] | None:
+        """Give the mouth the size of the training clips; None where the choosing clips say it was better before."""
+        step = -(-len(self.parts.training) // CALIBRATION_CLIPS)
+        sizes = wanted_sizes(self.mouth(self.parts.training[::step], self.seed))
+        before = self.bundle
+        self.bundle = configured(before, with_sizes(before.config, *sizes))
+        found = self.shortfall()
+        if found < self.lowest:
+            self.lowest = found
+            return sizes
+        self.bundle = configured(self.bundle, before.config)
+        return None
+
+    def train(self, stage: Stage, work: Path, *, deadline: float, clock: Callable[[], float]) -> int:
+        """Train EMO until the choosing clips get no better; returns the step whose weights were kept, 0 for none."""
+        task = EmoTask(self.bundle.emo, stage, self.store(self.parts.training), seed=self.seed)
+        plan = Plan(
+            stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=0.95, check_every=CHECK_EVERY
         )
-    if after is None or after["opening_r"] >= before["opening_r"] - NOT_WORSE:
-        return ""
-    return (
-        "Compare the new model with the one it started from before you use it: on the kept clips its mouth follows the "
-        f"voice less than before (correlation {after['opening_r']:.2f}, before {before['opening_r']:.2f}). A longer "
-        "video, a larger face, or fewer steps (--scale 0.3) may help"
-    )
+        how = {"start": self.lowest, "score": self.shortfall, "patience": PATIENCE}
+        step, self.lowest = train_best(task, plan, work, deadline=deadline, clock=clock, **how)
+        return step
 
 
 def adapt(
@@ -82,67 +163,91 @@ def adapt(
     model: str | Path = "default",
     minutes: float = 45.0,
     scale: float = 1.0,
-    settings: Settings = Settings(),
+    settings: Settings = FOOTAGE,
     resume: bool = False,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, dict[str, float]]:
-    """Write the model of the person in `video` to `out`; returns `measure` before and after.
+    """Write the model of the person in `video` to `out`; returns `judged` before and after.
 
-    Work is kept in OUT's name with '.adapt' until it is done: the prepared clips, the state and the log. minutes:
-    stops with OutOfTime when they are over, everything saved; call again with resume=True. Raises FileExistsError if
-    there is unfinished work and `resume` is not set, ValueError if too little of the video can be used (report.html
-    there says why).
+    Of size and training, what does not help on the choosing clips is left out. Work is kept in OUT's name with '.adapt'
+    until it is done: the prepared clips, the state and the log. minutes: stops with OutOfTime when they are over,
+    everything saved; call again with resume=True. Raises FileExistsError if there is unfinished work and `resume` is
+    not set, ValueError if too little of the video can be used (report.html there says why).
     """
     work, deadline = out.with_name(f"{out.stem}.adapt"), clock() + 60 * minutes
     if (work / "log.jsonl").exists() and not resume:
         raise FileExistsError(f"{work} holds unfinished work; add --resume to go on with it, or remove it")
     bundle = load_to_train(model, device="cpu")
-    config = bundle.config
     if bundle.motion_decoder is None:
         raise ValueError(f"{Path(model).name} has no motion decoder; adapt the built-in model, or one trained from it")
     report = prepare([video], work / "data", model=str(model), settings=settings)
     row = report["rows"][0]
-    if row["kept_seconds"] < LEAST_SECONDS or row["clips"] < 2:
+    if row["kept_seconds"] < LEAST_SECONDS or row["clips"] < LEAST_CLIPS:
         raise ValueError(
             f"{video.name} has {row['kept_seconds']:.1f} s of use in {row['clips']} clips, at least "
-            f"{LEAST_SECONDS:.0f} s in 2 are needed; {work / 'data' / 'report.html'} says what was left out and why"
+            f"{LEAST_SECONDS:.0f} s in {LEAST_CLIPS} are needed; {work / 'data' / 'report.html'} says what was left "
+            "out and why"
         )
-    samples = shards.read_index(work / "data")
-    count = max(1, round(HELD_OUT_SHARE * len(samples)))
-    training, kept = samples[:-count], samples[-count:]
-    how = {"frames": config.motion_frames + config.clip_frames, "held_out": None}
-    store, kept_store = (
-        ShardStore(work / "data", config, names={one.name for one in some}, **how) for some in (training, kept)
-    )
-    before = measure(bundle, kept_store, seed=seed)
+    person = _Person(bundle, work / "data", Parts.of(shards.read_index(work / "data")), seed)
+    before = judged(person)
     log.info("before: %s", before)
-    if doubt := doubts(before):
-        log.warning("%s", doubt)
-    stage, path = replace(STAGE, steps=max(1, round(scale * STAGE.steps))), work / f"{STAGE.name}.safetensors"
-    task = EmoTask(bundle.emo, stage, store, seed=seed)
-    if not path.exists():
-        plan = Plan(stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=0.99)
-        average = train(task, plan, work, deadline=deadline, clock=clock)
-        native.write_tensors(path, {name: value.contiguous() for name, value in average.items()})
-        (work / "state" / path.name).unlink(missing_ok=True)  # not before its successor is there
-    with torch.no_grad():
-        for name, value in load_file(path).items():
-            task.get_parameter(name).copy_(value)
-    for part in bundle.parts.values():
-        part.eval()
-    after = measure(bundle, kept_store, seed=seed)
+    sizes = person.calibrate()
+    log.info(
+        "the mouth's size: %s",
+        "as before, another was no better"
+        if sizes is None
+        else f"{sizes[0]:.2f} of the opening, {sizes[1]:.2f} of the width (shortfall {person.lowest:.3f})",
+    )
+    stage = replace(STAGE, steps=max(CHECK_EVERY, round(scale * STAGE.steps)))
+    kept = person.train(stage, work, deadline=deadline, clock=clock)
+    painted = person.paint(work, scale=scale, deadline=deadline, clock=clock)
+    after = judged(person) if sizes or kept or painted else before
     log.info("after: %s", after)
     if doubt := doubts(before, after):
         log.warning("%s", doubt)
     with video.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    adapted = {
+        "video_sha256": digest,
+        "seconds": row["kept_seconds"],
+        "sizes": sizes,
+        "steps": kept,
+        "painter_steps": painted,
+    }
     card = bundle.card | {
         "made_by": f"python -m emo_model.training adapt --scale {scale:g} --seed {seed}",
-        "adapted": {"video_sha256": digest, "seconds": row["kept_seconds"], "before": before, "after": after},
+        "adapted": adapted | {"before": before, "after": after},
         "permission": "likeness of one person: use it only as this person has agreed to",
     }
-    native.save(out, replace(bundle, card=card))
-    path.unlink()
+    native.save(out, replace(person.bundle, card=card))
     (work / "log.jsonl").replace(work / "finished.jsonl")
+    for left in (*work.glob("*.best.*"), *(work / "state").glob("*")):
+        left.unlink()
     return {"before": before, "after": after}
+
+
+def judged(person: _Person) -> dict[str, float]:
+    """On the judging clips: `Mouth.values` of motion latents and of finished frames ('frames_'), and mouth_psnr: of the
+    mouth's pixels where the video's own motion is drawn, dB."""
+    samples, seed, bundle = person.parts.judging, person.seed + JUDGE_SEED, person.bundle
+    found = person.mouth(samples, seed).values()
+    found |= mouth_in_frames(bundle, person.store(samples), samples, load_face_finder(), seed=seed).values("frames_")
+    return found | {"mouth_psnr": round(painter.mouth_psnr(bundle, person.frames(samples)), 2)}
+
+
+def doubts(before: dict[str, float], after: dict[str, float]) -> str:
+    """A sentence if nothing helped, or if the judging clips are not better in finished frames, else ""."""
+    if after == before:
+        return (
+            "The model is the one it started from: on the clips that choose, neither another size of the mouth nor "
+            "training was better. A longer video, or one with a larger and clearer face, may help"
+        )
+    if after["frames_shortfall"] < before["frames_shortfall"]:
+        return ""
+    return (
+        "Compare the new model with the one it started from before you use it: on the seconds that only judge, the "
+        "mouth of finished frames is no nearer to the person's than before (correlation of the opening "
+        f"{before['frames_opening_r']:.2f} before, {after['frames_opening_r']:.2f} after; its size "
+        f"{before['frames_opening_size']:.2f} and {after['frames_opening_size']:.2f} of the video's)"
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...config import ModelConfig
+from ...inputs.vae import to_raw, to_scaled
 from ..clips import ClipStore
 from . import shards
 
@@ -84,6 +86,28 @@ class ShardStore:
             landmarks=rows("landmarks"),
             boxes=torch.cat([boxes[:, :2].amin(0), boxes[:, 2:].amax(0)])[None],
         )
+
+
+class Rescaled:
+    """The clips of a store that was prepared for the scales of `prepared`, in those of `config`."""
+
+    def __init__(self, store: ShardStore, prepared: ModelConfig, config: ModelConfig):
+        self.store, self.prepared, self.config = store, prepared, config
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def take(self, windows: Tensor) -> ClipStore:
+        return self._rescaled(self.store.take(windows))
+
+    def whole(self, sample: shards.Sample) -> ClipStore:
+        return self._rescaled(self.store.whole(sample))
+
+    def _rescaled(self, clips: ClipStore) -> ClipStore:
+        def over(latents: Tensor) -> Tensor:
+            return to_scaled(to_raw(latents.float().flatten(0, 1), self.prepared), self.config).view_as(latents)
+
+        return replace(clips, latents=over(clips.latents), stills=over(clips.stills))
 
 
 def open_store(
