@@ -11,13 +11,16 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from ..auxiliary.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures, usual_mouth
+from ..auxiliary.motion_decoder import PATCH, DecodedMotion, MotionDecoder, PortraitFeatures, sample, usual_mouth
+from ..auxiliary.motion_decoder import window as mouth_window
 from ..auxiliary.teeth import Teeth
 from ..config import ModelConfig
 from ..inputs.face import apply_fit
-from ..inputs.face_geometry import UPPER_LIP_INNER
+from ..inputs.face_geometry import LOWER_LIP_OUTER, UPPER_LIP_INNER, UPPER_LIP_OUTER
 from ..inputs.lids import fit_lids
 from ..inputs.media import to_uint8
 from ..inputs.motion_latents import consistent_latents, eye_distance, lid_closure, mouth_centre
@@ -36,6 +39,7 @@ SHARPENING = 0.75  # of what is painted: its network learned means, which are so
 AT_ONCE = 8  # frames that the network decodes together
 GREY = 0.03  # strength of colours, of the brightest channel, up to which a face is grey; coloured from twice as much
 CORNERS = UPPER_LIP_INNER[0], UPPER_LIP_INNER[-1]
+LIPS, LIPS_EDGE = 1.05, 1.5  # the outline that paint keeps to, over that of the mesh; its softness in working pixels
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
 INVERTING = 8  # rounds of the fixed point that inverts a flow
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
@@ -114,7 +118,19 @@ class PortraitDecoder:
         look, teeth = self._mouth_look
         with bfloat16_products(self.device, self.dtype):
             decoded = self.decoder(raw.to(self.dtype), self._portrait, look.expand(len(raw), -1), teeth)
-        return replace(decoded, flow=hold_inside(decoded.flow))
+        mask = decoded.mouth_mask * self._is_lip(decoded)
+        return replace(decoded, flow=hold_inside(decoded.flow), mouth_mask=mask)
+
+    def _is_lip(self, decoded: DecodedMotion) -> Tensor:
+        """(F, 1, P, P) how far each point of the mouth's window comes from within the portrait's lips.
+
+        In a smile that is turned away, the network would paint on the cheek behind the corner.
+        """
+        size, cells = decoded.flow.shape[-1], self.decoder.mouth_cells
+        around = mouth_window(decoded.mouth, cells=cells, points=2 * cells, size=size)
+        source = around + 2 / size * rearrange(sample(decoded.flow, around), "b c h w -> b h w c")
+        lips = sample(self._lips.to(source).expand(len(source), -1, -1, -1), source)
+        return F.interpolate(lips, size=decoded.mouth_mask.shape[-2:], mode="bilinear", align_corners=False)
 
     @torch.no_grad()
     def places(self, latents: Tensor) -> Tensor:
@@ -153,6 +169,16 @@ class PortraitDecoder:
         left, right = self.mesh[list(CORNERS)]
         look, teeth = usual_mouth(float((right - left).norm() / eye_distance(self.mesh)) / 2, device=self.device)
         return look.to(self.dtype), teeth
+
+    @cached_property
+    def _lips(self) -> Tensor:
+        """(1, 1, S, S): 1 within the outline of the portrait's lips, 0 outside."""
+        around = self.mesh[[*UPPER_LIP_OUTER, *reversed(LOWER_LIP_OUTER)], :2].cpu()
+        around = around.mean(0) + LIPS * (around - around.mean(0))
+        drawn = Image.new("L", (self.config.image_size,) * 2)
+        ImageDraw.Draw(drawn).polygon([tuple(point) for point in around.tolist()], fill=255)
+        soft = np.asarray(drawn.filter(ImageFilter.GaussianBlur(LIPS_EDGE)), dtype=np.float32)
+        return torch.from_numpy(soft / 255)[None, None].to(self.device)
 
     @cached_property
     def _colour(self) -> float:

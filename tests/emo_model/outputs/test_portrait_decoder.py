@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from emo_model.auxiliary.motion_decoder import DecodedMotion, MotionDecoder
+from emo_model.auxiliary.motion_decoder import DecodedMotion, MotionDecoder, window
 from emo_model.config import PRESETS
 from emo_model.inputs.face import apply_fit
+from emo_model.inputs.face_geometry import LOWER_LIP_OUTER, UPPER_LIP_OUTER
 from emo_model.inputs.media import to_uint8
 from emo_model.inputs.portrait import fit_to_video, read_portrait
 from emo_model.outputs.portrait_decoder import PortraitDecoder
@@ -52,6 +53,22 @@ def moved_by(decoder: PortraitDecoder, flow, *, mask: float = 0.0) -> np.ndarray
         return decoder.decode(decoder.latents)[0]  # the portrait's own: open eyes
     finally:
         del decoder.flow
+
+
+@pytest.mark.parametrize("moved", [0.0, 1.0])
+def test_nothing_is_painted_beside_the_lips(decoder, monkeypatch, moved):
+    cells, points, size = decoder.decoder.mouth_cells, 8 * decoder.decoder.mouth_cells, decoder.config.image_size // 4
+    lips = decoder.mesh[[*UPPER_LIP_OUTER, *LOWER_LIP_OUTER], :2]
+    mouth = (lips.mean(0) / 4 - moved)[None]
+    everywhere = DecodedMotion(
+        torch.full((1, 2, size, size), moved), (), None, torch.ones(1, 1, points, points), None, mouth
+    )
+    monkeypatch.setattr(decoder.decoder, "forward", lambda *_: everywhere)
+    mask = decoder.flow(decoder.latents).mouth_mask
+    source = (window(mouth, cells=cells, points=points, size=size) + 1) * (2 * size) + 4 * moved  # working pixels
+    beyond = torch.maximum(lips.amin(0) - source, source - lips.amax(0)).amax(-1)[:, None]
+    within = (source - lips.mean(0)).norm(dim=-1)[:, None] < 1
+    assert (beyond > 5).sum() > 100 and mask[beyond > 5].max() < 0.02 and within.any() and mask[within].min() > 0.5
 
 
 def still(x, y):
