@@ -1067,7 +1067,7 @@ def clips() -> None:
 
 @cache
 def conversions() -> types.ModuleType:
-    """nodes/conversions.py, which needs no ComfyUI, as a part of a package like the one that ComfyUI loads."""
+    """nodes/conversions, which needs no ComfyUI, as a part of a package like the one that ComfyUI loads."""
     for name, folder in (("emo_table_pack", ROOT), ("emo_table_pack.nodes", ROOT / "nodes")):
         package = types.ModuleType(name)
         package.__path__ = [str(folder)]
