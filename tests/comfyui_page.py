@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import time
 from itertools import combinations
 from pathlib import Path
 
@@ -37,9 +38,13 @@ PROBLEMS = """() => window.app.graph._nodes.filter(n => n.has_errors
     .concat(Object.keys(window.app.lastNodeErrors ?? {}).length ? [JSON.stringify(window.app.lastNodeErrors)] : [])
     .concat(window.app.lastExecutionError ? [JSON.stringify(window.app.lastExecutionError)] : [])"""
 MADE = """[...document.querySelectorAll('video')].find(video => video.checkVisibility()
-    && /[/]view[?].*mp4/.test(video.currentSrc || video.src || video.querySelector('source')?.src || '')
-    && /type=output/.test(video.currentSrc || video.src || video.querySelector('source')?.src || ''))"""
-"""The video that a run made and the page shows."""
+    && window.made?.some(name => decodeURIComponent(video.currentSrc || video.src
+        || video.querySelector('source')?.src || '').includes(name)))"""
+"""The video of the last run that was waited for, where the page shows it."""
+FINISHED = """async id => { const {[id]: run} = await (await window.app.api.fetchApi(`/history/${id}`)).json();
+    window.made = Object.values(run?.outputs ?? {}).flatMap(output => output.images ?? [])
+        .filter(one => one.type === 'output' && one.filename.endsWith('.mp4')).map(one => one.filename);
+    return run?.status?.completed || run?.status?.status_str || null; }"""
 FILE_OF_VIDEO = f"""async () => {{
     const video = {MADE};
     const reply = await fetch(video.currentSrc || video.querySelector('source').src);
@@ -53,7 +58,7 @@ QUEUED = """async () => { const { output } = await window.app.graphToPrompt();
 """The prompt, without the players that pages write into core's loaders."""
 VIDEO = f"""() => {{ const video = {MADE};
     return video && {{seconds: video.duration, ready: video.readyState, error: video.error?.message ?? null}}; }}"""
-PLAYED = f"() => {MADE}?.readyState >= 3 || window.app.lastExecutionError"
+PLAYABLE = f"() => {MADE}?.readyState >= 3"
 
 FREE = (1200, 500)  # a place of the page with nothing on it
 SEARCH = 'input[id^="comfy-vue-node-search-box-input"], input[placeholder="Add a node..."]'  # pages of 2025, of 2026
@@ -83,6 +88,12 @@ BOXES = """is20 => window.app.graph._nodes.map(node => {
     }
     return [node.title, node.pos[0], node.pos[1] - 30, node.size[0], node.size[1] + 30];
 })"""
+STATE = """() => ({
+    nodes: window.app.graph._nodes.map(n => [n.id, n.type, n.widgets?.map(w => w.name)]),
+    outputs: window.app.nodeOutputs, previews: window.app.nodePreviewImages, made: window.made,
+    videos: [...document.querySelectorAll('video')].map(v => [v.currentSrc || v.src, v.checkVisibility(), v.readyState,
+                                                              v.error?.message])})"""
+"""What the page knows of the graph and of videos, for a test that failed."""
 FIT = """() => { window.app.canvas.deselectAll?.(); window.app.canvas.fitViewToSelectionAnimated?.({duration: 1});
     window.app.canvas.setDirty(true, true); }"""
 SET = """([id, name, value]) => {
@@ -110,10 +121,16 @@ def made_file(page) -> bytes:
     return base64.b64decode(page.evaluate(FILE_OF_VIDEO))
 
 
+def fit(page) -> None:
+    """All nodes in sight: the page hides videos of others. Twice, for a node's place is the page's after it is drawn."""
+    for _ in range(2):
+        page.evaluate(FIT)
+        page.wait_for_timeout(700)
+
+
 def overlaps(page) -> list[tuple[str, str]]:
     """Titles of nodes that cover each other, with their texts and previews."""
-    page.evaluate(FIT)
-    page.wait_for_timeout(1500)
+    fit(page)
     return [
         (one[0], other[0])
         for one, other in combinations(page.evaluate(BOXES, page.is_2_0), 2)
@@ -129,14 +146,20 @@ def picture(page, name: str) -> None:
     if "EMO_SCREENSHOTS" not in os.environ:
         return
     page.set_viewport_size({"width": 2700, "height": 1700})  # in a smaller one the page leaves texts out
-    page.wait_for_timeout(500)
-    page.evaluate(FIT)
-    page.wait_for_timeout(1500)
-    scale, left, top = page.evaluate("() => [window.app.canvas.ds.scale, ...window.app.canvas.ds.offset]")
+    fit(page)
+    scale, left, top, x, y = page.evaluate(
+        """() => { const {ds, canvas} = window.app.canvas, box = canvas.getBoundingClientRect();
+        return [ds.scale, ...ds.offset, box.x, box.y]; }"""
+    )
     boxes = page.evaluate(BOXES, False)
     x0, y0 = (min(box[axis] for box in boxes) - 20 for axis in (1, 2))
     x1, y1 = (max(box[axis] + box[axis + 2] for box in boxes) + 20 for axis in (1, 2))
-    clip = {"x": (x0 + left) * scale, "y": (y0 + top) * scale, "width": (x1 - x0) * scale, "height": (y1 - y0) * scale}
+    clip = {
+        "x": (x0 + left) * scale + x,
+        "y": (y0 + top) * scale + y,
+        "width": (x1 - x0) * scale,
+        "height": (y1 - y0) * scale,
+    }
     path = Path(os.environ["EMO_SCREENSHOTS"]) / f"{name}{'_2' if page.is_2_0 else ''}.jpg"
     page.screenshot(path=str(path), type="jpeg", quality=88, clip=clip)
     page.set_viewport_size({"width": 1600, "height": 1000})
@@ -201,11 +224,19 @@ def press_run(page) -> str:
     return answer.value.json()["prompt_id"]
 
 
-def press_run_and_play(page) -> None:
-    page.evaluate(FIT)  # the page hides videos of nodes out of sight
-    press_run(page)
-    page.wait_for_function(PLAYED)
+def wait_for_video(page, prompt: str) -> None:
+    """Until the run has ended and the page can play the video that it made."""
+    deadline = time.monotonic() + 300
+    while not page.evaluate(FINISHED, prompt):
+        assert time.monotonic() < deadline, f"the run has not ended after 300 s: {page.evaluate(PROBLEMS)}"
+        page.wait_for_timeout(300)
     assert page.evaluate(PROBLEMS) == []
+    page.wait_for_function(PLAYABLE, timeout=60_000)
+
+
+def press_run_and_play(page) -> None:
+    fit(page)
+    wait_for_video(page, press_run(page))
     page.evaluate(f"() => {{ const video = {MADE}; video.muted = true; return video.play(); }}")
     page.wait_for_function(f"() => {MADE}.currentTime > 0.2")
     video = page.evaluate(VIDEO)

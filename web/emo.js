@@ -1,5 +1,5 @@
 // Colours for the links of this pack, only the widgets of its mode in EMO Face Mask Builder, the video in place of the
-// last preview in nodes that are made of others, and on the subgraph that it was made in, and the nodes' sentences,
+// last preview in nodes that are made of others and on the subgraph that it was made in, and the nodes' sentences,
 // which pages of late 2026 take away at the end of a run.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -15,6 +15,7 @@ const COLOURS = {
   EMO_MOTION: "#ba68c8",
   EMO_OPTIONS: "#90a4ae",
 };
+const PREVIEWS = ["$$canvas-image-preview", "$$comfy_animation_preview"];
 const EDGES = ["left", "top", "right", "bottom"];
 
 function colour() {
@@ -53,6 +54,21 @@ function showWidgetsOfMode(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
+function keyOf(node) {
+  // under which the page keeps outputs and previews of a node
+  return node.graph === (app.rootGraph ?? app.graph) ? String(node.id) : `${node.graph.id}:${node.id}`;
+}
+
+function tellOfVideo(node) {
+  // Where a subgraph shows what a node in it made, Nodes 2.0 asks this, which else only the classic page sets.
+  let set;
+  Object.defineProperty(node, "previewMediaType", {
+    configurable: true,
+    get: () => set ?? (node.graph && app.nodeOutputs[keyOf(node)]?.animated?.some(Boolean) ? "video" : undefined),
+    set: (value) => (set = value),
+  });
+}
+
 function nodesAlong(executionId) {
   // "9:4" -> the subgraph 9 of the page and, in it, node 4, each with the page's key of its previews
   const found = [];
@@ -60,34 +76,39 @@ function nodesAlong(executionId) {
   for (const id of executionId.split(":")) {
     const node = graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
     if (!node) break;
-    found.push([node, found.length ? `${graph.id}:${node.id}` : String(node.id)]);
+    found.push([node, keyOf(node)]);
     graph = node.subgraph;
   }
   return found;
 }
 
-function dropPreview({ detail }) {
-  // Previews of a part are shown by the node it is a part of, where the page would keep the last one beside the video.
-  const whole = detail.display_node;
-  if (!whole || whole === detail.node || !detail.output?.images) return;
+function clearPreviews(node, key) {
   const stores = document.querySelector("#vue-app")?.__vue_app__?.config.globalProperties.$pinia?._s;
-  for (const [node, key] of nodesAlong(String(whole))) {
-    stores?.get("nodeOutput")?.revokePreviewsByLocatorId?.(key);
-    delete app.nodePreviewImages?.[key];
-    node.imgs = node.preview = undefined;
-    const shown = node.widgets?.findIndex((widget) => widget.name === "$$canvas-image-preview") ?? -1;
-    if (shown >= 0) node.widgets.splice(shown, 1);
-    node.setDirtyCanvas?.(true, true);
+  stores?.get("nodeOutput")?.revokePreviewsByLocatorId?.(key);
+  delete app.nodePreviewImages?.[key];
+  node.imgs = node.preview = undefined;
+  for (const widget of node.widgets?.filter(({ name }) => PREVIEWS.includes(name)) ?? []) {
+    widget.onRemove?.(); // its element of the page
+    node.widgets.splice(node.widgets.indexOf(widget), 1);
   }
+  node.setDirtyCanvas?.(true, true);
 }
 
-function showOnSubgraph({ detail }) {
-  // The classic page shows a video on the node that made it, inside of the subgraph; Nodes 2.0 shows it on both.
-  if (window.LiteGraph.vueNodesMode || !detail.output?.animated?.some(Boolean)) return;
-  const path = nodesAlong(String(detail.display_node ?? detail.node));
-  if (!path.at(-1)?.[0].comfyClass?.startsWith("Emo")) return;
+function replacePreviews({ detail }) {
+  // The page keeps the last preview where the node that has it did not make the video itself: in a node made of others,
+  // beside the video; in a subgraph, in place of the video, which the classic page then shows nowhere.
+  const shownBy = String(detail.display_node ?? detail.node);
+  const path = nodesAlong(shownBy);
+  if (!detail.output?.images || !path.at(-1)?.[0].comfyClass?.startsWith("Emo")) return;
+  const isPart = shownBy !== String(detail.node);
+  const kept = isPart ? path : path.slice(0, -1);
+  const clear = () => kept.forEach(([node, key]) => clearPreviews(node, key));
+  clear();
+  setTimeout(clear, 1000); // a preview that was still being loaded
+  if (!detail.output.animated?.some(Boolean)) return;
+  if (window.LiteGraph.vueNodesMode) return;
   for (const [node, key] of path.slice(0, -1)) {
-    app.nodeOutputs[key] = detail.output;
+    app.nodeOutputs[key] = detail.output; // Nodes 2.0 does so by itself
     node.setDirtyCanvas?.(true, true);
   }
 }
@@ -110,8 +131,7 @@ function repeatSentences() {
 app.registerExtension({
   name: "EMO",
   setup() {
-    api.addEventListener("executed", dropPreview);
-    api.addEventListener("executed", showOnSubgraph);
+    api.addEventListener("executed", replacePreviews);
     api.addEventListener("progress_text", noteSentence);
     api.addEventListener("execution_start", () => sentences.clear());
     for (const end of ["execution_success", "execution_error", "execution_interrupted"])
@@ -122,6 +142,7 @@ app.registerExtension({
   },
   afterConfigureGraph: colour,
   nodeCreated(node) {
+    if (node.comfyClass?.startsWith("Emo")) tellOfVideo(node);
     if (node.comfyClass !== "EmoFaceMaskBuilder") return;
     const mode = node.widgets?.find((widget) => widget.name === "mode");
     if (!mode) return;

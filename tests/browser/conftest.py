@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from comfyui_page import CHROMIUM, FLAGS, READY
+from comfyui_page import CHROMIUM, FLAGS, PROBLEMS, READY, STATE
 from comfyui_server import ROOT, ComfyServer, comfyui_or_skip
 from videos import shorten, shorten_sound
 
@@ -89,3 +91,18 @@ def page(request, open_page):
         pytest.skip(f"Nodes 2.0 were an experiment in frontend {version}")
     yield opened
     opened.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test tells what the page showed and knew, and the end of the server's log."""
+    report = yield
+    page = item.funcargs.get("page")
+    if report.when == "call" and report.failed and page and not page.is_closed():
+        running = item._request.getfixturevalue("server")
+        shown = running.base / f"failed_{item.name.replace('/', '_')}.png"
+        page.screenshot(path=str(shown))
+        report.sections.append(("what the page showed", f"{shown}\n{page.evaluate(PROBLEMS)}"))
+        report.sections.append(("what the page knew", json.dumps(page.evaluate(STATE), indent=1)))
+        report.sections.append(("end of the server's log", running.log[-4000:]))
+    return report

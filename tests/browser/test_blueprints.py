@@ -1,4 +1,4 @@
-"""The blueprints: placed by the search box, wired with the mouse, run; the classic page shows their video."""
+"""The blueprints: placed by the search box, wired (on the classic page with the mouse), run; they show their video."""
 
 from __future__ import annotations
 
@@ -37,15 +37,24 @@ def earlier(server) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def page(server, open_page, earlier):
+LEFT = """id => { const node = app.graph.getNodeById(id);
+    return [...node.widgets.map(w => w.name).filter(name => name.startsWith('$$')),
+            ...app.nodePreviewImages[id] ?? []]; }"""
+"""Previews that a subgraph still shows beside its video."""
+CONNECT = """([to, input, from, output]) => { const [source, target] = [from, to].map(id => app.graph.getNodeById(id));
+    source.connect(source.outputs.findIndex(slot => slot.name === output), target,
+                   target.inputs.findIndex(slot => slot.name === input)); }"""
+
+
+@pytest.fixture(scope="module", params=["classic", "Nodes 2.0"])
+def page(request, server, open_page, earlier):
     try:
         packs = server.get("/global_subgraphs")
     except OSError:
         pytest.skip("this ComfyUI has no blueprints of packs")
     ours = {entry["name"] for entry in packs.values() if entry["info"]["node_pack"].endswith("ComfyUI-EMO")}
     assert ours == set(BLUEPRINTS)
-    opened = open_page()
+    opened = open_page(is_2_0=request.param == "Nodes 2.0")
     yield opened
     opened.close()
 
@@ -55,6 +64,7 @@ def test_a_blueprint_is_placed_wired_and_run_and_shows_its_video(page, name):
     (inside,) = BLUEPRINTS[name]["definitions"]["subgraphs"]
     page.evaluate("() => window.app.graph.clear()")
     placed, loaders = add(page, name, 700, 240), []
+    page.evaluate(SET, [placed, "seed", 40 + page.is_2_0])  # clips that are not made yet, so that previews come
     for socket in inside["inputs"]:
         if socket["type"] in ("IMAGE", "AUDIO", "VIDEO"):
             kind, output, widgets = FROM[socket["name"]]
@@ -62,12 +72,17 @@ def test_a_blueprint_is_placed_wired_and_run_and_shows_its_video(page, name):
             loaders.append(loader)
             for widget, value in widgets.items():
                 page.evaluate(SET, [loader, widget, value])
-            wire(page, placed, socket["name"], loader, output)
+            if page.is_2_0:
+                page.evaluate(CONNECT, [placed, socket["name"], loader, output])
+            else:
+                wire(page, placed, socket["name"], loader, output)
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert sorted(node["class_type"] for number, node in queued.items() if ":" in number) == sorted(
         node["type"] for node in inside["nodes"]
     )
     press_run_and_play(page)
+    page.wait_for_timeout(1500)
+    assert page.evaluate(LEFT, placed) == []
     assert page.evaluate(PROBLEMS) == []
     assert overlaps(page) == []
     picture(page, f"blueprint {name}")

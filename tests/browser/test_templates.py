@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from comfyui_page import (
-    PLAYED,
     PROBLEMS,
     QUEUED,
     drop,
@@ -22,6 +21,7 @@ from comfyui_page import (
     press_run_and_play,
     show,
     template,
+    wait_for_video,
 )
 from comfyui_server import ROOT
 from videos import shorten, shorten_sound
@@ -116,8 +116,7 @@ def test_app_mode_shows_the_inputs_and_run(page, name):
         ) as answer:
             page.locator("button:visible", has_text="Run").last.click()
         assert answer.value.status == 200
-        page.wait_for_function(PLAYED)
-        assert page.evaluate("() => window.app.lastExecutionError") is None
+        wait_for_video(page, answer.value.json()["prompt_id"])
     if "EMO_SCREENSHOTS" in os.environ:
         page.screenshot(path=str(Path(os.environ["EMO_SCREENSHOTS"]) / f"app_{name}.png"))
     page.evaluate("workflow => window.app.loadGraphData(workflow)", template("first_video"))
