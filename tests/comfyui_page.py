@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 
 from comfyui_server import ROOT
@@ -60,6 +60,7 @@ VIDEO = f"""() => {{ const video = {MADE};
     return video && {{seconds: video.duration, ready: video.readyState, error: video.error?.message ?? null}}; }}"""
 PLAYABLE = f"() => {MADE}?.readyState >= 3"
 
+DROPPED = count(1)
 FREE = (1200, 500)  # a place of the page with nothing on it
 SEARCH = 'input[id^="comfy-vue-node-search-box-input"], input[placeholder="Add a node..."]'  # pages of 2025, of 2026
 FOUND = """name => { const flat = text => text.toLowerCase().replace(/[^a-z0-9]/g, '');
@@ -122,7 +123,7 @@ def made_file(page) -> bytes:
 
 
 def fit(page) -> None:
-    """All nodes in sight: the page hides videos of others. Twice, for a node's place is the page's after it is drawn."""
+    """All nodes in sight: the page hides videos of others. Twice: the page knows their places once they are drawn."""
     for _ in range(2):
         page.evaluate(FIT)
         page.wait_for_timeout(700)
@@ -166,8 +167,10 @@ def picture(page, name: str) -> None:
 
 
 def drop(page, data: bytes, name: str, *, nodes: int) -> None:
+    """As a file of another name than those before: the page shows what nodes of the same numbers made where it takes
+    two files for one."""
     page.evaluate("() => window.app.graph.clear()")
-    page.evaluate(DROP, [base64.b64encode(data).decode(), name])
+    page.evaluate(DROP, [base64.b64encode(data).decode(), f"{next(DROPPED)}_{name}"])
     page.wait_for_function("count => window.app.graph._nodes.length === count", arg=nodes)
     page.wait_for_timeout(1000)
 

@@ -46,6 +46,16 @@ OWN = {"LoadImage": "png", "LoadAudio": "wav", "LoadVideo": "mp4"}
 TINY = """seed => { for (const node of window.app.graph._nodes) for (const widget of node.widgets ?? []) {
     if (['model', 'model_name'].includes(widget.name)) widget.value = 'tiny.safetensors';
     if (widget.name === 'seed') widget.value = seed; } }"""
+LOOK_AT_NOTE = """() => { const {pos} = window.app.graph._nodes.find(n => n.type === 'MarkdownNote');
+    window.app.canvas.ds.scale = 0.9;  // smaller, the classic page leaves texts out
+    window.app.canvas.ds.offset = [120 - pos[0], 200 - pos[1]];
+    window.app.canvas.setDirty(true, true); }"""
+NOTE = """() => { const s = window.app.canvas.ds.scale;
+    const box = [...document.querySelectorAll('.comfy-markdown-content, .tiptap')].find(e => e.checkVisibility());
+    const {top, height} = box.getBoundingClientRect();
+    return [(box.lastElementChild.getBoundingClientRect().bottom - top) / s, height / s,
+            box.scrollHeight - box.clientHeight]; }"""
+"""[where the text of the note ends, its room, what does not fit], in the graph's pixels."""
 LOADERS = """types => window.app.graph._nodes.filter(n => types.includes(n.type))
     .map(n => [n.id, n.type, n.widgets[0].value])"""
 PRESS_UPLOAD = """id => window.app.graph.getNodeById(id).widgets.find(w => w.type === 'button').callback()"""
@@ -66,6 +76,15 @@ def test_a_template_runs_untouched_nothing_overlaps_and_the_video_gives_the_grap
     drop(page, made, "EMO_00001_.mp4", nodes=len(TEMPLATES[name]["nodes"]))
     assert page.evaluate(PROBLEMS) == []
     assert page.evaluate(QUEUED) == queued
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_the_note_holds_its_text_and_little_else(page, name):
+    show(page, TEMPLATES[name])
+    page.evaluate(LOOK_AT_NOTE)
+    page.wait_for_timeout(700)
+    text, room, cut = page.evaluate(NOTE)
+    assert cut <= 1 and 0.6 * room < text <= room
 
 
 @pytest.mark.parametrize("name", RUNNING)
