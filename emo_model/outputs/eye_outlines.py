@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from .eyelids import Eyelid
+from .lid_skin import colours_at
 
 STEP = 0.05  # between samples, half widths of the eye, as all lengths here
 ACROSS, ABOVE, BELOW = 1.9, 2.0, 1.6  # what is looked at: to both sides, above and below the line of the corners
@@ -37,7 +38,7 @@ def _fitted(lid: Eyelid, picture: np.ndarray) -> Eyelid | None:
     along = np.array(lid.along)
     down = np.array([-along[1], along[0]])
     middle = np.array(lid.middle)
-    colours = _read(picture, middle + lid.half * (u[None, :, None] * along + v[:, None, None] * down))
+    colours = colours_at(picture, middle + lid.half * (u[None, :, None] * along + v[:, None, None] * down))
     upper, lower = ((1 - u**2).clip(0) * (a + b * u + c * u**2) for a, b, c in (lid.upper, lid.lower))
     rows = v[:, None]
     below = (rows > lower + SKIN_BELOW[0]) & (rows < lower + SKIN_BELOW[1]) & (np.abs(u) < 1)
@@ -161,14 +162,3 @@ def _run(values: np.ndarray) -> int:
 
 def _row(height: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.clip(np.round((height - v[0]) / STEP), 0, len(v) - 1).astype(int)
-
-
-def _read(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Bilinear, at places (..., 2) in pixels -> (..., 3)."""
-    at = np.clip(places - 0.5, 0, np.array(picture.shape[1::-1]) - 1.001)
-    corner = at.astype(int)
-    x, y = np.moveaxis(at - corner, -1, 0)[..., None]
-    i, j = corner[..., 0], corner[..., 1]
-    return (picture[j, i] * (1 - x) + picture[j, i + 1] * x) * (1 - y) + (
-        picture[j + 1, i] * (1 - x) + picture[j + 1, i + 1] * x
-    ) * y

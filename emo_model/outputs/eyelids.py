@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..inputs import face_geometry as geometry
+from .lid_skin import TOP, LidSkin, smoothstep
 
 UPPER_SHARE, LOWER_SHARE = 0.84, 0.10  # of the gap: how much of it each lid closes; the lashes cover the rest
 LASHES, SHADE = 0.07, 0.4  # height of the lashes, half widths of the eye; how dark shut lids meet
@@ -26,6 +27,8 @@ LEAST_SKIN = 0.45  # half widths of the eye
 GLANCE = (0.34, 0.3)  # of half the eye's width, and of its height: how far an iris moves
 RIM = 0.08  # half widths of the eye below its lower lid in the mesh that still move with the gaze
 IRIS = 0.4  # of half the eye's width: from so far beside the middle on, the white gives way
+BEGINS, LASTS = 0.15, 0.6  # closures: from which on a lid is all skin; up to which the eye below it stays as it is
+SEAM = 0.12  # half widths over which the lashes, drawn down as they are, give way to the lid's skin
 ROOM = 1.3  # of the window that is drawn, against the eye and its skin
 ROWS = (
     (geometry.LEFT_EYE_UPPER, geometry.LEFT_EYE_LOWER, geometry.LEFT_BROW),
@@ -40,7 +43,8 @@ class Eyelid:
     along: the unit vector to the right corner; upper, lower: bows (a, b, c), the lid is (1 - u^2) (a + b u + c u^2)
     half widths below the line of the corners where u runs from -1 to 1 between them; skin: half widths above the lid
     that follow it; lashes: half widths below the upper lid's line that move with it; edge: how much at the end of what
-    moves is not stretched; upper_share: of the gap, how much of it the upper lid closes."""
+    moves is not stretched; upper_share: of the gap, how much of it the upper lid closes; field: what the skin between
+    the lashes and the brow is like; None: what is drawn down is taken as it is."""
 
     middle: tuple[float, float]
     half: float
@@ -51,6 +55,7 @@ class Eyelid:
     lashes: float = LASHES
     edge: float = EDGE
     upper_share: float = UPPER_SHARE
+    field: LidSkin | None = None
 
     @classmethod
     def of(cls, mesh: np.ndarray, upper: tuple[int, ...], lower: tuple[int, ...], brow: tuple[int, ...]) -> Eyelid:
@@ -82,7 +87,7 @@ class Eyelid:
     @property
     def reach(self) -> tuple[float, float]:
         """Pixels from the middle: across, and up and down, to what a blink moves."""
-        tall = max(self.skin - self.upper[0], CHEEK + self.lower[0], 0.4)
+        tall = max(max(self.skin, TOP) - self.upper[0], CHEEK + self.lower[0], 0.4)
         return self.half * ROOM, self.half * ROOM * tall
 
     def close(
@@ -115,9 +120,18 @@ class Eyelid:
             moved = self.half * ((x - u)[..., None] * along + (y - v)[..., None] * down)
             edge = torch.minimum(v - upper, lower + RIM * ramp - v) * self.half
             colours = torch.lerp(colours, read(place + moved), (edge + 0.5).clamp(0, 1) * inside)
-        for target, share in ((lid, over), (cheek, under)):
-            moved = torch.where(inside, target - v, 0) * self.half
-            colours = torch.lerp(colours, read(place + moved[..., None] * down), share)
+        lid, cheek = (
+            read(place + (torch.where(inside, target - v, 0) * self.half)[..., None] * down) for target in (lid, cheek)
+        )
+        if self.field is None or closure <= 0:
+            colours = torch.lerp(torch.lerp(colours, lid, over), cheek, under)
+        else:
+            skin, covers, odd = self.field.at(u, v, upper, lower)
+            own = torch.lerp(colours, self.field.held(lid, skin), covers)
+            above_lashes = smoothstep((line - margin - v) / SEAM + 0.5) * min(1.0, closure / BEGINS)
+            colours = torch.lerp(torch.lerp(colours, torch.lerp(lid, own, above_lashes), over), cheek, under)
+            left = smoothstep((v - line) / SEAM) * max(0.0, (closure - LASTS) / (1 - LASTS))
+            colours = torch.lerp(colours, self.field.held(colours, skin), left * odd * inside)
         shade = SHADE * closure * torch.exp(-(((v - line) / LASHES) ** 2)) * ramp * inside
         return colours * (1 - shade)
 

@@ -33,6 +33,7 @@ from .expression_flow import expression_flow
 from .eye_outlines import fitted
 from .eyelids import Eyelid, eyelids, window
 from .folds import hold_inside
+from .lid_skin import with_skin
 from .territory import neighbours, share_of
 
 SHARPENING = 0.75  # of what is painted: its network learned means, which are soft
@@ -200,7 +201,7 @@ class PortraitDecoder:
         size, fit = 2 * self.config.image_size, self.fit
         square = to_uint8(self._square())[0]
         mesh = torch.from_numpy(fit_lids(square, (2 * self.mesh).double().cpu().numpy()))
-        lids = fitted(eyelids(mesh), square)
+        lids = with_skin(fitted(eyelids(mesh), square), square, device=self.device)
         return tuple(lid.moved(fit.side / size, (fit.left, fit.top)) for lid in lids)
 
     def _read_portrait(self) -> PortraitFeatures:
