@@ -166,10 +166,15 @@ def picture(page, name: str) -> None:
     page.set_viewport_size({"width": 1600, "height": 1000})
 
 
+def clear(page) -> None:
+    """An empty page, that also forgets what nodes made: it numbers new ones as the old."""
+    page.evaluate("() => { window.app.graph.clear(); window.app.clean(); }")
+
+
 def drop(page, data: bytes, name: str, *, nodes: int) -> None:
     """As a file of another name than those before: the page shows what nodes of the same numbers made where it takes
     two files for one."""
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
     page.evaluate(DROP, [base64.b64encode(data).decode(), f"{next(DROPPED)}_{name}"])
     page.wait_for_function("count => window.app.graph._nodes.length === count", arg=nodes)
     page.wait_for_timeout(1000)

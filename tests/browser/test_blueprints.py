@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from comfyui_page import PROBLEMS, SET, add, overlaps, picture, press_run_and_play, wire
+from comfyui_page import PROBLEMS, SET, add, clear, overlaps, picture, press_run_and_play, wire
 from comfyui_server import ROOT
 
 BLUEPRINTS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "subgraphs").glob("*.json")}
@@ -62,7 +62,7 @@ def page(request, server, open_page, earlier):
 @pytest.mark.parametrize("name", sorted(BLUEPRINTS))
 def test_a_blueprint_is_placed_wired_and_run_and_shows_its_video(page, name):
     (inside,) = BLUEPRINTS[name]["definitions"]["subgraphs"]
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
     placed, loaders = add(page, name, 700, 240), []
     page.evaluate(SET, [placed, "seed", 40 + page.is_2_0])  # clips that are not made yet, so that previews come
     for socket in inside["inputs"]:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 import pytest
-from comfyui_page import PROBLEMS, SET, add, open_search, press_run, wire
+from comfyui_page import PROBLEMS, SET, add, clear, open_search, press_run, wire
 from comfyui_server import ROOT
 
 ALIASES = json.loads((ROOT / "locales" / "aliases.json").read_text(encoding="utf-8"))
@@ -123,7 +123,6 @@ LOOK = """id => { const node = window.app.graph.getNodeById(id), canvas = window
     canvas.setDirty(true, true);
     return [node.size[0], node.size[1]]; }"""
 GRAPH = """([nodes, wires]) => { const graph = window.app.graph, ids = {};
-    graph.clear();
     for (const [key, type, values] of nodes) {
         const node = window.LiteGraph.createNode(type);
         graph.add(node);
@@ -178,7 +177,7 @@ def test_other_words_find_each_node(page, schemas):
     if "search_aliases" not in schemas["EmoTalkingPortrait"]:
         pytest.skip("this ComfyUI has no search aliases")
     missed = []
-    page.evaluate("() => window.app.graph.clear()")  # a page begins with a graph, which a double click would hit
+    clear(page)  # a page begins with a graph, which a double click would hit
     box = open_search(page)
     for node, words in ALIASES.items():
         for word in (words[0], words[-1]):
@@ -195,7 +194,7 @@ def test_other_words_find_each_node(page, schemas):
 
 
 def test_every_node_is_found_by_its_name_wired_with_the_mouse_and_run(page):
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
     ids = {}
     for key, (name, values) in (NODES | FACES).items():
         ids[key] = add(page, name, 9000, 0)
@@ -226,6 +225,7 @@ def test_pictures_of_the_help_pages(page, schemas):
     types = {name: node for node, name in NAMES.items()} | CORE
     nodes = {key: (types[name], values) for key, (name, values) in (NODES | FACES).items() if key not in UNSEEN}
     wires = [wire for wire in WIRES + WIRES_OF_FACES if {wire[0], wire[2]} <= set(nodes)]
+    clear(page)
     ids = page.evaluate(GRAPH, [[(key, *node) for key, node in nodes.items()], wires])
     page.evaluate(DONE)
     press_run(page)

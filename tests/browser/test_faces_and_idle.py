@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from comfyui_page import PROBLEMS, SET, add, made_file, overlaps, press_run_and_play, show, template, wire
+from comfyui_page import PROBLEMS, SET, add, clear, made_file, overlaps, press_run_and_play, show, template, wire
 from comfyui_server import ROOT
 from videos import read_video
 
@@ -49,7 +49,7 @@ def test_each_of_several_faces_speaks_with_the_voice_that_is_wired_to_it(page, s
 
 
 def test_a_portrait_waits_as_a_loop_without_a_jump(page, tmp_path):
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
     portrait = add(page, "EMO Talking Portrait", 400, 240)
     page.evaluate(SET, [portrait, "idle_seconds", 2.0])
     press_run_and_play(page)

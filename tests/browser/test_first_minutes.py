@@ -8,7 +8,7 @@ import json
 import os
 
 import pytest
-from comfyui_page import PROBLEMS, SEARCH, overlaps, picture, press_run_and_play, show, template
+from comfyui_page import PROBLEMS, SEARCH, clear, overlaps, picture, press_run_and_play, show, template
 from comfyui_server import ROOT
 
 SHOWN = """([type, is20]) => {
@@ -74,7 +74,7 @@ def test_hallos_files_are_named_each_once_with_folder_and_address(page):
     assert all(model["url"].startswith("https://huggingface.co/") for model in models)
     assert overlaps(page) == []
     picture(page, "hallo_portrait")
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
 
 
 def test_the_mask_builder_shows_the_widgets_of_its_mode(page):
@@ -84,7 +84,7 @@ def test_the_mask_builder_shows_the_widgets_of_its_mode(page):
         page.evaluate(CHOOSE, ["EmoFaceMaskBuilder", mode])
         page.wait_for_timeout(700)
         assert page.evaluate(SHOWN, ["EmoFaceMaskBuilder", page.is_2_0]) == expected
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
 
 
 def test_links_have_colours_of_their_own(page):
@@ -111,7 +111,7 @@ def test_a_workflow_of_the_first_release_keeps_its_wires_and_values(page):
     assert (sampler["steps"], sampler["sampler"], sampler["audio_guidance"]) == (3, "ddim", 1.3)
     combine = next(node["inputs"] for node in queued.values() if node["class_type"] == "EmoVideoCombine")
     assert (combine["quality"], combine["filename_prefix"], combine["frame"]) == (17, "video/EMO", "whole picture")
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
 
 
 def test_a_voice_is_recorded_in_the_page(page):
@@ -134,7 +134,7 @@ def test_a_voice_is_recorded_in_the_page(page):
 def test_the_node_is_found_by_what_people_look_for(page, server, words):
     if "search_aliases" not in server.get("/object_info/EmoTalkingPortrait")["EmoTalkingPortrait"]:
         pytest.skip("this ComfyUI has no search aliases")
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
     page.mouse.dblclick(1200, 500)
     box = page.locator(SEARCH).first
     box.wait_for()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from comfyui_page import PROBLEMS, SET, add, drop, made_file, press_run_and_play, wire
+from comfyui_page import PROBLEMS, SET, add, clear, drop, made_file, press_run_and_play, wire
 from comfyui_server import ROOT
 
 WIRES = (
@@ -64,7 +64,7 @@ def test_a_dropped_workflow_shows_no_red_node_and_queues_the_shipped_api_form(pa
 
 
 def test_nodes_found_by_name_and_wired_with_the_mouse_make_a_video_that_plays(page):
-    page.evaluate("() => window.app.graph.clear()")
+    clear(page)
     names = sorted({name for node, _, source, _ in WIRES for name in (node, source)})
     nodes = {name: add(page, name, 160 + index % 3 * 520, 240 + index // 3 * 560) for index, name in enumerate(names)}
     for node, slot, source, output in WIRES:
