@@ -1,11 +1,14 @@
-"""Icon and banner of the registry's page, and a clip: `python docs/make_pictures.py`.
+"""Icon and banner of the registry's page, a clip, and the video to dub: `python docs/make_pictures.py`.
 
-It draws docs/images/icon.png and banner.png, the shipped portrait and, under it, the loudness of the shipped voice; and
-cuts web/docs/pictures/EmoTalkingPortrait.webp, of the help page of EMO Talking Portrait, from docs/images/hero.webp.
+It draws docs/images/icon.png and banner.png, the shipped portrait and, under it, the loudness of the shipped voice;
+cuts web/docs/pictures/EmoTalkingPortrait.webp, of the help page of EMO Talking Portrait, from docs/images/hero.webp;
+and makes workflows/inputs/emo_video.mp4 with the built-in model.
 """
 
 from __future__ import annotations
 
+import sys
+import tempfile
 import wave
 from pathlib import Path
 
@@ -69,6 +72,24 @@ def clip(seconds: float = 3.0, side: int = 256) -> tuple[list[Image.Image], int]
     return frames, 2 * duration
 
 
+def video_to_dub(path: Path, begin: float = 3.4, end: float = 6.4) -> None:
+    """The shipped portrait, 384x384, says a part of the shipped voice (seconds): default settings, seed 0."""
+    sys.path.insert(0, str(HERE.parent))
+    from emo_model.__main__ import main
+
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "part.wav"
+        with wave.open(str(INPUTS / "emo_voice.wav")) as whole, wave.open(str(part), "wb") as cut:
+            cut.setparams(whole.getparams())
+            whole.setpos(round(begin * whole.getframerate()))
+            cut.writeframes(whole.readframes(round((end - begin) * whole.getframerate())))
+        small = Path(folder) / "portrait.png"
+        with Image.open(INPUTS / "emo_portrait.jpg") as portrait:
+            portrait.convert("RGB").resize((384, 384), Image.Resampling.LANCZOS).save(small)
+        if main([str(small), str(part), "-o", str(path), "--no-clips"]):
+            sys.exit(f"{path} was not made")
+
+
 if __name__ == "__main__":
     icon().save(HERE / "images" / "icon.png")
     banner().save(HERE / "images" / "banner.png")
@@ -83,3 +104,4 @@ if __name__ == "__main__":
         quality=60,
         method=6,
     )
+    video_to_dub(INPUTS / "emo_video.mp4")

@@ -132,9 +132,10 @@ class DubbedVideo:
     def summary(self) -> str:
         """One sentence for the log."""
         seen, shots = sum(self.tracks.is_seen), self.tracks.shots[-1] + 1
+        where = "all of them" if seen == len(self.times) else f"{seen} of them, the others stay as they are"
         return (
             f"{len(self.times)} frames of {self.size[1]}x{self.size[0]} in {shots} scene{'s' * (shots > 1)}; the face "
-            f"is seen in {seen} of them, the others stay as they are."
+            f"is seen in {where}."
         )
 
     @property

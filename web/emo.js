@@ -121,10 +121,22 @@ function noteSentence({ detail }) {
   if (node?.comfyClass?.startsWith("Emo")) sentences.set(id, [node, detail.text]);
 }
 
+function showWhole(node, text) {
+  // The classic page gives a sentence two lines and lets the rest be scrolled to.
+  const widget = node.widgets?.find(({ name }) => name === "$$node-text-preview");
+  if (!widget?.options || window.LiteGraph.vueNodesMode) return;
+  const perLine = (node.size[0] - 60) / 6.5; // letters of about 6.5 pixels
+  const lines = text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / perLine)), 0);
+  widget.options.getMinHeight = () => Math.min(200, 26 + 16 * Math.max(2, lines)); // the page's own limit is 200
+  node.expandToFitContent?.();
+  node.setDirtyCanvas?.(true, true);
+}
+
 function repeatSentences() {
   for (const [nodeId, [node, text]] of sentences) {
     if (nodesAlong(nodeId).at(-1)?.[0] !== node) continue; // another workflow is open now
     api.dispatchEvent(new CustomEvent("progress_text", { detail: { nodeId, text } }));
+    showWhole(node, text);
   }
 }
 

@@ -122,6 +122,12 @@ LOOK = """id => { const node = window.app.graph.getNodeById(id), canvas = window
     canvas.ds.offset = [120 - node.pos[0], 140 - node.pos[1]];
     canvas.setDirty(true, true);
     return [node.size[0], node.size[1]]; }"""
+STILL = """() => { window.app.canvas.links_render_mode = -1;  // wires to nodes elsewhere are none
+    for (const video of document.querySelectorAll('video')) {
+        video.loop = video.controls = false;
+        video.pause();
+        video.currentTime = 0.44; } }"""
+"""For the pictures: no wires, no bar over a video, and a frame in which its mouth is open."""
 GRAPH = """([nodes, wires]) => { const graph = window.app.graph, ids = {};
     for (const [key, type, values] of nodes) {
         const node = window.LiteGraph.createNode(type);
@@ -131,6 +137,7 @@ GRAPH = """([nodes, wires]) => { const graph = window.app.graph, ids = {};
         ids[key] = node.id;
         for (const widget of node.widgets ?? []) {
             if (['model', 'model_name'].includes(widget.name)) widget.value = 'built-in fast';
+            if (widget.name === 'control_after_generate') widget.value = 'fixed';
             if (widget.name in values) { widget.value = values[widget.name]; widget.callback?.(widget.value); }
         }
     }
@@ -231,6 +238,7 @@ def test_pictures_of_the_help_pages(page, schemas):
     press_run(page)
     page.wait_for_function("() => window.done")
     assert page.evaluate("() => window.done") == "execution_success", page.evaluate(PROBLEMS)
+    page.evaluate(STILL)
     page.wait_for_timeout(3000)
     folder = Path(os.environ["EMO_SCREENSHOTS"]) / "help"
     folder.mkdir(exist_ok=True)

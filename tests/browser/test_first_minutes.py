@@ -35,6 +35,17 @@ SEED = """([type, seed]) => { window.app.graph._nodes.find(n => n.type === type)
     .widgets.find(w => w.name === 'seed').value = seed; }"""
 LISTEN = """() => { window.previewed = [];
     window.app.api.addEventListener('b_preview_with_metadata', e => window.previewed.push(e.detail.displayNodeId)); }"""
+SAY = """([node, text]) => { const api = window.app.api;
+    window.app.canvas.ds.scale = 0.9;
+    window.app.canvas.ds.offset = window.app.graph.getNodeById(node).pos.map((at, axis) => [100, 150][axis] - at);
+    api.dispatchEvent(new CustomEvent('execution_start', {detail: {prompt_id: 'x'}}));
+    api.dispatchEvent(new CustomEvent('progress_text', {detail: {nodeId: String(node), text}}));
+    api.dispatchEvent(new CustomEvent('execution_success', {detail: {prompt_id: 'x'}}));
+    window.app.canvas.setDirty(true, true); }"""
+ROOM_OF_SENTENCE = """() => { const box = [...document.querySelectorAll('.overflow-y-auto')]
+    .find(e => e.innerText.includes('This sentence'));
+    return [box.scrollHeight, Math.min(box.clientHeight, box.parentElement.clientHeight)]; }"""
+"""[height of the text, height that is given to it]"""
 SENTENCE = """type => window.app.graph._nodes.find(n => n.type === type)
     .widgets.find(w => w.name === '$$node-text-preview')?.value ?? ''"""
 PREVIEWS = """type => { const node = window.app.graph._nodes.find(n => n.type === type);
@@ -63,6 +74,18 @@ def test_a_clip_is_seen_while_it_is_made_and_only_the_video_afterwards(page):
     assert shown_by and left == [0, 0]
     assert "frames" in page.evaluate(SENTENCE, "EmoTalkingPortrait")
     assert overlaps(page) == []
+
+
+def test_a_long_sentence_is_shown_whole_after_the_run(page):
+    if page.is_2_0:
+        pytest.skip("Nodes 2.0 lay their sentences out themselves")
+    show(page, template("talking_portrait"))
+    node = page.evaluate("() => window.app.graph._nodes.find(n => n.type === 'EmoReferenceEncoder').id")
+    page.evaluate(SAY, [node, "This sentence has ten words and sixty-three letters in it. " * 5])
+    page.wait_for_timeout(1500)
+    shown, room = page.evaluate(ROOM_OF_SENTENCE)
+    assert 0 < shown <= room
+    clear(page)
 
 
 def test_hallos_files_are_named_each_once_with_folder_and_address(page):
