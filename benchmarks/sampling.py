@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from emo_model.__main__ import peak_rss_mb
 from emo_model.acceleration.compile import compile_blocks
 from emo_model.acceleration.cuda_graphs import capture_steps
 from emo_model.acceleration.group_norm import use_own_group_norm
@@ -42,6 +41,7 @@ from emo_model.inputs.portrait import find_mesh, read_portrait
 from emo_model.models.context import Context
 from emo_model.models.emo import Emo
 from emo_model.outputs.portrait_decoder import PortraitDecoder
+from emo_model.rendering import peak_rss_mb
 from emo_model.sampling.clips import ClipRenderer, generate_clips
 from emo_model.sampling.progress import StepReport
 from emo_model.sampling.samplers import SAMPLERS, PredictCached

@@ -14,313 +14,33 @@ import os
 import re
 import signal
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from types import MappingProxyType
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from . import dubbing, talk
-from .acceleration.compile import compile_blocks
-from .acceleration.cuda_graphs import capture_steps
-from .cache.folder import CacheLimits, ClipCache, make_private
-from .cache.keys import weights_of
+from .cache.folder import make_private
 from .checkpoints import native
 from .checkpoints.mediapipe import load_face_finder
 from .config import SamplingConfig
-from .estimate import estimate
 from .inputs import faces
-from .inputs.audio import heard_opening
 from .inputs.check import Check, check_portrait
 from .inputs.faces import Face, from_left
 from .inputs.files import check_readable, reason_of, sentence_of
 from .inputs.media import read_picture
 from .inputs.portrait import LONG_SIDE, find_face, find_faces
-from .inputs.video_frames import VideoFrames
 from .inputs.voice_schedule import LETTERS
-from .outputs.background_writer import BackgroundWriter
-from .outputs.destination import check_destination
-from .outputs.disk import check_video, grain_of
-from .outputs.run_report import OFTEN, RunReport, WatchedFace
-from .outputs.shared_work import SharedWork, half_the_cores
-from .outputs.video import DUBBED, SOUND_CODECS, VideoWriter, sound_bytes
+from .outputs.video import SOUND_CODECS
+from .rendering import dub_video, make_video
 from .sampling.expression import RANGES, Expression
-from .sampling.progress import StepReport
 from .sampling.samplers import OLD_SAMPLERS, SAMPLERS
-from .types import MotionFrames
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"}
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "inputs"
 DEFAULTS = {field.name: field.default for field in fields(SamplingConfig)}
 log = logging.getLogger("emo")
-
-
-def make_video(
-    portrait: Path,
-    voices: Path | Sequence[Path],
-    out: Path,
-    *,
-    model: Path,
-    sampling: SamplingConfig,
-    fps: float | None = None,
-    faces: Sequence[str | Sequence[float]] | None = None,
-    together: bool = False,
-    schedule: str | None = None,
-    in_turn: bool = False,
-    long_side: int = LONG_SIDE,
-    square: bool = False,
-    device: str = "cpu",
-    clips: Path | None = None,
-    finished_only: bool = False,
-    codec: str = "aac",
-    compiled: bool = False,
-    cuda_graphs: bool = False,
-    progress: bool = True,
-    expression: Expression = Expression(),
-    expressions: Mapping[str, Expression] = MappingProxyType({}),
-    idle_seconds: float | None = None,
-    report_to: Path | None = None,
-) -> dict:
-    """Make a video, block by block; returns the fields of the JSON line.
-
-    voices: one voice, or one for each face from the left.
-
-    out, width, height, frames, fps, clips, rendered (clips rendered in this run), seconds (total), first_clip_seconds
-    (until the first clip was available), seconds_per_frame, peak_rss_mb, and with CUDA peak_device_mb.
-    together: several faces move, see `talk.speak_together` for faces, schedule, in_turn and expressions; else one of at
-    most one in faces, see `talk.speak`, also for long_side, square and expression. idle_seconds: in place of voices,
-    see `talk.idle`. compiled: compile the networks first, for long videos. cuda_graphs: capture a step and replay it.
-    report_to: a JSON file for `RunReport.result`. clips: folder of the clip cache, from which an interrupted run
-    resumes. finished_only: render nothing, and make a video of the cached clips. Raises OSError and ValueError with a
-    message for the user; if the run is interrupted, a playable video of the finished part remains next to `out`.
-    """
-    from tqdm import tqdm
-
-    began = time.monotonic()
-    voices = [voices] if isinstance(voices, Path) else list(voices)
-    voices = voices if idle_seconds is None else []
-    folder = check_destination(out, inputs=(portrait, *voices, *native.files_of(model))).parent
-    picture, sounds = talk.read_picture(portrait), [talk.read_sound(voice) for voice in voices]
-    if idle_seconds is not None and (together or len(faces or ()) > 1):
-        raise ValueError("--idle shows one face, but several are chosen; choose one with --which-face")
-    lengths = [sound.samples / sound.rate for sound in sounds]
-    seconds = (sum(lengths) if in_turn else max(lengths)) if idle_seconds is None else idle_seconds
-    kept_sound = max((sound_bytes(sound.rate, sound.channels, codec) for sound in sounds), default=0)
-    if not (finished_only or square):  # their size is known later, and is checked then
-        rate = fps or native.read_config(model).fps
-        _refuse_full_disk(folder, picture, seconds, fps=rate, long_side=long_side, sound_bytes=kept_sound)
-    bundle = talk.load(model, device)
-    compiled = compiled and compile_blocks(bundle.emo, device=device)
-    graphs = capture_steps(bundle.emo, device=device) if cuda_graphs else None
-    how = {"sampling": sampling, "long_side": long_side, "fps": fps, "expression": expression}
-    if together and square:
-        raise ValueError("--square shows one head, but several faces are chosen; drop --square, or choose one face")
-    if in_turn and len(sounds) < 2:
-        raise ValueError("--in-turn needs several voices, and there is one; name more sound files")
-    if together:
-        how |= {"faces": faces, "schedule": schedule, "in_turn": in_turn, "expressions": expressions}
-        group = talk.prepare_together(bundle, picture, sounds, **how)
-    else:
-        how |= {"face": faces and faces[0], "square": square, "idle_seconds": idle_seconds}
-        group = talk.Group.of(talk.prepare(bundle, picture, sounds[0] if sounds else None, **how))
-    log.info("%s", group.summary)
-    scene, count = group.first, group.clips
-    audio = scene.conditions.audio
-    cache = None if clips is None else ClipCache(clips, CacheLimits.from_environment())
-    runs = [] if cache is None else [cache.run() for _ in group.scenes]
-    weights = weights_of(bundle.emo) + compiled * " compiled" + (graphs is not None) * " CUDA graphs"
-    batch_branches = torch.device(device).type != "cpu"  # on a CPU, two threads evaluate one each
-    with half_the_cores(device):
-        there = [
-            sum(1 for _ in one.generate(cache=run, weights=weights, finished_only=True, batch_branches=batch_branches))
-            for one, run in zip(group.scenes.values(), runs, strict=False)
-        ]
-    finished = sum(there)
-    if finished_only and not min(there, default=0):
-        raise ValueError(f"no clip of this video is cached in {clips}; run without --finished-only first")
-    plan = estimate(
-        bundle.config,
-        sampling,
-        frames=scene.conditions.frames,
-        fps=audio.fps,
-        finished=finished,
-        picture=scene.size,
-        grain=grain_of(scene.picture),
-        weights_bytes=sum(weight.nbytes for weight in bundle.emo.parameters()),
-        feature_bytes=sum(one.conditions.audio.frames.nbytes for one in group.scenes.values()),
-        faces=len(group.scenes),
-        sound_bytes=kept_sound,
-    )
-    if not finished_only:
-        log.info("%s%s", plan.says, "" if cache is None else f" {cache.summary}")
-        plan.refuse_what_cannot_fit(clips or folder, folder)
-    bar = tqdm(
-        total=count * sampling.steps,
-        unit="step",
-        disable=not progress,
-        initial=finished * sampling.steps,
-        desc=f"{scene.conditions.frames} frames in {count} clips",
-    )
-
-    def on_step(report: StepReport) -> None:
-        if not report.is_cached:
-            bar.update()
-
-    watch = None if report_to is None else _watch(group, fps=audio.fps)
-    frames, first = 0, 0.0
-    height, width = scene.size
-    expected = scene.conditions.frames
-    if finished_only:
-        expected = min(expected, min(there) * bundle.config.clip_frames)
-    try:
-        with (
-            bar,
-            half_the_cores(device),
-            VideoWriter(
-                out, fps=audio.fps, width=width, height=height, audio=group.sound, codec=codec, expected=expected
-            ) as video,
-            SharedWork() as work,
-        ):
-
-            def write(block: np.ndarray) -> None:
-                if watch is not None:
-                    watch.see(block)
-                video.write(block)
-
-            try:
-                with BackgroundWriter(work, group.decode, write, device=device) as writer:
-                    for latents in group.generate(
-                        caches=runs,
-                        weights=weights,
-                        finished_only=finished_only,
-                        predict=graphs,
-                        batch_branches=batch_branches,
-                        evaluate=map if batch_branches else work.map,
-                        on_step=on_step,
-                    ):
-                        first = first or time.monotonic() - began
-                        writer.put(latents)
-                        video.last = MotionFrames.after(video.last, latents, bundle.config.motion_frames)
-            finally:
-                frames = video.frames
-    except BaseException:
-        if frames and video.partial.is_file():
-            log.info("%s contains the first %.2f s", video.partial, frames / audio.fps)
-        if cache is not None:
-            kept = max(finished, sum(len(run.keys) for run in runs))
-            log.info("%d of %d clips are cached in %s; run the same command to resume", kept, count, clips)
-        raise
-    finally:
-        for run in runs:
-            run.lease.close()
-    passed = time.monotonic() - began
-    report = {
-        "out": str(out),
-        "width": width,
-        "height": height,
-        "frames": frames,
-        "fps": audio.fps,
-        "clips": count,
-        "rendered": count if cache is None else sum(run.rendered for run in runs),
-        "seconds": round(passed, 2),
-        "first_clip_seconds": round(first, 2),
-        "seconds_per_frame": round(passed / frames, 4),
-        "peak_rss_mb": peak_rss_mb(),
-    }
-    if watch is not None:
-        log.info("%s", watch.line)
-        report_to.write_text(json.dumps({**report, **watch.result}, indent=1) + "\n", encoding="utf-8")
-    if torch.device(device).type == "cuda":
-        report["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
-    return report
-
-
-def dub_video(
-    video: Path,
-    voice: Path,
-    out: Path,
-    *,
-    model: Path,
-    face: str | Sequence[float] | None = None,
-    device: str = "cpu",
-    codec: str = "aac",
-    progress: bool = True,
-) -> dict:
-    """Make the lips of a video follow a voice, frame by frame; returns the fields of the JSON line.
-
-    out, width, height, frames, fps (mean), seconds (total), seconds_per_frame, peak_rss_mb. face: see
-    `dubbing.read_video`. Raises OSError and ValueError with a message for the user; if the run is interrupted, a
-    playable video of the finished part remains next to `out`.
-    """
-    from tqdm import tqdm
-
-    began = time.monotonic()
-    check_destination(out, inputs=(video, voice, *native.files_of(model)))
-    shown, sound = VideoFrames(video), talk.read_sound(voice)
-    bundle = talk.load(model, device)
-    with tqdm(unit="frame", disable=not progress, desc="reading the face") as bar:
-        dubbed = dubbing.read_video(bundle, shown, face=face, on_frame=lambda done: bar.update())
-    log.info("%s", dubbed.summary)
-    for sentence in dubbed.warnings:
-        log.warning("%s", sentence)
-    count, (height, width) = dubbed.count(sound.samples / sound.rate), dubbed.size
-    with (
-        VideoWriter(
-            out,
-            fps=float(shown.rate),
-            width=width,
-            height=height,
-            audio=sound,
-            codec=codec,
-            metadata={"comment": DUBBED},
-            expected=count,
-            tick=shown.tick,
-        ) as writer,
-        tqdm(total=count, unit="frame", disable=not progress, desc="drawing the mouth") as bar,
-    ):
-        for seconds, picture in dubbed.frames(sound):
-            writer.write(picture[None], [seconds])
-            bar.update()
-    passed = time.monotonic() - began
-    return {
-        "out": str(out),
-        "width": width,
-        "height": height,
-        "frames": writer.frames,
-        "fps": round(float(shown.rate), 3),
-        "seconds": round(passed, 2),
-        "seconds_per_frame": round(passed / writer.frames, 4),
-        "peak_rss_mb": peak_rss_mb(),
-    }
-
-
-def _watch(group: talk.Group, *, fps: float) -> RunReport:
-    faces = {}
-    for letter, scene in group.scenes.items():
-        heard = heard_opening(scene.conditions.audio, scene.bundle.config.audio_encoder)
-        faces[letter] = WatchedFace.of(scene.conditions.portrait, heard)
-    return RunReport(load_face_finder(), group.first.decoder.still, faces, fps=fps, every=OFTEN)
-
-
-def _refuse_full_disk(
-    folder: Path, picture: Tensor, seconds: float, *, fps: float, long_side: int, sound_bytes: float
-) -> None:
-    """Raises OSError if the video alone does not fit; clips are counted once it is known which are cached."""
-    scale = min(1.0, long_side / max(picture.shape[-2:]))
-    height, width = (max(2, round(length * scale)) for length in picture.shape[-2:])
-    check_video(
-        folder,
-        max(1, round(seconds * fps)),
-        fps=fps,
-        width=width,
-        height=height,
-        grain=grain_of(picture),
-        sound_bytes=sound_bytes,
-    )
 
 
 def check(portrait: Path, together: bool = False, chosen: Sequence[str | Sequence[float]] | None = None) -> dict:
@@ -369,16 +89,6 @@ def clips_folder() -> Path:
     """The default folder of the clip cache, in the user's cache folder."""
     home = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "comfyui-emo" / "clips"
-
-
-def peak_rss_mb() -> int | None:
-    """Peak resident memory of this process in MB (10^6 bytes); None on Windows, where Python does not report it."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
 
 
 def _writable(folder: Path) -> Path | None:

@@ -368,7 +368,7 @@ class Bench:
         """The command's own report, for a picture of 512x512 and 8 s of voice."""
         from PIL import Image
 
-        from ..__main__ import make_video
+        from ..rendering import make_video
 
         piece = scenes.cut(self.speech[0], 0, round(8 * self.fps), fps=self.fps)
         person = self.puppets[self.people[0]]

@@ -22,12 +22,13 @@ from videos import read_video
 
 import emo_model
 from emo_model import talk as way_in
-from emo_model.__main__ import EXAMPLES, main, peak_rss_mb
+from emo_model.__main__ import EXAMPLES, main
 from emo_model.checkpoints import native
 from emo_model.config import SamplingConfig
 from emo_model.inputs.audio import read_audio
 from emo_model.inputs.media import read_picture
 from emo_model.outputs.embedded_latents import read_latents
+from emo_model.rendering import peak_rss_mb
 
 ROOT = Path(__file__).parents[2]
 
