@@ -95,6 +95,11 @@ STATE = """() => ({
     videos: [...document.querySelectorAll('video')].map(v => [v.currentSrc || v.src, v.checkVisibility(), v.readyState,
                                                               v.error?.message])})"""
 """What the page knows of the graph and of videos, for a test that failed."""
+STILL = """() => { for (const video of document.querySelectorAll('video')) {
+    video.loop = video.controls = false;
+    video.pause();
+    video.currentTime = 0.44; } }"""
+"""For pictures: no bar over a video, and a frame in which its mouth is open."""
 FIT = """() => { window.app.canvas.deselectAll?.(); window.app.canvas.fitViewToSelectionAnimated?.({duration: 1});
     window.app.canvas.setDirty(true, true); }"""
 SET = """([id, name, value]) => {
@@ -152,6 +157,8 @@ def picture(page, name: str) -> None:
         """() => { const {ds, canvas} = window.app.canvas, box = canvas.getBoundingClientRect();
         return [ds.scale, ...ds.offset, box.x, box.y]; }"""
     )
+    page.evaluate(STILL)
+    page.wait_for_timeout(700)
     boxes = page.evaluate(BOXES, False)
     x0, y0 = (min(box[axis] for box in boxes) - 20 for axis in (1, 2))
     x1, y1 = (max(box[axis] + box[axis + 2] for box in boxes) + 20 for axis in (1, 2))
@@ -222,6 +229,14 @@ def wire(page, node, slot: str, source, output: str) -> None:
         if page.evaluate(SOURCE, [node, slot]) == [source, output]:
             return
     raise AssertionError(f"dragging from '{output}' to '{slot}' made no link")
+
+
+def record_voice(page) -> None:
+    """Two seconds from the microphone, by the buttons of Nodes 2.0 and of App mode."""
+    page.locator("button:visible", has_text="Start Recording").last.click()
+    page.wait_for_timeout(2500)
+    page.locator('button[title="Stop Recording"]:visible').last.click()
+    page.wait_for_timeout(1000)
 
 
 def press_run(page) -> str:

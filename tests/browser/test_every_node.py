@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 import pytest
-from comfyui_page import PROBLEMS, SET, add, clear, open_search, press_run, wire
+from comfyui_page import PROBLEMS, SET, STILL, add, clear, open_search, press_run, wire
 from comfyui_server import ROOT
 
 ALIASES = json.loads((ROOT / "locales" / "aliases.json").read_text(encoding="utf-8"))
@@ -122,12 +122,8 @@ LOOK = """id => { const node = window.app.graph.getNodeById(id), canvas = window
     canvas.ds.offset = [120 - node.pos[0], 140 - node.pos[1]];
     canvas.setDirty(true, true);
     return [node.size[0], node.size[1]]; }"""
-STILL = """() => { window.app.canvas.links_render_mode = -1;  // wires to nodes elsewhere are none
-    for (const video of document.querySelectorAll('video')) {
-        video.loop = video.controls = false;
-        video.pause();
-        video.currentTime = 0.44; } }"""
-"""For the pictures: no wires, no bar over a video, and a frame in which its mouth is open."""
+NO_WIRES = "() => { window.app.canvas.links_render_mode = -1; }"
+"""For the pictures: those to nodes elsewhere would cross them."""
 GRAPH = """([nodes, wires]) => { const graph = window.app.graph, ids = {};
     for (const [key, type, values] of nodes) {
         const node = window.LiteGraph.createNode(type);
@@ -239,6 +235,7 @@ def test_pictures_of_the_help_pages(page, schemas):
     page.wait_for_function("() => window.done")
     assert page.evaluate("() => window.done") == "execution_success", page.evaluate(PROBLEMS)
     page.evaluate(STILL)
+    page.evaluate(NO_WIRES)
     page.wait_for_timeout(3000)
     folder = Path(os.environ["EMO_SCREENSHOTS"]) / "help"
     folder.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ import json
 import os
 
 import pytest
-from comfyui_page import PROBLEMS, SEARCH, clear, overlaps, picture, press_run_and_play, show, template
+from comfyui_page import PROBLEMS, SEARCH, clear, overlaps, picture, press_run_and_play, record_voice, show, template
 from comfyui_server import ROOT
 
 SHOWN = """([type, is20]) => {
@@ -138,16 +138,17 @@ def test_a_workflow_of_the_first_release_keeps_its_wires_and_values(page):
 
 
 def test_a_voice_is_recorded_in_the_page(page):
-    if page.is_2_0:
-        pytest.skip("the recorder has no button of the graph there; the classic page shows the way")
     model = "built-in default" if "EMO_SCREENSHOTS" in os.environ else "tiny.safetensors"
     show(page, template("record_your_voice", EmoTalkingPortrait=model))
-    press = """() => { const node = window.app.graph._nodes.find(n => n.type === 'RecordAudio');
-        return node.widgets.find(w => w.type === 'audiorecord' || w.type === 'button').callback(); }"""
-    page.evaluate(press)
-    page.wait_for_timeout(2500)
-    page.evaluate(press)
-    page.wait_for_timeout(1000)
+    if page.is_2_0:
+        record_voice(page)
+    else:
+        press = """() => { const node = window.app.graph._nodes.find(n => n.type === 'RecordAudio');
+            return node.widgets.find(w => w.type === 'audiorecord' || w.type === 'button').callback(); }"""
+        page.evaluate(press)
+        page.wait_for_timeout(2500)
+        page.evaluate(press)
+        page.wait_for_timeout(1000)
     press_run_and_play(page)
     assert overlaps(page) == []
     picture(page, "record_your_voice")

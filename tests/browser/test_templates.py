@@ -19,6 +19,7 @@ from comfyui_page import (
     overlaps,
     picture,
     press_run_and_play,
+    record_voice,
     show,
     template,
     wait_for_video,
@@ -56,6 +57,8 @@ NOTE = """() => { const s = window.app.canvas.ds.scale;
     return [(box.lastElementChild.getBoundingClientRect().bottom - top) / s, height / s,
             box.scrollHeight - box.clientHeight]; }"""
 """[where the text of the note ends, its room, what does not fit], in the graph's pixels."""
+RECORDER = "audio#1"
+"""Core's recorder in an app: the second widget of its node; the first one is the player of what was recorded."""
 LOADERS = """types => window.app.graph._nodes.filter(n => types.includes(n.type))
     .map(n => [n.id, n.type, n.widgets[0].value])"""
 PRESS_UPLOAD = """id => window.app.graph.getNodeById(id).widgets.find(w => w.type === 'button').callback()"""
@@ -128,8 +131,11 @@ def test_app_mode_shows_the_inputs_and_run(page, name):
     if page.locator("button:visible", has_text="Skip").count():
         page.locator("button:visible", has_text="Skip").first.click()
     for text in names_of_inputs(workflow):
-        assert page.get_by_text(text, exact=True).locator("visible=true").count(), text
-    if name in RUNNING:
+        assert page.get_by_text(text, exact=True).locator("visible=true").count() or text == RECORDER, text
+    is_recorder_shown = page.locator("button:visible", has_text="Start Recording").count() > 0
+    if is_recorder_shown:  # page 1.49 cannot: two widgets of core's recorder have one name there
+        record_voice(page)
+    if name in RUNNING or is_recorder_shown:
         with page.expect_response(
             lambda reply: reply.url.endswith("/prompt") and reply.request.method == "POST"
         ) as answer:
