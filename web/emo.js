@@ -128,7 +128,8 @@ function showWhole(node, text) {
   const perLine = (node.size[0] - 60) / 6.5; // letters of about 6.5 pixels
   const lines = text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / perLine)), 0);
   widget.options.getMinHeight = () => Math.min(200, 26 + 16 * Math.max(2, lines)); // the page's own limit is 200
-  node.expandToFitContent?.();
+  const height = node.computeSize()[1]; // not its width: a video asks for more than it has
+  if (node.size[1] < height) node.setSize([node.size[0], height]);
   node.setDirtyCanvas?.(true, true);
 }
 
