@@ -8,7 +8,17 @@ import json
 import os
 
 import pytest
-from comfyui_page import PROBLEMS, SEARCH, clear, overlaps, picture, press_run_and_play, record_voice, show, template
+from comfyui_page import (
+    PROBLEMS,
+    clear,
+    open_search,
+    overlaps,
+    picture,
+    press_run_and_play,
+    record_voice,
+    show,
+    template,
+)
 from comfyui_server import ROOT
 
 SHOWN = """([type, is20]) => {
@@ -159,10 +169,7 @@ def test_the_node_is_found_by_what_people_look_for(page, server, words):
     if "search_aliases" not in server.get("/object_info/EmoTalkingPortrait")["EmoTalkingPortrait"]:
         pytest.skip("this ComfyUI has no search aliases")
     clear(page)
-    page.mouse.dblclick(1200, 500)
-    box = page.locator(SEARCH).first
-    box.wait_for()
-    box.fill(words)
+    open_search(page).fill(words)
     page.wait_for_function(
         "() => [...document.querySelectorAll('.p-autocomplete-option, [data-testid=\"result-item\"]')]"
         ".slice(0, 6).some(e => e.innerText.includes('EMO Talking Portrait'))",
