@@ -1,8 +1,8 @@
 """One person from minutes of video: the built-in model goes on learning on one talking person, on a CPU.
 
-First its mouth gets the person's size, by the scale of its latents; then EMO's audio and temporal layers learn how this
-mouth moves, all else stays. The video's clips have three parts: on the first the model trains, the second decides what
-of it is kept and when training ends, the last only judges what came out.
+EMO's audio and temporal layers learn how this mouth moves, the painter's last layer its colours, and the mouth gets the
+person's size by the scale of its latents; all else stays. The video's clips have three parts: on the first the model
+trains, the second decides what of it is kept and when training ends, the last only judges what came out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .footage import shards
 from .footage.run import prepare
 from .footage.settings import Limits, Settings
 from .footage.store import Rescaled, ShardStore
-from .held_out import OPENING, WIDTH, Mouth, mouth_in_frames, mouth_in_latents
+from .held_out import MOST_SIZE, OPENING, WIDTH, Mouth, Spoken, fitted_size, mouth_in_frames, mouth_in_latents
 from .loop import Plan
 from .loss import EmoTask
 from .prepared import FOOTAGE_WEIGHTS, load_to_train
@@ -34,9 +34,8 @@ log = logging.getLogger(__name__)
 FOOTAGE = Settings(limits=Limits(longest=5.0))  # short clips, so that the three parts can be fine
 CHOOSING_SHARE, JUDGING_SHARE = 0.2, 0.2  # of the clips, the last ones of the video
 LEAST_SECONDS, LEAST_CLIPS = 12.0, 3  # of usable footage
-MOST_SIZE = 6.0  # by which a mouth's size is changed at most
 CHECK_EVERY, PATIENCE = 20, 3  # steps between two checks; checks without a better one that end the training
-CALIBRATION_CLIPS = 5  # to train on, from which the mouth's size is measured
+SIZE_CLIPS, FITTING_CLIPS = 5, 3  # of those to train on: where the mouth's size is read in latents, and in frames
 CHECK_SEED, JUDGE_SEED = 1, 2  # added to the seed, of the noise of videos that choose, and of those that judge
 STAGE = replace(
     VIDEO,
@@ -70,7 +69,7 @@ class Parts:
         return cls(samples[:first], samples[first : first + choosing], samples[first + choosing :])
 
 
-def with_sizes(config: ModelConfig, opening: float, width: float) -> ModelConfig:
+def with_sizes(config: ModelConfig, opening: float, width: float = 1.0) -> ModelConfig:
     """Of a model with the same weights, whose mouth opens and widens so many times as far: latents stand for more."""
     scale = list(config.latent_scale)
     scale[OPENING], scale[WIDTH] = scale[OPENING] / opening, scale[WIDTH] / width
@@ -83,14 +82,9 @@ def configured(bundle: native.Bundle, config: ModelConfig) -> native.Bundle:
     return replace(bundle, config=config)
 
 
-def wanted_sizes(mouth: Mouth) -> tuple[float, float]:
-    """By how many times opening and width should be larger, for the spread that was seen."""
-    return tuple(1 / min(max(size, 1 / MOST_SIZE), MOST_SIZE) for size in mouth.sizes)
-
-
 @dataclass
 class _Person:
-    """A model on the way to one person: `bundle` is the best so far; lowest: its shortfall on the choosing clips."""
+    """A model on the way to one person: `bundle`, as good as it is so far."""
 
     bundle: native.Bundle
     folder: Path
@@ -98,62 +92,82 @@ class _Person:
     seed: int
 
     def __post_init__(self):
-        self.prepared = self.bundle.config
-        self.lowest = self.shortfall()
+        self.prepared, self.finder = self.bundle.config, load_face_finder()
 
-    def store(self, some: Sequence[shards.Sample]) -> Rescaled:
+    def store(self, some: Sequence[shards.Sample], config: ModelConfig) -> Rescaled:
+        """The clips, as latents of the scales of `config`."""
         names, frames = {one.name for one in some}, self.prepared.motion_frames + self.prepared.clip_frames
         store = ShardStore(self.folder, self.prepared, names=names, frames=frames, held_out=None)
-        return Rescaled(store, self.prepared, self.bundle.config)
+        return Rescaled(store, self.prepared, config)
+
+    def few_to_train_on(self, count: int) -> Sequence[shards.Sample]:
+        return self.parts.training[:: -(-len(self.parts.training) // count)]
 
     def mouth(self, some: Sequence[shards.Sample], seed: int) -> Mouth:
-        return mouth_in_latents(self.bundle, self.store(some), some, seed=seed)
+        """In motion latents."""
+        return mouth_in_latents(self.bundle, self.store(some, self.bundle.config), some, seed=seed)
 
-    def shortfall(self) -> float:
-        """Of the choosing clips."""
-        found = self.mouth(self.parts.choosing, self.seed + CHECK_SEED)
-        log.info("on the clips to choose by: %s", found.values())
-        return found.shortfall
+    def spoken(self, some: Sequence[shards.Sample], seed: int) -> list[Spoken]:
+        store = self.store(some, self.bundle.config)
+        return [Spoken.of(self.bundle, store, sample, self.finder, seed=seed) for sample in some]
+
+    def mouth_frames(self, some: Sequence[shards.Sample]) -> list[painter.MouthFrames]:
+        return [painter.MouthFrames.of(sample, self.prepared) for sample in some]
+
+    def train(self, stage: Stage, work: Path, *, deadline: float, clock: Callable[[], float]) -> int:
+        """Train EMO until the choosing clips get no better; returns the step whose weights were kept, 0 for none.
+
+        The person's motion is given the spread that the model's has for the same voice: else most of what is learned
+        is to move less.
+        """
+        sizes = tuple(
+            min(max(size, 1 / MOST_SIZE), MOST_SIZE)
+            for size in self.mouth(self.few_to_train_on(SIZE_CLIPS), self.seed).sizes
+        )
+        log.info("in motion latents the model's mouth opens %.2f times as far, and widens %.2f times", *sizes)
+        as_large = with_sizes(self.bundle.config, *(1 / size for size in sizes))
+        task = EmoTask(self.bundle.emo, stage, self.store(self.parts.training, as_large), seed=self.seed)
+        plan = Plan(
+            stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=0.95, check_every=CHECK_EVERY
+        )
+
+        def score() -> float:
+            found = self.mouth(self.parts.choosing, self.seed + CHECK_SEED)
+            log.info("on the clips that choose: shortfall %.4f, %s", found.shortfall(sizes), found.values())
+            return found.shortfall(sizes)
+
+        how = {"start": score(), "score": score, "patience": PATIENCE, "deadline": deadline, "clock": clock}
+        return train_best(task, plan, work, **how)[0]
 
     def paint(self, work: Path, *, scale: float, deadline: float, clock: Callable[[], float]) -> int:
         """Train the mouth's colours until the choosing clips get no better; returns the step that was kept."""
-        training, choosing = (self.frames(some) for some in (self.parts.training, self.parts.choosing))
+        training, choosing = map(self.mouth_frames, (self.parts.training, self.parts.choosing))
         task = painter.PainterTask(self.bundle.motion_decoder, self.prepared, training, seed=self.seed)
         plan = replace(painter.PLAN, steps=max(painter.PLAN.check_every, round(scale * painter.PLAN.steps)))
 
         def score() -> float:
             found = task.error(choosing)
-            log.info("error of the mouth's pixels on the clips to choose by: %.4f", found)
+            log.info("error of the mouth's pixels on the clips that choose: %.4f", found)
             return found
 
         how = {"start": score(), "score": score, "patience": PATIENCE, "deadline": deadline, "clock": clock}
         return train_best(task, plan, work, **how)[0]
 
-    def frames(self, some: Sequence[shards.Sample]) -> list[painter.MouthFrames]:
-        return [painter.MouthFrames.of(sample, self.prepared) for sample in some]
-
-    def calibrate(self) -> tuple[float, float] | None:
-        """Give the mouth the size of the training clips; None where the choosing clips say it was better before."""
-        step = -(-len(self.parts.training) // CALIBRATION_CLIPS)
-        sizes = wanted_sizes(self.mouth(self.parts.training[::step], self.seed))
-        before = self.bundle
-        self.bundle = configured(before, with_sizes(before.config, *sizes))
-        found = self.shortfall()
-        if found < self.lowest:
-            self.lowest = found
-            return sizes
-        self.bundle = configured(self.bundle, before.config)
-        return None
-
-    def train(self, stage: Stage, work: Path, *, deadline: float, clock: Callable[[], float]) -> int:
-        """Train EMO until the choosing clips get no better; returns the step whose weights were kept, 0 for none."""
-        task = EmoTask(self.bundle.emo, stage, self.store(self.parts.training), seed=self.seed)
-        plan = Plan(
-            stage.name, stage.steps, stage.learning_rate, stage.warmup_steps, ema_decay=0.95, check_every=CHECK_EVERY
+    def resize(self) -> float:
+        """Give the mouth the size at which finished frames open it as far as the video does; returns it, 1 where the
+        choosing clips are no better with it."""
+        config = self.bundle.config
+        some = self.spoken(self.few_to_train_on(FITTING_CLIPS), self.seed)
+        size = fitted_size(lambda size: mouth_in_frames(some, with_sizes(config, size)).sizes[0])
+        choosing = self.spoken(self.parts.choosing, self.seed + CHECK_SEED)
+        before, after = (mouth_in_frames(choosing, one) for one in (config, with_sizes(config, size)))
+        log.info(
+            "on the clips that choose, finished frames: size 1 %s, size %.2f %s", before.values(), size, after.values()
         )
-        how = {"start": self.lowest, "score": self.shortfall, "patience": PATIENCE}
-        step, self.lowest = train_best(task, plan, work, deadline=deadline, clock=clock, **how)
-        return step
+        if after.shortfall() >= before.shortfall():
+            return 1.0
+        self.bundle = configured(self.bundle, with_sizes(config, size))
+        return size
 
 
 def adapt(
@@ -170,7 +184,7 @@ def adapt(
 ) -> dict[str, dict[str, float]]:
     """Write the model of the person in `video` to `out`; returns `judged` before and after.
 
-    Of size and training, what does not help on the choosing clips is left out. Work is kept in OUT's name with '.adapt'
+    What does not help on the choosing clips is left out. Work is kept in OUT's name with '.adapt'
     until it is done: the prepared clips, the state and the log. minutes: stops with OutOfTime when they are over,
     everything saved; call again with resume=True. Raises FileExistsError if there is unfinished work and `resume` is
     not set, ValueError if too little of the video can be used (report.html there says why).
@@ -192,17 +206,12 @@ def adapt(
     person = _Person(bundle, work / "data", Parts.of(shards.read_index(work / "data")), seed)
     before = judged(person)
     log.info("before: %s", before)
-    sizes = person.calibrate()
-    log.info(
-        "the mouth's size: %s",
-        "as before, another was no better"
-        if sizes is None
-        else f"{sizes[0]:.2f} of the opening, {sizes[1]:.2f} of the width (shortfall {person.lowest:.3f})",
-    )
-    stage = replace(STAGE, steps=max(CHECK_EVERY, round(scale * STAGE.steps)))
-    kept = person.train(stage, work, deadline=deadline, clock=clock)
-    painted = person.paint(work, scale=scale, deadline=deadline, clock=clock)
-    after = judged(person) if sizes or kept or painted else before
+    how = {"deadline": deadline, "clock": clock}
+    steps = person.train(replace(STAGE, steps=max(CHECK_EVERY, round(scale * STAGE.steps))), work, **how)
+    painted = person.paint(work, scale=scale, **how)
+    size = person.resize()
+    log.info("kept: EMO of step %d, the mouth's colours of step %d, its opening times %.2f", steps, painted, size)
+    after = judged(person) if steps or painted or size != 1 else before
     log.info("after: %s", after)
     if doubt := doubts(before, after):
         log.warning("%s", doubt)
@@ -211,9 +220,9 @@ def adapt(
     adapted = {
         "video_sha256": digest,
         "seconds": row["kept_seconds"],
-        "sizes": sizes,
-        "steps": kept,
+        "steps": steps,
         "painter_steps": painted,
+        "size": size,
     }
     card = bundle.card | {
         "made_by": f"python -m emo_model.training adapt --scale {scale:g} --seed {seed}",
@@ -232,16 +241,16 @@ def judged(person: _Person) -> dict[str, float]:
     mouth's pixels where the video's own motion is drawn, dB."""
     samples, seed, bundle = person.parts.judging, person.seed + JUDGE_SEED, person.bundle
     found = person.mouth(samples, seed).values()
-    found |= mouth_in_frames(bundle, person.store(samples), samples, load_face_finder(), seed=seed).values("frames_")
-    return found | {"mouth_psnr": round(painter.mouth_psnr(bundle, person.frames(samples)), 2)}
+    found |= mouth_in_frames(person.spoken(samples, seed), bundle.config).values("frames_")
+    return found | {"mouth_psnr": round(painter.mouth_psnr(bundle, person.mouth_frames(samples)), 2)}
 
 
 def doubts(before: dict[str, float], after: dict[str, float]) -> str:
     """A sentence if nothing helped, or if the judging clips are not better in finished frames, else ""."""
     if after == before:
         return (
-            "The model is the one it started from: on the clips that choose, neither another size of the mouth nor "
-            "training was better. A longer video, or one with a larger and clearer face, may help"
+            "The model is the one it started from: on the clips that choose, neither training nor "
+            "another size of the mouth was better. A longer video, or one with a larger and clearer face, may help"
         )
     if after["frames_shortfall"] < before["frames_shortfall"]:
         return ""

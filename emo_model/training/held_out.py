@@ -4,7 +4,7 @@ in motion latents, and in finished frames as the face mesh reads them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from .prepared import conditions_of
 OPENING, WIDTH = 2, 3  # channels of motion latents
 SIZE_SHARE = 0.1  # of a spread e times too large or too small in `Mouth.shortfall`; a correlation lost counts 1
 WIDTH_SHARE = 0.5  # of the width, beside 1 of the opening
+MOST_SIZE = 6.0  # by which a mouth is made larger or smaller at most
 AT_ONCE = 16
 
 
@@ -63,22 +64,21 @@ class Mouth:
         made, seen = self.made[0], self.seen[0]
         return float((made - seen).square().mean() / seen.var(correction=0).clamp(min=1e-9))
 
-    @property
-    def shortfall(self) -> float:
-        """What training and calibration are judged by, lower is better: 1 - r, and a tenth of the logarithm of a
-        spread that is not the video's; the width counts half of the opening.
+    def shortfall(self, sizes: tuple[float, float] = (1.0, 1.0)) -> float:
+        """What decides between models, lower is better: 1 - r, and a tenth of the logarithm of a spread that is not so
+        many times the video's; the width counts half of the opening.
 
         Not the squared error: where the correlation is below 1, it is least for a mouth that moves too little.
         """
         each = [
-            1 - r + SIZE_SHARE * abs(math.log(max(size, 1e-3)))
-            for r, size in zip(self.correlations, self.sizes, strict=True)
+            1 - r + SIZE_SHARE * abs(math.log(max(size, 1e-3) / wanted))
+            for r, size, wanted in zip(self.correlations, self.sizes, sizes, strict=True)
         ]
         return (each[0] + WIDTH_SHARE * each[1]) / (1 + WIDTH_SHARE)
 
     def values(self, prefix: str = "") -> dict[str, float]:
         """For tables."""
-        found = {"shortfall": self.shortfall, "opening_error": self.error}
+        found = {"shortfall": self.shortfall(), "opening_error": self.error}
         for name, r, size in zip(("opening", "width"), self.correlations, self.sizes, strict=True):
             found |= {f"{name}_r": r, f"{name}_size": size}
         return {prefix + name: round(value, 3) for name, value in sorted(found.items())}
@@ -108,20 +108,51 @@ def mouth_in_latents(bundle: native.Bundle, store: Rescaled, samples: Sequence[S
     return Mouth.join(found)
 
 
-def mouth_in_frames(
-    bundle: native.Bundle, store: Rescaled, samples: Sequence[Sample], finder: FaceFinder, *, seed: int
-) -> Mouth:
-    """On these clips: finished frames of the person at rest who says them, and the video's, as the face mesh reads
-    both."""
-    found = []
-    for sample in samples:
-        frames = read_mp4(sample.read("mp4"))
-        still, share = sample.about()["still"], frames.shape[1] / bundle.config.image_size
-        rest = share * torch.from_numpy(sample.array("meshes.npy", still, 1).copy())[0]
-        decoder = portrait_decoder(bundle, torch.from_numpy(frames[still]).permute(2, 0, 1)[None], rest)
-        made = np.concatenate(list(decoder.blocks(sampled(bundle, store.whole(sample), seed=seed))))
-        found.append(Mouth(mouth_read(made, finder, rest), mouth_read(frames, finder, rest)))
-    return Mouth.join(found)
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """The voice of one clip, spoken by a model: scaled latents (F, C, h, w), the person at rest as `portrait_decoder`
+    takes it, and opening and width (F,) of the video's own frames, as `finder` reads them."""
+
+    bundle: native.Bundle
+    latents: Tensor
+    still: Tensor
+    mesh: Tensor
+    finder: FaceFinder
+    seen: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, bundle: native.Bundle, store: Rescaled, sample: Sample, finder: FaceFinder, *, seed: int) -> Spoken:
+        frames, number = read_mp4(sample.read("mp4")), sample.about()["still"]
+        still = torch.from_numpy(frames[number]).permute(2, 0, 1)[None]
+        share = frames.shape[1] / bundle.config.image_size
+        mesh = share * torch.from_numpy(sample.array("meshes.npy", number, 1).copy())[0]
+        latents = sampled(bundle, store.whole(sample), seed=seed)
+        return cls(bundle, latents, still, mesh, finder, mouth_read(frames, finder, mesh))
+
+    def mouth(self, config: ModelConfig) -> Mouth:
+        """In finished frames, where the latents have the scales of `config`."""
+        decoder = portrait_decoder(replace(self.bundle, config=config), self.still, self.mesh)
+        made = np.concatenate(list(decoder.blocks(self.latents)))
+        return Mouth(mouth_read(made, self.finder, self.mesh), self.seen)
+
+
+def mouth_in_frames(spoken: Sequence[Spoken], config: ModelConfig) -> Mouth:
+    """Of all clips together."""
+    return Mouth.join([one.mouth(config) for one in spoken])
+
+
+def fitted_size(read: Callable[[float], float]) -> float:
+    """The size of an opening at which its spread in finished frames is the video's. read(size): that spread, share of
+    the video's; read twice, and followed along a power of the size. Small openings are read smaller than they are."""
+    first = read(1.0)
+    guess = _within(1 / max(first, 1e-3))
+    second = max(read(guess), 1e-3)
+    power = math.log(second / max(first, 1e-3)) / math.log(guess) if abs(math.log(guess)) > 0.05 else 1.0
+    return _within(guess * second ** (-1 / min(max(power, 0.5), 2.0)))
+
+
+def _within(size: float) -> float:
+    return min(max(size, 1 / MOST_SIZE), MOST_SIZE)
 
 
 def portrait_decoder(bundle: native.Bundle, still: Tensor, mesh: Tensor) -> PortraitDecoder:
