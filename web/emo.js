@@ -131,6 +131,13 @@ function showWhole(node, text) {
   const height = node.computeSize()[1]; // not its width: a video asks for more than it has
   if (node.size[1] < height) node.setSize([node.size[0], height]);
   node.setDirtyCanvas?.(true, true);
+  for (const soon of [100, 1000]) setTimeout(() => breakBetweenWords(text), soon); // once it is drawn
+}
+
+function breakBetweenWords(text) {
+  const letters = (shown) => shown.replace(/\s/g, "");
+  for (const line of document.querySelectorAll(".break-all")) // so the page breaks lines, within words
+    if (letters(line.textContent) === letters(text)) line.style.wordBreak = "normal";
 }
 
 function repeatSentences() {

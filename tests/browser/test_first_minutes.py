@@ -54,8 +54,9 @@ SAY = """([node, text]) => { const api = window.app.api;
     window.app.canvas.setDirty(true, true); }"""
 ROOM_OF_SENTENCE = """() => { const box = [...document.querySelectorAll('.overflow-y-auto')]
     .find(e => e.innerText.includes('This sentence'));
-    return [box.scrollHeight, Math.min(box.clientHeight, box.parentElement.clientHeight)]; }"""
-"""[height of the text, height that is given to it]"""
+    return [box.scrollHeight, Math.min(box.clientHeight, box.parentElement.clientHeight),
+            getComputedStyle(box.querySelector('.flex-1')).wordBreak]; }"""
+"""[height of the text, height that is given to it, where its lines are broken]"""
 SENTENCE = """type => window.app.graph._nodes.find(n => n.type === type)
     .widgets.find(w => w.name === '$$node-text-preview')?.value ?? ''"""
 PREVIEWS = """type => { const node = window.app.graph._nodes.find(n => n.type === type);
@@ -92,9 +93,9 @@ def test_a_long_sentence_is_shown_whole_after_the_run(page):
     show(page, template("talking_portrait"))
     node = page.evaluate("() => window.app.graph._nodes.find(n => n.type === 'EmoReferenceEncoder').id")
     page.evaluate(SAY, [node, "This sentence has ten words and sixty-three letters in it. " * 5])
-    page.wait_for_timeout(1500)
-    shown, room = page.evaluate(ROOM_OF_SENTENCE)
-    assert 0 < shown <= room
+    page.wait_for_timeout(2500)
+    shown, room, lines_break = page.evaluate(ROOM_OF_SENTENCE)
+    assert 0 < shown <= room and lines_break == "normal"  # between words
     clear(page)
 
 
