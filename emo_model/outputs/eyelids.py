@@ -130,8 +130,8 @@ class Eyelid:
             own = torch.lerp(colours, self.field.held(lid, skin), covers)
             above_lashes = smoothstep((line - margin - v) / SEAM + 0.5) * min(1.0, closure / BEGINS)
             colours = torch.lerp(torch.lerp(colours, torch.lerp(lid, own, above_lashes), over), cheek, under)
-            left = smoothstep((v - line) / SEAM) * max(0.0, (closure - LASTS) / (1 - LASTS))
-            colours = torch.lerp(colours, self.field.held(colours, skin), left * odd * inside)
+            left = torch.where(inside, smoothstep(3 * (v - line) / SEAM), 1) * max(0.0, (closure - LASTS) / (1 - LASTS))
+            colours = torch.lerp(colours, self.field.held(colours, skin), left * odd)
         shade = SHADE * closure * torch.exp(-(((v - line) / LASHES) ** 2)) * ramp * inside
         return colours * (1 - shade)
 

@@ -36,7 +36,10 @@ WARMER = 0.9  # how much stronger colours are in the shade
 CLEAN = (0.1, 0.3)  # root mean square distance of the skin above the eye from the field: clean up to, soiled from
 KEEPS = (0.3, 0.015)  # of a colour: how far from the field a lid made of clean and of soiled skin may be
 CREASE = 0.28  # how dark the crease above a lid made of soiled skin is
-ODD = (0.25, 0.55)  # distance from the field of what belongs to the eye
+ODD, PALE = (
+    (0.3, 0.55),
+    (-0.1, 0.1),
+)  # distance from the field of what belongs to the eye; beside it, only what is light
 TOP, FEATHER, BOTTOM, CORNER = 0.4, 0.36, 0.2, 0.12  # what a lid covers beyond the eye, and how softly it ends
 THIN = 0.05  # half widths that it covers at the corners
 
@@ -59,7 +62,7 @@ class LidSkin:
         soft = FEATHER * arch + THIN
         above, below = v - upper + TOP * arch + THIN, lower + BOTTOM * arch + THIN - v
         covers = smoothstep((1 - u.abs()) / CORNER) * smoothstep(torch.minimum(above, below) / soft)
-        return field[:3], covers, field[3] * smoothstep((1.1 - u.abs()) / 0.2)
+        return field[:3], covers, field[3]
 
     def held(self, colours: Tensor, skin: Tensor) -> Tensor:
         """Colours (3, h, w), no further from the field's than `keeps` allows."""
@@ -99,8 +102,10 @@ def _skin(lid: Eyelid, picture: np.ndarray) -> LidSkin:
     arch = np.sqrt(ramp)
     crease = 1 - _step((v - upper + (TOP + THIN) * arch) / (0.75 * arch + THIN))
     rgb = (np.exp(field) - 8).clip(0, 255) * (1 - CREASE * soiled * crease)[..., None]
-    near = _step((1.25 - np.abs(u)) / 0.2) * _step((lower + 0.5 - v) / 0.15) * _step((v - upper + 0.35) / 0.15)
-    odd = _grown(_step((np.abs(colours - field).mean(-1) - ODD[0]) / (ODD[1] - ODD[0])) * near)
+    near = _step((1.3 - np.abs(u)) / 0.15) * _step((lower + 0.45 - v) / 0.15) * _step((v - upper + 0.35) / 0.15)
+    hue = np.linalg.norm(colours - field - away[..., None], axis=-1)
+    odd = _step((np.hypot(away, 1.5 * hue) - ODD[0]) / (ODD[1] - ODD[0])) * near
+    odd = _grown(np.where(np.abs(u) < 1, odd, odd * _step((away - PALE[0]) / (PALE[1] - PALE[0]))))
     packed = np.concatenate([rgb, odd[..., None]], -1).transpose(2, 0, 1)
     return LidSkin(torch.from_numpy(packed.astype(np.float32)), float(KEEPS[0] + soiled * (KEEPS[1] - KEEPS[0])))
 
