@@ -3,7 +3,8 @@ training.
 
 Known weaknesses, measured on the puppets' own frames: the width of the mouth is read roughly (r about 0.6 with the
 truth), and mouths under beards or in drawings sometimes not at all. The mesh hardly sees lids move, so eyes are read
-from pixels: how much the picture of an eye, held by its corners, differs from what it is most of the time.
+from pixels: how much the picture of an eye, held by its corners, differs from what it is most of the time, wherever it
+fits that best: the corners tremble by a tenth of an eye in some faces.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ AT_ONCE = 32
 SWAY_FRAMES = 3.0  # standard deviation of the Gaussian that smooths the pose before its speed is taken
 # points that an eye is compared at, and their width in widths of the eye
 EYE_WIDTH, EYE_HEIGHT, EYE_ROOM = (28, 16, 1.05)
+SLACK, ALIGNED = 3, 2  # how many points an eye may lie beside its corners, and how often the usual look is aligned anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,26 +115,39 @@ def _pixels(frames: np.ndarray) -> Tensor:
 
 def eye_changes(frames: np.ndarray, meshes: Tensor) -> Tensor:
     """frames (F, H, W, 3) uint8, meshes (F, 468, 3) in their pixels -> (F, 2): 1 minus the correlation of each eye's
-    picture, held by its corners, with the median over all frames. It rises when lids shut; glances move it little."""
-    return changes(eye_looks(frames, meshes))
+    picture, held by its corners, with the median over all frames, where it is greatest within `SLACK` points. It rises
+    when lids shut; glances move it little."""
+    return changes(eye_looks(frames, meshes, slack=SLACK), slack=SLACK)
 
 
-def changes(looks: Tensor) -> Tensor:
-    """`eye_looks` of all frames (F, 2, pixels) -> (F, 2), see `eye_changes`."""
-    usual = looks.median(0).values
-    return 1 - (_standard(looks) * _standard(usual)).mean(-1)
+def changes(looks: Tensor, *, slack: int = 0) -> Tensor:
+    """`eye_looks` of all frames (F, 2, pixels), with that slack -> (F, 2), see `eye_changes`."""
+    looks = looks.unflatten(2, (-1, EYE_WIDTH + 2 * slack))
+    rows, shifts = looks.shape[2] - 2 * slack, range(2 * slack + 1)
+    usual = looks[..., slack : slack + rows, slack : slack + EYE_WIDTH].flatten(2).median(0).values
+    for _ in range(1 + ALIGNED * (slack > 0)):
+        best, aligned = looks.new_full(looks.shape[:2], -2.0), None
+        for down in shifts:
+            for right in shifts:
+                shifted = looks[..., down : down + rows, right : right + EYE_WIDTH].flatten(2)
+                fits = (_standard(shifted) * _standard(usual)).mean(-1)
+                better = (fits > best)[..., None]
+                aligned = shifted if aligned is None else torch.where(better, shifted, aligned)
+                best = torch.maximum(best, fits)
+        usual = aligned.median(0).values
+    return 1 - best
 
 
-def eye_looks(frames: np.ndarray, meshes: Tensor, *, height: int = EYE_HEIGHT) -> Tensor:
+def eye_looks(frames: np.ndarray, meshes: Tensor, *, height: int = EYE_HEIGHT, slack: int = 0) -> Tensor:
     """frames (F, H, W, 3) uint8, meshes (F, 468, 3) in their pixels -> (F, 2, pixels): the eyes, held by their
-    corners, `height` rows of `EYE_WIDTH` pixels."""
+    corners, `height` rows of `EYE_WIDTH` pixels, and `slack` more of them on every side."""
     places = []
     for eye in (LEFT_EYE, RIGHT_EYE):
         first, last = meshes[:, eye[0], :2], meshes[:, eye[1], :2]
         along = last - first
         across = torch.stack([-along[:, 1], along[:, 0]], 1)
-        x = EYE_ROOM * ((torch.arange(EYE_WIDTH) + 0.5) / EYE_WIDTH - 0.5)
-        y = ((torch.arange(height) + 0.5) / height - 0.5) * height / EYE_WIDTH
+        x = EYE_ROOM * ((torch.arange(-slack, EYE_WIDTH + slack) + 0.5) / EYE_WIDTH - 0.5)
+        y = ((torch.arange(-slack, height + slack) + 0.5) / height - 0.5) * height / EYE_WIDTH
         places.append(
             (first + last)[:, None, None] / 2
             + x[None, None, :, None] * along[:, None, None]
@@ -148,7 +163,7 @@ def eye_looks(frames: np.ndarray, meshes: Tensor, *, height: int = EYE_HEIGHT) -
         )
         for k in range(len(frames))
     ]
-    return torch.cat(looks).reshape(len(frames), 2, height * EYE_WIDTH)
+    return torch.cat(looks).reshape(len(frames), 2, -1)
 
 
 def _standard(values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from ..inputs.video_frames import VideoFrames
 from ..outputs.likeness import Likeness
 from .metrics.picture import lab
 from .metrics.sharpness import LIPS, area
-from .reading import SIZE, Reading, changes, eye_looks
+from .reading import SIZE, SLACK, Reading, changes, eye_looks
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ class _State:
         self.count += len(block)
         self._meshes.append(meshes)
         left, top, right, bottom = near(torch.cat(list(meshes)), block.shape[1:3])
-        looks = eye_looks(block[:, top:bottom, left:right], meshes - meshes.new_tensor([left, top, 0]))
+        looks = eye_looks(block[:, top:bottom, left:right], meshes - meshes.new_tensor([left, top, 0]), slack=SLACK)
         self._looks.append(looks)
         if sum(map(len, self._meshes)) >= SEGMENT:
             self.finish()
@@ -231,7 +231,7 @@ class _State:
         reading = Reading.of(torch.cat([self._before, meshes]), rest)
         known = len(self._before)
         tracks = {one.name: getattr(reading, one.name)[known * (one.name != "shake") :] for one in fields(reading)}
-        self.parts.append(Reading(**tracks | {"eyes": changes(looks)}))
+        self.parts.append(Reading(**tracks | {"eyes": changes(looks, slack=SLACK)}))
         self._before = torch.cat([self._before, meshes])[-2:]
         self._meshes, self._looks = [], []
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from emo_model.evaluation.reading import Reading, eye_changes
+from emo_model.evaluation.metrics.eyes import CHANGE
+from emo_model.evaluation.reading import Reading, changes, eye_changes, eye_looks
 from emo_model.inputs.face_geometry import mean_face
 
 
@@ -42,6 +43,26 @@ def test_an_eye_that_changes_its_look_is_seen_and_the_other_is_not(mesh):
     left, right = eye_changes(frames, mesh.expand(40, -1, -1)).unbind(1)
     assert left[20:23].min() > 0.3 and left[:20].max() < 0.01
     assert right.max() < 0.01
+
+
+def test_corners_that_tremble_do_not_change_an_eye_and_a_wink_is_seen(mesh):
+    generator = np.random.default_rng(0)
+    small = torch.from_numpy(generator.integers(0, 256, (1, 1, 64, 64)).astype(np.float32))
+    still = (
+        torch.nn.functional.interpolate(small, size=256, mode="bicubic").clamp(0, 255)[0, 0].numpy().astype(np.uint8)
+    )
+    frames = np.repeat(np.repeat(still[None, :, :, None], 40, 0), 3, 3)
+    x, y = mesh[[33, 133], :2].mean(0).int().tolist()
+    frames[30:33, y - 12 : y + 12, x - 20 : x + 20] = frames[30:33, y - 12 : y + 12, x - 20 : x + 20][:, ::-1]
+    width = (mesh[133] - mesh[33]).norm()
+    trembling = mesh.expand(40, -1, -1).clone()
+    away = 0.15 * width * (torch.rand(40, 2, generator=torch.Generator().manual_seed(0)) - 0.5)
+    away[:, 1] /= 2
+    trembling[..., :2] += away[:, None]
+    left, right = eye_changes(frames, trembling).unbind(1)
+    held_by_corners = changes(eye_looks(frames, trembling))
+    assert held_by_corners[:, 1].max() > CHANGE > 2 * right.max()
+    assert left[30:33].min() > CHANGE > 2 * left[:30].max()
 
 
 def test_tracks_survive_as_lists(reading):
