@@ -234,7 +234,6 @@ def test_pictures_of_the_help_pages(page, schemas):
     press_run(page)
     page.wait_for_function("() => window.done")
     assert page.evaluate("() => window.done") == "execution_success", page.evaluate(PROBLEMS)
-    page.evaluate(STILL)
     page.evaluate(NO_WIRES)
     page.wait_for_timeout(3000)
     folder = Path(os.environ["EMO_SCREENSHOTS"]) / "help"
@@ -245,6 +244,7 @@ def test_pictures_of_the_help_pages(page, schemas):
         page.evaluate(LOOK, number)
         page.wait_for_timeout(1500)
         width, height = page.evaluate(LOOK, number)
+        page.evaluate(STILL)
         page.wait_for_timeout(700)
         clip = {"x": 90, "y": 86, "width": width + 60, "height": min(height + 74, 1400)}
         picture = Image.open(io.BytesIO(page.screenshot(clip=clip)))
