@@ -16,6 +16,7 @@ const COLOURS = {
   EMO_OPTIONS: "#90a4ae",
 };
 const PREVIEWS = ["$$canvas-image-preview", "$$comfy_animation_preview"];
+const TWO_LINES = 58; // pixels that the classic page gives a node's sentence
 const EDGES = ["left", "top", "right", "bottom"];
 
 function colour() {
@@ -121,13 +122,25 @@ function noteSentence({ detail }) {
   if (node?.comfyClass?.startsWith("Emo")) sentences.set(id, [node, detail.text]);
 }
 
+function heightAbove(node) {
+  // how high a node may be without covering one below it
+  const [left, top, right] = [node.pos[0], node.pos[1], node.pos[0] + node.size[0]];
+  const below = node.graph._nodes.filter(
+    ({ pos, size }) => pos[1] > top && pos[0] < right && pos[0] + size[0] > left,
+  );
+  return Math.min(...below.map(({ pos }) => pos[1] - 50 - top)); // a title has 30 pixels
+}
+
 function showWhole(node, text) {
   // The classic page gives a sentence two lines and lets the rest be scrolled to.
   const widget = node.widgets?.find(({ name }) => name === "$$node-text-preview");
   if (!widget?.options || window.LiteGraph.vueNodesMode) return;
   const perLine = (node.size[0] - 60) / 6.5; // letters of about 6.5 pixels
   const lines = text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / perLine)), 0);
-  widget.options.getMinHeight = () => Math.min(200, 26 + 16 * Math.max(2, lines)); // the page's own limit is 200
+  widget.options.getMinHeight = () => TWO_LINES;
+  const room = heightAbove(node) - node.computeSize()[1] + TWO_LINES;
+  const least = Math.max(TWO_LINES, Math.min(26 + 16 * lines, room, 200)); // the page's own limit is 200
+  widget.options.getMinHeight = () => least;
   const height = node.computeSize()[1]; // not its width: a video asks for more than it has
   if (node.size[1] < height) node.setSize([node.size[0], height]);
   node.setDirtyCanvas?.(true, true);
