@@ -23,7 +23,7 @@ from .footage.run import prepare
 from .footage.settings import Limits, Settings
 from .footage.store import Rescaled, ShardStore
 from .held_out import MOST_SIZE, OPENING, WIDTH, Mouth, Spoken, fitted_size, mouth_in_frames, mouth_in_latents
-from .loop import Plan
+from .loop import Plan, append_line
 from .loss import EmoTask
 from .prepared import FOOTAGE_WEIGHTS, load_to_train
 from .stages import VIDEO, Stage
@@ -155,7 +155,10 @@ class _Person:
 
     def resize(self) -> float:
         """Give the mouth the size at which finished frames open it as far as the video does; returns it, 1 where the
-        choosing clips are no better with it."""
+        squared error on the choosing clips is no lower with it.
+
+        The size is not chosen for that error, so it cannot be one at which the mouth hardly moves.
+        """
         config = self.bundle.config
         some = self.spoken(self.few_to_train_on(FITTING_CLIPS), self.seed)
         size = fitted_size(lambda size: mouth_in_frames(some, with_sizes(config, size)).sizes[0])
@@ -164,7 +167,7 @@ class _Person:
         log.info(
             "on the clips that choose, finished frames: size 1 %s, size %.2f %s", before.values(), size, after.values()
         )
-        if after.shortfall() >= before.shortfall():
+        if after.error >= before.error:
             return 1.0
         self.bundle = configured(self.bundle, with_sizes(config, size))
         return size
@@ -230,6 +233,7 @@ def adapt(
         "permission": "likeness of one person: use it only as this person has agreed to",
     }
     native.save(out, replace(person.bundle, card=card))
+    append_line(work / "log.jsonl", card["adapted"])
     (work / "log.jsonl").replace(work / "finished.jsonl")
     for left in (*work.glob("*.best.*"), *(work / "state").glob("*")):
         left.unlink()
@@ -252,7 +256,7 @@ def doubts(before: dict[str, float], after: dict[str, float]) -> str:
             "The model is the one it started from: on the clips that choose, neither training nor "
             "another size of the mouth was better. A longer video, or one with a larger and clearer face, may help"
         )
-    if after["frames_shortfall"] < before["frames_shortfall"]:
+    if after["frames_opening_error"] < before["frames_opening_error"]:
         return ""
     return (
         "Compare the new model with the one it started from before you use it: on the seconds that only judge, the "

@@ -65,8 +65,8 @@ class Mouth:
         return float((made - seen).square().mean() / seen.var(correction=0).clamp(min=1e-9))
 
     def shortfall(self, sizes: tuple[float, float] = (1.0, 1.0)) -> float:
-        """What decides between models, lower is better: 1 - r, and a tenth of the logarithm of a spread that is not so
-        many times the video's; the width counts half of the opening.
+        """What stops training, lower is better: 1 - r, and a tenth of the logarithm of a spread that is not so many
+        times the video's; the width counts half of the opening.
 
         Not the squared error: where the correlation is below 1, it is least for a mouth that moves too little.
         """

@@ -128,8 +128,8 @@ def test_training_aims_at_the_spread_that_the_model_had():
 
 
 def test_what_was_not_better_is_told():
-    before = {"frames_shortfall": 0.6, "frames_opening_r": 0.5, "frames_opening_size": 3.0}
+    before = {"frames_opening_error": 0.6, "frames_opening_r": 0.5, "frames_opening_size": 3.0}
     assert adapting.doubts(before, dict(before)).startswith("The model is the one it started from")
-    assert adapting.doubts(before, before | {"frames_shortfall": 0.5}) == ""
-    sentence = adapting.doubts(before, before | {"frames_shortfall": 0.65, "frames_opening_r": 0.4})
+    assert adapting.doubts(before, before | {"frames_opening_error": 0.5}) == ""
+    sentence = adapting.doubts(before, before | {"frames_opening_error": 0.65, "frames_opening_r": 0.4})
     assert "0.50 before, 0.40 after" in sentence
