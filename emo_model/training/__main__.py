@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     adapted.add_argument("--out", type=Path, required=True, help="the model file to write")
     adapted.add_argument("--minutes", type=float, default=45.0, help="stop after so many (exit 3)")
     adapted.add_argument("--scale", type=float, default=1.0, help="multiplies the most steps that it may take")
+    adapted.add_argument(
+        "--no-colours",
+        dest="colours",
+        action="store_false",
+        help="leave the inside of the mouth as the model paints it",
+    )
     adapted.add_argument("--resume", action="store_true", help="go on with what was stopped")
     adapted.add_argument("--seed", type=int, default=0)
     prepared = commands.add_parser("train", help="train a model's stages on prepared videos")
@@ -210,7 +216,7 @@ def _ablations(chosen: argparse.Namespace) -> None:
 
 
 def _adapt(chosen: argparse.Namespace) -> None:
-    how = {name: getattr(chosen, name) for name in ("model", "minutes", "scale", "resume", "seed")}
+    how = {name: getattr(chosen, name) for name in ("model", "minutes", "scale", "colours", "resume", "seed")}
     result = adapt(chosen.video, chosen.out, **how)
     logging.info("on the seconds that only judge ('frames': read from finished frames):")
     for name, value in result["after"].items():

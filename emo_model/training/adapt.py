@@ -181,16 +181,18 @@ def adapt(
     minutes: float = 45.0,
     scale: float = 1.0,
     settings: Settings = FOOTAGE,
+    colours: bool = True,
     resume: bool = False,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, dict[str, float]]:
     """Write the model of the person in `video` to `out`; returns `judged` before and after.
 
-    What does not help on the choosing clips is left out. Work is kept in OUT's name with '.adapt'
-    until it is done: the prepared clips, the state and the log. minutes: stops with OutOfTime when they are over,
-    everything saved; call again with resume=True. Raises FileExistsError if there is unfinished work and `resume` is
-    not set, ValueError if too little of the video can be used (report.html there says why).
+    What does not help on the choosing clips is left out. colours: whether the mouth's inside trains, too. minutes:
+    stops with OutOfTime when they are over, everything saved; call again with resume=True. Work is kept in OUT's name
+    with '.adapt' until it is done: the prepared clips, the state and the log. Raises FileExistsError if there is
+    unfinished work and `resume` is not set, ValueError if too little of the video can be used (report.html there says
+    why).
     """
     work, deadline = out.with_name(f"{out.stem}.adapt"), clock() + 60 * minutes
     if (work / "log.jsonl").exists() and not resume:
@@ -211,7 +213,7 @@ def adapt(
     log.info("before: %s", before)
     how = {"deadline": deadline, "clock": clock}
     steps = person.train(replace(STAGE, steps=max(CHECK_EVERY, round(scale * STAGE.steps))), work, **how)
-    painted = person.paint(work, scale=scale, **how)
+    painted = person.paint(work, scale=scale, **how) if colours else 0
     size = person.resize()
     log.info("kept: EMO of step %d, the mouth's colours of step %d, its opening times %.2f", steps, painted, size)
     after = judged(person) if steps or painted or size != 1 else before
