@@ -159,7 +159,9 @@ def picture(page, name: str) -> None:
     )
     page.evaluate(STILL)
     page.wait_for_timeout(700)
-    boxes = page.evaluate(BOXES, False)
+    boxes = page.evaluate(BOXES, page.is_2_0)
+    if page.is_2_0:
+        left = top = x = y = 0  # these boxes are of the page, not of the graph
     x0, y0 = (min(box[axis] for box in boxes) - 20 for axis in (1, 2))
     x1, y1 = (max(box[axis] + box[axis + 2] for box in boxes) + 20 for axis in (1, 2))
     clip = {
