@@ -17,7 +17,6 @@ from ..config import ModelConfig, SamplingConfig
 MOTION_WEIGHT = 20.0  # of motion frames, which are smooth already, against sampled ones: clips join without a jump
 SLOW = 6.0  # smoothness from which a channel is moved where its motion frames lead
 BLINK_SECONDS = 3.6  # between blinks, on average
-BLINK_DEPTH = 1.25  # beyond shut: the decoder closes lids less far than it is told
 CLOSING, HELD, OPENING = 0.10, 0.05, 0.20  # seconds
 
 
@@ -32,7 +31,7 @@ def finish_clip(
     if not model.motion_smoothness:
         return latents
     smooth = _smoothed(latents, motion, model.motion_smoothness)
-    lids = 1 - BLINK_DEPTH * blinks(first_frame, latents.shape[2], fps, seed=config.seed, rate=config.blinks)
+    lids = 1 - blinks(first_frame, latents.shape[2], fps, seed=config.seed, rate=config.blinks)
     smooth[:, model.lid_channel] *= lids.to(smooth)[:, None, None]
     return smooth
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from emo_model.config import PRESETS, SamplingConfig
-from emo_model.sampling.finish import BLINK_DEPTH, BLINK_SECONDS, blinks, finish_clip
+from emo_model.sampling.finish import BLINK_SECONDS, blinks, finish_clip
 
 CONFIG = replace(PRESETS["builtin"], motion_smoothness=(8.0, 8.0, 0.0, 0.0, 0.0, 0.0, 8.0, 8.0))
 STILL = SamplingConfig(blinks=0.0)
@@ -68,5 +68,5 @@ def test_the_blinks_of_a_clip_are_those_of_the_whole_video():
 def test_a_blink_shuts_the_lid_channel_only():
     latents, lids = 1 + 0 * clip(240), blinks(0, 240, 25.0, seed=0)
     made = finished(latents, sampling=SamplingConfig(seed=0))
-    torch.testing.assert_close(made[0, 5, :, 0, 0], 1 - BLINK_DEPTH * lids)
+    torch.testing.assert_close(made[0, 5, :, 0, 0], 1 - lids)
     torch.testing.assert_close(made[:, 2], latents[:, 2])
