@@ -233,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--head-speed", type=float, help=f"rotation speed of the head in degrees per second ({DEFAULTS['head_speed']})"
     )
-    parser.add_argument("--blinks", type=float, help=f"blink rate; 1 is one blink in 3.6 s ({DEFAULTS['blinks']})")
+    parser.add_argument("--blinks", type=float, help=f"blink rate; 1 is one blink in 4 s ({DEFAULTS['blinks']})")
     for name, (low, high) in RANGES.items():
         parser.add_argument(
             "--" + name.replace("_", "-"),

@@ -250,7 +250,7 @@ class SamplingConfig:
         1.0  # times the model's own; below 1: calmer heads, backgrounds that boil less; above: livelier
     )
     head_speed: float = 12.5  # degrees per second
-    blinks: float = 1.0  # of the built-in model: how often, against one in 3.6 seconds; 0: none but the model's own
+    blinks: float = 1.0  # of the built-in model: how often, against one in 4 seconds; 0: none but the model's own
     seed: int = 0
 
     def __post_init__(self):

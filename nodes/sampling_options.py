@@ -83,7 +83,7 @@ class EmoSamplingOptions(io.ComfyNode):
                     max=4.0,
                     step=0.1,
                     optional=True,
-                    tooltip="Blink rate: 1 is one blink in about 3.6 seconds, 2 twice as many, 0 none but "
+                    tooltip="Blink rate: 1 is one blink in about 4 seconds, 2 twice as many, 0 none but "
                     "those the model predicts. Built-in model only.",
                 ),
                 advanced(weight("pose_weight", "head pose")),

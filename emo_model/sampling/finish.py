@@ -16,7 +16,7 @@ from ..config import ModelConfig, SamplingConfig
 
 MOTION_WEIGHT = 20.0  # of motion frames, which are smooth already, against sampled ones: clips join without a jump
 SLOW = 6.0  # smoothness from which a channel is moved where its motion frames lead
-BLINK_SECONDS = 3.6  # between blinks, on average
+BLINK_SECONDS = 4.0  # between blinks, on average; as in `synthetic.motion`
 CLOSING, HELD, OPENING = 0.10, 0.05, 0.20  # seconds
 
 
