@@ -284,25 +284,25 @@ def moved_point(point: Tensor, flow: Tensor, *, rounds: int = 3) -> Tensor:
 
 
 @torch.no_grad()
-@torch.autocast("cpu", enabled=False)  # it counts cells
 def skull_coordinates(around: Tensor, flow: Tensor, portrait: PortraitFeatures) -> Tensor:
     """(B, 2, p, p): where each point of the grid `around` (B, p, p, 2) is on the plane of the teeth, right and down.
 
     The skull's motion is the affine map nearest to the backward flow (B, 2, n, n) where the face moves with it.
     """
-    size = flow.shape[-1]
-    flow, grid = flow.float(), around.float()
-    own = (torch.arange(size, device=flow.device) + 0.5) * (2 / size) - 1
-    place = torch.stack([own[None, :].expand(size, -1), own[:, None].expand(-1, size)], -1)  # (n, n, 2) in -1..1
-    source = place + 2 / size * rearrange(flow, "b c h w -> b h w c")
-    weight = rearrange(sample(portrait.steady.float(), source), "b 1 h w -> b (h w)")
-    points = F.pad(place, (0, 1), value=1.0).flatten(0, 1)  # (n n, 3)
-    normal = torch.einsum("bp,pi,pj->bij", weight, points, points) + 1e-4 * torch.eye(3, device=flow.device)
-    moment = torch.einsum("bp,bpc,pj->bcj", weight, source.flatten(1, 2), points)
-    to_portrait = torch.linalg.solve(normal, moment.transpose(1, 2)).transpose(1, 2)  # (B, 2, 3)
-    there = torch.einsum("bci,bhwi->bhwc", to_portrait, F.pad(grid, (0, 1), value=1.0))
-    cells = F.pad((there + 1) * (size / 2), (0, 1), value=1.0)
-    return torch.einsum("bci,bhwi->bchw", portrait.skull.float(), cells)
+    with torch.autocast("cpu", enabled=False):  # it counts cells; a context of its own for each thread
+        size = flow.shape[-1]
+        flow, grid = flow.float(), around.float()
+        own = (torch.arange(size, device=flow.device) + 0.5) * (2 / size) - 1
+        place = torch.stack([own[None, :].expand(size, -1), own[:, None].expand(-1, size)], -1)  # (n, n, 2) in -1..1
+        source = place + 2 / size * rearrange(flow, "b c h w -> b h w c")
+        weight = rearrange(sample(portrait.steady.float(), source), "b 1 h w -> b (h w)")
+        points = F.pad(place, (0, 1), value=1.0).flatten(0, 1)  # (n n, 3)
+        normal = torch.einsum("bp,pi,pj->bij", weight, points, points) + 1e-4 * torch.eye(3, device=flow.device)
+        moment = torch.einsum("bp,bpc,pj->bcj", weight, source.flatten(1, 2), points)
+        to_portrait = torch.linalg.solve(normal, moment.transpose(1, 2)).transpose(1, 2)  # (B, 2, 3)
+        there = torch.einsum("bci,bhwi->bhwc", to_portrait, F.pad(grid, (0, 1), value=1.0))
+        cells = F.pad((there + 1) * (size / 2), (0, 1), value=1.0)
+        return torch.einsum("bci,bhwi->bchw", portrait.skull.float(), cells)
 
 
 def teeth_maps(skull: Tensor, look: Tensor) -> Tensor:
