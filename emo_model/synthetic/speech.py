@@ -1,8 +1,8 @@
 """Synthetic speech whose phonemes and their times are known exactly: what the drawn heads say.
 
-Free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis), flite
-and festival (fewer voices, made from recordings of people), and Kokoro (neural; fifty voices and all between them; see
-`kokoro`). They are only needed to prepare training data, never to make a video.
+Free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis), flite,
+festival and RHVoice (fewer voices, made from recordings of people; see `rhvoice`), and Kokoro (neural; fifty voices and
+all between them; see `kokoro`). They are only needed to prepare training data, never to make a video.
 
 Some voices never take part in training, so that measurements tell how well unheard voices work: see `HELD_OUT`.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import kokoro
+from . import kokoro, rhvoice
 from .sentences import sentence
 
 RATE = 16000  # samples per second of every Speech
@@ -170,10 +170,11 @@ HELD_OUT = (
     "kokoro:*+bm_george",
     "kokoro:*+ff_siwis",
     "kokoro:*+am_puck",
+    "rhvoice:slt",
     "piper",
 )
 """Voices that training never hears: a language (Finnish) in three engines, two espeak variants in all languages, one
-English speaker (slt) in two engines, four of Kokoro's voices, and every voice of piper (only measured)."""
+English speaker (slt) in three engines, four of Kokoro's voices, and every voice of piper (only measured)."""
 
 _KOKORO = (
     "af_alloy af_aoede af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky am_adam am_echo am_eric "
@@ -191,6 +192,7 @@ TRAINING_VOICES = (
         tuple(f"espeak:{language}+{variant}" for language in _LANGUAGES if language != "fi" for variant in _VARIANTS),
     ),
     (0.13, ("flite:rms", "flite:awb", "flite:kal16")),
+    (0.30, tuple(f"rhvoice:{name}" for name in rhvoice.LANGUAGES)),
     (
         0.27,
         (
@@ -231,7 +233,7 @@ class Speech:
     """Sound with its phonemes.
 
     waveform: (T,) float32 at 16 kHz; phonemes: (IPA, start, end) in seconds, in order, without overlap; what no phoneme
-    covers is silence. voice: e.g. 'espeak:en-us+f2'; engine: 'espeak', 'flite' or 'festival'; language: e.g. 'en'.
+    covers is silence. voice: e.g. 'espeak:en-us+f2'; engine: e.g. 'espeak'; language: e.g. 'en'.
     loudness: (N,) root mean square of the voice alone, at N equal steps from the beginning to the end, where other
     sound is mixed under it (`music.mix`); None: the waveform holds nothing but the voice. sung: whether it is singing
     (`singing.sing`).
@@ -269,7 +271,7 @@ def available_engines() -> tuple[str, ...]:
         found.append("espeak")
         found += ["kokoro"] if kokoro.folder() else []  # reads the phonemes that espeak finds
     found += [engine for engine in ("flite", "festival") if shutil.which(engine)]
-    return tuple(found)
+    return tuple(found + (["rhvoice"] if rhvoice.program() else []))
 
 
 @lru_cache(maxsize=1)
@@ -285,6 +287,8 @@ def available_voices() -> frozenset[str]:
             for voice in voices
             if voice.startswith("kokoro:") and installed.issuperset(voice.partition("+")[2].split("~"))
         }
+    if "rhvoice" in engines:
+        known |= {voice for voice in voices if voice.startswith("rhvoice:")}
     if "flite" in engines:
         known |= {f"flite:{name}" for name in _run(["flite", "-lv"]).partition(":")[2].split()}
     if "festival" in engines:
@@ -298,11 +302,18 @@ def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pit
     """Speak `text`. rate: 1 is the engine's normal speed, 2 twice as fast; pitch: 1 is the voice's own (only for
     espeak).
 
-    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'kokoro:LANGUAGE+NAME', 'flite:NAME' or 'festival:NAME'.
+    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'kokoro:LANGUAGE+NAME', 'flite:NAME', 'festival:NAME'
+    or 'rhvoice:NAME'.
     Raises RuntimeError if its engine is not installed, ValueError if the engine does not know the voice.
     """
     engine, _, name = voice.partition(":")
-    engines = {"espeak": _speak_espeak, "kokoro": _speak_kokoro, "flite": _speak_flite, "festival": _speak_festival}
+    engines = {
+        "espeak": _speak_espeak,
+        "kokoro": _speak_kokoro,
+        "flite": _speak_flite,
+        "festival": _speak_festival,
+        "rhvoice": _speak_rhvoice,
+    }
     if engine not in engines or not name:
         raise ValueError(
             f"unknown voice '{voice}'; write 'espeak:en-us+f2', 'flite:rms' or 'festival:cmu_us_slt_arctic_hts'"
@@ -318,7 +329,7 @@ def language_of(voice: str) -> str:
     engine, _, name = voice.partition(":")
     if engine in ("espeak", "kokoro"):
         return name.partition("+")[0].partition("-")[0]
-    return _FESTIVAL_LANGUAGES.get(name, "en")
+    return rhvoice.LANGUAGES.get(name, "en") if engine == "rhvoice" else _FESTIVAL_LANGUAGES.get(name, "en")
 
 
 def sample_speech(
@@ -649,6 +660,14 @@ def _speak_festival(text: str, name: str, rate: float, pitch: float):
         rows = [line.split() for line in marks.read_text(errors="ignore").splitlines()]
     spans = [(_ipa(row[2], language), float(row[0])) for row in rows if len(row) == 3]
     return waveform, _clean(_spans(spans), len(waveform) / RATE)
+
+
+def _speak_rhvoice(text: str, name: str, rate: float, pitch: float):
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "speech.wav"
+        marks = rhvoice.speak(text, name, rate=rate, file=sound, labels=_ENGLISH)
+        waveform = _read_wav(sound)
+    return waveform, _clean(marks, len(waveform) / RATE)
 
 
 def _ipa(label: str, language: str) -> str:
