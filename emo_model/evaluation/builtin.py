@@ -252,7 +252,7 @@ class Bench:
             "decoder",
             self.main_scenes[: self.amount.few],
             lambda scene, number: self.stage.act(scene),
-            against_truth=True,
+            after=lambda scene, take: picture.against(take.frames, *scene.frames()),
         )
 
     def _main(self) -> None:
@@ -290,7 +290,18 @@ class Bench:
         pieces = scenes.paused_pieces(
             self.speech, self.amount.few, seconds=self.amount.seconds, fps=self.fps, seed=5, suits=_is_known
         )
-        self._watch("pauses", self.scenes("pauses", pieces, first=100), self._spoken)
+        self._watch("pauses", self.scenes("pauses", pieces, first=100), self._spoken, salt="held", after=self._held)
+
+    def _held(self, scene: Scene, take: Take) -> dict:
+        """held: the opening read in the puppet at rest, its head where the model has it, in the frames of a pause: the
+        mesh reads a mouth that rests more or less open as the head turns."""
+        size = len(scene.person.picture)
+        moved = take.moved[scene.silent] * (size / take.frames.shape[1])
+        if not len(moved):
+            return {"held": []}
+        fit = Fit(size, size, 0, 0, size, size)
+        _, own = read(self.finder, scene.person.picture[None], scene.person.mesh.float(), fit)
+        return {"held": read(self.finder, scene.at_rest(moved), own[0], fit)[0].opening}
 
     def _speed(self) -> None:
         speeds = self.bundle.config.speed_centres
@@ -426,7 +437,7 @@ class Bench:
         *,
         salt: str = "",
         more: Callable[[Scene], dict] = lambda scene: {},
-        against_truth: bool = False,
+        after: Callable[[Scene, Take], dict] = lambda scene, take: {},
     ) -> None:
         for number, scene in enumerate(some):
             self._ceiling(scene)
@@ -446,9 +457,7 @@ class Bench:
                     "language": scene.language,
                 }
             )
-            if against_truth:
-                record |= picture.against(take.frames, *scene.frames())
-            self.records.put(group, scene.key, signature, record)
+            self.records.put(group, scene.key, signature, record | after(scene, take))
             self._tell(group, number, len(some), f"{scene.person.name}, {scene.voice}")
 
     def _numbers(self, take: Take) -> dict:

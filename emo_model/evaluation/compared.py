@@ -81,11 +81,16 @@ class Clip:
 
     @cached_property
     def shut(self) -> tuple[float, float]:
-        """Share of the frames inside a pause whose lips are as shut as the portrait's; nan without a pause."""
+        """Share of the frames inside a pause whose lips are as shut as the portrait's; nan without a pause.
+
+        As shut is what the puppet's lips are read as at rest, in its own frames and, `held`, where the model has the
+        head."""
         silent = self.truth["silent"].bool()
         if not silent.any():
             return math.nan, math.nan
-        shut = limit(self.ceiling.opening, silent)
+        held = torch.tensor(self.record["held"])
+        rest = torch.cat([self.ceiling.opening[silent], held])
+        shut = limit(rest, torch.ones(len(rest), dtype=torch.bool))
         return tuple(
             (reading.opening[silent] <= shut).float().mean().item() for reading in (self.generated, self.ceiling)
         )

@@ -133,7 +133,8 @@ class _Maker:
         return made + self.skipped("recordings", "recordings_r", what, ">= 0.85")
 
     def pauses(self) -> list[Row]:
-        clips, what = self.clips("pauses"), "mouth in pauses as shut as the portrait's"
+        clips = [clip for clip in self.clips("pauses") if "held" in clip.record]
+        what = "mouth in pauses as shut as the portrait's"
         return [_mean("pauses_shut", what, clips, "shut", bar=">= 0.97", unit="of frames")] if clips else []
 
     def eyes_and_head(self) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig
-from ..inputs.face_geometry import POINTS
+from ..inputs.face_geometry import POINTS, STEADY
 from ..inputs.motion_latents import motion_latents
 from ..synthetic.motion import FaceMotion, sample_motion
 from ..synthetic.music import accompaniment, mix
@@ -28,6 +28,8 @@ DRAWN = "drawn"  # how the names of drawn heads begin
 PAUSE_SECONDS, PAUSE_EDGE_SECONDS = (1.6, 0.24)
 LEAST_SPOKEN = 0.6  # share of a piece in which somebody speaks
 OVERSAMPLING = 4  # pixels of flow along each side of a cell
+HEAD = ("yaw", "pitch", "roll", "x", "y", "scale")  # the tracks of a motion that move the head as a whole
+FITTING, NUDGE = 5, 0.01  # rounds of Gauss-Newton, and by how much a track is changed for its derivative
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,24 @@ class Scene:
         """The puppet's own mesh (468, 3) at rest, in pixels of its picture; its lids are fitted better than the
         store's."""
         return torch.from_numpy(self.puppet.rest[:POINTS]).float()
+
+    def at_rest(self, moved: Tensor) -> np.ndarray:
+        """The puppet at rest, its mouth and eyes as the picture has them, in frames (F, S, S, 3) uint8 whose head has
+        moved the points of the mesh by moved (F, 468, 2), pixels of the picture, as nearly as a head can."""
+        steady = list(STEADY)
+        wanted = self.rest[steady, :2].double() + moved[:, steady].double()
+        motion = FaceMotion.neutral(len(moved))
+
+        def places(motion: FaceMotion) -> Tensor:
+            return torch.from_numpy(self.puppet.pose(motion)[:, steady, :2]).double().flatten(1)
+
+        for _ in range(FITTING):
+            now = places(motion)
+            nudged = [replace(motion, **{name: getattr(motion, name) + NUDGE}) for name in HEAD]
+            slopes = torch.stack([(places(one) - now) / NUDGE for one in nudged], -1)  # (F, 2 N, 6)
+            step = torch.linalg.lstsq(slopes, (wanted.flatten(1) - now)[..., None]).solution[..., 0].float()
+            motion = replace(motion, **{name: getattr(motion, name) + step[:, k] for k, name in enumerate(HEAD)})
+        return np.stack([frame.picture for frame in self.puppet.frames(motion)])
 
     def latents(self, config: ModelConfig) -> Tensor:
         """Exact raw motion latents (F, C, h, w)."""

@@ -26,12 +26,14 @@ from .scenes import Scene
 
 
 class WatchedDecoder(PortraitDecoder):
-    """Keeps, of every frame, the smallest determinant of its flow and the share of torn pixels (`metrics.warp`)."""
+    """Keeps, of every frame, the smallest determinant of its flow, the share of torn pixels (`metrics.warp`), and where
+    the points of the portrait's mesh are."""
 
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
         self.folds: list[float] = []
         self.torn: list[float] = []
+        self.meshes: list[Tensor] = []
 
     def flow(self, latents: Tensor) -> DecodedMotion:
         decoded = super().flow(latents)
@@ -40,13 +42,14 @@ class WatchedDecoder(PortraitDecoder):
         folds, torn = warp.measure(warp.at_working_size(decoded.flow.cpu()), hidden)
         self.folds += folds.tolist()
         self.torn += torn.tolist()
+        self.meshes.append(self.places_under(decoded.flow.float()).cpu())
         return decoded
 
 
 @dataclass(frozen=True, eq=False)
 class Take:
     """frames: (F, H, W, 3) uint8; meshes: (F, 468, 3) read in them and mesh: (468, 3) of the portrait `still`, in their
-    pixels;
+    pixels; moved: (F, 468, 2) how far the decoder moved each point of the mesh from the portrait's, in the same pixels;
     fit: the head square; folds, torn: see `WatchedDecoder`; seconds: of sampling and decoding."""
 
     frames: np.ndarray
@@ -54,6 +57,7 @@ class Take:
     meshes: Tensor
     still: np.ndarray
     mesh: Tensor
+    moved: Tensor
     fit: Fit
     folds: list[float]
     torn: list[float]
@@ -111,6 +115,7 @@ class Stage:
         passed = time.monotonic() - began
         fit = portrait.fit
         mesh = portrait.mesh.float() * (fit.side / fit.size) + portrait.mesh.new_tensor([fit.left, fit.top, 0])
+        moved = torch.cat(decoder.meshes) - mesh[:, :2]
         still, own = read(self.finder, decoder.still[None], mesh, fit)
         reading, meshes = read(self.finder, frames, own[0], fit)
-        return Take(frames, reading, meshes, decoder.still, own[0], fit, decoder.folds, decoder.torn, passed)
+        return Take(frames, reading, meshes, decoder.still, own[0], moved, fit, decoder.folds, decoder.torn, passed)

@@ -141,16 +141,19 @@ class PortraitDecoder:
         for part in latents.split(AT_ONCE):
             flow = self.flow(part).flow.float()
             more, _ = self._expressed(flow, self._parted(part)[1])
-            flow = flow if more is None else flow + more
-            cells = flow.shape[-1]
-            start = self.mesh[:, :2].to(flow) * (cells / self.config.image_size)
-            place = start.expand(len(flow), -1, -1)
-            for _ in range(INVERTING):
-                grid = (place * (2 / cells) - 1)[:, :, None]
-                back = F.grid_sample(flow, grid, padding_mode="border", align_corners=False)[..., 0]
-                place = start - back.transpose(1, 2)
-            found.append(place * (self.fit.side / cells))
-        return torch.cat(found) + found[0].new_tensor([self.fit.left, self.fit.top])
+            found.append(self.places_under(flow if more is None else flow + more))
+        return torch.cat(found)
+
+    def places_under(self, flow: Tensor) -> Tensor:
+        """flow (F, 2, n, n) in cells, as `flow` decodes it -> `places` under it, (F, 468, 2)."""
+        cells = flow.shape[-1]
+        start = self.mesh[:, :2].to(flow) * (cells / self.config.image_size)
+        place = start.expand(len(flow), -1, -1)
+        for _ in range(INVERTING):
+            grid = (place * (2 / cells) - 1)[:, :, None]
+            back = F.grid_sample(flow, grid, padding_mode="border", align_corners=False)[..., 0]
+            place = start - back.transpose(1, 2)
+        return place * (self.fit.side / cells) + flow.new_tensor([self.fit.left, self.fit.top])
 
     def _parted(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
         """Latents (F, C, h, w), and dials (F, `DIALS`) where any is not 0."""

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def _still(scene, number):
         meshes,
         scene.person.picture,
         mesh,
+        torch.zeros(len(frames), 468, 2),
         Fit(256, 256, 0, 0, 256, 256),
         [1.0] * len(frames),
         [0.0] * len(frames),
@@ -80,6 +82,12 @@ def test_a_still_picture_fills_rows_and_reaches_nothing(bench):
     made = {row.key: row for row in rows.rows(one.records.groups, one.records.ceilings, ABOUT)}
     assert made["opening_r"].value == 0 and made["unfolded"].met and made["sharp_face"].value == pytest.approx(1)
     json.dumps(report.as_json(list(made.values())))
+
+
+@pytest.mark.parametrize("frames", [0, 3])
+def test_the_puppet_is_held_in_the_frames_of_a_pause(bench, scene, frames):
+    scene = replace(scene, silent=torch.arange(len(scene.motion)) < frames)
+    assert len(bench()._held(scene, _still(scene, 0))["held"]) == frames
 
 
 def test_an_unknown_group_is_refused(bench):

@@ -88,8 +88,22 @@ def test_a_mouth_left_open_in_a_pause_is_counted(record):
     silent[40:60], true[40:60] = 1, 0.0
     generated = true.clone()
     generated[55:60] = 0.2
-    clip, ceiling = record(generated={"opening": generated}, true={"opening": true}, truth={"silent": silent})
+    clip, ceiling = record(generated={"opening": generated}, true={"opening": true}, truth={"silent": silent}, held=[])
     assert _made({"pauses0": clip}, {"a": ceiling}, "pauses")["pauses_shut"].value == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("opening", "share"), [(0.06, 1), (0.09, 0)])
+def test_a_mouth_is_shut_that_reads_as_one_at_rest_does_where_the_head_is_turned(record, opening, share):
+    silent = (torch.arange(100) < 50).float()
+    generated = {"opening": torch.full((100,), opening)}
+    clip, ceiling = record(generated=generated, truth={"silent": silent}, held=[0.06] * 50)
+    row = _made({"pauses0": clip}, {"a": ceiling}, "pauses")["pauses_shut"]
+    assert row.value == share and row.ceiling == 1
+
+
+def test_pauses_read_before_the_head_was_held_make_no_row(record):
+    clip, ceiling = record(truth={"silent": torch.ones(100)})
+    assert "pauses_shut" not in _made({"pauses0": clip}, {"a": ceiling}, "pauses")
 
 
 def test_a_frame_that_folds_lowers_the_share_by_itself(record):

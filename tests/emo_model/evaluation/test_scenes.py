@@ -1,8 +1,12 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from emo_model.config import PRESETS
 from emo_model.evaluation import scenes
+from emo_model.synthetic.motion import FaceMotion
 from emo_model.synthetic.speech_library import SpeechLibrary
 
 
@@ -31,3 +35,14 @@ def test_a_scene_has_exact_latents_and_frames_of_one_length(scene):
     assert frames.shape == (30, 256, 256, 3) and meshes.shape == (30, 468, 3) and latents.shape == (30, 8, 16, 16)
     left, top, right, bottom = scene.box
     assert 0 < left < right < 256 and 0 < top < bottom < 256
+
+
+def test_a_puppet_at_rest_has_its_head_where_it_was_moved(scene):
+    turned = replace(
+        FaceMotion.neutral(2), yaw=torch.tensor([0.0, 0.12]), roll=torch.tensor([0.0, -0.05]), x=torch.tensor([0, 0.03])
+    )
+    moved = torch.from_numpy(scene.puppet.pose(turned)[:, :468, :2]).float() - scene.rest[:, :2]
+    wanted = np.stack([frame.picture for frame in scene.puppet.frames(turned)]).astype(int)
+    found = scene.at_rest(moved)
+    assert np.array_equal(found[0], scene.person.picture)
+    assert abs(found - wanted).mean() < 0.1 and abs(wanted[1] - wanted[0]).mean() > 0.5

@@ -6,7 +6,8 @@ from emo_model.types import Fit
 
 
 def _take(still, frames, fit):
-    return Take(frames, None, torch.zeros(len(frames), 468, 3), still, torch.zeros(468, 3), fit, [], [], 0.0)
+    meshes = torch.zeros(len(frames), 468, 3)
+    return Take(frames, None, meshes, still, meshes[0], meshes[..., :2], fit, [], [], 0.0)
 
 
 def test_pixels_that_change_outside_the_head_square_are_counted_exactly():
