@@ -1,8 +1,8 @@
 """Synthetic speech whose phonemes and their times are known exactly: what the drawn heads say.
 
 Free speech engines are used where they are installed: espeak-ng (many languages and voices; formant synthesis), flite,
-festival and RHVoice (fewer voices, made from recordings of people; see `rhvoice`), and Kokoro (neural; fifty voices and
-all between them; see `kokoro`). They are only needed to prepare training data, never to make a video.
+festival, RHVoice and Pico (fewer voices, made from recordings of people; see `rhvoice` and `pico`), and Kokoro (neural;
+fifty voices and all between them; see `kokoro`). They are only needed to prepare training data, never to make a video.
 
 Some voices never take part in training, so that measurements tell how well unheard voices work: see `HELD_OUT`.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import kokoro, rhvoice
+from . import kokoro, pico, rhvoice
 from .sentences import sentence
 
 RATE = 16000  # samples per second of every Speech
@@ -193,6 +193,7 @@ TRAINING_VOICES = (
     ),
     (0.13, ("flite:rms", "flite:awb", "flite:kal16")),
     (0.30, tuple(f"rhvoice:{name}" for name in rhvoice.LANGUAGES)),
+    (0.25, tuple(f"pico:{language}" for language in pico.PHONEMES)),
     (
         0.27,
         (
@@ -271,7 +272,8 @@ def available_engines() -> tuple[str, ...]:
         found.append("espeak")
         found += ["kokoro"] if kokoro.folder() else []  # reads the phonemes that espeak finds
     found += [engine for engine in ("flite", "festival") if shutil.which(engine)]
-    return tuple(found + (["rhvoice"] if rhvoice.program() else []))
+    found += [engine for engine, program in (("rhvoice", rhvoice.program), ("pico", pico.program)) if program()]
+    return tuple(found)
 
 
 @lru_cache(maxsize=1)
@@ -287,8 +289,7 @@ def available_voices() -> frozenset[str]:
             for voice in voices
             if voice.startswith("kokoro:") and installed.issuperset(voice.partition("+")[2].split("~"))
         }
-    if "rhvoice" in engines:
-        known |= {voice for voice in voices if voice.startswith("rhvoice:")}
+    known |= {voice for voice in voices if voice.partition(":")[0] in {"rhvoice", "pico"} & set(engines)}
     if "flite" in engines:
         known |= {f"flite:{name}" for name in _run(["flite", "-lv"]).partition(":")[2].split()}
     if "festival" in engines:
@@ -302,8 +303,8 @@ def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pit
     """Speak `text`. rate: 1 is the engine's normal speed, 2 twice as fast; pitch: 1 is the voice's own (only for
     espeak).
 
-    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'kokoro:LANGUAGE+NAME', 'flite:NAME', 'festival:NAME'
-    or 'rhvoice:NAME'.
+    voice: 'espeak:LANGUAGE', 'espeak:LANGUAGE+VARIANT', 'kokoro:LANGUAGE+NAME', 'flite:NAME', 'festival:NAME',
+    'rhvoice:NAME' or 'pico:LANGUAGE'.
     Raises RuntimeError if its engine is not installed, ValueError if the engine does not know the voice.
     """
     engine, _, name = voice.partition(":")
@@ -313,6 +314,7 @@ def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pit
         "flite": _speak_flite,
         "festival": _speak_festival,
         "rhvoice": _speak_rhvoice,
+        "pico": _speak_pico,
     }
     if engine not in engines or not name:
         raise ValueError(
@@ -327,7 +329,7 @@ def synthesize(text: str, voice: str = "espeak:en-us", *, rate: float = 1.0, pit
 def language_of(voice: str) -> str:
     """The language's code, e.g. 'en'."""
     engine, _, name = voice.partition(":")
-    if engine in ("espeak", "kokoro"):
+    if engine in ("espeak", "kokoro", "pico"):
         return name.partition("+")[0].partition("-")[0]
     return rhvoice.LANGUAGES.get(name, "en") if engine == "rhvoice" else _FESTIVAL_LANGUAGES.get(name, "en")
 
@@ -666,6 +668,14 @@ def _speak_rhvoice(text: str, name: str, rate: float, pitch: float):
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "speech.wav"
         marks = rhvoice.speak(text, name, rate=rate, file=sound, labels=_ENGLISH)
+        waveform = _read_wav(sound)
+    return waveform, _clean(marks, len(waveform) / RATE)
+
+
+def _speak_pico(text: str, name: str, rate: float, pitch: float):
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "speech.wav"
+        marks = pico.speak(text, name, rate=rate, file=sound)
         waveform = _read_wav(sound)
     return waveform, _clean(marks, len(waveform) / RATE)
 
