@@ -20,8 +20,9 @@ from ..checkpoints.mediapipe import load_face_finder
 from ..inputs.media import read_picture
 from ..inputs.portrait import cut_square, find_mesh
 from ..statistics import correlation
-from ..synthetic.speech import HELD_OUT_VOICES, Speech, available_voices, sample_speech
+from ..synthetic.speech import Speech, available_voices, sample_speech
 from ..synthetic.visemes import mouth_tracks
+from ..synthetic.voices import HELD_OUT_VOICES
 from .judges import sha256
 from .stage import Stage
 

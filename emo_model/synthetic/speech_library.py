@@ -22,8 +22,9 @@ from . import adpcm
 from .music import accompaniment, mix, noise_bed, without_voice
 from .revoicing import Person, revoice
 from .singing import singer
-from .speech import RATE, Speech, available_voices, is_held_out, sample_speech
+from .speech import RATE, Speech, available_voices, sample_speech
 from .visemes import mouth_tracks, voiced_energy
+from .voices import is_held_out
 
 log = logging.getLogger(__name__)
 

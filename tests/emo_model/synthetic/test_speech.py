@@ -6,22 +6,20 @@ import pytest
 import torch
 
 from emo_model.synthetic import speech as synthetic
+from emo_model.synthetic.engines import festival
 from emo_model.synthetic.sentences import LANGUAGES, sentence
 from emo_model.synthetic.speech import (
-    HELD_OUT_VOICES,
     RATE,
-    TRAINING_VOICES,
     Speech,
     add_noise,
     change_speed,
     insert_silence,
-    is_held_out,
-    language_of,
     sample_speech,
     synthesize,
     tilt,
     warp_vocal_tract,
 )
+from emo_model.synthetic.voices import HELD_OUT_VOICES, TRAINING_VOICES, is_held_out, language_of
 
 needs_espeak = pytest.mark.skipif("espeak" not in synthetic.available_engines(), reason="pip install espeakng-loader")
 
@@ -197,11 +195,11 @@ def test_sentences_vary(language):
     ],
 )
 def test_labels_of_festivals_languages_become_ipa(language, labels, ipa):
-    assert [synthetic._ipa(label, language) for label in labels.split()] == ipa.split()
+    assert [festival.to_ipa(label, language) for label in labels.split()] == ipa.split()
 
 
 def test_pauses_of_festival_are_no_sounds():
-    assert {synthetic._ipa(label, language) for language in ("ru", "hi", "it", "en") for label in ("pau",)} == {""}
+    assert {festival.to_ipa(label, language) for language in ("ru", "hi", "it", "en") for label in ("pau",)} == {""}
 
 
 def test_recorded_voices_stand_for_more_speakers_than_made_ones():

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from emo_model.synthetic import speech as synthetic
-from emo_model.synthetic.speech import RATE, is_held_out, sample_speech
+from emo_model.synthetic.speech import RATE, sample_speech
 from emo_model.synthetic.speech_library import Mixture, SpeechLibrary, cut, prepare_speech, sample_clip
 from emo_model.synthetic.visemes import mouth_tracks
+from emo_model.synthetic.voices import is_held_out
 
 pytestmark = pytest.mark.skipif("espeak" not in synthetic.available_engines(), reason="pip install espeakng-loader")
 

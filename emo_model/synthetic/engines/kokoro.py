@@ -18,10 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import espeak
+from .sound import RATE, clean, resample
+
 SAMPLE_RATE = 24_000
 FRAME = 600  # samples of one step of a duration
 DURATIONS = "/encoder/Clip_output_0"  # the predicted durations inside the published graph, in frames
-EARLY = 0.056  # seconds by which sound precedes the predicted durations: measured, see `speak`
+EARLY = 0.056  # seconds by which sound precedes the predicted durations: measured, see `speak_ipa`
 
 # What espeak writes -> what Kokoro was trained on, and back
 _SHORT = {"dʒ": "ʤ", "tʃ": "ʧ", "dz": "ʣ", "dʑ": "ʥ", "ts": "ʦ", "tɕ": "ʨ"}
@@ -38,8 +41,27 @@ def folder() -> Path | None:
     return path if path and (path / "model.onnx").exists() and (path / "voices").is_dir() else None
 
 
-def voices() -> tuple[str, ...]:
-    """Names of the installed voices, e.g. 'af_heart'."""
+def is_installed() -> bool:
+    return folder() is not None and espeak.is_installed()  # which reads the texts
+
+
+def voices(named: set[str]) -> set[str]:
+    """Of the voices 'LANGUAGE+NAME' and 'LANGUAGE+NAME~NAME', those that are installed."""
+    installed = set(speakers())
+    return {name for name in named if installed.issuperset(name.partition("+")[2].split("~"))}
+
+
+def speak(text: str, name: str, rate: float, pitch: float):
+    """See the room's docstring; the pitch is the voice's own."""
+    language, _, speaker = name.partition("+")
+    ipa = espeak.read_aloud(text, language)
+    waveform, marks = speak_ipa(ipa, speaker, rate=rate, english=language.startswith("en"))
+    seconds = len(waveform) / SAMPLE_RATE
+    return resample(waveform, round(seconds * RATE)), clean(marks, seconds)
+
+
+def speakers() -> tuple[str, ...]:
+    """Names of the installed speakers, e.g. 'af_heart'."""
     path = folder()
     return tuple(sorted(file.stem for file in (path / "voices").glob("*.bin"))) if path else ()
 
@@ -67,7 +89,7 @@ def _style(path: Path) -> np.ndarray:
     return np.fromfile(path, np.float32).reshape(-1, 256)
 
 
-def speak(ipa: str, voice: str, *, rate: float = 1.0, english: bool = True) -> tuple[Tensor, list]:
+def speak_ipa(ipa: str, voice: str, *, rate: float = 1.0, english: bool = True) -> tuple[Tensor, list]:
     """Speak IPA as espeak-ng writes it -> samples (T,) at 24 kHz, and [(phoneme, start, end)] in seconds.
 
     voice: a name, or two with '~' between them for a voice half way between both. A stress mark's time belongs to the

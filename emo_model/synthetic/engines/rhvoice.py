@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+import tempfile
 from pathlib import Path
+
+from .sound import ENGLISH, RATE, clean, labels, read_wav, run
 
 LANGUAGES = {
     "clb": "en",
@@ -26,16 +28,13 @@ LANGUAGES = {
 ask for the names only (CC BY 4.0: alicja by Magdalena Marciniszyn, magda by Magda Roczeń)."""
 
 
-def _labels(pairs: str) -> dict[str, str]:
-    return dict(pair.split("=", 1) for pair in pairs.split())
-
-
-_LABELS = {  # what a language's phonemes are called -> IPA; of English see `speech`
-    "pl": _labels(
+_LABELS = {  # what a language's phonemes are called -> IPA
+    "en": ENGLISH,
+    "pl": labels(
         "a=a on=ɔ b=b c=ts ch=tʃ ci=tɕ d=d dz=dz dzi=dʑ dzh=dʒ e=ɛ en=ɛ f=f g=ɡ h=x i=i y=j k=k l=l w=w m=m n=n ni=ɲ "
         "o=ɔ p=p r=r s=s sh=ʃ si=ɕ t=t u=u v=v ih=ɨ z=z zi=ʑ zh=ʒ"
     ),
-    "es": _labels(
+    "es": labels(
         "a=a e=e i=i o=o u=u b=b bh=β ch=tʃ c=s d=d dh=ð f=f g=ɡ gh=ɣ j=x x=x k=k l=l ll=j m=m n=n ni=ɲ p=p r=ɾ rr=r "
         "s=s sh=ʃ t=t v=v w=w y=j"
     ),
@@ -48,26 +47,34 @@ def program() -> str | None:
     return shutil.which(named) if named else None
 
 
-def speak(text: str, voice: str, *, rate: float, file: Path, labels: dict[str, str]) -> list[tuple[str, float, float]]:
-    """Write `text`, spoken, into `file` (WAV); returns its phonemes as (IPA or '', start, end) in seconds.
+def is_installed() -> bool:
+    return program() is not None
 
-    labels: of English voices. Raises RuntimeError if the program fails or is not named.
-    """
+
+def voices(named: set[str]) -> set[str]:
+    """Of the voices named, those that this module knows."""
+    return named & LANGUAGES.keys()
+
+
+def speak(text: str, name: str, rate: float, pitch: float):
+    """See the room's docstring; the pitch is the voice's own. Raises RuntimeError if the program fails or is not
+    named."""
     found = program()
     if found is None:
         raise RuntimeError("RHVoice's voices need the program that EMO_RHVOICE names; see docs/training.md")
-    done = subprocess.run([found, voice, f"{rate:.3f}", text, str(file)], capture_output=True, text=True)
-    if done.returncode or not file.exists():
-        raise RuntimeError(f"{found} could not speak as '{voice}': {done.stderr.strip()[-300:]}")
-    return read_labels(done.stdout, _LABELS.get(LANGUAGES.get(voice, "en"), labels))
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "speech.wav"
+        marks = read_labels(run([found, name, f"{rate:.3f}", text, str(sound)]), _LABELS[LANGUAGES.get(name, "en")])
+        waveform = read_wav(sound)
+    return waveform, clean(marks, len(waveform) / RATE)
 
 
-def read_labels(lines: str, labels: dict[str, str]) -> list[tuple[str, float, float]]:
+def read_labels(lines: str, names: dict[str, str]) -> list[tuple[str, float, float]]:
     """What the program prints -> (IPA, or '' where it is silent, start, end) in seconds."""
     marks, begin, end = [], 0.0, 0.0
     for line in lines.splitlines():
         label, start, length, rate = line.split()
         begin = end if start == "0" else begin
         start, end = begin + int(start) / int(rate), begin + (int(start) + int(length)) / int(rate)
-        marks.append((labels.get(label, ""), start, end))
+        marks.append((names.get(label, ""), start, end))
     return marks

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from emo_model.synthetic import pico, speech
+from emo_model.synthetic import speech
+from emo_model.synthetic.engines import pico
 from emo_model.synthetic.visemes import visemes
 
 TABLE = {"0": "", "1": "_", "2": "p", "3": "aː", "4": "m", "5": "tʃ"}
@@ -64,5 +65,5 @@ def test_it_calls_the_program(monkeypatch, tmp_path):
         ("b", pytest.approx(0.40 + late), pytest.approx(0.46 + late)),
         ("iː", pytest.approx(0.46 + late), pytest.approx(0.62 + late)),
     )
-    with pytest.raises(RuntimeError, match="could not speak 'b & b' in 'de-DE': no such language"):
+    with pytest.raises(RuntimeError, match="pico-labels failed: no such language"):
         speech.synthesize("b & b", "pico:de-DE", rate=1.1)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from emo_model.synthetic import kokoro, speech
+from emo_model.synthetic import speech, voices
+from emo_model.synthetic.engines import kokoro
 
 
 def _phonemes(symbols, lengths):
@@ -32,23 +33,23 @@ def test_diphthongs_come_back_in_ipa():
 
 def test_without_its_files_it_is_not_offered(monkeypatch):
     monkeypatch.delenv("EMO_KOKORO", raising=False)
-    assert kokoro.voices() == () and "kokoro" not in speech.available_engines()
+    assert kokoro.speakers() == () and "kokoro" not in speech.available_engines()
     with pytest.raises(RuntimeError, match="needs kokoro"):
         speech.synthesize("Hello.", "kokoro:en-us+af_heart")
     with pytest.raises(RuntimeError, match="vocab.json"):
-        kokoro.speak("həlˈoʊ", "af_heart")
+        kokoro.speak_ipa("həlˈoʊ", "af_heart")
 
 
 def test_held_out_voices_take_part_in_no_blend():
-    names = [voice for _, group in speech.TRAINING_VOICES for voice in group if voice.startswith("kokoro:")]
+    names = [voice for _, group in voices.TRAINING_VOICES for voice in group if voice.startswith("kokoro:")]
     used = {part for name in names for part in name.partition("+")[2].split("~")}
-    assert not any(speech.is_held_out(name) for name in names)
+    assert not any(voices.is_held_out(name) for name in names)
     assert not used & {"af_bella", "bm_george", "ff_siwis", "am_puck"} and len(used) > 40
 
 
 @pytest.mark.skipif(kokoro.folder() is None, reason="EMO_KOKORO names no folder with Kokoro's files")
 def test_it_speaks_between_two_voices():
-    said = speech.synthesize("My baby, maybe.", f"kokoro:en-us+{'~'.join(kokoro.voices()[:2])}")
+    said = speech.synthesize("My baby, maybe.", f"kokoro:en-us+{'~'.join(kokoro.speakers()[:2])}")
     assert said.engine == "kokoro" and said.language == "en" and 0.5 < said.seconds < 5
     assert [ipa for ipa, _, _ in said.phonemes if ipa[0] in "bm"] == ["m", "b", "b", "m", "b"]
     loud = said.waveform.abs()

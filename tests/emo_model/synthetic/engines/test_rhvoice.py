@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from emo_model.synthetic import rhvoice, speech
+from emo_model.synthetic import speech, voices
+from emo_model.synthetic.engines import rhvoice
 
 
 def test_sentences_follow_one_another():
@@ -28,8 +29,8 @@ def test_without_its_program_it_is_not_offered(monkeypatch):
 
 
 def test_no_voice_is_held_out():
-    assert not any(speech.is_held_out(f"rhvoice:{name}") for name in rhvoice.LANGUAGES)
-    assert speech.is_held_out("rhvoice:slt") and "slt" not in rhvoice.LANGUAGES
+    assert not any(voices.is_held_out(f"rhvoice:{name}") for name in rhvoice.LANGUAGES)
+    assert voices.is_held_out("rhvoice:slt") and "slt" not in rhvoice.LANGUAGES
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the program of this test is a script with a first line that names Python")
@@ -50,5 +51,5 @@ def test_it_calls_the_program(monkeypatch, tmp_path):
     said = speech.synthesize("Się.", "rhvoice:natan", rate=2.0)
     assert (said.engine, said.language, said.seconds) == ("rhvoice", "pl", 1.0)
     assert said.phonemes == (("ɕ", 0.5, 0.75), ("ɔ", 0.75, 1.0))
-    with pytest.raises(RuntimeError, match="could not speak as 'magda': no such voice"):
+    with pytest.raises(RuntimeError, match="rhvoice-labels failed: no such voice"):
         speech.synthesize("Się.", "rhvoice:magda")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+import tempfile
 from itertools import groupby
 from pathlib import Path
 from xml.sax.saxutils import escape
+
+from .sound import RATE, clean, read_wav, run
 
 FRAME = 0.004  # seconds
 LATE = 0.024  # seconds by which the sound follows its frames: measured by when the mouth is heard to move
@@ -69,9 +71,17 @@ def program() -> str | None:
     return shutil.which(named) if named else None
 
 
-def speak(text: str, language: str, *, rate: float, file: Path) -> list[tuple[str, float, float]]:
-    """Write `text`, spoken in `language` (e.g. 'en-US'), into `file` (WAV); returns its phonemes as (IPA or '', start,
-    end) in seconds.
+def is_installed() -> bool:
+    return program() is not None
+
+
+def voices(named: set[str]) -> set[str]:
+    """Of the languages named, those of Pico; each has one voice."""
+    return named & PHONEMES.keys()
+
+
+def speak(text: str, name: str, rate: float, pitch: float):
+    """See the room's docstring; `name` is a language, e.g. 'en-US', the pitch the voice's own.
 
     Raises RuntimeError if the program fails or is not named.
     """
@@ -79,10 +89,11 @@ def speak(text: str, language: str, *, rate: float, file: Path) -> list[tuple[st
     if found is None:
         raise RuntimeError("Pico's voices need the program that EMO_PICO names; see docs/training.md")
     marked = f'<speed level="{round(100 * rate)}">{escape(text)}</speed>'
-    done = subprocess.run([found, language, marked, str(file)], capture_output=True, text=True)
-    if done.returncode or not done.stdout.strip():
-        raise RuntimeError(f"{found} could not speak '{text}' in '{language}': {done.stderr.strip()[-300:]}")
-    return read_frames(done.stdout.split(), PHONEMES[language])
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "speech.wav"
+        marks = read_frames(run([found, name, marked, str(sound)]).split(), PHONEMES[name])
+        waveform = read_wav(sound)
+    return waveform, clean(marks, len(waveform) / RATE)
 
 
 def read_frames(numbers: list[str], table: dict[str, str]) -> list[tuple[str, float, float]]:
@@ -93,12 +104,12 @@ def read_frames(numbers: list[str], table: dict[str, str]) -> list[tuple[str, fl
     """
     marks: list[tuple[str, float, float]] = []
     now, closed = 0, 0  # frames; how many of them are the closure before this phoneme
-    for number, run in groupby(numbers):
+    for number, same in groupby(numbers):
         if number not in table:
             raise ValueError(
-                f"Pico's phoneme {number} at {now * FRAME:.2f} s has no name in emo_model/synthetic/pico.py"
+                f"Pico's phoneme {number} at {now * FRAME:.2f} s has no name in emo_model/synthetic/engines/pico.py"
             )
-        frames, ipa = len(list(run)), table[number]
+        frames, ipa = len(list(same)), table[number]
         if ipa == "_":
             closed, now = closed + frames, now + frames
             continue
