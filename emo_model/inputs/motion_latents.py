@@ -123,10 +123,11 @@ def consistent_latents(
     """
     cells = latents.shape[-1]
     mesh = portrait_mesh.to(latents.device, torch.float32) * (cells / size)
-    sampled = flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device)).to(latents)
+    frame = head_frame(mesh)
+    sampled = flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), frame).to(latents)
     if turn is not None:
-        turn = rotation(*turn.to(mesh).unbind(-1)), head_frame(mesh)
-        flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), turn=turn).to(latents)
+        turn = rotation(*turn.to(mesh).unbind(-1))
+        flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), frame, turn=turn).to(latents)
     values, read = latents[:, 2:].float(), _bells(mesh, sampled.float())
     mouth, left, right = read if turn is None else _bells(mesh, flow.float())
     amplitude = _amplitude(values[:, :3], read[0])
@@ -186,9 +187,27 @@ def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     return about_z @ about_x @ about_y
 
 
-def _turned(moves: Tensor, turn: tuple[Tensor, Frame]) -> Tensor:
+def _rigid(moves: Tensor, frame: Frame, middle: Tensor) -> Tensor:
+    """moves (F, 4, 2) -> those of the nearest turned and scaled head, which moves the place `middle` (3,) of its own
+    frame as before.
+
+    In parallel projection the images of the head's axes, (F, 3, 2), are two orthogonal columns of the same length; any
+    other ones make the face narrower or slanted.
+    """
+    own = frame.eyes * frame.axes[:, :2]
+    seen = own + moves[:, 1:]
+    square = seen.transpose(1, 2) @ seen  # of which the square root of a 2x2 matrix is known in closed form
+    unit = torch.eye(2, device=moves.device, dtype=moves.dtype)
+    area = torch.linalg.det(square).clamp(min=1e-6).sqrt()
+    size = (square.diagonal(dim1=1, dim2=2).sum(1) + 2 * area).sqrt()  # sum of the singular values
+    root = (square + area[:, None, None] * unit) / size[:, None, None]
+    turned = size[:, None, None] / 2 * seen @ torch.linalg.inv(root)
+    away = torch.einsum("k,fkc->fc", middle, seen - turned)
+    return torch.cat([(moves[:, 0] + away)[:, None], turned - own], 1)
+
+
+def _turned(moves: Tensor, turns: Tensor, frame: Frame) -> Tensor:
     """moves (F, 4, 2) of a head that is first turned (F, 3, 3) about the neck, in the axes of the picture."""
-    turns, frame = turn
     turns = frame.axes @ turns @ frame.axes.T  # in the head's own axes, in which its places are known
     own = frame.eyes * frame.axes[:, :2]  # (3, 2): cells, of an eye distance along each of the head's axes
     neck = moves.new_tensor(NECK)
@@ -198,13 +217,14 @@ def _turned(moves: Tensor, turn: tuple[Tensor, Frame]) -> Tensor:
     return torch.cat([(moves[:, 0] + away)[:, None], turned - own], 1)
 
 
-def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 12, turn: tuple[Tensor, Frame] | None = None) -> Tensor:
-    """Project backward flow (F, 2, h, w) in cells, with maps (5, h, w) of the portrait, onto rigid head motion.
+def rigid_flow(flow: Tensor, maps: Tensor, frame: Frame, *, rounds: int = 12, turn: Tensor | None = None) -> Tensor:
+    """Project backward flow (F, 2, h, w) in cells, with maps (5, h, w) and head frame (in cells) of the portrait, onto
+    rigid head motion.
 
     In parallel projection a rigid motion with scaling is linear in a point's x, y and depth: its eight coefficients are
-    fitted by least squares where the face moves with the skull, and applied in proportion to rigidity. The residual is
-    kept only at the brows; lips, jaw and lids follow from the other channels in the decoder. turn: (F, 3, 3), and the
-    portrait's head frame in cells: the head is turned by it before it moves.
+    fitted by least squares where the face moves with the skull, made those of a turned and scaled head (`_rigid`), and
+    applied in proportion to rigidity. The residual is kept only at the brows; lips, jaw and lids follow from the other
+    channels in the decoder. turn: (F, 3, 3): the head is turned by it before it moves.
     """
     frames, _, height, width = flow.shape
     y, x = torch.meshgrid(*(torch.arange(n, device=flow.device) + 0.5 for n in (height, width)), indexing="ij")
@@ -226,9 +246,11 @@ def rigid_flow(flow: Tensor, maps: Tensor, *, rounds: int = 12, turn: tuple[Tens
     weight = there[:, 5].flatten(1)[..., None]
     normal = basis.transpose(1, 2) @ (weight * basis) + 1e-3 * torch.eye(4, device=flow.device)
     moves = torch.linalg.solve(normal, basis.transpose(1, 2) @ (weight * -flow.flatten(2).transpose(1, 2)))  # (F, 4, 2)
+    middle = (fields[0, 1:4] * steady).sum((1, 2)) / steady.sum().clamp(min=1)
+    moves = _rigid(moves, frame, middle)
     fitted = moves = moves * _held_back(moves, fields[0, :4], steady)
     if turn is not None:
-        moves = _turned(moves, turn)
+        moves = _turned(moves, turn, frame)
         moves = moves * _held_back(moves, fields[0, :4], steady)
     kept, own = there[:, 6:7], _flow_of(moves, place, at, there, rounds)
     if turn is None:

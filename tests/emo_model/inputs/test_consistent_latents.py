@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from emo_model.inputs.face_geometry import mean_face
+from emo_model.inputs.face_geometry import head_frame, mean_face
 from emo_model.inputs.motion_latents import (
     FARTHEST,
     SQUINT,
@@ -9,6 +9,7 @@ from emo_model.inputs.motion_latents import (
     lid_closure,
     motion_latents,
     rigid_flow,
+    rotation,
 )
 from emo_model.inputs.portrait_maps import portrait_maps
 
@@ -66,26 +67,59 @@ def test_lids_that_close_are_told_apart_from_a_squint_and_left_to_the_eyelids(po
 
 def test_the_flow_of_a_turning_head_stays_and_a_face_out_of_shape_is_mended(portrait):
     maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    frame = head_frame(portrait * (CELLS / SIZE))
     _, across, down, depth, rigid = maps
     steady = (rigid > 0.9) & (down < 0.3) & (down > -0.3)
     turned = torch.stack([-0.6 - 0.5 * depth, 0.2 + 0.1 * across])[None] * rigid
-    off = (rigid_flow(turned, maps) - turned).abs()[0, :, steady]
+    off = (rigid_flow(turned, maps, frame) - turned).abs()[0, :, steady]
     assert off.max() < 0.25 and off.mean() < 0.08
     bent = turned.clone()
     bent[0, 1] += 0.8 * torch.sin(5 * across) * rigid  # one eye up, the other down
-    mended = (rigid_flow(bent, maps) - turned).abs()[0, 1, steady]
+    mended = (rigid_flow(bent, maps, frame) - turned).abs()[0, 1, steady]
     assert mended.mean() < 0.5 * (bent - turned).abs()[0, 1, steady].mean()
+
+
+@pytest.mark.parametrize("narrower, slanted", [(0.15, 0.0), (0.0, 0.15)])
+def test_a_face_that_was_sampled_narrower_or_slanted_keeps_its_shape(portrait, narrower, slanted):
+    maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    frame = head_frame(portrait * (CELLS / SIZE))
+    _, across, down, _, rigid = maps
+    steady = (rigid > 0.95) & (down < 0.3) & (down > -0.6)
+    off = frame.eyes * torch.stack([narrower * across + slanted * down, torch.zeros_like(down)])[None]
+
+    def stretched(flow):
+        """How much wider than high, and how slanted the face is: the part of its affine map that no turn and no
+        scaling has."""
+        basis = torch.stack([across[steady], down[steady], torch.ones_like(down[steady])], 1)
+        (xx, xy), (yx, yy) = torch.linalg.lstsq(basis, flow[0, :, steady].T).solution[:2].T / frame.eyes
+        return torch.hypot(xx - yy, xy + yx)
+
+    assert stretched(rigid_flow(off, maps, frame)) < 0.25 * stretched(off)
+
+
+def test_a_turned_and_scaled_head_is_kept_as_it_is(portrait):
+    maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    frame = head_frame(portrait * (CELLS / SIZE))
+    turn = rotation(*(torch.tensor([angle]) for angle in (0.15, -0.12, 0.08)))[0]
+    moves = 1.04 * turn.T[:, :2] - torch.eye(3)[:, :2]
+    _, across, down, depth, rigid = maps
+    steady = (rigid > 0.95) & (down < 0.3) & (down > -0.6)
+    away = torch.einsum("khw,kc->chw", torch.stack([across, down, depth]), moves) * frame.eyes * rigid
+    flow = -away[None] * 0.96  # backward: where each place comes from
+    off = (rigid_flow(flow, maps, frame) - flow).abs()[0, :, steady]
+    assert off.mean() < 0.1 * flow.abs()[0, :, steady].mean()
 
 
 def test_a_head_never_moves_so_far_that_the_square_around_it_would_fold(portrait):
     """A usual move is kept; one of six cells ends before `FARTHEST`."""
     maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    frame = head_frame(portrait * (CELLS / SIZE))
     steady = (maps[4] > 0.95) & (maps[2] < 0.4)
 
     def moved(cells: float) -> float:
         flow = torch.zeros(1, 2, CELLS, CELLS)
         flow[:, 0] = cells * maps[4]
-        return float(rigid_flow(flow, maps)[0, 0, steady].median())
+        return float(rigid_flow(flow, maps, frame)[0, 0, steady].median())
 
     assert abs(moved(1.0) - 1.0) < 0.1
     assert 0.7 * FARTHEST < moved(6.0) < 1.1 * FARTHEST
