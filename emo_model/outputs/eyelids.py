@@ -16,11 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..inputs import face_geometry as geometry
-from .lid_skin import TOP, LidSkin, smoothstep
+from .lid_skin import TOP, WIDE, LidSkin, smoothstep
 
 UPPER_SHARE, LOWER_SHARE = 0.84, 0.10  # of the gap: how much of it each lid closes; the lashes cover the rest
 LASHES, SHADE = 0.07, 0.4  # height of the lashes, half widths of the eye; how dark shut lids meet
 EDGE = 0.2  # half widths of the eye at the lid's edge, lashes and their line, that move down without being stretched
+# of shut lashes: half their height, how far below the lid's edge they are, how much of their colour they have
+BAND, BAND_BELOW, BAND_STRENGTH = 0.16, 0.03, 0.9
+DIM, DIM_HIGH = 0.25, 0.3  # how much darker a shut lid is at its edge, and how high above it
 SKIN = 0.7  # of the way from the upper lid to the brow, the skin that takes part
 CHEEK = 0.5  # half widths of the eye below it that follow the lower lid
 LEAST_SKIN = 0.45  # half widths of the eye
@@ -125,15 +128,27 @@ class Eyelid:
         )
         if self.field is None or closure <= 0:
             colours = torch.lerp(torch.lerp(colours, lid, over), cheek, under)
+            shade = SHADE * closure * torch.exp(-(((v - line) / LASHES) ** 2)) * ramp * inside
+            colours = colours * (1 - shade)
         else:
             skin, covers, odd = self.field.at(u, v, upper, lower)
             own = torch.lerp(colours, self.field.held(lid, skin), covers)
             above_lashes = smoothstep((line - margin - v) / SEAM + 0.5) * min(1.0, closure / BEGINS)
+            over = ((line - v) / pixel + 0.5).clamp(0, 1) * (u.abs() < WIDE)
             colours = torch.lerp(torch.lerp(colours, torch.lerp(lid, own, above_lashes), over), cheek, under)
             left = torch.where(inside, smoothstep(3 * (v - line) / SEAM), 1) * max(0.0, (closure - LASTS) / (1 - LASTS))
             colours = torch.lerp(colours, self.field.held(colours, skin), left * odd)
-        shade = SHADE * closure * torch.exp(-(((v - line) / LASHES) ** 2)) * ramp * inside
-        return colours * (1 - shade)
+            colours = self._with_lashes(colours, u, v - line, ramp, closure)
+        return colours
+
+    def _with_lashes(self, colours: Tensor, u: Tensor, below: Tensor, ramp: Tensor, closure: float) -> Tensor:
+        """Colours (3, h, w) with the lashes of a lid whose edge each place lies `below`, in half widths: a soft dark
+        band as people's shut eyes have it, in the colour of the open eye's."""
+        colours = colours * (1 - DIM * closure * torch.exp(-((below / DIM_HIGH) ** 2)) * ramp)
+        height = BAND * (0.5 + 0.5 * ramp)
+        band = torch.exp(-(((below - BAND_BELOW) / height) ** 2)) * smoothstep((1.2 - u.abs()) / 0.3)
+        lashes = torch.lerp(colours, self.field.lashes[:, None, None], BAND_STRENGTH * closure * band)
+        return torch.minimum(colours, lashes)
 
     def _looked_at(self, u: Tensor, v: Tensor, gaze: tuple[float, float]) -> tuple[Tensor, Tensor]:
         """Where in the eye, in half widths, lies what is seen at (u, v) when it looks elsewhere: the iris keeps its

@@ -34,13 +34,15 @@ HOLDS = 0.3  # how much the shading above the eye counts where there is no trust
 DEEPEST, LIGHTEST, BEYOND = -0.25, 0.1, 0.2  # that shading, and what is left of a deeper one
 WARMER = 1.2  # how much stronger colours are in the shade
 CLEAN = (0.1, 0.3)  # root mean square distance of the skin above the eye from the field: clean up to, soiled from
-KEEPS = (0.3, 0.015)  # of a colour: how far from the field a lid made of clean and of soiled skin may be
-CREASE = 0.28  # how dark the crease above a lid made of soiled skin is
+KEEPS = (0.1, 0.015)  # of a colour: how far from the field a lid made of clean and of soiled skin may be
+CREASE = 0.24  # how dark the crease above a lid made of soiled skin is
 ODD, PALE = (
     (0.3, 0.55),
     (-0.1, 0.1),
 )  # distance from the field of what belongs to the eye; beside it, only what is light
-TOP, FEATHER, BOTTOM, CORNER = 0.4, 0.36, 0.2, 0.12  # what a lid covers beyond the eye, and how softly it ends
+LASH_STRIP = (0.08, 0.12)  # above and below the upper lid: there the darkest colours are those of the lashes
+TOP, FEATHER, BOTTOM, CORNER = 0.45, 0.45, 0.2, 0.2  # what a lid covers beyond the eye, and how softly it ends
+WIDE = 1.08  # half widths from the middle to where it ends
 THIN = 0.05  # half widths that it covers at the corners
 
 
@@ -48,20 +50,21 @@ THIN = 0.05  # half widths that it covers at the corners
 class LidSkin:
     """field: (4, n, m) red, green and blue in 0..255 and how much of what is there belongs to the eye, over half widths
     -`ACROSS`..`ACROSS` along the line of the corners and -`ABOVE`..`BELOW` across it; keeps: how far from it the lid
-    may be, as a share of the colour."""
+    may be, as a share of the colour; lashes: (3,) their colour, 0..255."""
 
     field: Tensor
     keeps: float
+    lashes: Tensor
 
     def at(self, u: Tensor, v: Tensor, upper: Tensor, lower: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Places (h, w) in half widths, and both lids there -> colours (3, h, w), how much of it a lid covers, and how
         much of the picture there belongs to the eye, (h, w) each."""
         grid = torch.stack([u / ACROSS, (v + ABOVE) * (2 / (ABOVE + BELOW)) - 1], -1)
         field = F.grid_sample(self.field[None], grid[None], padding_mode="border", align_corners=False)[0]
-        arch = (1 - u.clamp(-1, 1) ** 2).sqrt()
-        soft = FEATHER * arch + THIN
-        above, below = v - upper + TOP * arch + THIN, lower + BOTTOM * arch + THIN - v
-        covers = smoothstep((1 - u.abs()) / CORNER) * smoothstep(torch.minimum(above, below) / soft)
+        arch = (1 - (u / WIDE).clamp(-1, 1) ** 2).sqrt()
+        above = (v - upper + TOP * arch + THIN) / (FEATHER * arch + THIN)
+        below = (lower + BOTTOM * arch + THIN - v) / (BOTTOM * arch + THIN)
+        covers = smoothstep((WIDE - u.abs()) / CORNER) * smoothstep(torch.minimum(above, below))
         return field[:3], covers, field[3]
 
     def held(self, colours: Tensor, skin: Tensor) -> Tensor:
@@ -74,7 +77,8 @@ def with_skin(lids: Sequence[Eyelid], picture: np.ndarray, *, device: torch.devi
     """Lids in pixels of picture (H, W, 3) uint8 -> the same with their skin."""
     found = [_skin(lid, picture.astype(np.float64)) for lid in lids]
     return tuple(
-        replace(lid, field=replace(skin, field=skin.field.to(device))) for lid, skin in zip(lids, found, strict=True)
+        replace(lid, field=replace(skin, field=skin.field.to(device), lashes=skin.lashes.to(device)))
+        for lid, skin in zip(lids, found, strict=True)
     )
 
 
@@ -107,7 +111,18 @@ def _skin(lid: Eyelid, picture: np.ndarray) -> LidSkin:
     odd = _step((np.hypot(away, 1.5 * hue) - ODD[0]) / (ODD[1] - ODD[0])) * near
     odd = _grown(np.where(np.abs(u) < 1, odd, odd * _step((away - PALE[0]) / (PALE[1] - PALE[0]))))
     packed = np.concatenate([rgb, odd[..., None]], -1).transpose(2, 0, 1)
-    return LidSkin(torch.from_numpy(packed.astype(np.float32)), float(KEEPS[0] + soiled * (KEEPS[1] - KEEPS[0])))
+    return LidSkin(
+        torch.from_numpy(packed.astype(np.float32)),
+        float(KEEPS[0] + soiled * (KEEPS[1] - KEEPS[0])),
+        torch.from_numpy(_lashes(colours, u, v - upper).astype(np.float32)),
+    )
+
+
+def _lashes(colours: np.ndarray, u: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Logarithms of colours (n, m, 3) at places in half widths, `below` the upper lid -> colour (3,) of the lashes."""
+    light = np.where((below > -LASH_STRIP[0]) & (below < LASH_STRIP[1]), colours.mean(-1), np.inf)
+    columns = np.flatnonzero(np.abs(u[0]) < 0.85)
+    return (np.exp(colours[light.argmin(0)[columns], columns].mean(0)) - 8).clip(0, 255)
 
 
 def _middles(first: float, last: float) -> np.ndarray:

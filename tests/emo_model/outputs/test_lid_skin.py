@@ -80,6 +80,25 @@ def test_a_lid_of_clean_skin_keeps_its_own_colours(lid):
     assert (closed(lid, picture, 1.0)[:, where] / SKIN[:, None] - 1).abs().max() < 0.15
 
 
+def lashes_of(lid, picture, closure=1.0):
+    """How bright the darkest row of each column of the shut eye is, against the skin."""
+    u, v = own_axes(lid)
+    upper, lower = lids_of(lid, u)
+    where = (u.abs() < 0.5) & (v > upper) & (v < lower + 0.1)
+    light = torch.where(where, closed(lid, picture, closure).mean(0), torch.inf)
+    return (light.amin(0)[where.any(0)] / SKIN.mean()).mean()
+
+
+def test_shut_lids_have_the_lashes_of_the_open_eye(lid):
+    u, v = own_axes(lid)
+    upper, _ = lids_of(lid, u)
+    bare = portrait(lid, brow=False)
+    bare = torch.where((v > upper) & (v < upper + 0.2) & (u.abs() < 1), SKIN[:, None, None], bare)
+    dark = torch.where(((v - upper).abs() < 0.1) & (u.abs() < 1), 20.0, bare)
+    assert lashes_of(with_its_skin(lid, dark), dark) < 0.35
+    assert lashes_of(with_its_skin(lid, bare), bare) > 0.6
+
+
 def test_open_eyes_stay_as_they_are(lid):
     picture = portrait(lid, brow=True)
     torch.testing.assert_close(closed(with_its_skin(lid, picture), picture, 0.0), picture, atol=1e-2, rtol=0)
