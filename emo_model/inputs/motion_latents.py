@@ -28,6 +28,11 @@ MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the Gaussians, i
 SQUINT, SHUT = 0.9, 0.15
 FREELY, FARTHEST = 2.0, 3.0  # cells that a head may move, and that it may approach
 NECK = (0.0, 0.45, 0.65)  # the joint that the head turns about, in its own frame, distances of the outer eye corners
+GENERATORS = (
+    ((0, 0, 0), (0, 0, 1), (0, -1, 0)),
+    ((0, 0, -1), (0, 0, 0), (1, 0, 0)),
+    ((0, 1, 0), (-1, 0, 0), (0, 0, 0)),
+)
 UPPER_LIP, LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT = 13, 14, 61, 291  # points of the mesh
 LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)  # corners, then midpoints of upper and lower lid
 
@@ -187,23 +192,36 @@ def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     return about_z @ about_x @ about_y
 
 
-def _rigid(moves: Tensor, frame: Frame, middle: Tensor) -> Tensor:
-    """moves (F, 4, 2) -> those of the nearest turned and scaled head, which moves the place `middle` (3,) of its own
-    frame as before.
+def _rigid(moves: Tensor, normal: Tensor, frame: Frame) -> Tensor:
+    """moves (F, 4, 2), fitted with the normal matrices (F, 4, 4) -> those of the turned and scaled head that fit best.
 
     In parallel projection the images of the head's axes, (F, 3, 2), are two orthogonal columns of the same length; any
     other ones make the face narrower or slanted.
     """
     own = frame.eyes * frame.axes[:, :2]
-    seen = own + moves[:, 1:]
-    square = seen.transpose(1, 2) @ seen  # of which the square root of a 2x2 matrix is known in closed form
-    unit = torch.eye(2, device=moves.device, dtype=moves.dtype)
-    area = torch.linalg.det(square).clamp(min=1e-6).sqrt()
-    size = (square.diagonal(dim1=1, dim2=2).sum(1) + 2 * area).sqrt()  # sum of the singular values
-    root = (square + area[:, None, None] * unit) / size[:, None, None]
-    turned = size[:, None, None] / 2 * seen @ torch.linalg.inv(root)
-    away = torch.einsum("k,fkc->fc", middle, seen - turned)
+    fitted = own + moves[:, 1:]
+    middle = normal[:, 0, 1:] / normal[:, :1, 0]
+    spread = normal[:, 1:, 1:] - middle[:, :, None] * normal[:, :1, 1:]
+    generators = moves.new_tensor(GENERATORS)
+    turned = _orthogonal(fitted)
+    for _ in range(2):  # Gauss-Newton over scale and three angles
+        ways = torch.cat([turned[:, None], generators @ turned[:, None]], 1)  # (F, 4, 3, 2)
+        felt = spread[:, None] @ ways
+        size = torch.einsum("fakc,fbkc->fab", ways, felt)
+        size = size + 1e-4 * size.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] * torch.eye(4).to(size)
+        steps = torch.linalg.solve(size, torch.einsum("fakc,fkc->fa", felt, fitted - turned))
+        turned = _orthogonal(turned + torch.einsum("fa,fakc->fkc", steps, ways))
+    away = torch.einsum("fk,fkc->fc", middle, fitted - turned)
     return torch.cat([(moves[:, 0] + away)[:, None], turned - own], 1)
+
+
+def _orthogonal(images: Tensor) -> Tensor:
+    """images (F, 3, 2) -> the nearest with orthogonal columns of one length."""
+    square = images.transpose(1, 2) @ images  # the square root of a 2x2 matrix is known in closed form
+    area = torch.linalg.det(square).clamp(min=1e-6).sqrt()[:, None, None]
+    size = (square.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + 2 * area).sqrt()  # sum of the singular values
+    root = (square + area * torch.eye(2).to(square)) / size
+    return size / 2 * images @ torch.linalg.inv(root)
 
 
 def _turned(moves: Tensor, turns: Tensor, frame: Frame) -> Tensor:
@@ -246,8 +264,7 @@ def rigid_flow(flow: Tensor, maps: Tensor, frame: Frame, *, rounds: int = 12, tu
     weight = there[:, 5].flatten(1)[..., None]
     normal = basis.transpose(1, 2) @ (weight * basis) + 1e-3 * torch.eye(4, device=flow.device)
     moves = torch.linalg.solve(normal, basis.transpose(1, 2) @ (weight * -flow.flatten(2).transpose(1, 2)))  # (F, 4, 2)
-    middle = (fields[0, 1:4] * steady).sum((1, 2)) / steady.sum().clamp(min=1)
-    moves = _rigid(moves, frame, middle)
+    moves = _rigid(moves, normal, frame)
     fitted = moves = moves * _held_back(moves, fields[0, :4], steady)
     if turn is not None:
         moves = _turned(moves, turn, frame)
