@@ -22,8 +22,8 @@ UPPER_SHARE, LOWER_SHARE = 0.84, 0.10  # of the gap: how much of it each lid clo
 LASHES, SHADE = 0.07, 0.4  # height of the lashes, half widths of the eye; how dark shut lids meet
 EDGE = 0.2  # half widths of the eye at the lid's edge, lashes and their line, that move down without being stretched
 # of shut lashes: half their height, how far below the lid's edge they are, how much of their colour they have
-BAND, BAND_BELOW, BAND_STRENGTH = 0.16, 0.03, 0.9
-DIM, DIM_HIGH = 0.25, 0.3  # how much darker a shut lid is at its edge, and how high above it
+BAND, BAND_BELOW, BAND_STRENGTH = 0.12, 0.03, 0.8
+DIM, DIM_HIGH = 0.15, 0.3  # how much darker a shut lid is at its edge, and how high above it
 SKIN = 0.7  # of the way from the upper lid to the brow, the skin that takes part
 CHEEK = 0.5  # half widths of the eye below it that follow the lower lid
 LEAST_SKIN = 0.45  # half widths of the eye

@@ -34,7 +34,7 @@ HOLDS = 0.3  # how much the shading above the eye counts where there is no trust
 DEEPEST, LIGHTEST, BEYOND = -0.25, 0.1, 0.2  # that shading, and what is left of a deeper one
 WARMER = 1.2  # how much stronger colours are in the shade
 CLEAN = (0.1, 0.3)  # root mean square distance of the skin above the eye from the field: clean up to, soiled from
-KEEPS = (0.1, 0.015)  # of a colour: how far from the field a lid made of clean and of soiled skin may be
+KEEPS = (0.2, 0.015)  # of a colour: how far from the field a lid made of clean and of soiled skin may be
 CREASE = 0.24  # how dark the crease above a lid made of soiled skin is
 ODD, PALE = (
     (0.3, 0.55),
