@@ -45,7 +45,7 @@ MARGIN = 0.25  # sides of the square, around it: from there moved pixels may com
 INVERTING = 8  # rounds of the fixed point that inverts a flow
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
 # half way between pixels, from the farthest of three; a little sharper than the plain kernel
-LANCZOS = (0.032, -0.160, 0.628)
+LANCZOS = (0.037, -0.173, 0.636)
 MOUTH, SMILE, BROWS, LIDS, GAZE, YAW = map(DIALS.index, ("mouth", "smile", "brows", "lids", "gaze_x", "yaw"))
 
 
