@@ -36,6 +36,7 @@ WARMER = 1.2  # how much stronger colours are in the shade
 CLEAN = (0.1, 0.3)  # root mean square distance of the skin above the eye from the field: clean up to, soiled from
 KEEPS = (0.2, 0.015)  # of a colour: how far from the field a lid made of clean and of soiled skin may be
 CREASE = 0.24  # how dark the crease above a lid made of soiled skin is
+ROUND, UNDERSIDE = 0.35, 0.4  # how dark, as a logarithm, its upper rim and its corners are; of that, its lower rim
 ODD, PALE = (
     (0.3, 0.55),
     (-0.1, 0.1),
@@ -105,7 +106,10 @@ def _skin(lid: Eyelid, picture: np.ndarray) -> LidSkin:
     soiled = _step((soiled - CLEAN[0]) / (CLEAN[1] - CLEAN[0]))
     arch = np.sqrt(ramp)
     crease = 1 - _step((v - upper + (TOP + THIN) * arch) / (0.75 * arch + THIN))
-    rgb = (np.exp(field) - 8).clip(0, 255) * (1 - CREASE * soiled * crease)[..., None]
+    height = ((v - upper + TOP * arch) / np.maximum(lower - upper + TOP * arch, 0.05)).clip(0, 1)
+    corners = np.minimum(u**4, _step((1.3 - np.abs(u)) / 0.3))
+    rim = ((1 - height) ** 2 + UNDERSIDE * height**4 + corners).clip(0, 1)
+    rgb = (np.exp(_lit(field, soiled * (np.log1p(-CREASE * crease) - ROUND * rim)[..., None])) - 8).clip(0, 255)
     near = _step((1.3 - np.abs(u)) / 0.15) * _step((lower + 0.45 - v) / 0.15) * _step((v - upper + 0.35) / 0.15)
     hue = np.linalg.norm(colours - field - away[..., None], axis=-1)
     odd = _step((np.hypot(away, 1.5 * hue) - ODD[0]) / (ODD[1] - ODD[0])) * near
@@ -168,8 +172,12 @@ def _shaded(field: np.ndarray, colours: np.ndarray, known: np.ndarray, around: n
     """The field with the light of what lies above the eye, brow or skin, within limits: lids lie in their shade."""
     light = (colours - field).mean(-1, keepdims=True)
     light = np.where(light < DEEPEST, DEEPEST + BEYOND * (light - DEEPEST), np.minimum(light, LIGHTEST))
-    warmth = field - field.mean(-1, keepdims=True)
-    return _membrane(field + light - WARMER * light * warmth, np.maximum(known, HOLDS * around), field)
+    return _membrane(_lit(field, light), np.maximum(known, HOLDS * around), field)
+
+
+def _lit(field: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Logarithms of colours (n, m, 3), lighter by (n, m, 1): colours are stronger in the shade."""
+    return field + light - WARMER * light * (field - field.mean(-1, keepdims=True))
 
 
 def _membrane(target: np.ndarray, known: np.ndarray, start: np.ndarray, *, rounds: int = 80) -> np.ndarray:

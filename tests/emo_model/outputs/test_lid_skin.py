@@ -73,6 +73,19 @@ def test_a_brow_close_above_the_eye_is_not_drawn_over_it(lid):
     assert shown[0] > shown[1] > shown[2]  # as the skin: neither the brow's grey nor the eye's white
 
 
+def test_the_skin_of_a_lid_under_a_brow_is_darker_towards_its_upper_rim_and_the_corners(lid):
+    field = with_its_skin(lid, portrait(lid, brow=True)).field
+
+    def light(u, height):
+        place = torch.tensor([[u]])
+        upper, lower = lids_of(lid, place)
+        return field.at(place, upper + height * (lower - upper), upper, lower)[0].mean().item()
+
+    middle = light(0.0, 0.3)
+    assert light(0.0, -0.6) < 0.65 * middle
+    assert max(light(-0.9, 0.3), light(0.9, 0.3)) < 0.92 * middle
+
+
 def test_a_lid_of_clean_skin_keeps_its_own_colours(lid):
     picture, where = portrait(lid, brow=False), lid_middle(lid)
     lid = with_its_skin(lid, picture)
