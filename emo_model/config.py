@@ -32,7 +32,7 @@ class AudioEncoderConfig:
 
     mel_bands: int = 80
     width: int = 128
-    blocks: int = 9
+    blocks: int = 15
     features: int = (
         32  # D of what it hands on, the mouth tracks among them; `ModelConfig.audio_width` of a model that uses it
     )

@@ -204,7 +204,7 @@ def _at_16_khz(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
 
 
 def encode_long(
-    encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0, context_seconds: float = 13.5
+    encode: Callable[[Tensor], Tensor], sound: Tensor, *, chunk_seconds: float = 20.0, context_seconds: float = 14.0
 ) -> Tensor:
     """Encode sound (T,) at 16 kHz in chunks -> (T50, L, D) on the CPU; memory is that of the result.
 
@@ -233,7 +233,7 @@ class LayersInTime:
         samples: int,
         *,
         chunk_seconds: float = 20.0,
-        context_seconds: float = 13.5,
+        context_seconds: float = 14.0,
     ):
         self.encode, self.blocks, self.samples = encode, blocks, max(samples, STRIDE)
         self.chunk, self.context = round(chunk_seconds * 50), math.ceil(context_seconds * 50)
