@@ -7,14 +7,10 @@ how Pico is made to print them.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from itertools import groupby
-from pathlib import Path
 from xml.sax.saxutils import escape
 
-from .sound import RATE, clean, read_wav, run
+from .sound import RATE, clean, program, say
 
 FRAME = 0.004  # seconds
 LATE = 0.024  # seconds by which the sound follows its frames: measured by when the mouth is heard to move
@@ -65,14 +61,8 @@ PHONEMES = {
 _BURSTS = frozenset("pbtdkɡʔ")  # an affricate begins with one
 
 
-def program() -> str | None:
-    """The program's path, or None."""
-    named = os.environ.get("EMO_PICO")
-    return shutil.which(named) if named else None
-
-
 def is_installed() -> bool:
-    return program() is not None
+    return program("EMO_PICO") is not None
 
 
 def voices(named: set[str]) -> set[str]:
@@ -83,17 +73,12 @@ def voices(named: set[str]) -> set[str]:
 def speak(text: str, name: str, rate: float, pitch: float):
     """See the room's docstring; `name` is a language, e.g. 'en-US', the pitch the voice's own.
 
-    Raises RuntimeError if the program fails or is not named.
+    Raises ValueError for a language that is not in `PHONEMES`, RuntimeError if the program fails or is not named.
     """
-    found = program()
-    if found is None:
-        raise RuntimeError("Pico's voices need the program that EMO_PICO names; see docs/training.md")
-    marked = f'<speed level="{round(100 * rate)}">{escape(text)}</speed>'
-    with tempfile.TemporaryDirectory() as folder:
-        sound = Path(folder) / "speech.wav"
-        marks = read_frames(run([found, name, marked, str(sound)]).split(), PHONEMES[name])
-        waveform = read_wav(sound)
-    return waveform, clean(marks, len(waveform) / RATE)
+    if name not in PHONEMES:
+        raise ValueError(f"Pico does not speak '{name}'; choose from {', '.join(PHONEMES)}")
+    numbers, waveform = say("EMO_PICO", name, f'<speed level="{round(100 * rate)}">{escape(text)}</speed>')
+    return waveform, clean(read_frames(numbers.split(), PHONEMES[name]), len(waveform) / RATE)
 
 
 def read_frames(numbers: list[str], table: dict[str, str]) -> list[tuple[str, float, float]]:

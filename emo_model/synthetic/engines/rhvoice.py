@@ -7,12 +7,7 @@ in samples; a START of 0 begins the next sentence); docs/training.md tells how R
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
-
-from .sound import ENGLISH, RATE, clean, labels, read_wav, run
+from .sound import ENGLISH, RATE, clean, labels, program, say
 
 LANGUAGES = {
     "clb": "en",
@@ -27,7 +22,7 @@ LANGUAGES = {
 """The voices that are used and their languages: those whose licences allow any use (CMU ARCTIC, CC0, the Unlicense) or
 ask for the names only (CC BY 4.0: alicja by Magdalena Marciniszyn, magda by Magda Roczeń)."""
 
-
+SILENCE = "pau"
 _LABELS = {  # what a language's phonemes are called -> IPA
     "en": ENGLISH,
     "pl": labels(
@@ -41,14 +36,8 @@ _LABELS = {  # what a language's phonemes are called -> IPA
 }
 
 
-def program() -> str | None:
-    """The program's path, or None."""
-    named = os.environ.get("EMO_RHVOICE")
-    return shutil.which(named) if named else None
-
-
 def is_installed() -> bool:
-    return program() is not None
+    return program("EMO_RHVOICE") is not None
 
 
 def voices(named: set[str]) -> set[str]:
@@ -57,23 +46,26 @@ def voices(named: set[str]) -> set[str]:
 
 
 def speak(text: str, name: str, rate: float, pitch: float):
-    """See the room's docstring; the pitch is the voice's own. Raises RuntimeError if the program fails or is not
-    named."""
-    found = program()
-    if found is None:
-        raise RuntimeError("RHVoice's voices need the program that EMO_RHVOICE names; see docs/training.md")
-    with tempfile.TemporaryDirectory() as folder:
-        sound = Path(folder) / "speech.wav"
-        marks = read_labels(run([found, name, f"{rate:.3f}", text, str(sound)]), _LABELS[LANGUAGES.get(name, "en")])
-        waveform = read_wav(sound)
-    return waveform, clean(marks, len(waveform) / RATE)
+    """See the room's docstring; the pitch is the voice's own.
+
+    Raises ValueError for a voice that is not in `LANGUAGES`, RuntimeError if the program fails or is not named.
+    """
+    if name not in LANGUAGES:
+        raise ValueError(f"RHVoice's voice '{name}' is not used here; choose from {', '.join(LANGUAGES)}")
+    lines, waveform = say("EMO_RHVOICE", name, f"{rate:.3f}", text)
+    return waveform, clean(read_labels(lines, _LABELS[LANGUAGES[name]]), len(waveform) / RATE)
 
 
 def read_labels(lines: str, names: dict[str, str]) -> list[tuple[str, float, float]]:
-    """What the program prints -> (IPA, or '' where it is silent, start, end) in seconds."""
+    """What the program prints -> (IPA, or '' where it is silent, start, end) in seconds.
+
+    Raises ValueError for a label that `names` does not know.
+    """
     marks, begin, end = [], 0.0, 0.0
     for line in lines.splitlines():
         label, start, length, rate = line.split()
+        if label not in names and label != SILENCE:
+            raise ValueError(f"RHVoice's phoneme '{label}' has no name in emo_model/synthetic/engines/rhvoice.py")
         begin = end if start == "0" else begin
         start, end = begin + int(start) / int(rate), begin + (int(start) + int(length)) / int(rate)
         marks.append((names.get(label, ""), start, end))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import torch
@@ -45,6 +48,23 @@ def run(command: list[str]) -> str:
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()[-300:]}")
     return done.stdout
+
+
+def program(variable: str) -> str | None:
+    """The path of the program that an environment variable names, or None."""
+    named = os.environ.get(variable)
+    return shutil.which(named) if named else None
+
+
+def say(variable: str, *arguments: str) -> tuple[str, Tensor]:
+    """What the program that `variable` names prints, and the sound (T,) of the WAV file that it writes: the last of its
+    arguments. Raises RuntimeError if there is no such program, or if it fails."""
+    found = program(variable)
+    if found is None:
+        raise RuntimeError(f"set {variable} to a program that speaks; docs/training.md tells how it is made")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "speech.wav"
+        return run([found, *arguments, str(file)]), read_wav(file)
 
 
 def labels(pairs: str) -> dict[str, str]:

@@ -1,8 +1,5 @@
 """RHVoice's voices: phonemes from the lines that its program prints, and that it is called as it wants to be."""
 
-import os
-import sys
-
 import pytest
 
 from emo_model.synthetic import speech, voices
@@ -33,23 +30,22 @@ def test_no_voice_is_held_out():
     assert voices.is_held_out("rhvoice:slt") and "slt" not in rhvoice.LANGUAGES
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the program of this test is a script with a first line that names Python")
-def test_it_calls_the_program(monkeypatch, tmp_path):
-    program = tmp_path / "rhvoice-labels"
-    program.write_text(
-        f"#!{sys.executable}\n"
-        "import sys, wave\n"
-        "voice, rate, text, file = sys.argv[1:]\n"
+def test_an_unknown_label_is_told():
+    with pytest.raises(ValueError, match="phoneme 'zz' has no name"):
+        rhvoice.read_labels("pau 0 240 24000\nzz 240 240 24000\n", {"m": "m"})
+
+
+def test_it_calls_the_program(speaks):
+    speaks(
+        "EMO_RHVOICE",
+        "voice, rate, text = arguments\n"
         "if voice == 'magda': sys.exit('no such voice')\n"
-        "sound = wave.open(file, 'wb')\n"
-        "sound.setnchannels(1), sound.setsampwidth(2), sound.setframerate(24000)\n"
-        "sound.writeframes(bytes(2 * 24000)), sound.close()\n"
-        "print('pau 0 12000 24000\\nsi 12000 6000 24000\\non 18000', round(3000 * float(rate)), 24000)\n"
+        "print('pau 0 12000 24000\\nsi 12000 6000 24000\\non 18000', round(3000 * float(rate)), 24000)",
     )
-    program.chmod(0o755)
-    monkeypatch.setenv("EMO_RHVOICE", str(program))
     said = speech.synthesize("Się.", "rhvoice:natan", rate=2.0)
     assert (said.engine, said.language, said.seconds) == ("rhvoice", "pl", 1.0)
     assert said.phonemes == (("ɕ", 0.5, 0.75), ("ɔ", 0.75, 1.0))
-    with pytest.raises(RuntimeError, match="rhvoice-labels failed: no such voice"):
+    with pytest.raises(RuntimeError, match="failed: no such voice"):
         speech.synthesize("Się.", "rhvoice:magda")
+    with pytest.raises(ValueError, match="'slt' is not used here; choose from clb"):
+        speech.synthesize("No.", "rhvoice:slt")
