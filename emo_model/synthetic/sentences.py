@@ -215,11 +215,91 @@ WORDS: dict[str, dict[str, str]] = {
         ),
         "says": "बहुत धन्यवाद.; हाँ, बिलकुल.; यह बहुत सुन्दर है.; आप कैसे हैं?; शायद कल.",
     },
+    "et": {
+        "who": "minu vend; vana kalur; noor maalikunstnik; meie naabrinaine; väike poiss; terve küla; õpetaja; pagar",
+        "does": "otsib; unustab; tahab osta; vaatab; leiab; joonistab; avab; joob; armastab; kannab",
+        "what": (
+            "sinist paati; viit õuna; kõrget mäge; lahtist akent; leiba ja võid; ilusat muusikat; kollast "
+            "vihmavarju; palju lehti; sooja suppi; vaba maad; tasast saart; külma jäätist"
+        ),
+        "where": "silla juures; varahommikul; ilma sõnata; köögis; pärast äikest; enne keskööd; puu all; rannas",
+        "says": "Jah, muidugi.; Kas tõesti?; Kui ilus!; Võib-olla homme.; Tule siia, palun.; Suur tänu.",
+    },
+    "lv": {
+        "who": "mans brālis; vecais zvejnieks; jaunā māksliniece; mūsu kaimiņiene; mazs zēns; viss ciems; maiznieks",
+        "does": "meklē; aizmirst; grib pirkt; redz; atrod; zīmē; atver; dzer; mīl; nes",
+        "what": (
+            "zilu laivu; piecus ābolus; augstu kalnu; atvērtu logu; maizi ar sviestu; skaistu mūziku; dzeltenu "
+            "lietussargu; daudz lapu; baltu pūku; garšīgu pīrāgu"
+        ),
+        "where": "pie tilta; agri no rīta; bez vārda; virtuvē; pēc lietus; pirms pusnakts; zem koka",
+        "says": "Jā, protams.; Tiešām?; Cik skaisti!; Varbūt rīt.; Nāc šurp, lūdzu.; Liels paldies.",
+    },
+    "ro": {
+        "who": "fratele meu; bătrânul pescar; tânăra pictoriță; vecina noastră; un copil din sat; brutarul; fiecare om",
+        "does": "caută; uită; vrea să cumpere; vede; găsește; a pierdut; desenează; preferă; bea; iubește",
+        "what": (
+            "o barcă albastră; cinci mere; cel mai frumos munte; fereastra deschisă; pâine cu unt; muzica preferată; "
+            "o umbrelă galbenă; multe frunze; mâncarea caldă; apa rece"
+        ),
+        "where": "lângă pod; dis-de-dimineață; fără un cuvânt; în bucătărie; după ploaie; înainte de miezul nopții",
+        "says": "Da, desigur.; Adevărat?; Ce minunat!; Poate mâine.; Vino aici, te rog.; Mulțumesc foarte mult.",
+    },
+    "hr": {
+        "who": "moj brat; stari ribar; mlada slikarica; naša susjeda; dječak iz sela; pekar; svatko od nas; učitelj",
+        "does": "traži; zaboravlja; želi kupiti; vidi; nalazi; crta; otvara; pije; voli; nosi",
+        "what": (
+            "plavi čamac; pet jabuka; visoku planinu; otvoren prozor; kruh s maslacem; lijepu glazbu; žuti kišobran; "
+            "mnogo lišća; topao kolač; svježu vodu; fini bijeli papir"
+        ),
+        "where": "kraj mosta; rano ujutro; bez riječi; u kuhinji; poslije oluje; prije ponoći; pod drvetom",
+        "says": "Da, naravno.; Stvarno?; Kako lijepo!; Možda sutra.; Dođi ovamo, molim te.; Puno hvala.",
+    },
+    "el": {
+        "who": "ο αδελφός μου; ο γέρος ψαράς; η νέα ζωγράφος; η γειτόνισσά μας; ένα παιδί; όλο το χωριό; ο φούρναρης",
+        "does": "ψάχνει; ξεχνάει; θέλει να αγοράσει; βλέπει; βρίσκει; έχασε; ζωγραφίζει; πίνει; αγαπάει",
+        "what": (
+            "μια γαλάζια βάρκα; πέντε μήλα; το πιο ψηλό βουνό; το ανοιχτό παράθυρο; ψωμί με βούτυρο; όμορφη μουσική; "
+            "μια κίτρινη ομπρέλα; πολλά φύλλα; καλό φαγητό"
+        ),
+        "where": "κοντά στη γέφυρα; νωρίς το πρωί; χωρίς λέξη; στην κουζίνα; μετά τη βροχή; πριν τα μεσάνυχτα",
+        "says": "Ναι, βέβαια.; Αλήθεια;; Τι όμορφα!; Ίσως αύριο.; Έλα εδώ, παρακαλώ.; Ευχαριστώ πολύ.",
+    },
+    "id": {
+        "who": "kakak saya; nelayan tua; pelukis muda; tetangga kami; anak kecil; semua orang; ibu guru; tukang roti",
+        "does": "mencari; melupakan; mau membeli; melihat; menemukan; menggambar; membuka; minum; membawa; punya",
+        "what": (
+            "perahu biru; lima apel; gunung yang tinggi; jendela terbuka; roti dengan mentega; musik yang bagus; "
+            "payung kuning; banyak daun; air panas; sebuah foto lama"
+        ),
+        "where": "dekat jembatan; pagi sekali; tanpa kata; di dapur; sesudah hujan; sebelum malam; di bawah pohon",
+        "says": "Ya, tentu saja.; Benarkah?; Bagus sekali!; Mungkin besok.; Mari ke sini.; Terima kasih banyak.",
+    },
+    "sw": {
+        "who": "kaka yangu; mvuvi mzee; mchoraji kijana; jirani yetu; mtoto mdogo; kijiji kizima; mwalimu; mama",
+        "does": "anatafuta; anasahau; anataka kununua; anaona; amepata; anachora; anafungua; anakunywa; anapenda",
+        "what": (
+            "mashua ya bluu; matofaa matano; mlima mrefu; dirisha lililo wazi; mkate na siagi; muziki mzuri; "
+            "mwavuli wa manjano; majani mengi; maji baridi; chakula cha mchana"
+        ),
+        "where": "karibu na daraja; asubuhi mapema; bila neno; jikoni; baada ya mvua; kabla ya usiku; chini ya mti",
+        "says": "Ndiyo, bila shaka.; Kweli?; Vizuri sana!; Labda kesho.; Njoo hapa, tafadhali.; Asante sana.",
+    },
+    "eo": {
+        "who": "mia frato; la maljuna fiŝisto; juna pentristino; nia najbarino; malgranda knabo; la tuta vilaĝo",
+        "does": "serĉas; forgesas; volas aĉeti; vidas; trovas; desegnas; malfermas; trinkas; amas; portas",
+        "what": (
+            "bluan boaton; kvin pomojn; altan monton; la fenestron; panon kun butero; belan muzikon; flavan "
+            "pluvombrelon; multajn foliojn; varman supon"
+        ),
+        "where": "apud la ponto; frue matene; sen vorto; en la kuirejo; post la pluvo; antaŭ noktomezo; sub arbo",
+        "says": "Jes, kompreneble.; Ĉu vere?; Kiel bele!; Eble morgaŭ.; Venu ĉi tien, mi petas.; Multan dankon.",
+    },
 }
 """By language: who does what where, and short phrases that stand alone; separated by semicolons."""
 
 LANGUAGES = tuple(WORDS)
-_OTHER_LETTERS = ("ru", "hi")  # whose voices cannot read words in Latin letters
+_OTHER_LETTERS = ("ru", "hi", "el")  # whose voices cannot read words in Latin letters
 
 _ONSETS = (*"b p m f v w s t d l n k g r h sh ch j br pl fl st sp".split(), "")
 _NUCLEI = ("a", "e", "i", "o", "u", "oo", "ee", "ai", "ow", "ar")

@@ -109,6 +109,14 @@ _LANGUAGES = {  # of espeak, and what `sentences` calls them
     "tr": "tr",
     "ru": "ru",
     "hi": "hi",
+    "et": "et",
+    "lv": "lv",
+    "ro": "ro",
+    "hr": "hr",
+    "el": "el",
+    "id": "id",
+    "sw": "sw",
+    "eo": "eo",
 }
 
 HELD_OUT = (
