@@ -230,7 +230,7 @@ class ModelConfig:
 class SamplingConfig:
     """How a video is sampled; the defaults are those of the built-in model."""
 
-    steps: int = 3  # Differs from EMO: the paper takes 40
+    steps: int = 2  # Differs from EMO: the paper takes 40
     sampler: str = "ddim"
     # EMO leaves open: the scales of guidance
     audio_guidance: float = 1.3  # 1: as trained; above: the mouth follows the voice more strongly
