@@ -32,7 +32,7 @@ from .bfloat16 import bfloat16_products
 from .expression_flow import expression_flow
 from .eye_outlines import fitted
 from .eyelids import Eyelid, eyelids, window
-from .folds import hold_inside
+from .folds import hold_inside, in_order
 from .lid_skin import with_skin
 from .territory import neighbours, share_of
 
@@ -120,7 +120,7 @@ class PortraitDecoder:
         with bfloat16_products(self.device, self.dtype):
             decoded = self.decoder(raw.to(self.dtype), self._portrait, look.expand(len(raw), -1), teeth)
         mask = decoded.mouth_mask * self._is_lip(decoded)
-        return replace(decoded, flow=hold_inside(decoded.flow), mouth_mask=mask)
+        return replace(decoded, flow=in_order(hold_inside(decoded.flow)), mouth_mask=mask)
 
     def _is_lip(self, decoded: DecodedMotion) -> Tensor:
         """(F, 1, P, P) how far each point of the mouth's window comes from within the portrait's lips.

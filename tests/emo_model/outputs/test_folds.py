@@ -1,4 +1,4 @@
-"""Near the border of the head square, which rests, the flow falls to 0 without folding over."""
+"""The flow does not fold: near the border of the head square, which rests, and where places come out of order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from emo_model.evaluation.metrics.warp import at_working_size, determinants
 from emo_model.outputs import folds
-from emo_model.outputs.folds import hold_inside
+from emo_model.outputs.folds import hold_inside, in_order
 
 
 def test_a_far_move_folds_at_the_border_unless_it_is_held_inside():
@@ -30,3 +30,16 @@ def test_a_flow_that_stays_inside_is_unchanged():
     flow = 2 * torch.rand(2, 2, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
     flow[..., [0, 1, -2, -1], :], flow[..., [0, 1, -2, -1]] = 0, 0
     assert torch.equal(hold_inside(flow), flow)
+
+
+def test_places_out_of_order_are_put_in_order_and_no_others_move():
+    flow = torch.zeros(2, 2, 32, 32)
+    flow[0, 1, 15, 8:20], flow[0, 0, 4:9, 22] = (
+        3.0,
+        -2.5,
+    )  # each comes from beyond its neighbours below, and to its left
+    assert determinants(at_working_size(flow))[0].min() < -0.5
+    ordered = in_order(flow)
+    assert determinants(at_working_size(ordered)).min() > 0
+    moved = (ordered != flow).any(1)
+    assert not moved[0, :10, :20].any() and not moved[0, 20:].any() and not moved[1].any()
