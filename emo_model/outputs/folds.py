@@ -7,7 +7,7 @@ from torch import Tensor
 
 NEAREST = 0.5  # of the distance from the resting cells: at 1 the flow would be flat, beyond it folds; above 0.5 the
 # bicubic steps between cells fold where this limit begins to hold
-LEAST_STEP = 0.25  # cells of the portrait from one cell to the next: below, the bicubic steps between cells fold
+LEAST_STEP = 0.3  # cells of the portrait from one cell to the next: below, the bicubic steps between cells fold
 
 
 def hold_inside(flow: Tensor) -> Tensor:
