@@ -78,7 +78,7 @@ PAPER = (IMAGE, VIDEO, SPEED)
 _FEW = {
     "frame_references": False,
     "motion_noise": 0.3,
-    "favoured": (999, 999, 666, 499, 333),
+    "favoured": (999, 999, 499, 499, 666),
     "channel_weights": (1.0, 1.0, 3.0, 2.0, 2.0, 0.7, 0.3, 0.3),
 }
 
@@ -89,7 +89,7 @@ BUILTIN = (
 )
 """The built-in model on one CPU core. Differs from EMO: it starts from nothing, not from SD 1.5 and AnimateDiff.
 
-The reference is always the portrait at rest; the timesteps of samplers with two and three steps come up most; of the
+The reference is always the portrait at rest; the timesteps of a sampler with two steps come up most; of the
 motion latents, the mouth weighs most and gaze, which the audio does not determine, least.
 """
 
@@ -136,6 +136,7 @@ DISTILLATIONS = {
             frame_references=False,
             motion_noise=0.3,
         ),
+        teacher_steps=2,  # those of the default: only guidance is distilled
         audio_guidance=1.3,
     ),
     "test": Distillation(replace(DISTILL, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1)),
