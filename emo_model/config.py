@@ -378,9 +378,9 @@ BUILTIN = ModelConfig(
     speed_width=64,
     noise_shapes=16,
     noise_frames=(1.0,) * 8,
-    noise_scale=(0.4, 0.4, 0.5, 0.5, 0.5, 1.0, 1.5, 1.5),
+    noise_scale=(0.4, 0.4, 0.2, 0.3, 0.3, 1.0, 1.5, 1.5),
     noise_pose=1.75,
-    motion_smoothness=(20.0, 20.0, 0.1, 0.3, 0.0, 0.3, 6.0, 6.0),
+    motion_smoothness=(20.0, 20.0, 0.0, 0.1, 0.0, 0.3, 6.0, 6.0),
     motion_decoder=MotionDecoderConfig(),
     audio_encoder=AudioEncoderConfig(),
 )

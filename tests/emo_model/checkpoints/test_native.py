@@ -209,9 +209,7 @@ def test_the_fast_variant_is_the_built_in_model_with_another_backbone_for_two_st
         assert all(key.startswith("emo.backbone.") for key in file.keys())
 
 
-def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance_in_twice_the_steps(
-    shipped, conditions
-):
+def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance(shipped, conditions):
     """What two steps of the built-in model without guidance make of the same noise is further away."""
     usual, fast = native.load(dtype=torch.float32), native.load(native.FAST_WEIGHTS, dtype=torch.float32)
     heard = conditions(usual.config, frames=12)
