@@ -233,7 +233,7 @@ class SamplingConfig:
     steps: int = 2  # Differs from EMO: the paper takes 40
     sampler: str = "ddim"
     # EMO leaves open: the scales of guidance
-    audio_guidance: float = 1.3  # 1: as trained; above: the mouth follows the voice more strongly
+    audio_guidance: float = 1.2  # 1: as trained; above: the mouth follows the voice more strongly
     reference_guidance: float = (
         1.0  # 1: as trained; above: the portrait is kept more strongly. Another evaluation when not 1
     )

@@ -137,7 +137,7 @@ DISTILLATIONS = {
             motion_noise=0.3,
         ),
         teacher_steps=2,  # those of the default: only guidance is distilled
-        audio_guidance=1.3,
+        audio_guidance=1.2,
     ),
     "test": Distillation(replace(DISTILL, steps=3, batch=2, learning_rate=1e-3, warmup_steps=1)),
 }

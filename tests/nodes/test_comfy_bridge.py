@@ -388,7 +388,7 @@ def test_both_built_in_models_load_and_each_brings_its_own_settings(bridge, buil
         default[0].config, noise_scale=1.0
     )
     assert all(type(part) is type(other) for part, other in zip(fast, default, strict=True))
-    assert (default[0].sampling.steps, default[0].sampling.audio_guidance) == (3, 1.3)
+    assert (default[0].sampling.steps, default[0].sampling.audio_guidance) == (2, 1.2)
     assert (fast[0].sampling.steps, fast[0].sampling.audio_guidance) == (2, 1.0)
 
 
