@@ -8,15 +8,20 @@ import os
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from emo_model import talk
 from emo_model.checkpoints import native
 from emo_model.config import PRESETS, SAMPLING, SamplingConfig
 from emo_model.sampling.clips import ClipRenderer, generate_clips
+
+INPUTS = Path(__file__).parents[3] / "workflows" / "inputs"
 
 
 @pytest.fixture
@@ -209,15 +214,15 @@ def test_the_fast_variant_is_the_built_in_model_with_another_backbone_for_two_st
         assert all(key.startswith("emo.backbone.") for key in file.keys())
 
 
-def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance(shipped, conditions):
-    """What two steps of the built-in model without guidance make of the same noise is further away."""
-    usual, fast = native.load(dtype=torch.float32), native.load(native.FAST_WEIGHTS, dtype=torch.float32)
-    heard = conditions(usual.config, frames=12)
+def test_the_fast_variant_makes_nearly_what_the_built_in_model_makes_with_guidance(shipped):
+    """What the built-in model itself makes without guidance, of the same voice and noise, is further away."""
+    usual, fast = talk.load(), talk.load(native.FAST_WEIGHTS)
 
     def made(bundle: native.Bundle, sampling: SamplingConfig) -> torch.Tensor:
-        return next(generate_clips(ClipRenderer(bundle.emo, heard, sampling)))
+        scene = talk.prepare(bundle, INPUTS / "emo_portrait.jpg", INPUTS / "emo_voice.wav", sampling=sampling)
+        return torch.cat(list(islice(scene.generate(), 2)), dim=2).float()
 
     wanted = made(usual, usual.sampling)
     off = (made(fast, fast.sampling) - wanted).square().mean()
     before = (made(usual, fast.sampling) - wanted).square().mean()
-    assert off < 0.7 * before
+    assert off < 0.4 * before
