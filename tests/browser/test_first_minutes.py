@@ -142,7 +142,7 @@ def test_a_workflow_of_the_first_release_keeps_its_wires_and_values(page):
     assert page.evaluate(LINKS) == wires
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     sampler = next(node["inputs"] for node in queued.values() if node["class_type"] == "EmoSampler")
-    assert (sampler["steps"], sampler["sampler"], sampler["audio_guidance"]) == (2, "ddim", 1.2)
+    assert (sampler["steps"], sampler["sampler"], sampler["audio_guidance"]) == (3, "ddim", 1.3)
     combine = next(node["inputs"] for node in queued.values() if node["class_type"] == "EmoVideoCombine")
     assert (combine["quality"], combine["filename_prefix"], combine["frame"]) == (17, "video/EMO", "whole picture")
     clear(page)
