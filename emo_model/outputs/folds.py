@@ -29,7 +29,17 @@ def in_order(flow: Tensor) -> Tensor:
         dim = 2 - axis  # x along the rows, y along the columns, of (F, n, n)
         steps = (1 - LEAST_STEP) * torch.arange(flow.shape[-1], device=flow.device, dtype=flow.dtype)
         places = flow[:, axis] + (steps if axis == 0 else steps[:, None])
-        later = places.cummax(dim).values
-        earlier = places.flip(dim).cummin(dim).values.flip(dim)
+        later = _running_maximum(places, dim)
+        earlier = -_running_maximum(-places.flip(dim), dim).flip(dim)
         moves.append((later + earlier) / 2 - places)
     return flow + torch.stack(moves, 1)
+
+
+def _running_maximum(x: Tensor, dim: int) -> Tensor:
+    """As `cummax`, of plain maxima: not every device has that."""
+    reach = 1
+    while reach < x.shape[dim]:
+        rest = x.shape[dim] - reach
+        x = torch.cat([x.narrow(dim, 0, reach), torch.maximum(x.narrow(dim, reach, rest), x.narrow(dim, 0, rest))], dim)
+        reach *= 2
+    return x

@@ -262,7 +262,7 @@ class PortraitDecoder:
         mesh = self.mesh.to(flows) * (flows.shape[-1] / self.config.image_size)
         dials = dials.to(flows)
         more = expression_flow(mesh, dials[:, [SMILE, BROWS]], flows)
-        more = hold_inside(flows + more * self._portrait.head.float()) - flows
+        more = in_order(hold_inside(flows + more * self._portrait.head.float())) - flows
         return more, [tuple(pair) for pair in dials[:, GAZE : GAZE + 2].tolist()]
 
 
