@@ -15,6 +15,7 @@ Channels 2 to 4 are multiplied by a Gaussian around the mouth's centre in the fr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -27,6 +28,7 @@ MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the Gaussians, i
 # shares of the portrait's lid opening: lids close below the first and are shut below the second
 SQUINT, SHUT = 0.9, 0.15
 FREELY, FARTHEST = 2.0, 3.0  # cells that a head may move, and that it may approach
+NODS, FARTHEST_NOD = 4.0, 6.5  # degrees that a head may nod, and that it may approach; further, a picture is not itself
 NECK = (0.0, 0.45, 0.65)  # the joint that the head turns about, in its own frame, distances of the outer eye corners
 GENERATORS = (
     ((0, 0, 0), (0, 0, 1), (0, -1, 0)),
@@ -224,6 +226,22 @@ def _orthogonal(images: Tensor) -> Tensor:
     return size / 2 * images @ torch.linalg.inv(root)
 
 
+def _nodding_less(moves: Tensor, frame: Frame) -> Tensor:
+    """moves (F, 4, 2) of a turned and scaled head -> the same of one that nods no further than `FARTHEST_NOD` from the
+    portrait: what a nod shows or hides (under brows, nose and chin) is in no picture, so its flow distorts the face."""
+    images = frame.eyes * frame.axes[:, :2] + moves[:, 1:]  # (F, 3, 2), of the head's axes
+    images = images / images.norm(dim=1, keepdim=True)
+    axes = torch.cat([images, torch.linalg.cross(*images.unbind(-1))[..., None]], -1)
+    turns = axes.transpose(1, 2) @ frame.axes  # (F, 3, 3) from the portrait's head to the frame's, in the picture
+    yaw = torch.atan2(turns[:, 2, 0], turns[:, 2, 2])
+    pitch = torch.asin(turns[:, 2, 1].clamp(-1, 1))
+    roll = torch.atan2(-turns[:, 0, 1], turns[:, 1, 1])
+    free, room = math.radians(NODS), math.radians(FARTHEST_NOD - NODS)
+    held = pitch.sign() * (free + room * ((pitch.abs() - free).clamp(min=0) / room).tanh())
+    held = torch.where(pitch.abs() > free, held, pitch)
+    return _turned(moves, turns.transpose(1, 2) @ rotation(yaw, held, roll), frame)
+
+
 def _turned(moves: Tensor, turns: Tensor, frame: Frame) -> Tensor:
     """moves (F, 4, 2) of a head that is first turned (F, 3, 3) about the neck, in the axes of the picture."""
     turns = frame.axes @ turns @ frame.axes.T  # in the head's own axes, in which its places are known
@@ -264,7 +282,7 @@ def rigid_flow(flow: Tensor, maps: Tensor, frame: Frame, *, rounds: int = 12, tu
     weight = there[:, 5].flatten(1)[..., None]
     normal = basis.transpose(1, 2) @ (weight * basis) + 1e-3 * torch.eye(4, device=flow.device)
     moves = torch.linalg.solve(normal, basis.transpose(1, 2) @ (weight * -flow.flatten(2).transpose(1, 2)))  # (F, 4, 2)
-    moves = _rigid(moves, normal, frame)
+    moves = _nodding_less(_rigid(moves, normal, frame), frame)
     fitted = moves = moves * _held_back(moves, fields[0, :4], steady)
     if turn is not None:
         moves = _turned(moves, turn, frame)

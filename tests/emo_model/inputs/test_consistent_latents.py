@@ -1,9 +1,13 @@
+import math
+
 import pytest
 import torch
 
 from emo_model.inputs.face_geometry import head_frame, mean_face
 from emo_model.inputs.motion_latents import (
     FARTHEST,
+    FARTHEST_NOD,
+    NODS,
     SQUINT,
     consistent_latents,
     lid_closure,
@@ -100,7 +104,7 @@ def test_a_face_that_was_sampled_narrower_or_slanted_keeps_its_shape(portrait, n
 def test_a_turned_and_scaled_head_is_kept_as_it_is(portrait):
     maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
     frame = head_frame(portrait * (CELLS / SIZE))
-    turn = rotation(*(torch.tensor([angle]) for angle in (0.15, -0.12, 0.08)))[0]
+    turn = rotation(*(torch.tensor([angle]) for angle in (0.15, -0.06, 0.08)))[0]
     moves = 1.04 * turn.T[:, :2] - torch.eye(3)[:, :2]
     _, across, down, depth, rigid = maps
     steady = (rigid > 0.95) & (down < 0.3) & (down > -0.6)
@@ -123,6 +127,36 @@ def test_a_head_never_moves_so_far_that_the_square_around_it_would_fold(portrait
 
     assert abs(moved(1.0) - 1.0) < 0.1
     assert 0.7 * FARTHEST < moved(6.0) < 1.1 * FARTHEST
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_head_nods_only_so_far_that_the_face_stays_itself_and_turns_as_far_as_it_is_told(portrait, sign):
+    """Angles are read off the flow by how deep the place lies that each place of the frame comes from; what a user
+    turns comes on top."""
+    maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    frame = head_frame(portrait * (CELLS / SIZE))
+    still = torch.zeros(1, 2, CELLS, CELLS)
+    y, x = torch.meshgrid(*2 * [torch.arange(CELLS) + 0.5], indexing="ij")
+
+    def turned(flow, yaw, pitch):
+        return rigid_flow(flow, maps, frame, turn=rotation(*torch.deg2rad(torch.tensor([[yaw], [pitch], [0.0]]))))
+
+    def angle(flow, axis):
+        """Degrees by which the head turns along an axis of the picture, 0 right, 1 down."""
+        grid = torch.stack([x + flow[0, 0], y + flow[0, 1]], -1)[None] * (2 / CELLS) - 1
+        there = torch.nn.functional.grid_sample(maps[None], grid, align_corners=False)[0]
+        steady = (there[4] > 0.95) & (there[2] < 0.3) & (there[2] > -0.6)
+        basis = torch.stack([torch.ones_like(there[0]), *there[1:4]])[:, steady]
+        return abs(
+            math.degrees(math.asin(float(torch.linalg.lstsq(basis.T, flow[0, axis, steady]).solution[3]) / frame.eyes))
+        )
+
+    usual, far, aside = turned(still, 0.0, sign * 3.0), turned(still, 0.0, sign * 10.0), turned(still, sign * 10.0, 0.0)
+    assert angle(rigid_flow(usual, maps, frame), 1) == pytest.approx(3.0, rel=0.1)
+    assert angle(far, 1) == pytest.approx(10.0, rel=0.1)
+    assert NODS < angle(rigid_flow(far, maps, frame), 1) < 1.15 * FARTHEST_NOD
+    assert angle(rigid_flow(aside, maps, frame), 0) == pytest.approx(10.0, rel=0.1)
+    assert angle(turned(usual, 0.0, sign * 7.0), 1) == pytest.approx(10.0, rel=0.1)
 
 
 def test_a_head_that_is_turned_opens_its_mouth_as_far_as_it_was_sampled(portrait, moved):
