@@ -64,6 +64,7 @@ def test_a_model_is_sampled_as_its_card_says_else_as_its_preset_else_by_default(
 
     said = {"sampling": {"steps": 2, "audio_guidance": 1.0}}
     assert sampling("test", {}) == SamplingConfig() and sampling("hallo", {}) == SAMPLING["hallo"]
+    assert sampling("emo", {}).steps == 40  # the paper's
     assert sampling("test", said) == SamplingConfig(steps=2, audio_guidance=1.0)
     assert sampling("hallo", said) == replace(SAMPLING["hallo"], steps=2, audio_guidance=1.0)
     with pytest.raises(ValueError, match="sampling settings that this version does not know: hurry"):
