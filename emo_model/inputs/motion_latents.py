@@ -117,6 +117,7 @@ def consistent_latents(
     size: int,
     turn: Tensor | None = None,
     mouth_strength: Tensor | None = None,
+    hold_nods: bool = False,
 ) -> Tensor:
     """Make sampled raw latents (F, 8, h, w) consistent: rigid head motion, mouth and eye channels where the flow moves
     them.
@@ -126,15 +127,17 @@ def consistent_latents(
     at the moved mouth and eyes with their least-squares amplitude; both eyes get the mean opening. Lids that close
     further than a squint are left to `lid_closure`. turn: (F, 3) yaw, pitch, roll in radians in the picture's axes,
     by which the head is turned on top, after amplitudes were taken where they were sampled; mouth_strength: (F,) times
-    how far the mouth is from the portrait's.
+    how far the mouth is from the portrait's; hold_nods: no sampled nod is farther than `FARTHEST_NOD`.
     """
     cells = latents.shape[-1]
     mesh = portrait_mesh.to(latents.device, torch.float32) * (cells / size)
     frame = head_frame(mesh)
-    sampled = flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), frame).to(latents)
+    sampled = flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), frame, hold_nods=hold_nods).to(latents)
     if turn is not None:
         turn = rotation(*turn.to(mesh).unbind(-1))
-        flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), frame, turn=turn).to(latents)
+        flow = rigid_flow(latents[:, :2].float(), maps.to(latents.device), frame, turn=turn, hold_nods=hold_nods).to(
+            latents
+        )
     values, read = latents[:, 2:].float(), _bells(mesh, sampled.float())
     mouth, left, right = read if turn is None else _bells(mesh, flow.float())
     amplitude = _amplitude(values[:, :3], read[0])
@@ -253,14 +256,16 @@ def _turned(moves: Tensor, turns: Tensor, frame: Frame) -> Tensor:
     return torch.cat([(moves[:, 0] + away)[:, None], turned - own], 1)
 
 
-def rigid_flow(flow: Tensor, maps: Tensor, frame: Frame, *, rounds: int = 12, turn: Tensor | None = None) -> Tensor:
+def rigid_flow(
+    flow: Tensor, maps: Tensor, frame: Frame, *, rounds: int = 12, turn: Tensor | None = None, hold_nods: bool = False
+) -> Tensor:
     """Project backward flow (F, 2, h, w) in cells, with maps (5, h, w) and head frame (in cells) of the portrait, onto
     rigid head motion.
 
     In parallel projection a rigid motion with scaling is linear in a point's x, y and depth: its eight coefficients are
     fitted by least squares where the face moves with the skull, made those of a turned and scaled head (`_rigid`), and
     applied in proportion to rigidity. The residual is kept only at the brows; lips, jaw and lids follow from the other
-    channels in the decoder. turn: (F, 3, 3): the head is turned by it before it moves.
+    channels in the decoder. turn: (F, 3, 3): the head is turned by it before it moves; hold_nods: of the motion itself.
     """
     frames, _, height, width = flow.shape
     y, x = torch.meshgrid(*(torch.arange(n, device=flow.device) + 0.5 for n in (height, width)), indexing="ij")
@@ -282,7 +287,9 @@ def rigid_flow(flow: Tensor, maps: Tensor, frame: Frame, *, rounds: int = 12, tu
     weight = there[:, 5].flatten(1)[..., None]
     normal = basis.transpose(1, 2) @ (weight * basis) + 1e-3 * torch.eye(4, device=flow.device)
     moves = torch.linalg.solve(normal, basis.transpose(1, 2) @ (weight * -flow.flatten(2).transpose(1, 2)))  # (F, 4, 2)
-    moves = _nodding_less(_rigid(moves, normal, frame), frame)
+    moves = _rigid(moves, normal, frame)
+    if hold_nods:
+        moves = _nodding_less(moves, frame)
     fitted = moves = moves * _held_back(moves, fields[0, :4], steady)
     if turn is not None:
         moves = _turned(moves, turn, frame)

@@ -114,7 +114,7 @@ class PortraitDecoder:
         if dials is not None:
             turned = {"turn": dials[:, YAW : YAW + 3], "mouth_strength": 1 + dials[:, MOUTH]}
         raw = consistent_latents(
-            to_raw(latents, self.config), self.mesh, self._maps, size=self.config.image_size, **turned
+            to_raw(latents, self.config), self.mesh, self._maps, size=self.config.image_size, hold_nods=True, **turned
         )
         look, teeth = self._mouth_look
         with bfloat16_products(self.device, self.dtype):
