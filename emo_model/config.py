@@ -125,6 +125,9 @@ class ModelConfig:
         float, ...
     ] = ()  # by latent channel: weight of the squared second differences; empty: as sampled
     lid_channel: int = 5  # how open the eyes are
+    # Differs from EMO: the mouth is drawn this share of the way to the one that the audio encoder itself hears; see
+    # sampling/heard_mouth.py
+    heard_mouth: float = 0.0
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere
     motion_decoder: MotionDecoderConfig | None = None
     audio_encoder: AudioEncoderConfig | None = None
@@ -381,6 +384,7 @@ BUILTIN = ModelConfig(
     noise_scale=(0.4, 0.4, 0.2, 0.3, 0.3, 1.0, 1.5, 1.5),
     noise_pose=2.3,
     motion_smoothness=(20.0, 20.0, 0.0, 0.1, 0.0, 0.3, 6.0, 6.0),
+    heard_mouth=0.6,
     motion_decoder=MotionDecoderConfig(),
     audio_encoder=AudioEncoderConfig(),
 )

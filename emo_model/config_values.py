@@ -44,6 +44,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "noise_white": (0, 1),
     "motion_smoothness": (0, 1e6),
     "lid_channel": (0, 63),
+    "heard_mouth": (0, 1),
     "mouth_channels": (1, 4096),
     "mouth_cells": (1, 1024),
     "mel_bands": (1, 257),

@@ -62,9 +62,7 @@ class AudioEncoder(nn.Module):
 
     def mouth(self, features: Tensor) -> Tensor:
         """Features (B, T50, L, D) -> the mouth (B, T50, mouth_tracks): opening, width, closure, tuck, not clamped."""
-        scaled = features[:, :, 0, -self.config.mouth_tracks :]
-        mean, std = (scaled.new_tensor(values[: scaled.shape[-1]]) for values in (TRACK_MEAN, TRACK_STD))
-        return scaled * std + mean
+        return mouth_in(features, self.config)
 
     def mel(self, waveform: Tensor) -> Tensor:
         """(B, T) -> power in mel bands (B, 2 * (T // 320), bands), float32; frame j is centred at (j + 0.5) / 100 s."""
@@ -103,6 +101,13 @@ class ConvBlock(nn.Module):
         """x (B, C, T) -> (B, C, T)."""
         normed = rearrange(self.norm(rearrange(x, "b c t -> b t c")), "b t c -> b c t")
         return x + self.out(F.gelu(self.conv(normed)))
+
+
+def mouth_in(features: Tensor, config: AudioEncoderConfig) -> Tensor:
+    """Features (..., L, D) -> the mouth that they hold, (..., mouth_tracks), see `AudioEncoder.mouth`."""
+    scaled = features[..., 0, -config.mouth_tracks :]
+    mean, std = (scaled.new_tensor(values[: scaled.shape[-1]]) for values in (TRACK_MEAN, TRACK_STD))
+    return scaled * std + mean
 
 
 def level_out(mel: Tensor) -> Tensor:

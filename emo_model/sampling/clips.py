@@ -16,13 +16,14 @@ from ..finite import check_conditions, check_rendered
 from ..models.emo import Emo
 from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
+from .heard_mouth import draw_to_heard, heard_opening
 from .noise import draw_noise, head_pace
 from .progress import StepReport, ignore, unchanged
 from .samplers import Evaluate, PredictCached, guided, sample
 from .schedule import NoiseSchedule
 from .video import Video
 
-SAMPLING_VERSION = 4  # of what is computed here; raise it where recorded outputs change (test_version.py)
+SAMPLING_VERSION = 5  # of what is computed here; raise it where recorded outputs change (test_version.py)
 
 
 class RenderClip(Protocol):
@@ -93,8 +94,10 @@ class ClipRenderer:
             steps = {"sampler": sampling.sampler, "steps": sampling.steps, "on_step": partial(self.report, number)}
             latents = sample(predict, noise, self.schedule, **steps)
         check_rendered(number, latents, self.dtype, sampling)
-        when = {"first_frame": number * emo.config.clip_frames, "fps": self.conditions.audio.fps}
-        return finish_clip(latents, before, emo.config, sampling, **when)
+        first, mesh = number * emo.config.clip_frames, self.conditions.portrait.mesh
+        latents = finish_clip(latents, before, emo.config, sampling, first_frame=first, fps=self.conditions.audio.fps)
+        opening = heard_opening(self.conditions, first, latents.shape[2], emo.config)
+        return latents if opening is None else draw_to_heard(latents, opening, mesh, emo.config)
 
     def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:
         self.on_step(StepReport(number + 1, self.video.clips, step, self.sampling.steps, denoised, is_cached))

@@ -202,6 +202,8 @@ def adapt(
     bundle = load_to_train(model, device="cpu")
     if bundle.motion_decoder is None:
         raise ValueError(f"{Path(model).name} has no motion decoder; adapt the built-in model, or one trained from it")
+    # the person's own mouth is learned from the video; what is heard would draw it to an average one
+    bundle = configured(bundle, replace(bundle.config, heard_mouth=0.0))
     report = prepare([video], work / "data", model=str(model), settings=settings)
     row = report["rows"][0]
     if row["kept_seconds"] < LEAST_SECONDS or row["clips"] < LEAST_CLIPS:

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from emo_model.checkpoints.random_files import SMALL_HALLO
 from emo_model.config import PRESETS, SamplingConfig
 from emo_model.inputs.face import box_mask, voice_regions
+from emo_model.inputs.face_geometry import mean_face
 from emo_model.models.emo import Emo
 from emo_model.sampling.clips import SAMPLING_VERSION, ClipRenderer, generate_clips
 from emo_model.types import AudioFeatures, Conditions, FaceMask, FaceMasks, Fit, Portrait, Speed
@@ -82,6 +83,7 @@ def rendered(name: str, noise: torch.Tensor | None = None, **changes) -> dict[st
         torch.zeros(1, 3, size, size),
         Fit(size, size, 0, 0, size, size),
         normal("identity", 1, config.hallo.identity_width).float() if config.hallo else None,
+        mean_face() * (0.3 * size) + 0.5 * size if config.audio_encoder else None,
     )
     masks = [box_mask(size, box) for box in ((0.2, 0.2, 0.8, 0.9), (0.3, 0.1, 0.9, 0.7))]
     masks = [voice_regions(mask) if config.hallo else FaceMask(mask.mask) for mask in masks]
