@@ -30,8 +30,8 @@ SQUINT, SHUT = 0.9, 0.15
 FREELY, FARTHEST = 2.0, 3.0  # cells that a head may move, and that it may approach
 NODS, FARTHEST_NOD = 4.0, 6.5  # degrees that a head may nod, and that it may approach; further, a picture is not itself
 # of the mouth's channel: what an opening of 1 adds (1.2 times the mean of 24 puppets, as guided clips have it), and the
-# share of the portrait's own that is left when the lips meet (their mean)
-WIDE_OPEN, SHUT_GAP = 1.0, 0.81
+# share of the portrait's own that is left when the lips meet (as sampled clips have it; puppets 0.81)
+WIDE_OPEN, SHUT_GAP = 1.0, 0.35
 NECK = (0.0, 0.45, 0.65)  # the joint that the head turns about, in its own frame, distances of the outer eye corners
 GENERATORS = (
     ((0, 0, 0), (0, 0, 1), (0, -1, 0)),
