@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ GUESSED = {"mp3", "aac"}  # formats whose length is estimated from the bit rate:
 WITHOUT_EXTRAS = {"ogg", "matroska,webm"}  # formats that hold little beside the sound if they have one track
 CANCELLED = 0.1  # of the channels' power: where less is left of their mean, they are opposite
 FULL_SCALE = 64.0  # of float samples; larger ones are whole numbers of 16 or 32 bits that were stored as float
+STRETCH, SILENT = 4096, 1e-4  # samples; a stretch's variance against that of everything, below which it is silent
 OFFSET_STEP = 2.0**-24  # of full scale, to which the constant part is rounded: the same however the sound is split
 
 
@@ -227,7 +229,8 @@ class Hearing:
 
     samples: number of them; bad: the first sample that is NaN or infinite, or None; scale: factor to [-1, 1]; signs: of
     the channels, where they are opposite and would cancel; offset: the constant part, which no loudspeaker plays, in
-    steps of `OFFSET_STEP`.
+    steps of `OFFSET_STEP`: the mean of a silent stretch, if there is one, else of everything, so that silence stays
+    silent where the voice alone is lopsided.
     """
 
     samples: int = 0
@@ -239,6 +242,7 @@ class Hearing:
     @classmethod
     def of(cls, blocks: Iterable[Tensor]) -> Hearing:
         samples, peak, sums, products = 0, 0.0, 0.0, 0.0
+        quiet, quiet_means, rest = math.inf, 0.0, None  # variance and means of the quietest stretch
         for block in blocks:
             if not block.shape[1]:
                 continue
@@ -248,6 +252,9 @@ class Hearing:
             samples, peak = samples + block.shape[1], max(peak, -low, high)
             sums = sums + block.sum(1, dtype=torch.float64)
             products = products + (block @ block.T).double()
+            variance, own, rest = _quietest(block if rest is None else torch.cat([rest, block], 1))
+            if variance < quiet:
+                quiet, quiet_means = variance, own
         if not samples or peak == 0:
             return cls(samples)
         scale = 1.0 if peak <= FULL_SCALE else 2.0**-15 if peak <= 2**16 else 2.0**-31
@@ -256,6 +263,7 @@ class Hearing:
         signs = _signs(covariance)
         weights = torch.ones_like(means) if signs is None else torch.tensor(signs, dtype=torch.float64)
         weights = weights / len(means)
+        means = quiet_means if quiet < SILENT * covariance.diagonal().sum() else means
         offset = round(scale * float(weights @ means) / OFFSET_STEP) * OFFSET_STEP
         return cls(samples, None, scale, signs, offset)
 
@@ -267,6 +275,18 @@ class Hearing:
         """(C, T) in [-1, 1] -> (T,) as the audio encoder hears it: channels averaged."""
         heard = (block if self.signs is None else block * block.new_tensor(self.signs)[:, None]).mean(0)
         return heard - self.offset if self.offset else heard
+
+
+def _quietest(sound: Tensor) -> tuple[float, Tensor, Tensor]:
+    """sound (C, T) -> of its quietest whole stretch the variance, summed over channels, and the means (C,); and what is
+    left of the sound behind the last one. Of less than a stretch: infinity and zeros."""
+    whole = sound.shape[1] // STRETCH * STRETCH
+    if not whole:
+        return math.inf, sound.new_zeros(len(sound), dtype=torch.float64), sound
+    stretches = sound[:, :whole].double().unflatten(1, (-1, STRETCH))
+    variances = stretches.var(-1, unbiased=False).sum(0)
+    least = int(variances.argmin())
+    return float(variances[least]), stretches[:, least].mean(-1), sound[:, whole:]
 
 
 def _signs(covariance: Tensor) -> tuple[float, ...] | None:

@@ -326,6 +326,14 @@ def test_opposite_channels_are_heard():
     )
 
 
+def test_silence_stays_silent_where_the_voice_is_lopsided():
+    """Synthetic voices are: their pauses are zeros, and would become a constant tone of -0.01."""
+    voice = 0.1 * torch.randn(1, 32000, generator=torch.Generator().manual_seed(0)) + 0.02
+    voice[:, 12000:24000] = 0
+    for offset in (0.0, 0.05):
+        assert resample(voice + offset, 16000)[13000:23000].abs().max() < 1e-6
+
+
 def test_a_constant_offset_is_not_heard():
     voice = tone(16000, 1.0) * 0.3
     for offset in (1e-5, -3e-4, 8e-4, 0.05, -0.4):
