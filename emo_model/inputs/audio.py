@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..auxiliary.audio_encoder import TRACK_MEAN, TRACK_STD
+from ..auxiliary.audio_encoder import mouth_in
 from ..config import AudioEncoderConfig
 from ..types import AudioFeatures
 from .files import check_readable
@@ -329,8 +329,7 @@ def heard_opening(audio: AudioFeatures, config: AudioEncoderConfig | None) -> Te
         return None
     frames = len(audio.frames) - audio.padding
     parts = torch.arange(frames).split(1000)
-    opening = torch.cat([audio.frames[part][:, 0, -config.mouth_tracks].float().cpu() for part in parts])
-    return opening * TRACK_STD[0] + TRACK_MEAN[0]
+    return torch.cat([mouth_in(audio.frames[part].float().cpu(), config)[:, 0] for part in parts])
 
 
 def silence(frames: int, *, fps: float) -> tuple[Tensor, int]:

@@ -253,14 +253,15 @@ def _nodding_less(moves: Tensor, frame: Frame) -> Tensor:
     images = frame.eyes * frame.axes[:, :2] + moves[:, 1:]  # (F, 3, 2), of the head's axes
     images = images / images.norm(dim=1, keepdim=True)
     axes = torch.cat([images, torch.linalg.cross(*images.unbind(-1))[..., None]], -1)
-    turns = axes.transpose(1, 2) @ frame.axes  # (F, 3, 3) from the portrait's head to the frame's, in the picture
+    turns = frame.axes @ axes.transpose(1, 2)  # (F, 3, 3) from the portrait's head to the frame's, about its own axes
     yaw = torch.atan2(turns[:, 2, 0], turns[:, 2, 2])
     pitch = torch.asin(turns[:, 2, 1].clamp(-1, 1))
     roll = torch.atan2(-turns[:, 0, 1], turns[:, 1, 1])
     free, room = math.radians(NODS), math.radians(FARTHEST_NOD - NODS)
     held = pitch.sign() * (free + room * ((pitch.abs() - free).clamp(min=0) / room).tanh())
     held = torch.where(pitch.abs() > free, held, pitch)
-    return _turned(moves, turns.transpose(1, 2) @ rotation(yaw, held, roll), frame)
+    less = turns.transpose(1, 2) @ rotation(yaw, held, roll)
+    return _turned(moves, frame.axes.T @ less @ frame.axes, frame)
 
 
 def _turned(moves: Tensor, turns: Tensor, frame: Frame) -> Tensor:

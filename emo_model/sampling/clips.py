@@ -16,7 +16,7 @@ from ..finite import check_conditions, check_rendered
 from ..models.emo import Emo
 from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
-from .heard_mouth import draw_to_heard, heard_opening
+from .heard_mouth import clip_opening, draw_to_heard
 from .noise import draw_noise, head_pace
 from .progress import StepReport, ignore, unchanged
 from .samplers import Evaluate, PredictCached, guided, sample
@@ -96,7 +96,7 @@ class ClipRenderer:
         check_rendered(number, latents, self.dtype, sampling)
         first, mesh = number * emo.config.clip_frames, self.conditions.portrait.mesh
         latents = finish_clip(latents, before, emo.config, sampling, first_frame=first, fps=self.conditions.audio.fps)
-        opening = heard_opening(self.conditions, first, latents.shape[2], emo.config)
+        opening = clip_opening(self.conditions, first, latents.shape[2], emo.config)
         return latents if opening is None else draw_to_heard(latents, opening, mesh, emo.config)
 
     def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:

@@ -16,14 +16,17 @@ from ..inputs.vae import to_raw, to_scaled
 from ..types import Conditions
 
 
-def heard_opening(conditions: Conditions, first: int, frames: int, model: ModelConfig) -> Tensor | None:
+def clip_opening(conditions: Conditions, first: int, frames: int, model: ModelConfig) -> Tensor | None:
     """(F,) 0 shut .. 1 wide open, for frames first, first + 1, ... of the video; None: the model does not use it, or
     there is no mesh of the portrait."""
-    if not model.heard_mouth or model.audio_encoder is None or conditions.portrait.mesh is None:
+    encoder = model.audio_encoder
+    if not model.heard_mouth or encoder is None or not encoder.mouth_tracks or model.motion_decoder is None:
+        return None
+    if conditions.portrait.mesh is None:
         return None
     audio = conditions.audio.frames
     numbers = torch.arange(first, first + frames).clamp(max=len(audio) - 1)
-    return mouth_in(audio[numbers].float(), model.audio_encoder)[:, 0].clamp(0, 1)
+    return mouth_in(audio[numbers].float(), encoder)[:, 0].clamp(0, 1)
 
 
 def draw_to_heard(latents: Tensor, opening: Tensor, mesh: Tensor, model: ModelConfig) -> Tensor:

@@ -202,8 +202,6 @@ def adapt(
     bundle = load_to_train(model, device="cpu")
     if bundle.motion_decoder is None:
         raise ValueError(f"{Path(model).name} has no motion decoder; adapt the built-in model, or one trained from it")
-    # the person's own mouth is learned from the video; what is heard would draw it to an average one
-    bundle = configured(bundle, replace(bundle.config, heard_mouth=0.0))
     report = prepare([video], work / "data", model=str(model), settings=settings)
     row = report["rows"][0]
     if row["kept_seconds"] < LEAST_SECONDS or row["clips"] < LEAST_CLIPS:
@@ -219,6 +217,8 @@ def adapt(
     steps = person.train(replace(STAGE, steps=max(CHECK_EVERY, round(scale * STAGE.steps))), work, **how)
     painted = person.paint(work, scale=scale, **how) if colours else 0
     size = person.resize()
+    if steps or size != 1:  # the person's own mouth, which what is heard would draw to an average one
+        person.bundle = configured(person.bundle, replace(person.bundle.config, heard_mouth=0.0))
     log.info("kept: EMO of step %d, the mouth's colours of step %d, its opening times %.2f", steps, painted, size)
     after = judged(person) if steps or painted or size != 1 else before
     log.info("after: %s", after)

@@ -163,6 +163,22 @@ def test_a_head_nods_only_so_far_that_the_face_stays_itself_and_turns_as_far_as_
     assert angle(rigid_flow(far, maps, frame, turn=more, hold_nods=True), 1) > 1.5 * FARTHEST_NOD
 
 
+@pytest.mark.parametrize("tilt", [0.0, 30.0, 60.0])
+def test_a_nod_is_about_the_heads_own_axis_however_it_is_tilted(portrait, tilt):
+    tilted = rotation(*torch.deg2rad(torch.tensor([[0.0], [0.0], [tilt]])))[0]
+    middle = portrait.mean(0)
+    portrait = (portrait - middle) @ tilted.T + middle
+    maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
+    frame = head_frame(portrait * (CELLS / SIZE))
+
+    def kept(yaw, pitch):
+        turn = tilted @ rotation(*torch.deg2rad(torch.tensor([[yaw], [pitch], [0.0]]))) @ tilted.T
+        flow = rigid_flow(torch.zeros(1, 2, CELLS, CELLS), maps, frame, turn=turn)
+        return float(rigid_flow(flow, maps, frame, hold_nods=True).norm() / rigid_flow(flow, maps, frame).norm())
+
+    assert kept(0.0, 10.0) < 0.75 and kept(10.0, 0.0) > 0.97
+
+
 def test_a_head_that_is_turned_opens_its_mouth_as_far_as_it_was_sampled(portrait, moved):
     maps = portrait_maps(portrait, size=SIZE, cells=CELLS)
     turns = torch.tensor([[0.0, 0.0, 0.0], [0.17, 0.0, 0.0], [0.0, -0.14, 0.0], [0.0, 0.0, 0.17]])

@@ -22,7 +22,7 @@ from emo_model.inputs.motion_latents import (
 from emo_model.inputs.portrait_maps import portrait_maps
 from emo_model.models.emo import Emo
 from emo_model.sampling.clips import ClipRenderer, generate_clips
-from emo_model.sampling.heard_mouth import draw_to_heard, heard_opening
+from emo_model.sampling.heard_mouth import clip_opening, draw_to_heard
 from emo_model.types import AudioFeatures, Conditions, Fit, Portrait, Speed
 
 SIZE, CELLS = 256, 16
@@ -77,9 +77,9 @@ def test_a_mouth_opens_and_shuts_by_its_share_where_the_head_has_it(portrait, as
 
 
 def test_the_opening_is_read_off_the_features_and_ends_with_them():
-    heard = heard_opening(conditions(OPENINGS), 8, 4, CONFIG)
+    heard = clip_opening(conditions(OPENINGS), 8, 4, CONFIG)
     torch.testing.assert_close(heard, OPENINGS[[8, 9, 9, 9]], atol=1e-5, rtol=0)
-    loud = heard_opening(conditions(torch.tensor([1.4, -0.2])), 0, 2, CONFIG)
+    loud = clip_opening(conditions(torch.tensor([1.4, -0.2])), 0, 2, CONFIG)
     assert loud.tolist() == [1.0, 0.0]
 
 
@@ -89,7 +89,7 @@ def test_the_opening_is_read_off_the_features_and_ends_with_them():
     ids=["not wanted", "another encoder", "no mesh"],
 )
 def test_nothing_is_drawn_where_it_cannot_be_or_is_not_wanted(config, mesh):
-    assert heard_opening(conditions(OPENINGS, mesh=mesh), 0, 4, config) is None
+    assert clip_opening(conditions(OPENINGS, mesh=mesh), 0, 4, config) is None
 
 
 def test_the_clips_of_a_video_follow_what_is_heard():
