@@ -125,7 +125,7 @@ class ModelConfig:
         float, ...
     ] = ()  # by latent channel: weight of the squared second differences; empty: as sampled
     lid_channel: int = 5  # how open the eyes are
-    # Differs from EMO: the mouth is drawn this share of the way to the one that the audio encoder itself hears; see
+    # Differs from EMO: the opening is moved this share of the way to the one that the audio encoder predicts; see
     # sampling/heard_mouth.py
     heard_mouth: float = 0.0
     # parts that only the built-in model brings along; None: SD's VAE and a wav2vec2 come from elsewhere

@@ -28,7 +28,7 @@ MOUTH_SPREAD, EYE_SPREAD = 0.28, 0.20  # standard deviations of the Gaussians, i
 # shares of the portrait's lid opening: lids close below the first and are shut below the second
 SQUINT, SHUT = 0.9, 0.15
 FREELY, FARTHEST = 2.0, 3.0  # cells that a head may move, and that it may approach
-NODS, FARTHEST_NOD = 4.0, 6.5  # degrees that a head may nod, and that it may approach; further, a picture is not itself
+NODS, FARTHEST_NOD = 4.0, 6.5  # degrees that a head may nod freely, and that it approaches; beyond, likeness is lost
 # of the mouth's channel: what an opening of 1 adds (1.2 times the mean of 24 puppets, as guided clips have it), and the
 # share of the portrait's own that is left when the lips meet (as sampled clips have it; puppets 0.81)
 WIDE_OPEN, SHUT_GAP = 1.0, 0.35
@@ -156,9 +156,9 @@ def consistent_latents(
     return torch.cat([flow, torch.cat([around_mouth, lids, gaze], 1).to(latents)], 1)
 
 
-def draw_mouth(latents: Tensor, portrait_mesh: Tensor, opening: Tensor, *, share: float, size: int) -> Tensor:
-    """Raw latents (F, 8, h, w) whose mouth is drawn by `share` from as far open as it is to `opening` (F,), 0 the lips
-    meet .. 1 wide open.
+def blend_opening(latents: Tensor, portrait_mesh: Tensor, opening: Tensor, *, share: float, size: int) -> Tensor:
+    """Raw latents (F, 8, h, w) with the mouth's opening moved by `share` towards `opening` (F,), 0 the lips meet .. 1
+    wide open.
 
     portrait_mesh: (468, 3) in pixels of the square at `size`.
     """

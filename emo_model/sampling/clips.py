@@ -16,7 +16,7 @@ from ..finite import check_conditions, check_rendered
 from ..models.emo import Emo
 from ..types import ClipConditions, Conditions, MotionFrames, ReferenceFeatures
 from .finish import finish_clip
-from .heard_mouth import clip_opening, draw_to_heard
+from .heard_mouth import blend_with_heard, clip_opening
 from .noise import draw_noise, head_pace
 from .progress import StepReport, ignore, unchanged
 from .samplers import Evaluate, PredictCached, guided, sample
@@ -97,7 +97,7 @@ class ClipRenderer:
         first, mesh = number * emo.config.clip_frames, self.conditions.portrait.mesh
         latents = finish_clip(latents, before, emo.config, sampling, first_frame=first, fps=self.conditions.audio.fps)
         opening = clip_opening(self.conditions, first, latents.shape[2], emo.config)
-        return latents if opening is None else draw_to_heard(latents, opening, mesh, emo.config)
+        return latents if opening is None else blend_with_heard(latents, opening, mesh, emo.config)
 
     def report(self, number: int, step: int, denoised: Tensor, *, is_cached: bool = False) -> None:
         self.on_step(StepReport(number + 1, self.video.clips, step, self.sampling.steps, denoised, is_cached))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..auxiliary.audio_encoder import mouth_in
 from ..config import ModelConfig
-from ..inputs.motion_latents import draw_mouth
+from ..inputs.motion_latents import blend_opening
 from ..inputs.vae import to_raw, to_scaled
 from ..types import Conditions
 
@@ -29,9 +29,9 @@ def clip_opening(conditions: Conditions, first: int, frames: int, model: ModelCo
     return mouth_in(audio[numbers].float(), encoder)[:, 0].clamp(0, 1)
 
 
-def draw_to_heard(latents: Tensor, opening: Tensor, mesh: Tensor, model: ModelConfig) -> Tensor:
+def blend_with_heard(latents: Tensor, opening: Tensor, mesh: Tensor, model: ModelConfig) -> Tensor:
     """latents (1, C, F, h, w) scaled, opening (F,), mesh (468, 3) of the portrait in pixels of its square -> the clip
-    with its mouth drawn `model.heard_mouth` of the way to the opening."""
+    with its mouth moved `model.heard_mouth` of the way to the opening."""
     raw = to_raw(latents[0].transpose(0, 1), model)
-    drawn = draw_mouth(raw, mesh, opening, share=model.heard_mouth, size=model.image_size)
+    drawn = blend_opening(raw, mesh, opening, share=model.heard_mouth, size=model.image_size)
     return to_scaled(drawn, model).transpose(0, 1)[None]

@@ -14,15 +14,15 @@ from emo_model.inputs.face_geometry import mean_face
 from emo_model.inputs.motion_latents import (
     SHUT_GAP,
     WIDE_OPEN,
+    blend_opening,
     consistent_latents,
-    draw_mouth,
     motion_latents,
     mouth_opening,
 )
 from emo_model.inputs.portrait_maps import portrait_maps
 from emo_model.models.emo import Emo
 from emo_model.sampling.clips import ClipRenderer, generate_clips
-from emo_model.sampling.heard_mouth import clip_opening, draw_to_heard
+from emo_model.sampling.heard_mouth import blend_with_heard, clip_opening
 from emo_model.types import AudioFeatures, Conditions, Fit, Portrait, Speed
 
 SIZE, CELLS = 256, 16
@@ -67,7 +67,7 @@ def test_a_mouth_opens_and_shuts_by_its_share_where_the_head_has_it(portrait, as
     flow = torch.tensor([-aside / 4, 0.0]).view(1, 2, 1, 1) * rigid
     clip = motion_latents(flow, mesh[None], portrait, cells=CELLS, size=SIZE).expand(3, -1, -1, -1)
     opening = torch.tensor([0.0, 0.5, 1.0])
-    halfway, there = (draw_mouth(clip, portrait, opening, share=share, size=SIZE) for share in (0.5, 1.0))
+    halfway, there = (blend_opening(clip, portrait, opening, share=share, size=SIZE) for share in (0.5, 1.0))
     before, half, after = (amplitude(latents, portrait) for latents in (clip, halfway, there))
     torch.testing.assert_close(half, (before + after) / 2, rtol=0.03, atol=0.01)
     wanted = WIDE_OPEN * opening + SHUT_GAP * 4 * mouth_opening(portrait)
@@ -101,7 +101,7 @@ def test_the_clips_of_a_video_follow_what_is_heard():
         emo.config = replace(CONFIG, heard_mouth=share)
         render = ClipRenderer(emo, made, SamplingConfig(steps=1, audio_guidance=1.0, blinks=0.0))
         video = torch.cat(list(generate_clips(render)), 2)
-        again = draw_to_heard(video, OPENINGS, made.portrait.mesh, replace(CONFIG, heard_mouth=1.0))
+        again = blend_with_heard(video, OPENINGS, made.portrait.mesh, replace(CONFIG, heard_mouth=1.0))
         moved.append(float((again - video)[:, 2].abs().max()))
     assert moved[0] > 0.3 and moved[1] < 1e-3
 
@@ -109,6 +109,6 @@ def test_the_clips_of_a_video_follow_what_is_heard():
 def test_what_is_drawn_keeps_the_shape_and_the_type_of_a_clip():
     clip = torch.randn(1, 8, 4, CONFIG.latent_size, CONFIG.latent_size, dtype=torch.float64)
     made = conditions(OPENINGS)
-    drawn = draw_to_heard(clip, OPENINGS[:4], made.portrait.mesh, CONFIG)
+    drawn = blend_with_heard(clip, OPENINGS[:4], made.portrait.mesh, CONFIG)
     assert drawn.shape == clip.shape and drawn.dtype == clip.dtype
     torch.testing.assert_close(drawn[:, [0, 1, 3, 4, 5, 6, 7]], clip[:, [0, 1, 3, 4, 5, 6, 7]])
