@@ -37,7 +37,7 @@ from ..types import Fit
 from . import scenes
 from .hearing import heard
 from .metrics import picture, sharpness
-from .reading import Reading, read
+from .reading import VERSION, Reading, read
 from .scenes import Piece, Scene
 from .stage import Stage, Take
 
@@ -348,7 +348,7 @@ class Bench:
             suits=_is_known,
         )
         for number, (path, piece) in enumerate(zip(self.sources.portraits, pieces, strict=True)):
-            signature = f"{_hash(path.read_bytes())} {_hash(piece.waveform.numpy().tobytes())}"
+            signature = f"{VERSION} {_hash(path.read_bytes())} {_hash(piece.waveform.numpy().tobytes())}"
             if self.records.get("portraits", path.name, signature) is None:
                 try:
                     take = self.stage.speak(read_picture(path), piece.waveform, seed=number)
@@ -514,7 +514,9 @@ class Bench:
         """The same for the same puppet moving in the same way to the same voice."""
         if scene.key not in self._signatures:
             moved = scene.puppet.pose(scene.motion).astype(np.float32)
-            self._signatures[scene.key] = f"{_hash(moved.tobytes())} {_hash(scene.waveform.numpy().tobytes())}"
+            self._signatures[scene.key] = (
+                f"{VERSION} {_hash(moved.tobytes())} {_hash(scene.waveform.numpy().tobytes())}"
+            )
         return self._signatures[scene.key]
 
     @cached_property

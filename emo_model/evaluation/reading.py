@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..inputs.face_geometry import STEADY, similarity
-from ..inputs.faces import FaceFinder, as_face
+from ..inputs.faces import FaceFinder, View, as_face
 from ..inputs.motion_latents import LEFT_EYE, RIGHT_EYE, mouth_opening, mouth_width
 from ..inputs.portrait import mesh_in_square
 from ..synthetic.motion import FaceMotion, head_speed_degrees
@@ -25,6 +25,15 @@ from ..types import Fit
 
 SIZE = 256  # pixels of the head square that places and trembling are given in
 AT_ONCE = 32
+VERSION = 2  # rises when the same frames are read otherwise: what was read before does not compare
+# Where a face lies in the squares that its mesh is read in; one reading errs by as much as a mouth under a beard opens.
+VIEWS = (
+    View(),
+    View(down=-0.04, size=0.92, turn=0.07),
+    View(down=0.04, size=1.08, turn=-0.07),
+    View(right=0.03, size=1.08, turn=0.07),
+    View(right=-0.03, size=0.92, turn=-0.07),
+)
 SWAY_FRAMES = 3.0  # standard deviation of the Gaussian that smooths the pose before its speed is taken
 # points that an eye is compared at, and their width in widths of the eye
 EYE_WIDTH, EYE_HEIGHT, EYE_ROOM = (28, 16, 1.05)
@@ -106,7 +115,7 @@ def read(finder: FaceFinder, frames: np.ndarray, mesh: Tensor, fit: Fit) -> tupl
 
 
 def _meshes(finder: FaceFinder, frames: np.ndarray, mesh: Tensor) -> Tensor:
-    return torch.stack([face.mesh for face in finder.follow(_pixels(frames), as_face(mesh))])
+    return torch.stack([face.mesh for face in finder.follow(_pixels(frames), as_face(mesh), views=VIEWS)])
 
 
 def _pixels(frames: np.ndarray) -> Tensor:

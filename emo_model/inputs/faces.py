@@ -6,6 +6,7 @@ Pixels are continuous: the middle of the first pixel is at 0.5, the picture ends
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,6 +67,19 @@ def as_face(mesh: Tensor) -> Face:
     return Face((*low, *high), mesh, 1.0, 1.0, True)
 
 
+@dataclass(frozen=True)
+class View:
+    """How a square lies around a face: moved right and down, in its sides; its size, as a factor; its turn, radians."""
+
+    right: float = 0.0
+    down: float = 0.0
+    size: float = 1.0
+    turn: float = 0.0
+
+
+USUAL_VIEW = (View(),)
+
+
 @dataclass(frozen=True, eq=False)
 class Regions:
     """N squares: centre (N, 2) and side (N,) in pixels; angle (N,) of the line between the eyes in radians."""
@@ -91,6 +105,11 @@ class Regions:
         """meshes (N, 468, 3)."""
         flat = meshes[..., :2]
         return cls.around(flat.amin(1), flat.amax(1), flat[:, EYES])
+
+    def seen(self, view: View) -> Regions:
+        """The same faces elsewhere in their squares."""
+        shift = self.side[:, None] * self.side.new_tensor([view.right, view.down])
+        return Regions(self.centre + shift, self.side * view.size, self.angle + view.turn)
 
 
 def read_squares(pixels: Tensor, regions: Regions, size: int, *, outside: str = "border") -> Tensor:
@@ -211,8 +230,9 @@ class FaceFinder:
         return _scaled(self._judged(small, meshes[best : best + 1], presence[best : best + 1])[0], factor)
 
     @torch.inference_mode()
-    def follow(self, frames: Tensor, start: Face) -> list[Face]:
-        """Track one face: its mesh in every frame (F, 3, H, W) in [-1, 1], which lies near `start`.
+    def follow(self, frames: Tensor, start: Face, *, views: Sequence[View] = USUAL_VIEW) -> list[Face]:
+        """Track one face: its mesh in every frame (F, 3, H, W) in [-1, 1], which lies near `start`; of several views,
+        the mean of what is read in each.
 
         The face may be up to a third of its width away. The mesh is read around that of `start`, then again around the
         result. Repeated readings of one face differ by 0.3 % of its height; to compare a picture with frames, track it
@@ -221,7 +241,7 @@ class FaceFinder:
         faces = []
         for part in frames.split(FRAMES_AT_ONCE):
             regions = Regions.of_meshes(start.mesh[None].expand(len(part), -1, -1))
-            meshes, presence = self._read_twice(self._moved(part), regions)
+            meshes, presence = self._read_twice(self._moved(part), regions, views)
             faces += [
                 _face(mesh, start.score, value, is_upright=True)
                 for mesh, value in zip(meshes, presence.tolist(), strict=True)
@@ -309,9 +329,13 @@ class FaceFinder:
             presence.append(values)
         return torch.cat(meshes), torch.cat(presence)
 
-    def _read_twice(self, pixels: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
-        meshes, _ = self._read(pixels, regions)
-        return self._read(pixels, Regions.of_meshes(meshes))
+    def _read_twice(
+        self, pixels: Tensor, regions: Regions, views: Sequence[View] = USUAL_VIEW
+    ) -> tuple[Tensor, Tensor]:
+        around = Regions.of_meshes(self._read(pixels, regions)[0])
+        read = [self._read(pixels, around.seen(view)) for view in views]
+        meshes, presence = (torch.stack(part).mean(0) for part in zip(*read, strict=True))
+        return meshes, presence
 
 
 def _tiles(pixels: Tensor, side: float) -> Regions:
