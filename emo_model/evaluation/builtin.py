@@ -61,6 +61,7 @@ GROUPS = {
     "long": "a minute in one go",
 }
 USUAL = tuple(name for name in GROUPS if name not in ("long",))
+JUDGED = {"main", "fast", "long", "decoder"}  # of the puppets' clips, those whose likeness a row tells
 FACE_SAMPLES = 8  # frames of a clip whose likeness and sharpness are measured
 SKIPPED = "skipped"  # in place of a clip's name
 OPEN = 0.05  # distances of the eye corners from where on the inside of a mouth can be looked at
@@ -447,7 +448,7 @@ class Bench:
                 continue
             take = perform(scene, number)
             record = (
-                self._numbers(take)
+                self._numbers(take, likeness=group in JUDGED)
                 | own
                 | {
                     "scene": self.signature(scene),
@@ -460,8 +461,8 @@ class Bench:
             self.records.put(group, scene.key, signature, record | after(scene, take))
             self._tell(group, number, len(some), f"{scene.person.name}, {scene.voice}")
 
-    def _numbers(self, take: Take) -> dict:
-        """What is kept of a clip."""
+    def _numbers(self, take: Take, *, likeness: bool = True) -> dict:
+        """What is kept of a clip; likeness: takes longest, 0.9 s a frame."""
         count = len(take.frames)
         chosen = sorted(
             {round((index + 0.5) * count / FACE_SAMPLES - 0.5) for index in range(min(count, FACE_SAMPLES))}
@@ -477,7 +478,7 @@ class Bench:
             "sharp_face": [sharpness.of_face(take.frames[index], take.meshes[index]) / own for index in chosen],
             "sharp_mouth": mouth_sharpness(take.frames, take.meshes, take.reading),
         }
-        if self.likeness is not None:
+        if likeness and self.likeness is not None:
             record["identity"] = self.likeness.distances(
                 take.frames[chosen], take.meshes[chosen], take.still, take.mesh
             )

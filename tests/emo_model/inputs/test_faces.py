@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from emo_model.checkpoints.mediapipe import load_face_finder
-from emo_model.inputs.faces import Face, NoFaceError, choose_face
+from emo_model.inputs.faces import Face, NoFaceError, View, as_face, choose_face
 from emo_model.synthetic.identities import sample_identities
 from emo_model.synthetic.motion import sample_still_motion
 from emo_model.synthetic.renderer import render
@@ -191,6 +191,16 @@ def test_follows_a_face_through_frames(finder, portrait):
     shifts = torch.stack([one.mesh - followed[6].mesh for one in followed])[..., :2].mean(1)
     expected = torch.tensor([[number, 2 * number] for number in range(-6, 7)]).float()
     assert (shifts - expected).abs().max() < 1 and all(one.is_sure for one in followed)
+
+
+def test_several_views_are_averaged(photograph):
+    face = as_face(photograph.mesh)
+    plain = photograph.finder.follow(photograph.picture, face)[0]
+    views = [View(right=0.03, size=1.08, turn=0.07), View(right=-0.03, size=0.92, turn=-0.07)]
+    single = [photograph.finder.follow(photograph.picture, face, views=[view])[0].mesh for view in views]
+    both = photograph.finder.follow(photograph.picture, face, views=views)[0]
+    torch.testing.assert_close(both.mesh, torch.stack(single).mean(0))
+    assert 0 < (both.mesh - plain.mesh)[:, :2].norm(dim=1).mean() < 0.01 * plain.height
 
 
 def test_a_frame_is_read_alike_alone_and_in_a_batch(finder, portrait):
