@@ -54,9 +54,8 @@ class Likeness:
             corner = middle + side * (np.array([x, y]) - size / 2)
             box = self._rectangle(*np.rint([*corner, *(corner + side * size)]).astype(int).tolist())
             found.append([(point.x, point.y) for point in self._points(picture, box).parts()])
-        scale = FINE / side
-        corner, landmarks = middle - AROUND * side, np.median(found, axis=0)
-        fine, landmarks = _enlarged(picture, corner, scale, round(2 * AROUND * FINE)), (landmarks - corner) * scale
+        landmarks = np.median(found, axis=0)
+        fine, landmarks = _resized(picture, landmarks, middle, AROUND * side, FINE / side)
         described = [one for view in VIEWS for one in self._described(fine, landmarks, view)]
         mean = np.mean(described, axis=0)
         return mean * (np.mean(np.linalg.norm(described, axis=1)) / np.linalg.norm(mean))
@@ -83,16 +82,16 @@ class Likeness:
         ]
 
 
-def _enlarged(picture: np.ndarray, corner: np.ndarray, scale: float, size: int) -> np.ndarray:
-    """The square of (size, size) pixels at corner (x, y) of picture (H, W, 3) uint8, enlarged by scale: dlib's
-    landmarks are whole pixels."""
-    square = Image.fromarray(picture).transform(
-        (size, size),
-        Image.Transform.AFFINE,
-        (1 / scale, 0, corner[0], 0, 1 / scale, corner[1]),
-        Image.Resampling.BICUBIC,
-    )
-    return np.array(square)
+def _resized(
+    picture: np.ndarray, points: np.ndarray, middle: np.ndarray, half: float, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What of picture (H, W, 3) uint8 lies within `half` pixels of middle (x, y), and points (N, 2) in it; dlib's
+    landmarks are whole pixels, so small faces are enlarged."""
+    size = np.array(picture.shape[1::-1])
+    low, high = np.clip(middle - half, 0, size - 1), np.clip(middle + half, 1, size)
+    pixels = np.maximum(np.rint((high - low) * scale).astype(int), 1)
+    square = Image.fromarray(picture).resize(pixels.tolist(), Image.Resampling.BICUBIC, box=(*low, *high))
+    return np.array(square), (points + 0.5 - low) * (pixels / (high - low)) - 0.5
 
 
 def detector_box(mesh: Tensor) -> tuple[float, float, float, float]:
