@@ -79,7 +79,7 @@ class Check:
             found.append("The chin is cut off by the picture's lower edge: the jaw cannot open. Use a wider picture.")
         if self.room_above < ROOM:
             found.append(
-                "There is little room above the forehead: hair may show streaks at the edge when the head moves."
+                "There is little room above the forehead: hair goes on as its mirror image when the head moves down."
             )
         return found
 

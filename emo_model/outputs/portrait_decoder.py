@@ -327,8 +327,8 @@ class _Canvas:
         rows, up_y = _upsampling(fit.top, fit.side, fit.height, cells)
         columns, up_x = _upsampling(fit.left, fit.side, fit.width, cells)
         reach = math.ceil(MARGIN * fit.side)
-        top, left = max(0, rows.start - reach), max(0, columns.start - reach)
-        around = torch.from_numpy(still[top : rows.stop + reach, left : columns.stop + reach])
+        top, left = rows.start - reach, columns.start - reach
+        around = torch.from_numpy(_mirrored(still, (top, rows.stop + reach), (left, columns.stop + reach)))
         source = _between(_between(around.permute(2, 0, 1)[None].float(), 2), 3).clamp_(0, 255)
         height, width = source.shape[2:]
         y, x = (2 * (torch.arange(part.start, part.stop) - first) for part, first in ((rows, top), (columns, left)))
@@ -423,6 +423,16 @@ class _Canvas:
         if self.share is not None:
             covers = covers * self.share[slices[0], slices[1]]
         there.lerp_(painted[:3], covers)
+
+
+def _mirrored(picture: np.ndarray, *spans: tuple[int, int]) -> np.ndarray:
+    """picture (H, W, 3) between (first, last) rows and columns; what lies outside of it is its mirror image: hair that
+    ends at the picture's edge goes on, where repeated pixels would be streaks."""
+    inside = [slice(max(0, first), last) for first, last in spans]
+    room = [
+        (max(0, -first), max(0, last - length)) for (first, last), length in zip(spans, picture.shape, strict=False)
+    ]
+    return np.pad(picture[tuple(inside)], [*room, (0, 0)], mode="symmetric")
 
 
 def _grid(y: Tensor, x: Tensor) -> Tensor:

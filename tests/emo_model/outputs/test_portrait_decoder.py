@@ -111,6 +111,18 @@ def test_a_flow_of_whole_pixels_moves_pixels_unchanged(decoder, picture):
     assert np.abs(frame[80:140, 120:200].astype(int) - original[78:138, 123:203]).max() <= 1
 
 
+def test_beyond_the_pictures_edge_lies_its_mirror_image(decoder, picture):
+    """Repeated pixels were streaks above the hair."""
+    fit, cells = decoder.fit, decoder.config.image_size // 4
+    assert fit.top + 1.5 * fit.side / cells < 0
+    frame = moved_by(
+        decoder, lambda x, y: torch.stack([torch.zeros_like(x), torch.full_like(x, -3 * cells / fit.side)])
+    )
+    original = to_uint8(picture[0])[0].astype(int)
+    expected = original[[2, 1, 0, 0, 1, 2]]
+    assert np.abs(frame[:6, 120:200] - expected[:, 120:200]).max() <= 1
+
+
 def test_a_flow_of_half_a_pixel_keeps_fine_texture(decoder, picture):
     """Reading between pixels linearly would take 29 % of the contrast of neighbouring pixels."""
     noisy = torch.rand(1, 3, 201, 300, generator=torch.Generator().manual_seed(2)) - 0.5
