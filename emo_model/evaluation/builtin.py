@@ -29,7 +29,7 @@ from ..config import ModelConfig, SamplingConfig
 from ..inputs.audio import read_audio, resample
 from ..inputs.faces import FaceFinder, NoFaceError
 from ..inputs.media import read_picture
-from ..outputs.likeness import Likeness
+from ..outputs.likeness import TEN_VIEWS, Likeness
 from ..synthetic.puppet_store import PuppetStore
 from ..synthetic.speech import RATE
 from ..synthetic.speech_library import SpeechLibrary
@@ -221,7 +221,7 @@ class Bench:
     @cached_property
     def likeness(self) -> Likeness | None:
         try:
-            return Likeness()
+            return Likeness(TEN_VIEWS)
         except ModuleNotFoundError as error:
             log.info("identity: skipped: %s", error)
             return None
@@ -462,7 +462,7 @@ class Bench:
             self._tell(group, number, len(some), f"{scene.person.name}, {scene.voice}")
 
     def _numbers(self, take: Take, *, likeness: bool = True) -> dict:
-        """What is kept of a clip; likeness: takes longest, 0.9 s a frame."""
+        """What is kept of a clip; likeness: takes longest, ten calls of dlib's network a frame."""
         count = len(take.frames)
         chosen = sorted(
             {round((index + 0.5) * count / FACE_SAMPLES - 0.5) for index in range(min(count, FACE_SAMPLES))}
@@ -557,7 +557,12 @@ def about(bundle: native.Bundle, path: Path, sampling: SamplingConfig, amount: A
         for value in part.state_dict().values():
             weights.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes()[:4096])
     seconds = {name: value for name, value in dataclasses.asdict(amount).items() if name.endswith("seconds")}
-    identity = {"weights": weights.hexdigest()[:16], "sampling": dataclasses.asdict(sampling), **seconds}
+    identity = {
+        "weights": weights.hexdigest()[:16],
+        "sampling": dataclasses.asdict(sampling),
+        **seconds,
+        "reading": VERSION,
+    }
     return {
         "identity": json.loads(json.dumps(identity)),
         "model": path.name,

@@ -25,7 +25,7 @@ from ..types import Fit
 
 SIZE = 256  # pixels of the head square that places and trembling are given in
 AT_ONCE = 32
-VERSION = 2  # rises when the same frames are read otherwise: what was read before does not compare
+VERSION = 3  # rises when the same frames are read or judged otherwise: results from before do not compare
 # Where a face lies in the squares that its mesh is read in; one reading errs by as much as a mouth under a beard opens.
 VIEWS = (
     View(),

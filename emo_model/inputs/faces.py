@@ -69,7 +69,8 @@ def as_face(mesh: Tensor) -> Face:
 
 @dataclass(frozen=True)
 class View:
-    """How a square lies around a face: moved right and down, in its sides; its size, as a factor; its turn, radians."""
+    """How a square lies around a face: moved right and down in the picture, in its sides; its size, as a factor; its
+    turn, radians."""
 
     right: float = 0.0
     down: float = 0.0
@@ -107,7 +108,7 @@ class Regions:
         return cls.around(flat.amin(1), flat.amax(1), flat[:, EYES])
 
     def seen(self, view: View) -> Regions:
-        """The same faces elsewhere in their squares."""
+        """The same faces, with squares that lie otherwise around them."""
         shift = self.side[:, None] * self.side.new_tensor([view.right, view.down])
         return Regions(self.centre + shift, self.side * view.size, self.angle + view.turn)
 

@@ -6,6 +6,7 @@ Needs `pip install --no-deps dlib-bin face-recognition-models`; 0.6 counts as th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,24 +18,29 @@ from ..inputs.face_geometry import LEFT_BROW, OVAL, RIGHT_BROW
 
 BOXES = [(x, y, size) for size in (0.93, 1.07) for x in (-0.05, 0, 0.05) for y in (-0.05, 0, 0.05)]
 """Shifts and sizes, in sides of the detector's box, in which the landmarks are looked for."""
-VIEWS = [(0.0, 0.0, 1.0, 0.0)] + [
-    (0.02 * x, 0.02 * y, 1 + 0.04 * (x + y), 0.05 * (x * x - y * y)) for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1))
-]
-"""Shifts in sides of the box, sizes and turns in radians, in which the network sees the face and its mirror image."""
+ONE_VIEW = ((0.0, 0.0, 1.0, 0.0, False),)
+TEN_VIEWS = tuple(
+    (0.02 * x, 0.02 * y, 1 + 0.04 * (x + y), 0.05 * (x * x - y * y), mirrored)
+    for x, y in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+    for mirrored in (False, True)
+)
+"""How the network sees a face: moved right and down, in sides of the box; larger; turned, in radians; mirrored."""
 MIRRORED = [2, 3, 0, 1, 4]  # the landmarks' numbers in a mirrored face
-FINE, AROUND = 400, 1.1  # pixels of the box's side in what the network sees, half of that in sides of the box
+FINE, AROUND = 400, 1.1  # pixels of the box's side in what is described, and its reach, in sides, from the middle
 NEEDS = "needs dlib: pip install --no-deps dlib-bin face-recognition-models"
 
 
 class Likeness:
-    """Raises ModuleNotFoundError that says what to install."""
+    """views: those that descriptions are the mean of; ten take nine times as long. Raises ModuleNotFoundError that says
+    what to install."""
 
-    def __init__(self):
+    def __init__(self, views: Sequence[tuple[float, float, float, float, bool]] = ONE_VIEW):
         if find_spec("dlib") is None or find_spec("face_recognition_models") is None:
             raise ModuleNotFoundError(NEEDS)
         import dlib
 
         folder = Path(find_spec("face_recognition_models").origin).parent / "models"
+        self.views = views
         self._rectangle, self._point, self._found = dlib.rectangle, dlib.point, dlib.full_object_detection
         self._points = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
         self._network = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
@@ -43,9 +49,9 @@ class Likeness:
         """picture (H, W, 3) uint8 and mesh (468, 3) in its pixels -> (128,).
 
         The five landmarks by which dlib lays the face straight are the medians of those that it finds in `BOXES`: in a
-        turned or painted face they lie elsewhere in each, and the portrait would be up to 0.3 from itself. What the
-        network says of one view changes by up to 0.04 as a head turns by half a degree, so it is asked in `VIEWS`, as
-        dlib's authors advise; the mean keeps the length of its parts, so that other people stay as far away.
+        turned or painted face they lie elsewhere in each, and the portrait would be up to 0.3 from itself. The mean of
+        several views, which dlib's authors advise, keeps the length of its parts, so that other people stay as far
+        away (docs/evaluation.md).
         """
         picture = np.ascontiguousarray(picture)
         left, top, right, bottom = detector_box(mesh)
@@ -55,23 +61,22 @@ class Likeness:
             box = self._rectangle(*np.rint([*corner, *(corner + side * size)]).astype(int).tolist())
             found.append([(point.x, point.y) for point in self._points(picture, box).parts()])
         landmarks = np.median(found, axis=0)
-        fine, landmarks = _resized(picture, landmarks, middle, AROUND * side, FINE / side)
-        described = [one for view in VIEWS for one in self._described(fine, landmarks, view)]
+        fine, landmarks = _resized(picture, landmarks, middle, AROUND * side, FINE / max(side, 1))
+        described = [self._described(fine, landmarks, *view) for view in self.views]
         mean = np.mean(described, axis=0)
         return mean * (np.mean(np.linalg.norm(described, axis=1)) / np.linalg.norm(mean))
 
-    def _described(self, picture: np.ndarray, landmarks: np.ndarray, view: tuple[float, ...]) -> list[np.ndarray]:
-        """Of a view, and of its mirror image."""
-        x, y, size, turn = view
+    def _described(
+        self, picture: np.ndarray, landmarks: np.ndarray, x: float, y: float, size: float, turn: float, mirrored: bool
+    ) -> np.ndarray:
         centre, (along, across) = landmarks.mean(0), size * np.array([math.cos(turn), math.sin(turn)])
         places = centre + (landmarks - centre) @ [[along, across], [-across, along]] + FINE * np.array([x, y])
-        mirrored = np.array([picture.shape[1] - 1, 0]) + places[MIRRORED] * [-1, 1]
+        if mirrored:
+            picture = np.ascontiguousarray(picture[:, ::-1])
+            places = np.array([picture.shape[1] - 1, 0]) + places[MIRRORED] * [-1, 1]
+        points = [self._point(*place) for place in np.rint(places).astype(int).tolist()]
         whole = self._rectangle(0, 0, picture.shape[1], picture.shape[0])
-        described = []
-        for pixels, at in ((picture, places), (np.ascontiguousarray(picture[:, ::-1]), mirrored)):
-            points = [self._point(*place) for place in np.rint(at).astype(int).tolist()]
-            described.append(np.array(self._network.compute_face_descriptor(pixels, self._found(whole, points))))
-        return described
+        return np.array(self._network.compute_face_descriptor(picture, self._found(whole, points)))
 
     def distances(self, frames: np.ndarray, meshes: Tensor, still: np.ndarray, mesh: Tensor) -> list[float]:
         """Of frames (F, H, W, 3) from the portrait."""

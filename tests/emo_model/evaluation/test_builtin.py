@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,6 +83,28 @@ def test_a_still_picture_fills_rows_and_reaches_nothing(bench):
     made = {row.key: row for row in rows.rows(one.records.groups, one.records.ceilings, ABOUT)}
     assert made["opening_r"].value == 0 and made["unfolded"].met and made["sharp_face"].value == pytest.approx(1)
     json.dumps(report.as_json(list(made.values())))
+
+
+@pytest.mark.parametrize(("group", "judged"), [("main", True), ("music", False)])
+def test_likeness_is_read_where_a_row_tells_it(bench, monkeypatch, group, judged):
+    distances = SimpleNamespace(distances=lambda frames, meshes, still, mesh: [0.25] * len(frames))
+    monkeypatch.setattr(builtin.Bench, "likeness", distances)
+    one = bench()
+    one._watch(group, one.main_scenes[:1], _still)
+    (record,) = one.records.groups[group].values()
+    assert record.get("identity") == ([0.25] * builtin.FACE_SAMPLES if judged else None)
+
+
+def test_what_was_read_otherwise_is_made_anew(bench, tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    one = bench(path)
+    one._watch("main", one.main_scenes, _still)
+    monkeypatch.setattr(builtin, "VERSION", builtin.VERSION + 1)
+    other = bench(path)
+    other._watch("main", other.main_scenes[:1], _still)
+    signatures = [record["signature"] for record in other.records.groups["main"].values()]
+    assert signatures[0].startswith(f"{builtin.VERSION} ")
+    assert len(other.records.ceilings) == 3
 
 
 @pytest.mark.parametrize("frames", [0, 3])

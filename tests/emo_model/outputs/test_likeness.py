@@ -1,4 +1,5 @@
 from importlib.util import find_spec
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from emo_model.inputs.face_geometry import LEFT_BROW, OVAL, RIGHT_BROW, mean_face
-from emo_model.outputs.likeness import AROUND, FINE, NEEDS, VIEWS, Likeness, detector_box
+from emo_model.outputs.likeness import AROUND, FINE, NEEDS, TEN_VIEWS, Likeness, detector_box
 
 
 def test_the_box_is_a_square_from_the_brows_to_the_chin():
@@ -32,6 +33,7 @@ def test_landmarks_that_a_few_boxes_miss_do_not_count_and_views_are_averaged():
         return [2.0, 0.0] if len(asked) % 2 else [0.0, 2.0]
 
     likeness = object.__new__(Likeness)
+    likeness.views = TEN_VIEWS
     likeness._rectangle, likeness._point = (lambda *edges: Box(edges)), (lambda x, y: (x, y))
     likeness._points, likeness._found = (lambda picture, box: box), (lambda box, landmarks: landmarks)
     likeness._network = SimpleNamespace(compute_face_descriptor=describe)
@@ -44,7 +46,7 @@ def test_landmarks_that_a_few_boxes_miss_do_not_count_and_views_are_averaged():
 
     described = likeness.describe(np.zeros((160, 160, 3), np.uint8), mesh)
     assert described == pytest.approx([2**0.5, 2**0.5])  # as long as its parts
-    assert len(asked) == 2 * len(VIEWS)
+    assert len(asked) == 10
     scale = FINE / (right - left)
     corner = np.maximum(np.array([left, top]) - (AROUND - 0.5) * (right - left), 0)  # of what lies in the picture
     expected = (np.array([[70.5 + 4 * n, 60.5 + n] for n in range(5)]) - corner) * scale - 0.5
@@ -52,6 +54,10 @@ def test_landmarks_that_a_few_boxes_miss_do_not_count_and_views_are_averaged():
     other = np.array(asked[1])
     assert np.array_equal(other[:, 1], np.array(asked[0])[[2, 3, 0, 1, 4], 1])
     assert np.ptp(other[:, 0] + np.array(asked[0])[[2, 3, 0, 1, 4], 0]) <= 1
+    middles, sizes = zip(*((np.mean(one, 0), np.std(one)) for one in asked[::2]), strict=True)
+    assert min(np.abs(one - another).max() for one, another in combinations(middles, 2)) > 0.01 * FINE
+    assert np.allclose(np.mean(middles, axis=0), middles[0], atol=1)
+    assert max(sizes) / min(sizes) > 1.05
 
 
 @pytest.mark.skipif(not (find_spec("dlib") and find_spec("face_recognition_models")), reason=NEEDS)
@@ -60,6 +66,8 @@ def test_a_mirrored_picture_is_the_same_person(photograph):
     mirrored = photograph.mesh.clone()
     mirrored[:, 0] = picture.shape[1] - photograph.mesh[:, 0]
     frames = np.stack([picture, picture[:, ::-1]])
-    own, other = Likeness().distances(frames, torch.stack([photograph.mesh, mirrored]), picture, photograph.mesh)
+    own, other = Likeness(TEN_VIEWS[:2]).distances(
+        frames, torch.stack([photograph.mesh, mirrored]), picture, photograph.mesh
+    )
     assert own == 0
     assert 0 < other < 0.1
