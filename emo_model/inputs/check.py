@@ -79,7 +79,8 @@ class Check:
             found.append("The chin is cut off by the picture's lower edge: the jaw cannot open. Use a wider picture.")
         if self.room_above < ROOM:
             found.append(
-                "There is little room above the forehead: hair goes on as its mirror image when the head moves down."
+                "There is little room above the forehead: when the head moves down, the picture's mirror image shows "
+                "above it. More room looks better."
             )
         return found
 

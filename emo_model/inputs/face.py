@@ -66,6 +66,13 @@ def box_of(mask: Tensor) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+def mirrored(first: int, last: int, length: int) -> Tensor:
+    """Numbers of the pixels first .. last - 1 of an axis of `length`, which goes on beyond its ends as its mirror
+    image: hair that ends at the edge goes on as hair, where a repeated pixel would be a streak."""
+    at = torch.arange(first, last) % (2 * length)
+    return torch.minimum(at, 2 * length - 1 - at)
+
+
 def apply_fit(picture: Tensor, fit: Fit, *, padding: str = "border") -> Tensor:
     """Crop and scale a picture (B, C, height, width) -> (B, C, size, size); uint8 becomes [-1, 1].
 

@@ -24,7 +24,7 @@ TEN_VIEWS = tuple(
     for x, y in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
     for mirrored in (False, True)
 )
-"""How the network sees a face: moved right and down, in sides of the box; larger; turned, in radians; mirrored."""
+"""How the square lies around a face: moved right and down, in sides of the box; size; turn, radians; mirrored."""
 MIRRORED = [2, 3, 0, 1, 4]  # the landmarks' numbers in a mirrored face
 FINE, AROUND = 400, 1.1  # pixels of the box's side in what is described, and its reach, in sides, from the middle
 NEEDS = "needs dlib: pip install --no-deps dlib-bin face-recognition-models"

@@ -19,7 +19,7 @@ from ..auxiliary.motion_decoder import PATCH, DecodedMotion, MotionDecoder, Port
 from ..auxiliary.motion_decoder import window as mouth_window
 from ..auxiliary.teeth import Teeth
 from ..config import ModelConfig
-from ..inputs.face import apply_fit
+from ..inputs.face import apply_fit, mirrored
 from ..inputs.face_geometry import LOWER_LIP_OUTER, UPPER_LIP_INNER, UPPER_LIP_OUTER
 from ..inputs.lids import fit_lids
 from ..inputs.media import to_uint8
@@ -41,6 +41,7 @@ AT_ONCE = 8  # frames that the network decodes together
 GREY = 0.03  # strength of colours, of the brightest channel, up to which a face is grey; coloured from twice as much
 CORNERS = UPPER_LIP_INNER[0], UPPER_LIP_INNER[-1]
 LIPS, LIPS_EDGE = 1.05, 1.5  # the outline that paint keeps to, over that of the mesh; its softness in working pixels
+BEYOND = 4  # pixels of the picture's mirror image beyond the square, which the kernels between pixels reach into
 MARGIN = 0.25  # sides of the square, around it: from there moved pixels may come
 INVERTING = 8  # rounds of the fixed point that inverts a flow
 BICUBIC = -0.75  # torch's parameter of the bicubic kernel
@@ -327,8 +328,14 @@ class _Canvas:
         rows, up_y = _upsampling(fit.top, fit.side, fit.height, cells)
         columns, up_x = _upsampling(fit.left, fit.side, fit.width, cells)
         reach = math.ceil(MARGIN * fit.side)
-        top, left = rows.start - reach, columns.start - reach
-        around = torch.from_numpy(_mirrored(still, (top, rows.stop + reach), (left, columns.stop + reach)))
+        (top, bottom), (left, right) = (
+            (
+                max(part.start - reach, min(0, first - BEYOND)),
+                min(part.stop + reach, max(length, first + fit.side + BEYOND)),
+            )
+            for part, first, length in ((rows, fit.top, fit.height), (columns, fit.left, fit.width))
+        )
+        around = torch.from_numpy(still)[mirrored(top, bottom, fit.height)][:, mirrored(left, right, fit.width)]
         source = _between(_between(around.permute(2, 0, 1)[None].float(), 2), 3).clamp_(0, 255)
         height, width = source.shape[2:]
         y, x = (2 * (torch.arange(part.start, part.stop) - first) for part, first in ((rows, top), (columns, left)))
@@ -423,16 +430,6 @@ class _Canvas:
         if self.share is not None:
             covers = covers * self.share[slices[0], slices[1]]
         there.lerp_(painted[:3], covers)
-
-
-def _mirrored(picture: np.ndarray, *spans: tuple[int, int]) -> np.ndarray:
-    """picture (H, W, 3) between (first, last) rows and columns; what lies outside of it is its mirror image: hair that
-    ends at the picture's edge goes on, where repeated pixels would be streaks."""
-    inside = [slice(max(0, first), last) for first, last in spans]
-    room = [
-        (max(0, -first), max(0, last - length)) for (first, last), length in zip(spans, picture.shape, strict=False)
-    ]
-    return np.pad(picture[tuple(inside)], [*room, (0, 0)], mode="symmetric")
 
 
 def _grid(y: Tensor, x: Tensor) -> Tensor:

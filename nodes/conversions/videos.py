@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...emo_model.cache.folder import CachedClips
 from ...emo_model.config import ModelConfig
-from ...emo_model.inputs.face import apply_fit, fit_picture
+from ...emo_model.inputs.face import apply_fit, fit_picture, mirrored
 from ...emo_model.inputs.vae import to_raw, to_scaled
 from ...emo_model.outputs.paste_back import PasteBack
 from ...emo_model.types import Fit, is_finite
@@ -149,9 +149,9 @@ def framed(pictures: np.ndarray, frame: str, framing: Framing) -> Iterator[np.nd
 
 
 def head_only(pictures: np.ndarray, fit: Fit) -> np.ndarray:
-    """Crop frames (F, H, W, 3) of the whole picture to the head square, with even sides; edges are repeated outside."""
+    """Crop frames (F, H, W, 3) of the whole picture to the head square, with even sides, mirrored beyond the edges."""
     rows, columns = (
-        np.arange(first, first + even(fit.side)).clip(0, length - 1)
+        mirrored(first, first + even(fit.side), length).numpy()
         for first, length in ((fit.top, fit.height), (fit.left, fit.width))
     )
     return pictures[:, rows][:, :, columns]

@@ -289,14 +289,14 @@ def test_frames_of_a_portrait_are_brought_to_its_picture_from_any_size_and_from_
         conversions.whole_frames(whole, 2, pixels, fit)
 
 
-def test_the_head_alone_has_even_sides_and_repeats_the_edges_of_the_picture(conversions, types):
+def test_the_head_alone_has_even_sides_and_goes_on_as_the_mirror_image_of_the_picture(conversions, types):
     fit = types.Fit(width=6, height=4, left=-2, top=1, side=5, size=16)
     frames = np.arange(24, dtype=np.uint8).reshape(1, 4, 6, 1).repeat(3, 3)
     head = conversions.head_only(frames, fit)[0, :, :, 0]
     assert (
         head.shape == (6, 6)
-        and head[0].tolist() == [6, 6, 6, 7, 8, 9]
-        and head[:, 0].tolist() == [6, 12, 18, 18, 18, 18]
+        and head[0].tolist() == [7, 6, 6, 7, 8, 9]
+        and head[:, 0].tolist() == [7, 13, 19, 19, 13, 7]
     )
 
 
