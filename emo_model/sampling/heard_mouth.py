@@ -33,5 +33,5 @@ def blend_with_heard(latents: Tensor, opening: Tensor, mesh: Tensor, model: Mode
     """latents (1, C, F, h, w) scaled, opening (F,), mesh (468, 3) of the portrait in pixels of its square -> the clip
     with its mouth moved `model.heard_mouth` of the way to the opening."""
     raw = to_raw(latents[0].transpose(0, 1), model)
-    drawn = blend_opening(raw, mesh, opening, share=model.heard_mouth, size=model.image_size)
-    return to_scaled(drawn, model).transpose(0, 1)[None]
+    moved = blend_opening(raw, mesh, opening, share=model.heard_mouth, size=model.image_size)
+    return to_scaled(moved, model).transpose(0, 1)[None]
